@@ -1,0 +1,70 @@
+"""The console script `convoy`: a verb each, and a user's mistake told in one message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from convoy import __version__
+from convoy.config.faults import Fault, UserError, did_you_mean
+
+VERBS = {
+    "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
+    "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
+}
+"""What each verb does, and an example. The verb's module is convoy.commands.<verb>, with a function `run`."""
+
+USER_ERROR = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb and give its exit code: 0 done, 2 a user's mistake, 128 + n stopped by signal n, else 1."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"convoy {__version__}")
+        return 0
+    try:
+        return _verb(words[0])(words[1:])
+    except UserError as error:
+        print(told(error), file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it (convoy train --help | head).
+        sys.stderr.close()
+        return 1
+
+
+def overview() -> str:
+    """What Convoy can do, with an example of each verb."""
+    lines = ["Convoy: train convolutional networks from YAML.", "", "usage: convoy <verb> [key=value ...]", ""]
+    for verb, (what, example) in VERBS.items():
+        lines += [f"  {verb:<10} {what}", f"             {example}"]
+    lines += ["", "convoy <verb> --help says more; convoy train --help lists every group with its options."]
+    return "\n".join(lines)
+
+
+def told(error: UserError) -> str:
+    """The faults of a mistake, one a line."""
+    if len(error.faults) == 1:
+        return f"error: {error.faults[0]}"
+    return "\n".join([f"{len(error.faults)} errors:", *(f"  {fault}" for fault in error.faults)])
+
+
+def _verb(word: str) -> Callable[[Sequence[str]], int]:
+    if word not in VERBS:
+        near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
+        raise UserError(Fault(word, "no such verb", near))
+    run: Callable[[Sequence[str]], int] = import_module(f"convoy.commands.{word}").run
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

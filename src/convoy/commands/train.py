@@ -1,0 +1,54 @@
+"""convoy train: one run, or a sweep of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convoy.commands import arguments, train_help
+from convoy.training import preflight
+
+
+def run(words: Sequence[str]) -> int:
+    """Train what the overrides compose, show its config, or explain the options."""
+    parsed = arguments.parse(words)
+    if parsed.help:
+        print(train_help.text(parsed.overrides, parsed.options))
+        return 0
+    if parsed.cfg:
+        print(_config_text(parsed), end="")
+        return 0
+    if parsed.multirun:
+        from convoy.commands import sweep
+
+        return sweep.run(parsed.overrides, parsed.options)
+    config = preflight.read(parsed.overrides, parsed.options)
+    # From here on torch is needed, which takes seconds to import.
+    if config.resume is not None:
+        from convoy.training.resume import resume
+        from convoy.training.run import train
+
+        resumed = resume(config, parsed.overrides, parsed.options)
+        return train(resumed.config, parsed.overrides, resumed).exit_code
+    from convoy.training.run import train
+
+    return train(config, parsed.overrides).exit_code
+
+
+def _config_text(parsed: arguments.Arguments) -> str:
+    """The composed config as YAML, or the part of it that was asked for."""
+    from omegaconf import OmegaConf
+
+    from convoy.config.compose import compose
+    from convoy.config.faults import Fault, UserError, did_you_mean
+    from convoy.config.wording import known_keys
+
+    composed = compose(parsed.overrides, parsed.options)
+    if parsed.package is None:
+        return OmegaConf.to_yaml(composed, resolve=parsed.resolve)
+    if parsed.resolve:
+        OmegaConf.resolve(composed)
+    node = OmegaConf.select(composed, parsed.package)
+    if not OmegaConf.is_config(node):
+        near = did_you_mean(parsed.package, known_keys(composed))
+        raise UserError(Fault("--package", "no such part of the config", near, parsed.package))
+    return OmegaConf.to_yaml(node)

@@ -1,0 +1,104 @@
+"""What can be composed, read from conf/ and the schema."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from convoy.config import schema
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.options import Options
+from convoy.config.schema import GROUPS
+
+_FLAGS = """\
+flags:
+  -m, --multirun     run each combination of values given with commas
+  --cfg job          show the composed config instead of running it; --resolve, -p <part>
+  -cd, --config-dir  a folder of your own options, laid out like conf/
+  resume=latest      go on with the last run, or with resume=<run folder or checkpoint>
+"""
+
+_TYPED: dict[str, list[type]] = {
+    "data": [schema.DataConfig, schema.AugmentConfig],
+    "trainer": [schema.TrainerConfig],
+    "hardware": [schema.HardwareConfig],
+    "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
+}
+
+
+def text(words: Sequence[str], options: Options) -> str:
+    """Every group with its options, or one group with what each option is and the keys it has.
+
+    Raises:
+        UserError: `words` names no group.
+    """
+    if not words:
+        return _groups(options)
+    group = words[0].partition("=")[0]
+    if group not in GROUPS:
+        raise UserError(Fault("--help", "no such group", did_you_mean(group, GROUPS, ", ".join(GROUPS)), group))
+    return _group(group, options)
+
+
+def _groups(options: Options) -> str:
+    lines = ["usage: convoy train [group=option ...] [key=value ...]", ""]
+    lines += ["  convoy train", "  convoy train model=vgg16 data=fashion_mnist trainer.max_epochs=5"]
+    lines += ["  convoy train -m model=vgg16,resnet18 optimizer.lr=0.1,0.01", "", "groups and their options:"]
+    width = max(len(group) for group in GROUPS)
+    for group in GROUPS:
+        lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
+    lines += ["", "convoy train --help <group> explains a group's options and keys.", "", _FLAGS.rstrip()]
+    return "\n".join(lines)
+
+
+def _group(group: str, options: Options) -> str:
+    names = options.of(group)
+    width = max(len(name) for name in names)
+    lines = [f"{group}=<option>:"]
+    lines += [f"  {name:<{width}}  {options.head(group, name)}" for name in names]
+    for kind in _TYPED.get(group, []):
+        prefix = {"AugmentConfig": "data.augment", "WandbConfig": "logger.wandb"}.get(kind.__name__)
+        prefix = prefix or {"TensorBoardConfig": "logger.tensorboard", "CsvConfig": "logger.csv"}.get(kind.__name__)
+        lines += ["", f"{prefix or group}.<key>=<value>:"]
+        lines += _fields(kind)
+    if group not in _TYPED:
+        lines += ["", f"convoy train --cfg job -p {group} {group}={names[0]} shows an option's keys."]
+    return "\n".join(lines)
+
+
+def _fields(kind: type) -> list[str]:
+    """Each field of a schema class with its default and the docstring that stands below it."""
+    body = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    notes: dict[str, str] = {}
+    for statement, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            is_note = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            notes[statement.target.id] = " ".join(str(after.value.value).split()) if is_note else ""  # type: ignore[union-attr]
+    lines = []
+    for field in kind.__dataclass_fields__.values():  # type: ignore[attr-defined]
+        if not isinstance(field.default_factory, type) or field.default_factory is list:
+            lines.append(f"  {field.name} = {_default(field)}")
+            lines += _wrapped("      ", notes[field.name].split(), between=" ") if notes[field.name] else []
+    return lines
+
+
+def _default(field: Any) -> str:
+    value = field.default
+    if value == "???":
+        return "(set by the option)"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wrapped(lead: str, words: Sequence[str], between: str = ", ", width: int = 79) -> list[str]:
+    """Words after a lead, in lines of at most `width` columns."""
+    lines, line = [], lead
+    for index, word in enumerate(words):
+        piece = word + (between.rstrip() if index < len(words) - 1 else "")
+        if len(line) + len(piece) > width and line.strip():
+            lines.append(line.rstrip())
+            line = " " * len(lead)
+        line += piece + " "
+    return [*lines, line.rstrip()]

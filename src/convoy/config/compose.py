@@ -1,0 +1,198 @@
+"""From a command line to a typed config, with every fault found at once.
+
+Hydra composes; this module asks it in such a way that a wrong override does not hide the next one, and says
+what is wrong in the words of the command line. Imports no torch: a typo is answered in well under a second.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.options import CONF, Options
+from convoy.config.overrides import parse
+from convoy.config.schema import OPEN_GROUPS, Config
+from convoy.config.wording import first_line, known_keys, reworded, value_fault, written
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose(overrides: Sequence[str], options: Options | None = None) -> DictConfig:
+    """Compose conf/ and the overrides into a config that fits the schema.
+
+    Raises:
+        UserError: with every fault that was found.
+    """
+    options = options or Options()
+    request = parse(overrides, options)
+    faults = list(request.faults)
+    choices = [str(override.input_line) for override in request.groups]
+    base = _compose_or_fault(choices, options, faults)
+    if base is None:
+        raise UserError(*faults)
+    config = apply(base, request.values, faults)
+    if faults:
+        # The values that are right may still break a rule across groups: that is told now, not next time.
+        raise OverrideError(faults, config)
+    return config
+
+
+class OverrideError(UserError):
+    """Overrides that could not be applied, with the config of those that could."""
+
+    def __init__(self, faults: Sequence[Fault], config: DictConfig) -> None:
+        super().__init__(*faults)
+        self.config = config
+
+
+def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> DictConfig:
+    """`base` with each value set that can be; the others are added to `faults`. `base` stays as it is."""
+    config = copy.deepcopy(base)
+    for override in values:
+        key = override.key_or_group
+        try:
+            value = override.value()
+            if override.is_delete():
+                faults.append(Fault(f"~{key}", "a key can't be taken away", f"write {key}=null to switch it off"))
+            elif override.is_sweep_override():
+                rule = "several values are a sweep"
+                remedy = "add -m to run each, or [brackets] for a list"
+                faults.append(Fault(key, rule, remedy, written(override)))
+            elif override.is_add():
+                faults.extend(_add(config, override, key, value))
+            else:
+                faults.extend(_set(config, base, key, value))
+        except (OmegaConfBaseException, HydraException, ValueError) as error:
+            faults.append(value_fault(key, override, error))
+    return config
+
+
+def to_config(config: DictConfig) -> Config:
+    """Resolve every interpolation and give plain dataclasses.
+
+    Raises:
+        UserError: a mandatory value is missing, or an interpolation leads nowhere.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(*(Fault(key, "must be set", f"write {key}=…") for key in missing))
+    try:
+        return cast(Config, OmegaConf.to_object(config))
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "config")
+        raise UserError(Fault(key, first_line(error))) from error
+
+
+def from_saved(saved: Mapping[str, Any]) -> DictConfig:
+    """A config that a run has saved, held to the schema again.
+
+    Raises:
+        UserError: the file has keys or types that this version of Convoy doesn't know.
+    """
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(dict(saved)))
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "config.yaml")
+        remedy = "it was written by another version of Convoy; mend the file or start a new run"
+        raise UserError(Fault(key, first_line(error), remedy)) from error
+    OmegaConf.set_struct(config, True)
+    return cast(DictConfig, config)
+
+
+def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None = None) -> DictConfig:
+    """A saved config with what was typed on top: options chosen anew, then values.
+
+    Raises:
+        UserError: with every fault that was found.
+    """
+    options = options or Options()
+    request = parse(overrides, options)
+    faults = list(request.faults)
+    chosen = [str(override.input_line) for override in request.groups]
+    fresh = _compose_or_fault(chosen, options, faults) if chosen else None
+    content = cast(dict[str, Any], OmegaConf.to_container(saved))
+    if fresh is not None:
+        groups = {override.key_or_group for override in request.groups} - {"experiment"}
+        if "model" not in groups:
+            fresh.model = saved.model  # whose learning rates an optimizer's option reads
+        for group in groups:
+            content[group] = OmegaConf.to_container(fresh[group], resolve=True)
+    if any(override.key_or_group == "experiment" for override in request.groups):
+        rule = "an experiment makes a whole run, it can't be put over one that exists"
+        faults.append(Fault("experiment", rule, "start a new run with it"))
+    if faults:
+        raise UserError(*faults)
+    config = from_saved(content)
+    config = apply(config, request.values, faults)
+    if faults:
+        raise UserError(*faults)
+    return config
+
+
+def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fault]) -> DictConfig | None:
+    """Compose the chosen options; a fault in a YAML file is added to `faults`."""
+    searchpath = [f"hydra.searchpath=[file://{options.folder.resolve()}]"] if options.folder else []
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("train", overrides=[*searchpath, *choices])
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        key = str(getattr(cause, "full_key", None) or " ".join(choices) or "conf/train.yaml")
+        rule, remedy = reworded(cause, key, list(known_keys(OmegaConf.structured(Config))))
+        where = re.match(r"In '([^']+)'", str(error))
+        faults.append(Fault(key, f"in conf/{where[1]}.yaml, {rule}" if where else rule, remedy))
+        return None
+
+
+def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fault]:
+    if key.split(".")[0] in OPEN_GROUPS:
+        before = OmegaConf.select(base, key)
+        wanted = _kind(before)
+        if wanted and value is not None and _kind(value) != wanted and not _text_or_number(before, value):
+            return [Fault(key, f"must be {wanted}", f"it is {before} where nothing is said", str(value))]
+    OmegaConf.update(config, key, value, merge=not isinstance(value, list))
+    return []
+
+
+def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[Fault]:
+    """`+key=value` (and ++): a new argument of a group that builds something; nothing else may grow."""
+    if key.split(".")[0] not in OPEN_GROUPS or "." not in key:
+        near = did_you_mean(key, known_keys(config), "see convoy train --help")
+        return [Fault(f"+{key}", "only model, optimizer and scheduler take new keys", near, str(value))]
+    if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:
+        return [Fault(f"+{key}", "is there already", f"write {key}={value}", str(value))]
+    OmegaConf.update(config, key, value, force_add=True)
+    return []
+
+
+def _kind(value: Any) -> str | None:
+    """What a value of an open group is, in words; None where null says nothing about it."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, (list, tuple)) or OmegaConf.is_list(value):
+        return "a list"
+    if isinstance(value, Mapping) or OmegaConf.is_dict(value):
+        return "a mapping"
+    return None
+
+
+def _text_or_number(before: Any, value: Any) -> bool:
+    """A switch that takes text too (model.pretrained=weights.pth), or text that looks like a number."""
+    if isinstance(before, bool):
+        return isinstance(value, str)
+    return isinstance(before, str)

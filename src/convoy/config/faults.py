@@ -1,0 +1,58 @@
+"""A user's mistake, told so that it can be mended: the key, the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in a config, an option or a file that it names.
+
+    Attributes:
+        key: the full key, as it is written on the command line (``trainer.gpus``).
+        rule: what holds for it, as a clause ("no such key", "must be at least 1").
+        remedy: what to write instead, as a clause; may be empty where the rule says it all.
+        value: what was given, as written; None where a value has no part in it.
+    """
+
+    key: str
+    rule: str
+    remedy: str = ""
+    value: str | None = None
+
+    def __str__(self) -> str:
+        given = self.key if self.value is None else f"{self.key}={self.value}"
+        return f"{given}: {self.rule}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class UserError(Exception):
+    """One or several faults, all of them found together. Commands print them and exit with code 2."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults: tuple[Fault, ...] = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+def closest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name most like `word`, or None where none is like it at all.
+
+    The last part of a dotted name counts by itself too, so that `trainer.gpu` finds `trainer.gpus` and
+    `max_epoch` finds `trainer.max_epochs`.
+    """
+    candidates: Sequence[str] = list(names)
+    lowered = {name.lower(): name for name in reversed(candidates)}
+    found = get_close_matches(word.lower(), lowered, n=1, cutoff=cutoff)
+    if found:
+        return lowered[found[0]]
+    tails = {name.rsplit(".", 1)[-1].lower(): name for name in reversed(candidates)}
+    found = get_close_matches(word.rsplit(".", 1)[-1].lower(), tails, n=1, cutoff=0.75)
+    return tails[found[0]] if found else None
+
+
+def did_you_mean(word: str, names: Iterable[str], otherwise: str = "") -> str:
+    """The remedy clause "did you mean X?", or `otherwise` where no name is near."""
+    match = closest(word, names)
+    return f"did you mean {match}?" if match else otherwise

@@ -1,0 +1,39 @@
+"""The options of each group: one short YAML file each, in conf/ or in a user's own folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""The options that Convoy ships: inside the package in a wheel, at the top of the tree in a checkout."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where options are looked for.
+
+    Attributes:
+        folder: a user's own folder of options, laid out as conf/ is; searched after Convoy's own.
+    """
+
+    folder: Path | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        return [CONF] + ([self.folder] if self.folder else [])
+
+    def of(self, group: str) -> list[str]:
+        """Names of a group's options, sorted."""
+        return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
+
+    def head(self, group: str, option: str) -> str:
+        """The first line of an option's head comment: what it is."""
+        for folder in reversed(self.folders):
+            path = folder / group / f"{option}.yaml"
+            if path.is_file():
+                lines = path.read_text(encoding="utf-8").splitlines()
+                comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
+                return next((line for line in comments if not line.startswith("@")), "")
+        return ""

@@ -1,0 +1,200 @@
+"""What must hold within and across groups, checked after composing and before anything is built.
+
+Each rule is a pure function of the config. Those that need the machine (how many GPUs there are) or the disk
+(is the data folder there) stand with their owners.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from convoy.config.batch import divide
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.schema import Config
+from convoy.config.targets import target_faults
+
+PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "trainer.precision": PRECISIONS,
+    "trainer.on_nan": ("stop", "ignore"),
+    "hardware.accelerator": ("auto", "gpu", "cpu"),
+    "hardware.precision": PRECISIONS[1:],
+    "logger.wandb.mode": ("auto", "online", "offline"),
+    "scheduler.interval": ("step", "epoch"),
+}
+
+_AT_LEAST: dict[str, float] = {
+    "trainer.processes": 1,
+    "trainer.nodes": 1,
+    "trainer.max_epochs": 1,
+    "trainer.max_steps": 1,
+    "trainer.global_batch_size": 1,
+    "trainer.micro_batch_size": 1,
+    "trainer.eval_batch_size": 1,
+    "trainer.mixup": 0,
+    "trainer.cutmix": 0,
+    "trainer.early_stopping_epochs": 1,
+    "trainer.log_every_steps": 1,
+    "trainer.checkpoint_every_steps": 1,
+    "hardware.gpus_per_node": 0,
+    "hardware.cpu_threads": 1,
+    "optimizer.weight_decay": 0,
+    "scheduler.warmup_epochs": 0,
+    "scheduler.warmup_steps": 0,
+    "seed": 0,
+}
+
+_ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
+
+_BELOW_ONE = ("trainer.label_smoothing", "trainer.ema_decay")
+
+_SEED_LIMIT = 2**32
+
+
+def check(config: Config) -> list[Fault]:
+    """Every fault of the config as a whole, in the order of the rules."""
+    return [fault for rule in _RULES for fault in rule(config)]
+
+
+def max_time_seconds(text: str) -> int:
+    """Seconds of HH:MM:SS or DD:HH:MM:SS.
+
+    Raises:
+        UserError: the text is neither, or no time at all.
+    """
+    match = re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d):([0-5]?\d)", text)
+    seconds = 0
+    if match:
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if not seconds:
+        remedy = "write HH:MM:SS or DD:HH:MM:SS, such as 00:30:00 for half an hour"
+        raise UserError(Fault("trainer.max_time", "is not a time", remedy, text))
+    return seconds
+
+
+def _select(config: Config, key: str) -> Any:
+    """The value at a dotted key, or None where something on the way is null or absent."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else getattr(node, part, None)
+        if node is None:
+            return None
+    return node
+
+
+def _choices(config: Config) -> Iterable[Fault]:
+    for key, allowed in _CHOICES.items():
+        value = _select(config, key)
+        if value is not None and value not in allowed:
+            listed = f"one of {', '.join(allowed)}"
+            near = did_you_mean(str(value), allowed)
+            yield Fault(key, "no such choice", f"{near} ({listed})" if near else listed, str(value))
+
+
+def _ranges(config: Config) -> Iterable[Fault]:
+    for key, least in _AT_LEAST.items():
+        value = _select(config, key)
+        if isinstance(value, (int, float)) and value < least:
+            yield Fault(key, f"must be at least {least:g}", "", str(value))
+    for key in _ABOVE_ZERO:
+        value = _select(config, key)
+        if isinstance(value, (int, float)) and value <= 0:
+            yield Fault(key, "must be above 0", "", str(value))
+    for key in _BELOW_ONE:
+        value = _select(config, key)
+        if isinstance(value, (int, float)) and not 0 <= value < 1:
+            yield Fault(key, "must be at least 0 and below 1", "", str(value))
+    if config.seed >= _SEED_LIMIT:
+        yield Fault("seed", f"must be below {_SEED_LIMIT}", "", str(config.seed))
+
+
+def _name(config: Config) -> Iterable[Fault]:
+    if not re.fullmatch(r"[\w][\w.+@-]*", str(config.name)):
+        rule = "names a folder: letters, digits and . _ - + @, beginning with a letter or digit"
+        yield Fault("name", rule, "write name=…", str(config.name))
+
+
+def _devices(config: Config) -> Iterable[Fault]:
+    trainer, hardware = config.trainer, config.hardware
+    gpus = trainer.gpus
+    if not (gpus == "auto" or (isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0)):
+        yield Fault("trainer.gpus", "must be auto or a whole number from 0", "", str(gpus))
+        return
+    if trainer.processes > 1 and gpus != 0 and hardware.accelerator != "cpu":
+        rule = "counts processes on the CPU"
+        yield Fault("trainer.processes", rule, "write trainer.gpus=0 with it", str(trainer.processes))
+    if isinstance(gpus, int) and hardware.gpus_per_node is not None and gpus > hardware.gpus_per_node:
+        rule = f"hardware={hardware.name} has {hardware.gpus_per_node} GPUs a node"
+        remedy = f"write trainer.gpus={hardware.gpus_per_node}"
+        if hardware.gpus_per_node > 0:
+            remedy += f" trainer.nodes={-(-gpus // hardware.gpus_per_node)}"
+        yield Fault("trainer.gpus", rule, remedy, str(gpus))
+    if trainer.precision == "bf16-mixed" and hardware.bf16 is False:
+        rule = f"hardware={hardware.name} has no bfloat16"
+        remedy = f"write trainer.precision={hardware.precision or '32'}, or auto"
+        yield Fault("trainer.precision", rule, remedy, trainer.precision)
+    if trainer.precision == "16-mixed" and (gpus == 0 or hardware.accelerator == "cpu"):
+        rule = "float16 needs a GPU"
+        yield Fault("trainer.precision", rule, "write trainer.precision=32 or bf16-mixed", trainer.precision)
+
+
+def _length(config: Config) -> Iterable[Fault]:
+    trainer = config.trainer
+    if trainer.max_time is not None:
+        try:
+            max_time_seconds(trainer.max_time)
+        except UserError as error:
+            yield from error.faults
+    if trainer.max_epochs is None and trainer.max_steps is None:
+        if trainer.max_time is None:
+            rule = "a run needs an end"
+            yield Fault("trainer.max_epochs", rule, "set max_epochs, max_steps or max_time", "null")
+        elif config.scheduler.get("_target_") != "convoy.optim.schedules.constant":
+            rule = "a schedule needs a length in epochs or steps beside trainer.max_time"
+            yield Fault("trainer.max_epochs", rule, "set it, or write scheduler=constant", "null")
+    if config.scheduler.get("warmup_epochs") and config.scheduler.get("warmup_steps"):
+        rule = "the warm-up's length is given twice"
+        yield Fault("scheduler.warmup_steps", rule, "set scheduler.warmup_epochs=0 with it")
+
+
+def _batch(config: Config) -> Iterable[Fault]:
+    trainer = config.trainer
+    if isinstance(trainer.gpus, int) and not isinstance(trainer.gpus, bool):
+        ranks = max(trainer.gpus, trainer.processes) * trainer.nodes
+    else:
+        ranks = trainer.nodes
+    sizes = (trainer.global_batch_size, trainer.micro_batch_size or 1, ranks)
+    if min(sizes) >= 1:
+        try:
+            divide(trainer.global_batch_size, trainer.micro_batch_size, ranks)
+        except UserError as error:
+            yield from error.faults
+
+
+def _mixing(config: Config) -> Iterable[Fault]:
+    trainer = config.trainer
+    if (trainer.mixup > 0 or trainer.cutmix > 0) and (trainer.micro_batch_size or trainer.global_batch_size) < 2:
+        key = "trainer.mixup" if trainer.mixup > 0 else "trainer.cutmix"
+        yield Fault(key, "mixes pairs of a batch", "needs a micro batch of at least 2")
+
+
+def _targets(config: Config) -> Iterable[Fault]:
+    yield from target_faults("model", config.model)
+    yield from target_faults("optimizer", config.optimizer)
+    yield from target_faults("scheduler", config.scheduler)
+
+
+_RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
+    _choices,
+    _ranges,
+    _name,
+    _devices,
+    _length,
+    _batch,
+    _mixing,
+    _targets,
+)

@@ -1,0 +1,190 @@
+"""The typed config of a run: every choice, its type and its unit.
+
+A group that builds something of a library (`model`, `optimizer`, `scheduler`) is an open mapping with a
+`_target_`; which keys it may have is for the target's signature to say (see `targets`). The other groups are
+the dataclasses here, and OmegaConf holds each value to its field's type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class AugmentConfig:
+    """What is done to training images only. Zero, false or null: not done."""
+
+    pad_crop: int = 0
+    """Zero padding on each side, in pixels, from which a window of the image's size is cut at random."""
+    flip: bool = False
+    """Mirror left and right with probability 1/2."""
+    cutout: int = 0
+    """Side of one square set to the mean at a random place, in pixels (DeVries & Taylor 2017)."""
+    random_resized_crop: list[float] | None = None
+    """[smallest, largest] share of the image's area cut at random, aspect ratio 3/4 to 4/3, then resized
+    (Szegedy et al. 2014). Image folders only."""
+
+
+@dataclass
+class DataConfig:
+    """A data set: where it lies, what it looks like, how it is split and augmented."""
+
+    name: str = MISSING
+    source: str = MISSING
+    """Who reads it: digits, fashion_mnist, mnist, cifar10, cifar100 or image_folder."""
+    root: str | None = None
+    """The folder that holds it; null: the source's own places (see the option's file)."""
+    download: bool = True
+    """Whether torchvision may fetch it where it is found nowhere."""
+    num_classes: int | None = None
+    """null: counted from the class folders."""
+    channels: int = 3
+    """1 or 3. Gray images are repeated to 3, colour images made gray for 1."""
+    image_size: int = MISSING
+    """Side of the square image that the network sees, in pixels."""
+    fit: str = "resize"
+    """How an image comes to image_size: resize (bilinear) or pad (zeros around it)."""
+    eval_resize: int | None = None
+    """Shorter side in pixels before the centre crop of val and test; null: image_size. Folders only."""
+    mean: list[float] = MISSING
+    """Per channel, of pixel values in 0..1."""
+    std: list[float] = MISSING
+    val_fraction: float = 0.1
+    """Share of the training images held out for val where the set has no val split: stratified, by a seed of
+    its own, the same for every run."""
+    on_bad_image: str = "error"
+    """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders only."""
+    num_workers: int | None = None
+    """Threads that decode; null: the processor cores this process may use. Folders only."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass
+class TrainerConfig:
+    """How long, how wide and how exactly a run trains. The first of the limits that is reached ends it."""
+
+    gpus: Any = "auto"
+    """GPUs a node: auto (all there are, else the CPU), 0 (CPU), 1, 2, …"""
+    processes: int = 1
+    """Data-parallel processes on the CPU, with trainer.gpus=0: what two GPUs do, on a machine without any."""
+    nodes: int = 1
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    """Optimizer steps."""
+    max_time: str | None = None
+    """Wall time of training as HH:MM:SS or DD:HH:MM:SS; checked after each optimizer step."""
+    precision: str = "auto"
+    """auto, 32, bf16-mixed or 16-mixed. auto: what hardware.precision says, else bf16-mixed where the card
+    has it, 16-mixed on a GPU without, 32 on the CPU."""
+    global_batch_size: int = 128
+    """Samples between two optimizer steps, over all ranks and accumulation steps."""
+    micro_batch_size: int | None = None
+    """Samples a rank in one forward pass; null: global_batch_size over the ranks, without accumulation."""
+    eval_batch_size: int | None = None
+    """Samples a rank in one forward pass of val and test; null: twice the micro batch."""
+    clip_grad_norm: float | None = None
+    """Largest 2-norm of all gradients together."""
+    ema_decay: float | None = None
+    """Decay a step of an exponential moving average of the weights, which val and test then use."""
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    """alpha of the Beta distribution (Zhang et al. 2017); 0: off."""
+    cutmix: float = 0.0
+    """alpha of the Beta distribution (Yun et al. 2019); 0: off. With mixup, each batch draws one of them."""
+    compile: bool = False
+    """torch.compile the network."""
+    channels_last: bool = True
+    """NHWC memory, faster for convolutions on tensor cores and with oneDNN."""
+    deterministic: bool = False
+    """Bit-equal results on the same machine and versions, at some cost in speed on GPUs."""
+    early_stopping_epochs: int | None = None
+    """Stop after this many epochs without a better val/loss."""
+    log_every_steps: int = 50
+    """Optimizer steps between two rows of training metrics."""
+    checkpoint_every_steps: int | None = None
+    """Also save last.ckpt every so many optimizer steps, beside the end of each epoch."""
+    on_nan: str = "stop"
+    """A loss that is not finite: stop (naming step, learning rate, last good checkpoint) or ignore."""
+    test: bool = True
+    """Test with the best checkpoint at the end."""
+
+
+@dataclass
+class HardwareConfig:
+    """The card a run is meant for, or the machine it finds itself on."""
+
+    name: str = MISSING
+    accelerator: str = "auto"
+    """auto, gpu or cpu."""
+    precision: str | None = None
+    """What trainer.precision=auto means here; null: asked of the device."""
+    bf16: bool | None = None
+    """Whether the card computes in bfloat16; null: asked of the device."""
+    gpus_per_node: int | None = None
+    """GPUs of one node, the most that trainer.gpus may ask for; null: asked of the machine."""
+    cpu_threads: int | None = None
+    """Threads of one process's CPU operations; null: the cores it may use, shared among the processes."""
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases. Never asks: with a key it is online, without one it writes into the run's folder."""
+
+    project: str = "convoy"
+    entity: str | None = None
+    mode: str = "auto"
+    """auto (online with a key, else offline), online or offline."""
+    group: str | None = None
+    notes: str | None = None
+
+
+@dataclass
+class TensorBoardConfig:
+    """Event files under the run's folder: `tensorboard --logdir outputs`."""
+
+    folder: str = "tensorboard"
+
+
+@dataclass
+class CsvConfig:
+    """metrics.csv alone, which every run writes whatever else it logs to."""
+
+    file: str = "metrics.csv"
+
+
+@dataclass
+class LoggerConfig:
+    """Where a run is logged besides its own folder; several may be given as logger=[wandb,tensorboard]."""
+
+    wandb: WandbConfig | None = None
+    tensorboard: TensorBoardConfig | None = None
+    csv: CsvConfig | None = None
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    name: str = MISSING
+    """Folder under outputs/ and name in the loggers: the experiment's or the model's."""
+    seed: int = 1
+    tags: list[str] = field(default_factory=list)
+    output_root: str = "outputs"
+    folder: str | None = None
+    """This run's own folder; null: <output_root>/<name>/<date_time-id>."""
+    resume: str | None = None
+    """latest, a run's folder or a checkpoint: go on with that run."""
+
+
+OPEN_GROUPS = ("model", "optimizer", "scheduler")
+GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "hardware", "logger", "experiment")

@@ -1,0 +1,155 @@
+"""Augmentation of whole batches on the device: windows, mirror, normalize, cutout.
+
+Images are kept as pixels next to each other (NHWC), so that one gather copies whole rows of all channels and
+the result is channels_last as it comes. A mirrored copy is kept beside each image where flips are asked for,
+which makes the flip part of that gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from convoy.config.schema import AugmentConfig
+from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for each of B samples.
+
+    Attributes:
+        window: [2, B] int64, first row and column of the window within the padded image.
+        mirrored: [B] bool.
+        cutout: [2, B] int64, first row and column of the square, which may begin or end outside the image; None
+            if there is no cutout.
+    """
+
+    window: Tensor
+    mirrored: Tensor
+    cutout: Tensor | None
+
+
+_STREAMS = (Stream.CROP_TOP, Stream.CROP_LEFT, Stream.MIRROR, Stream.CUTOUT_TOP, Stream.CUTOUT_LEFT)
+
+
+def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples: Tensor) -> Draws:
+    """Draws for `samples`, [B] int64: every window and every pixel as the cutout's centre equally likely."""
+    bits = random_bits(seed, epoch, samples, _STREAMS if augment.cutout else _STREAMS[:3])
+    return Draws(
+        window=as_integers(bits[:2], 2 * augment.pad_crop + 1),
+        mirrored=as_coin(bits[2]) if augment.flip else torch.zeros_like(samples, dtype=torch.bool),
+        cutout=as_integers(bits[3:], image_size) - augment.cutout // 2 if augment.cutout else None,
+    )
+
+
+@dataclass(frozen=True)
+class WindowSource:
+    """Images from which windows are cut: padded with zeros, beside their mirror images where asked for.
+
+    Attributes:
+        pixels: uint8 [n, 1 or 2, H + 2 padding, (W + 2 padding) * C], a row's pixels in order, contiguous.
+        size: side of a window, in pixels.
+        channels: C.
+    """
+
+    pixels: Tensor
+    size: int
+    channels: int
+
+    @classmethod
+    def of(cls, images: Tensor, padding: int = 0, mirror: bool = False) -> WindowSource:
+        """From uint8 images [n, C, S, S]."""
+        _, channels, size, _ = images.shape
+        padded = functional.pad(images, [padding] * 4)
+        both = [padded, padded.flip(3)] if mirror else [padded]
+        pixels = torch.stack([side.permute(0, 2, 3, 1) for side in both], dim=1)
+        return cls(pixels.flatten(3).contiguous(), size, channels)
+
+    def to(self, device: torch.device) -> WindowSource:
+        return WindowSource(self.pixels.to(device, non_blocking=True), self.size, self.channels)
+
+    def starts(self, images: Tensor, window: Tensor, mirrored: Tensor) -> Tensor:
+        """Where in `pixels` windows begin.
+
+        Args:
+            images: [B] int64, which images.
+            window: [2, B] int64, first row and column in the padded image (or in its mirror image).
+            mirrored: [B] bool.
+
+        Returns:
+            int64 [B], for `cut`.
+        """
+        _, sides, height, row = self.pixels.shape
+        which = images * 2 + mirrored if sides == 2 else images
+        return (which * height + window[0]) * row + window[1] * self.channels
+
+    def cut(self, starts: Tensor) -> Tensor:
+        """uint8 [B, C, S, S] in channels_last: the windows that begin at `starts`, by one gather.
+
+        All windows are seen as one list, one for each number that may be the first, in the same memory.
+        index_select copies their rows whole, 4 to 9 times faster than indexing does number by number.
+        """
+        row = self.pixels.shape[-1]
+        window_row = self.size * self.channels
+        num_windows = self.pixels.numel() - (self.size - 1) * row - window_row + 1
+        windows = self.pixels.as_strided((num_windows, self.size, window_row), (1, row, 1))
+        cut = torch.index_select(windows, 0, starts)
+        return cut.view(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
+
+
+class Normalizer:
+    """uint8 images to float32 with mean 0 and standard deviation 1 a channel, over the set.
+
+    The same values as dividing by 255, subtracting the mean and dividing by the standard deviation, with one
+    multiplication and one addition a pixel.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channels: int,
+        image_size: int,
+        device: torch.device,
+    ) -> None:
+        """`mean` and `std` are of pixel values in 0..1: one number a channel, or one for all."""
+        deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
+        shift = -torch.tensor(mean, dtype=torch.float64) / deviations
+        # One value for each number of a row: a loop over whole rows is 6 times faster than over 3 channels.
+        self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32)
+        self._shift = shift.repeat(image_size).to(device, torch.float32)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
+        batch, channels, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+        normalized = rows.to(torch.float32)
+        torch.addcmul(self._shift, normalized, self._scale, out=normalized)
+        return normalized.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
+    """Sets a square of each image to 0, which is the mean of normalized images, in place.
+
+    What lies outside the image is cut off, as in the authors' code (DeVries & Taylor 2017: "Improved
+    Regularization of Convolutional Neural Networks with Cutout").
+
+    Args:
+        images: [B, C, S, S] in channels_last.
+        corner: [2, B] int64, the square's first row and column.
+        side: of the square, in pixels.
+    """
+    batch, channels, height, width = images.shape
+    row = torch.arange(height, device=images.device) - corner[0, :, None]
+    column = torch.arange(width, device=images.device).repeat_interleave(channels) - corner[1, :, None]
+    keep_row = ((row < 0) | (row >= side)).to(images.dtype)[:, :, None]
+    keep_column = ((column < 0) | (column >= side)).to(images.dtype)[:, None, :]
+    rows = images.permute(0, 2, 3, 1).view(batch, height, width * channels)
+    # A product with 0 and 1 takes a third of the time of masked_fill_.
+    rows.mul_(torch.maximum(keep_row, keep_column))
+    return images

@@ -1,0 +1,170 @@
+"""The faults of a data config, found before anything is read. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.data.folders import count_classes
+
+FOLDER_SOURCE = "image_folder"
+NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
+"""Pixels on a side, as published."""
+SOURCES = (*NUM_CLASSES, FOLDER_SOURCE)
+
+
+def check_data(data: DataConfig) -> list[Fault]:
+    """All faults of `data`, each by its key; of the disk only data.root and its folders are looked at."""
+    faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data)]
+    if data.source not in SOURCES:
+        remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
+        faults.append(Fault("data.source", "is no source", remedy, data.source))
+    elif data.source == FOLDER_SOURCE:
+        faults += _folder_faults(data)
+    else:
+        faults += _memory_faults(data)
+    return faults
+
+
+def num_classes(data: DataConfig) -> int:
+    """data.num_classes, or where it is null what the source has.
+
+    Raises:
+        UserError: if the classes of an image folder can't be counted.
+    """
+    if data.num_classes is not None:
+        return data.num_classes
+    if data.source == FOLDER_SOURCE:
+        if data.root is None:
+            raise UserError(_no_root())
+        return count_classes(data.root)
+    return NUM_CLASSES[data.source]
+
+
+def _number_faults(data: DataConfig) -> Iterator[Fault]:
+    for name, least in (("image_size", 1), ("num_classes", 2), ("eval_resize", 1), ("num_workers", 1)):
+        value = getattr(data, name)
+        if isinstance(value, int) and value < least:
+            yield _fault(f"data.{name}", value, f"must be at least {least}")
+    if not isinstance(data.image_size, int):
+        yield Fault("data.image_size", "is missing", "give the side of the image that the network sees, in pixels")
+    if data.eval_resize is not None and isinstance(data.image_size, int) and 0 < data.eval_resize < data.image_size:
+        yield _fault(
+            "data.eval_resize",
+            data.eval_resize,
+            f"must not be less than data.image_size={data.image_size}, which is cut from it",
+        )
+    if not 0 < data.val_fraction < 1:
+        yield _fault("data.val_fraction", data.val_fraction, "must be between 0 and 1", "0.1 is usual")
+    for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip"))):
+        value = getattr(data, name)
+        if value not in choices:
+            yield _fault(f"data.{name}", value, f"must be {' or '.join(choices)}", did_you_mean(str(value), choices))
+
+
+def _channel_faults(data: DataConfig) -> Iterator[Fault]:
+    if data.channels not in (1, 3):
+        yield _fault("data.channels", data.channels, "must be 1 (gray) or 3 (RGB)")
+        return
+    for name in ("mean", "std"):
+        values = getattr(data, name)
+        if isinstance(values, str) or len(values) not in (1, data.channels):
+            rule = "must have one number, or one for each channel"
+            yield _fault(f"data.{name}", values, rule, f"data.channels is {data.channels}")
+        elif name == "mean" and not all(0 <= value <= 1 for value in values):
+            yield _fault("data.mean", values, "must be of pixel values in 0 to 1", "divide by 255")
+        elif name == "std" and not all(0 < value <= 1 for value in values):
+            yield _fault("data.std", values, "must be above 0, of pixel values in 0 to 1", "divide by 255")
+
+
+def _augment_faults(data: DataConfig) -> Iterator[Fault]:
+    augment: AugmentConfig = data.augment
+    size = data.image_size if isinstance(data.image_size, int) else None
+    for name in ("pad_crop", "cutout"):
+        value = getattr(augment, name)
+        if value < 0:
+            yield _fault(f"data.augment.{name}", value, "must be at least 0", "0 turns it off")
+        elif size is not None and value >= size:
+            yield _fault(f"data.augment.{name}", value, f"must be less than data.image_size={size}")
+    crop = augment.random_resized_crop
+    if crop is None:
+        return
+    if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
+        yield _fault(
+            "data.augment.random_resized_crop",
+            crop,
+            "must be [smallest, largest] with 0 < smallest <= largest <= 1",
+            "[0.08,1.0] is usual",
+        )
+    if data.source in NUM_CLASSES:
+        yield _fault(
+            "data.augment.random_resized_crop",
+            crop,
+            f"is for image folders, not for data.source={data.source}",
+            "use data.augment.pad_crop",
+        )
+    if augment.pad_crop > 0:
+        yield _fault(
+            "data.augment.pad_crop",
+            augment.pad_crop,
+            "is one crop too many with random_resized_crop",
+            "set one of them",
+        )
+
+
+def _memory_faults(data: DataConfig) -> Iterator[Fault]:
+    classes, side = NUM_CLASSES[data.source], IMAGE_SIDES[data.source]
+    if data.num_classes not in (None, classes):
+        yield _fault("data.num_classes", data.num_classes, f"{data.source} has {classes} classes", "leave it null")
+    if data.fit == "pad" and isinstance(data.image_size, int) and data.image_size < side:
+        yield _fault(
+            "data.image_size",
+            data.image_size,
+            f"is less than the {side} pixels of {data.source}, and data.fit=pad never makes an image smaller",
+            "use data.fit=resize",
+        )
+    if data.eval_resize is not None:
+        yield _fault("data.eval_resize", data.eval_resize, "is for image folders", "use data.image_size")
+    if data.root is not None and not Path(data.root).expanduser().is_dir():
+        yield _fault("data.root", data.root, "is not a folder", "data.root=null looks in the usual places")
+
+
+def _folder_faults(data: DataConfig) -> Iterator[Fault]:
+    if data.fit == "pad":
+        yield _fault("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+    if data.root is None:
+        yield _no_root()
+        return
+    try:
+        classes = count_classes(data.root)
+    except UserError as error:
+        yield from error.faults
+        return
+    if classes < 2:
+        yield _fault("data.root", data.root, "has one class folder", "a classifier needs two or more")
+    elif data.num_classes not in (None, classes):
+        yield _fault(
+            "data.num_classes",
+            data.num_classes,
+            f"{data.root} has {classes} class folders",
+            "leave it null to have them counted",
+        )
+
+
+def _no_root() -> Fault:
+    return Fault(
+        "data.root",
+        "is missing",
+        "give the folder with train/ and val/, each with a folder of images a class",
+        "null",
+    )
+
+
+def _fault(key: str, value: Any, rule: str, remedy: str = "") -> Fault:
+    """`value` as it is written on the command line."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return Fault(key, rule, remedy, f"[{','.join(map(str, value))}]" if is_list else str(value))

@@ -1,0 +1,266 @@
+"""Image folders: threads decode into uint8 batches ahead of the step that needs them.
+
+Threads, since Pillow lets go of Python's lock while it decodes, and they start at once. Each image has a
+place of its own in its batch and random numbers of its own, so nothing depends on which thread is done first
+or how many there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.data.augment import WindowSource, draw
+from convoy.data.decode import (
+    NUM_CROP_NUMBERS,
+    BadImageError,
+    crop_and_resize,
+    decode,
+    random_box,
+    resize_and_center,
+)
+from convoy.data.finish import Batch, BatchFormat, Finisher
+from convoy.data.folders import ImageFiles
+from convoy.data.plan import EvaluationPlan, MicroBatch, TrainingPlan
+from convoy.data.randomness import Stream, as_uniform, random_bits
+
+BATCHES_AHEAD = 3
+"""Batches that are being decoded while one is in use."""
+
+_IMAGES_A_TASK = 8
+
+Prepare = Callable[[MicroBatch], Callable[[int], NDArray[np.uint8]]]
+"""For a batch, the function from a place in it to the [S, S, C] pixels there. May raise BadImageError."""
+
+
+@dataclass
+class BadImages:
+    """What to do with images that can't be decoded, and those found so far.
+
+    Attributes:
+        skip: leave them out; else the first one stops the run.
+        reasons: what the decoder said, by path.
+    """
+
+    skip: bool
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def add(self, error: BadImageError) -> None:
+        """Notes the image.
+
+        Raises:
+            UserError: if images are not to be skipped.
+        """
+        if not self.skip:
+            rule = f"{error.path} can't be decoded ({error.reason})"
+            raise UserError(Fault("data.root", rule, "repair or remove it, or set data.on_bad_image=skip")) from error
+        self.reasons[error.path] = error.reason
+
+
+class FolderTraining:
+    """Training images in a folder."""
+
+    def __init__(self, files: ImageFiles, data: DataConfig, seed: int, num_threads: int, bad_images: BadImages) -> None:
+        self._files = files
+        self._labels = torch.tensor(files.labels)
+        self._data = data
+        self._seed = seed
+        self._num_threads = num_threads
+        self._bad_images = bad_images
+
+    def batches(
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+    ) -> Iterator[Batch]:
+        """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
+        data, augment = self._data, self._data.augment
+        finish = Finisher(data, form)
+        ahead = decode_ahead(
+            plan.micro_batches(rank, first_step, end_step),
+            self._prepare,
+            (plan.micro_batch_size, data.image_size, data.channels),
+            self._num_threads,
+            self._bad_images,
+            form.device,
+        )
+        with closing(ahead) as decoded:
+            for batch, images, kept in decoded:
+                samples = batch.samples[kept]
+                draws = draw(augment, data.image_size, self._seed, batch.epoch, samples.to(form.device))
+                if augment.pad_crop or augment.flip:
+                    source = WindowSource.of(images, augment.pad_crop, augment.flip)
+                    places = torch.arange(len(images), device=form.device)
+                    images = source.cut(source.starts(places, draws.window, draws.mirrored))
+                yield finish(images, self._labels[samples].to(form.device), draws.cutout)
+
+    def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
+        data, scale = self._data, self._data.augment.random_resized_crop
+        if scale is None:
+            return lambda place: _evaluation_pixels(self._files.paths[int(batch.samples[place])], data)
+        streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
+        numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
+
+        def pixels(place: int) -> NDArray[np.uint8]:
+            image = decode(self._files.paths[int(batch.samples[place])], data.channels)
+            return crop_and_resize(image, random_box(*image.size, scale, numbers[place]), data.image_size)
+
+        return pixels
+
+
+class FolderEvaluation:
+    """The images of val or test in a folder."""
+
+    def __init__(self, files: ImageFiles, data: DataConfig, num_threads: int, bad_images: BadImages) -> None:
+        self._files = files
+        self._labels = torch.tensor(files.labels)
+        self._data = data
+        self._num_threads = num_threads
+        self._bad_images = bad_images
+
+    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]:
+        """The batches of `rank`."""
+        finish = Finisher(self._data, form)
+        ahead = decode_ahead(
+            plan.batches(rank),
+            self._prepare,
+            (plan.largest_batch, self._data.image_size, self._data.channels),
+            self._num_threads,
+            self._bad_images,
+            form.device,
+        )
+        with closing(ahead) as decoded:
+            for batch, images, kept in decoded:
+                yield finish(images, self._labels[batch.samples[kept]].to(form.device))
+
+    def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
+        return lambda place: _evaluation_pixels(self._files.paths[int(batch.samples[place])], self._data)
+
+
+def _evaluation_pixels(path: str, data: DataConfig) -> NDArray[np.uint8]:
+    return resize_and_center(decode(path, data.channels), data.eval_resize or data.image_size, data.image_size)
+
+
+class _Buffer:
+    """Memory for one uint8 batch in NHWC, used again and again; pinned where it is copied to a GPU."""
+
+    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
+        batch, size, channels = shape
+        self._device = device
+        self._images = torch.empty((batch, size, size, channels), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self.pixels: NDArray[np.uint8] = self._images.numpy()
+        self._copied: torch.cuda.Event | None = None
+
+    def on_device(self, kept: Sequence[int], batch_size: int) -> Tensor:
+        """uint8 [len(kept), C, S, S] on the device, in channels_last. On the CPU it is this memory itself."""
+        images = self._images[:batch_size] if len(kept) == batch_size else self._images[list(kept)]
+        if self._device.type != "cpu":
+            images = images.to(self._device, non_blocking=True)
+        if self._device.type == "cuda":
+            self._copied = torch.cuda.current_stream(self._device).record_event()
+        return images.permute(0, 3, 1, 2)
+
+    def wait(self) -> None:
+        """Until it may be written to again."""
+        if self._copied is not None:
+            self._copied.synchronize()
+            self._copied = None
+
+
+@dataclass
+class _Pending:
+    """A batch that threads are at work on; each of `tasks` gives the images of its share that were bad."""
+
+    batch: MicroBatch
+    buffer: _Buffer
+    tasks: list[Future[dict[int, BadImageError]]]
+
+
+def decode_ahead(
+    batches: Iterable[MicroBatch],
+    prepare: Prepare,
+    shape: tuple[int, int, int],
+    num_threads: int,
+    bad_images: BadImages,
+    device: torch.device,
+) -> Generator[tuple[MicroBatch, Tensor, Tensor], None, None]:
+    """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
+
+    The threads are started by the first `next()`, and are gone when the iterator is exhausted, fails or is
+    dropped.
+
+    Args:
+        batches: what to decode.
+        prepare: see `Prepare`; called in this thread, in order.
+        shape: of a buffer: the most images of a batch, S, C.
+        num_threads: that decode.
+        bad_images: takes note of those that can't be decoded.
+        device: where the images go.
+
+    Yields:
+        The batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked
+        for; and the places in the batch that they have, int64 [B], fewer than the batch's where some were
+        skipped.
+
+    Raises:
+        UserError: for an image that can't be decoded and isn't to be skipped, or a batch without one that
+            can.
+    """
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode")
+    free = deque(_Buffer(shape, device) for _ in range(BATCHES_AHEAD + 1))
+    pending: deque[_Pending] = deque()
+    remaining = iter(batches)
+    try:
+        while True:
+            while len(pending) < BATCHES_AHEAD and (batch := next(remaining, None)) is not None:
+                pending.append(_start(pool, batch, prepare(batch), free.popleft()))
+            if not pending:
+                return
+            done = pending.popleft()
+            bad = {place: error for task in done.tasks for place, error in task.result().items()}
+            for error in bad.values():
+                bad_images.add(error)
+            num_images = len(done.batch.samples)
+            kept = [place for place in range(num_images) if place not in bad]
+            if not kept:
+                raise _none_left(bad)
+            yield done.batch, done.buffer.on_device(kept, num_images), torch.tensor(kept)
+            free.append(done.buffer)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(
+    pool: ThreadPoolExecutor,
+    batch: MicroBatch,
+    pixels_at: Callable[[int], NDArray[np.uint8]],
+    buffer: _Buffer,
+) -> _Pending:
+    buffer.wait()
+
+    def fill(places: range) -> dict[int, BadImageError]:
+        bad = {}
+        for place in places:
+            try:
+                buffer.pixels[place] = pixels_at(place)
+            except BadImageError as error:
+                bad[place] = error
+        return bad
+
+    num_images = len(batch.samples)
+    shares = (range(start, min(start + _IMAGES_A_TASK, num_images)) for start in range(0, num_images, _IMAGES_A_TASK))
+    return _Pending(batch, buffer, [pool.submit(fill, share) for share in shares])
+
+
+def _none_left(bad: dict[int, BadImageError]) -> UserError:
+    first = next(iter(bad.values()))
+    rule = f"none of the {len(bad)} images of a batch can be decoded, such as {first.path} ({first.reason})"
+    return UserError(Fault("data.root", rule, "replace the damaged files"))

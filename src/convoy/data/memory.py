@@ -1,0 +1,80 @@
+"""Small sets: the whole set as uint8 on the device, a batch by one gather. No DataLoader, no workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from convoy.config.schema import DataConfig
+from convoy.data.augment import WindowSource, draw
+from convoy.data.finish import Batch, BatchFormat, Finisher
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sources.image_set import LabelledImages
+
+
+class MemoryTraining:
+    """Training images in memory, padded and mirrored once."""
+
+    def __init__(self, images: LabelledImages, data: DataConfig, seed: int) -> None:
+        self._data = data
+        self._seed = seed
+        augment = data.augment
+        self._source = WindowSource.of(images.images, augment.pad_crop, augment.flip)
+        self._labels = images.labels
+
+    def batches(
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+    ) -> Iterator[Batch]:
+        """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
+        source, labels = self._on(form.device)
+        finish = Finisher(self._data, form)
+        for epoch, share in plan.epochs(rank, first_step, end_step):
+            # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
+            samples = share.flatten().to(source.pixels.device)
+            draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
+            starts = source.starts(samples, draws.window, draws.mirrored)
+            sample_labels = labels[samples].to(form.device)
+            cutout = None if draws.cutout is None else draws.cutout.to(form.device)
+            for begin in range(0, len(samples), plan.micro_batch_size):
+                batch = slice(begin, begin + plan.micro_batch_size)
+                windows = source.cut(starts[batch]).to(form.device)
+                yield finish(windows, sample_labels[batch], None if cutout is None else cutout[:, batch])
+
+    def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
+        """The set where it is read from, moved there the first time."""
+        place = device if self._source.pixels.device == device or fits(self._source.pixels, device) else CPU
+        if self._source.pixels.device != place:
+            self._source, self._labels = self._source.to(place), self._labels.to(place)
+        return self._source, self._labels
+
+
+class MemoryEvaluation:
+    """The images of val or test in memory."""
+
+    def __init__(self, images: LabelledImages, data: DataConfig) -> None:
+        self._data = data
+        self._images = images
+
+    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]:
+        """The batches of `rank`."""
+        finish = Finisher(self._data, form)
+        for batch in plan.batches(rank):
+            start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
+            images, labels = self._images.images[start:end], self._images.labels[start:end]
+            yield finish(images.to(form.device), labels.to(form.device))
+
+
+CPU = torch.device("cpu")
+
+
+def fits(pixels: Tensor, device: torch.device) -> bool:
+    """Whether `pixels` take at most a quarter of the device's free memory; else they stay on the CPU.
+
+    The network and its activations need the rest, and aren't there yet.
+    """
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return pixels.nbytes <= free_bytes // 4

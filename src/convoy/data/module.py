@@ -1,0 +1,222 @@
+"""The data of a run, for Lightning and without it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.data.finish import Batch, BatchFormat
+from convoy.data.opening import OpenedData, open_data
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+
+
+class Batches:
+    """A sized iterable of batches. Nothing is read, and no thread started, before the first `next()`."""
+
+    def __init__(self, length: int, start: Callable[[], Iterator[Batch]]) -> None:
+        self._length = length
+        self._start = start
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        # The generator, not what `start` returns, so that `start` too waits for the first next().
+        yield from self._start()
+
+
+class ImageData(pl.LightningDataModule):
+    """Batches of a data set, in an order that depends on the seed and the optimizer step only.
+
+    A batch is (images, labels): float32 [B, C, S, S], normalized, on the device; int64 [B]. Training batches
+    are `micro_batch_size` long (less what data.on_bad_image=skip leaves out), `accumulation` of them an
+    optimizer step. The Trainer is to be made with `reload_dataloaders_every_n_epochs=1`: each call of
+    `train_dataloader` gives the rest of one epoch.
+
+    Attributes:
+        num_classes, classes: how many, and their names. After `open`.
+        sizes: images in "train", "val" and "test"; 0 where there is no such split. After `open`.
+        notes: what a user may not expect about the set, a sentence each. After `open`.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        *,
+        seed: int,
+        micro_batch_size: int,
+        accumulation: int,
+        eval_batch_size: int,
+        channels_last: bool = True,
+        max_steps: int | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            data: the set.
+            seed: of order and augmentation.
+            micro_batch_size: samples a rank in one forward pass of training.
+            accumulation: forward passes an optimizer step.
+            eval_batch_size: samples a rank in one forward pass of val and test.
+            channels_last: memory format of the images.
+            max_steps: the optimizer step at which training ends, if not at the end of an epoch.
+        """
+        super().__init__()
+        self.data = data
+        self.seed = seed
+        self.micro_batch_size = micro_batch_size
+        self.accumulation = accumulation
+        self.eval_batch_size = eval_batch_size
+        self.channels_last = channels_last
+        self.max_steps = max_steps
+        self._opened: OpenedData | None = None
+
+    def open(self) -> None:
+        """Reads the set, or lists its files, if that isn't done yet.
+
+        Raises:
+            UserError: if something about the config or the files is wrong.
+        """
+        if self._opened is None:
+            self._opened = open_data(self.data, self.seed, num_decoding_threads(self.data.num_workers))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._set.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._set.classes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return self._set.sizes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._set.notes
+
+    @property
+    def skipped(self) -> int:
+        """Images that this process left out so far because they can't be decoded."""
+        return len(self._set.bad_images.reasons)
+
+    @property
+    def skipped_images(self) -> dict[str, str]:
+        """What was wrong with each of them, by path."""
+        return dict(self._set.bad_images.reasons)
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Optimizer steps of an epoch.
+
+        Raises:
+            UserError: if the training images are fewer than a global batch.
+        """
+        return self._plan(world_size).steps_per_epoch
+
+    def training_loader(
+        self, first_step: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> Batches:
+        """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch, or to
+        max_steps."""
+        opened, plan, form = self._set, self._plan(world_size), self._form(device)
+        end_step = plan.epoch_end(first_step)
+        if self.max_steps is not None:
+            end_step = max(first_step, min(end_step, self.max_steps))
+        return Batches(
+            (end_step - first_step) * self.accumulation,
+            lambda: opened.train.batches(plan, rank, first_step, end_step, form),
+        )
+
+    def evaluation_loader(
+        self,
+        split: str,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> Batches:
+        """The batches of `rank` of the split "val" or "test"; rank and device are the Trainer's unless given.
+
+        Raises:
+            UserError: if there is no such split, or it has fewer images than there are ranks.
+        """
+        opened = self._set
+        if split not in opened.evaluation:
+            remedy = f"add a folder {split}/ beside train/, or go without with trainer.test=false"
+            raise UserError(Fault("data.root", f"has no {split} split", remedy, self.data.root))
+        rank = self._trainer_or(rank, "global_rank", 0)
+        world_size = self._trainer_or(world_size, "world_size", 1)
+        form = self._form(self._device() if device is None else device)
+        plan = EvaluationPlan(opened.sizes[split], self.eval_batch_size, world_size, split)
+        return Batches(plan.num_batches, lambda: opened.evaluation[split].batches(plan, rank, form))
+
+    def setup(self, stage: str) -> None:
+        self.open()
+
+    def train_dataloader(self) -> Batches:
+        """The batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
+
+        A Trainer that resumed within an epoch goes on counting at the batches that it had seen, and ends the epoch
+        when the count is the loader's length. So these count in the length, although they are not given again.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "Lightning sets it; without a Trainer there is training_loader"
+        rank, world_size, step = trainer.global_rank, trainer.world_size, trainer.global_step
+        rest = self.training_loader(step, rank=rank, world_size=world_size, device=self._device())
+        seen = step % self.steps_per_epoch(world_size) * self.accumulation
+        counts_on = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
+        return Batches(len(rest) + seen, rest.__iter__) if counts_on else rest
+
+    def val_dataloader(self) -> Batches:
+        return self.evaluation_loader("val")
+
+    def test_dataloader(self) -> Batches:
+        return self.evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch itself: it was made on the device."""
+        images, labels = batch
+        return images.to(device), labels.to(device)
+
+    @property
+    def _set(self) -> OpenedData:
+        assert self._opened is not None, "open() comes first"
+        return self._opened
+
+    def _plan(self, world_size: int) -> TrainingPlan:
+        return TrainingPlan(self._set.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size)
+
+    def _form(self, device: torch.device | str) -> BatchFormat:
+        device = torch.device(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        return BatchFormat(device, self.channels_last)
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _trainer_or(self, given: int | None, name: str, otherwise: int) -> int:
+        if given is not None:
+            return given
+        return otherwise if self.trainer is None else int(getattr(self.trainer, name))
+
+
+def num_decoding_threads(num_workers: int | None) -> int:
+    """The threads asked for, else one a processor core that this process may use.
+
+    Under Slurm a task's cores are its own. Elsewhere the processes of one machine, which torch counts in
+    LOCAL_WORLD_SIZE, share them.
+    """
+    if num_workers is not None:
+        return num_workers
+    cores = len(os.sched_getaffinity(0))
+    if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+        return max(1, min(cores, int(task_cores)))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

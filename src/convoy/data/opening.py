@@ -1,0 +1,132 @@
+"""From a data config to its splits: read, checked, fitted to the network's input, val held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from convoy.config.faults import UserError
+from convoy.config.schema import DataConfig
+from convoy.data.check import FOLDER_SOURCE, check_data
+from convoy.data.finish import Batch, BatchFormat
+from convoy.data.fitting import fit_images, with_channels
+from convoy.data.folder_loader import BadImages, FolderEvaluation, FolderTraining
+from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
+from convoy.data.memory import MemoryEvaluation, MemoryTraining
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sources.image_set import LabelledImages
+from convoy.data.sources.registry import READERS
+from convoy.data.splits import stratified_split
+
+
+class TrainingSplit(Protocol):
+    """The training images of a set, augmented as they are read."""
+
+    def batches(
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+    ) -> Iterator[Batch]: ...
+
+
+class EvaluationSplit(Protocol):
+    """The images of val or test, as they are."""
+
+    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A set that is ready to be read.
+
+    Attributes:
+        classes: names; a label is an index into them.
+        train: the training split.
+        evaluation: val, and test where there is one, by name.
+        sizes: images in train, val and test.
+        bad_images: those skipped so far, by path.
+        notes: what a user may not expect about the set, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    train: TrainingSplit
+    evaluation: dict[str, EvaluationSplit]
+    sizes: dict[str, int]
+    bad_images: BadImages
+    notes: tuple[str, ...] = ()
+
+
+def open_data(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
+    """Reads a set in memory, or lists a folder's images.
+
+    Args:
+        data: what to read.
+        seed: of the augmentation.
+        num_threads: that decode, for folders.
+
+    Raises:
+        UserError: with all faults of `data`, or the first of its files that can't be used.
+    """
+    if faults := check_data(data):
+        raise UserError(*faults)
+    if data.source == FOLDER_SOURCE:
+        return _open_folder(data, seed, num_threads)
+    return _open_memory(data, seed)
+
+
+def _open_memory(data: DataConfig, seed: int) -> OpenedData:
+    image_set = READERS[data.source](data)
+    kept, held_out = stratified_split(image_set.train.labels, data.val_fraction)
+    splits = {
+        "train": _fitted(image_set.train.at(kept), data),
+        "val": _fitted(image_set.train.at(held_out), data),
+        "test": _fitted(image_set.test, data),
+    }
+    return OpenedData(
+        classes=image_set.classes,
+        train=MemoryTraining(splits["train"], data, seed),
+        evaluation={name: MemoryEvaluation(splits[name], data) for name in ("val", "test")},
+        sizes={name: len(split) for name, split in splits.items()},
+        bad_images=BadImages(skip=False),
+    )
+
+
+def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
+    images = fit_images(split.images, data.image_size, data.fit)
+    return LabelledImages(with_channels(images, data.channels).contiguous(), split.labels)
+
+
+def _open_folder(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
+    assert data.root is not None, "check_data has seen to it"
+    layout = find_layout(data.root)
+    classes = read_classes(layout)
+    notes = list(layout.notes)
+    splits = {"train": list_images(layout.train, classes)}
+    if layout.val is not None:
+        splits["val"] = list_images(layout.val, classes)
+    else:
+        splits["train"], splits["val"] = _held_out(splits["train"], data.val_fraction)
+        notes.append(f"{data.root} has no val folder: {len(splits['val'])} images of train were held out for val.")
+    if layout.test is not None:
+        splits["test"] = list_images(layout.test, classes)
+    else:
+        notes.append(f"{data.root} has no test split: val chose the checkpoint, so there is nothing to test on.")
+    bad_images = BadImages(skip=data.on_bad_image == "skip")
+    return OpenedData(
+        classes=classes,
+        train=FolderTraining(splits["train"], data, seed, num_threads, bad_images),
+        evaluation={
+            name: FolderEvaluation(splits[name], data, num_threads, bad_images)
+            for name in ("val", "test")
+            if name in splits
+        },
+        sizes={name: len(splits.get(name, ())) for name in ("train", "val", "test")},
+        bad_images=bad_images,
+        notes=tuple(notes),
+    )
+
+
+def _held_out(files: ImageFiles, fraction: float) -> tuple[ImageFiles, ImageFiles]:
+    kept, held_out = stratified_split(torch.tensor(files.labels), fraction)
+    return files.at(kept.tolist()), files.at(held_out.tolist())

@@ -1,0 +1,114 @@
+"""Random numbers that depend on nothing but (seed, epoch, sample, stream).
+
+A sample's random numbers are a hash of who it is and when it is seen, not the next numbers of a generator, so
+they are the same in any batch, on any rank, thread or device, and after a resume. The hash is SplitMix64: a
+counter times the golden ratio, mixed by Stafford's variant 13 (Steele, Lea, Flood: "Fast Splittable
+Pseudorandom Number Generators", OOPSLA 2014, figure 17), in int64 arithmetic that wraps around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+class Stream(IntEnum):
+    """What a random number is for. Numbers of two streams are independent; a stream's number never
+    changes."""
+
+    ORDER = 0
+    CROP_TOP = 1
+    CROP_LEFT = 2
+    MIRROR = 3
+    CUTOUT_TOP = 4
+    CUTOUT_LEFT = 5
+    SPLIT = 6
+    # One for each number that a random resized crop may need.
+    RESIZED_CROP = 64
+
+
+def random_bits(seed: int, epoch: int, samples: Tensor, streams: Sequence[int]) -> Tensor:
+    """64 random bits for each stream and sample.
+
+    Args:
+        seed: of the run.
+        epoch: counted from 0.
+        samples: [B] int64, the samples' indices, on any device.
+        streams: S of `Stream`.
+
+    Returns:
+        [S, B] int64, uniform over all 64-bit patterns, on the device of `samples`.
+    """
+    keys = [_signed(_key(seed, epoch, stream)) for stream in streams]
+    counters = samples * _signed(_GOLDEN)
+    if len(keys) == 1:
+        return _mix(counters + keys[0])[None]
+    return _mix(torch.tensor(keys, device=samples.device)[:, None] + counters)
+
+
+def as_uniform(bits: Tensor) -> Tensor:
+    """float32 in [0, 1) from 64 random bits: their upper 24, which a float32 holds exactly."""
+    return (bits >> 40 & 0xFFFFFF).to(torch.float32) * 2.0**-24
+
+
+def as_integers(bits: Tensor, high: int) -> Tensor:
+    """int64 in 0 .. high-1 from 64 random bits, for `high` up to 2^31.
+
+    The upper 32 bits times `high`, over 2^32 (Lemire: "Fast Random Integer Generation in an Interval", 2019):
+    no value is likelier than another by more than one part in 2^32 / high.
+    """
+    return (bits >> 32 & 0xFFFFFFFF) * high >> 32
+
+
+def as_coin(bits: Tensor) -> Tensor:
+    """bool, True with probability 1/2, from 64 random bits."""
+    return bits < 0
+
+
+def permutation(seed: int, epoch: int, size: int, stream: int = Stream.ORDER) -> Tensor:
+    """[size] int64 on the CPU: 0 .. size-1 in random order.
+
+    The samples sorted by their random numbers. These are all different: within one stream SplitMix64 maps
+    different counters to different numbers.
+    """
+    return torch.argsort(random_bits(seed, epoch, torch.arange(size), [stream])[0])
+
+
+def _key(seed: int, epoch: int, stream: int) -> int:
+    """Where a stream starts, unsigned; mixed once a part so that neighbouring seeds and epochs are far
+    apart."""
+    key = 0
+    for part in (seed, epoch, stream):
+        key = _mix_unsigned(key + part + 1)
+    return key
+
+
+def _mix_unsigned(number: int) -> int:
+    number = number * _GOLDEN & _MASK
+    number = (number ^ number >> 30) * _MIX_1 & _MASK
+    number = (number ^ number >> 27) * _MIX_2 & _MASK
+    return number ^ number >> 31
+
+
+def _mix(numbers: Tensor) -> Tensor:
+    numbers = (numbers ^ _shifted_right(numbers, 30)) * _signed(_MIX_1)
+    numbers = (numbers ^ _shifted_right(numbers, 27)) * _signed(_MIX_2)
+    return numbers ^ _shifted_right(numbers, 31)
+
+
+def _shifted_right(numbers: Tensor, count: int) -> Tensor:
+    """The logical shift; torch's >> copies the sign."""
+    return numbers >> count & (1 << 64 - count) - 1
+
+
+def _signed(number: int) -> int:
+    """The int64 with the same 64 bits."""
+    return number - (1 << 64) if number >> 63 else number

@@ -1,0 +1,130 @@
+"""Where a set's files are looked for, and how they are fetched where they are nowhere."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+
+
+@dataclass(frozen=True)
+class Places:
+    """A published set and the folders that may hold it.
+
+    Attributes:
+        title: its name in messages.
+        files: the files that are read; each may also be there with `.gz` at its end, if `compressed`.
+        folders: below data.root and below the cache folder, where torchvision and others put the files.
+        torchvision_class: in torchvision.datasets, which fetches it.
+        system: a folder outside of both, of a package of the system.
+        hint: how else to get it, as a clause.
+    """
+
+    title: str
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    torchvision_class: str
+    compressed: bool = False
+    system: Path | None = None
+    hint: str = ""
+
+
+def cache_folder() -> Path:
+    """Where downloads go: $CONVOY_DATA, else ~/.cache/convoy."""
+    return Path(os.environ.get("CONVOY_DATA") or "~/.cache/convoy").expanduser()
+
+
+def locate(places: Places, data: DataConfig) -> Mapping[str, Path]:
+    """The path of each of a set's files, below data.root if it is given.
+
+    Else they are looked for in the system's folder, then in the cache, and at last downloaded into it.
+
+    Raises:
+        UserError: if the files are in none of these places, not all there, or can't be fetched.
+    """
+    if data.root is not None:
+        folders = [Path(data.root).expanduser() / folder for folder in places.folders]
+        if found := _find(places, folders):
+            return found
+        raise _missing(places, data, folders, "for the usual places and a download give data.root=null; or ")
+    cache = cache_folder()
+    folders = [cache / folder for folder in places.folders]
+    if places.system is not None:
+        folders.insert(0, places.system)
+    if found := _find(places, folders):
+        return found
+    if not data.download:
+        raise _missing(places, data, folders, "allow the download with data.download=true; or ")
+    _download(places, cache)
+    if found := _find(places, folders):
+        return found
+    raise _missing(places, data, folders, "")
+
+
+def broken_file(path: Path, wrong: str) -> UserError:
+    """The error for a file that is there and can't be used; `wrong` is a clause."""
+    fetched = path.is_relative_to(cache_folder())
+    remedy = "delete it, and it will be downloaded again" if fetched else "replace it with a whole copy"
+    return UserError(Fault("data.root", f"{path} {wrong}", remedy))
+
+
+def _find(places: Places, folders: Sequence[Path]) -> dict[str, Path]:
+    """The files in the first folder that has any of them; empty where none has.
+
+    Raises:
+        UserError: if that folder has only some of them.
+    """
+    endings = ("", ".gz") if places.compressed else ("",)
+    for folder in folders:
+        found = {
+            name: folder / f"{name}{ending}"
+            for name in places.files
+            for ending in reversed(endings)
+            if (folder / f"{name}{ending}").is_file()
+        }
+        if len(found) == len(places.files):
+            return found
+        if found:
+            absent = ", ".join(name for name in places.files if name not in found)
+            raise UserError(Fault("data.root", f"{folder} lacks {absent} of {places.title}", "add what is missing"))
+    return {}
+
+
+def _missing(places: Places, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
+    looked_in = ", ".join(str(folder) for folder in folders)
+    value = "null" if data.root is None else data.root
+    return UserError(Fault("data.root", f"{places.title} is not in {looked_in}", first + _by_hand(places), value))
+
+
+def _by_hand(places: Places) -> str:
+    endings = " (or each with .gz)" if places.compressed else ""
+    return f"put {', '.join(places.files)}{endings} into a folder and give it as data.root" + places.hint
+
+
+def _download(places: Places, cache: Path) -> None:
+    from torchvision import datasets
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / f"{places.torchvision_class}.lock"):
+            getattr(datasets, places.torchvision_class)(str(cache), download=True)
+    # OSError: no network, no such host, a full disk. RuntimeError: torchvision's, of a wrong checksum.
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            Fault("data.root", f"{places.title} could not be downloaded to {cache} ({reason})", _by_hand(places))
+        ) from error
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time: the ranks of a job start together and would download into the same files."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,55 @@
+"""Holding out a share of a labelled set: stratified, and the same for every run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from convoy.config.faults import Fault, UserError
+from convoy.data.randomness import Stream, random_bits
+
+# A number of its own, so that no run's seed changes what is held out: runs with different seeds can be
+# compared.
+_SPLIT_SEED = 20140904
+
+
+def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fraction") -> tuple[Tensor, Tensor]:
+    """Splits samples so that each class has its share on both sides.
+
+    Args:
+        labels: [n] int64.
+        fraction: share of the samples to hold out, 0 to 1. Each class gives its share, rounded down or up so
+            that the sum is the nearest to fraction * n; a class keeps at least one sample.
+        key: of the setting that asks for it, for the message.
+
+    Returns:
+        The indices kept and the indices held out, each [.] int64 in ascending order.
+
+    Raises:
+        UserError: if one side would be empty.
+    """
+    sizes = torch.bincount(labels)
+    shares = sizes.to(torch.float64) * fraction
+    counts = shares.floor().to(torch.int64)
+    missing = round(fraction * len(labels)) - int(counts.sum())
+    # The classes that lost most by rounding down give one more; classes of equal loss in their order.
+    by_loss = torch.argsort(counts - shares, stable=True)
+    counts[by_loss[: max(missing, 0)]] += 1
+    counts = torch.minimum(counts, (sizes - 1).clamp_min(0))
+    if int(counts.sum()) == 0 or int(counts.sum()) == len(labels):
+        raise UserError(
+            Fault(
+                key,
+                f"leaves no image on one side of {len(labels)} images",
+                "choose another share",
+                str(fraction),
+            )
+        )
+
+    samples = torch.arange(len(labels))
+    bits = random_bits(_SPLIT_SEED, 0, samples, [Stream.SPLIT])[0]
+    shuffled = torch.argsort(bits)
+    grouped = shuffled[torch.argsort(labels[shuffled], stable=True)]
+    rank_in_class = samples - (sizes.cumsum(0) - sizes)[labels[grouped]]
+    held_out = rank_in_class < counts[labels[grouped]]
+    return grouped[~held_out].sort().values, grouped[held_out].sort().values

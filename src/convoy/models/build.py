@@ -1,0 +1,155 @@
+"""From the config's `model` group to a network: checked without torch, then built and tried on one image."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convoy.config import targets
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.models.libraries import stem_faults
+from convoy.models.refusal import one_line
+from convoy.models.shapes import read_chain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHAIN = "convoy.models.chain.Chain"
+CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pretrained", "weights", "lr")
+TORCHVISION = "convoy.models.libraries.torchvision_model"
+
+UNCOUNTED_CLASSES = 5040
+"""Stands for a number of classes not known yet: any small number of groups divides it."""
+
+
+def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
+    """What is wrong with a `model` group, as far as that can be seen without torch.
+
+    Args:
+        model: the group as plain containers.
+        num_classes: None where the classes are not counted yet.
+        in_channels: channels of the images.
+        image_size: height and width of the images in pixels.
+    """
+    faults = targets.target_faults("model", model)
+    if model.get("name", "") == "???":
+        faults.append(Fault("model.name", "is missing", "name the model, such as model.name=resnet18"))
+    faults += _pretrained_faults(model.get("pretrained", False))
+    if model.get("_target_") == TORCHVISION:
+        faults += stem_faults(model.get("stem", "standard"))
+    if model.get("_target_") == CHAIN:
+        faults += _chain_faults(model, num_classes, in_channels, image_size)
+    return faults
+
+
+def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    """The network of a `model` group: (N, in_channels, image_size, image_size) to (N, num_classes).
+
+    A target gets those of num_classes, in_channels and image_size that its signature names and the group does
+    not set. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is that number.
+
+    Raises:
+        UserError: the group is wrong (see `check_model`), the library refuses its arguments, the weights
+            can't be had or don't fit, or the network does not take such images.
+    """
+    faults = check_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    if faults:
+        raise UserError(*faults)
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    pretrained = model.get("pretrained", False)
+    parameters = inspect.signature(targets.resolve(model["_target_"], "model")).parameters
+    node = {
+        key: _fill_placeholders(value, sizes)
+        for key, value in model.items()
+        if key != "pretrained" and (key != "name" or key in parameters)
+    }
+    if pretrained is True:
+        node["pretrained"] = True
+    given = {name: value for name, value in sizes.items() if name in parameters and name not in node}
+    try:
+        network: nn.Module = targets.build("model", node, **given)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library's constructor finds wrong
+        raise UserError(Fault("model", f"{model['_target_']} can't be built: {one_line(error)}")) from error
+    if isinstance(pretrained, str):
+        from convoy.models.weights import load_weights, read_weights
+
+        load_weights(
+            network,
+            read_weights(Path(pretrained)),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            source=pretrained,
+        )
+    _try_on_one_image(network, str(model.get("name", model["_target_"])), **sizes)
+    return network
+
+
+def _pretrained_faults(pretrained: Any) -> list[Fault]:
+    if isinstance(pretrained, bool) or (isinstance(pretrained, str) and Path(pretrained).is_file()):
+        return []
+    rule = "no such file" if isinstance(pretrained, str) else "must be true, false or a file of weights"
+    remedy = "write true for the library's weights, or a file's path"
+    return [Fault("model.pretrained", rule, remedy, str(pretrained))]
+
+
+def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
+    faults = [
+        Fault(
+            f"model.{key}",
+            "a chain of layers has no such key",
+            did_you_mean(key, CHAIN_KEYS, f"it has {', '.join(CHAIN_KEYS[1:])}"),
+            str(value),
+        )
+        for key, value in model.items()
+        if key not in CHAIN_KEYS
+    ]
+    if num_classes is None and "{num_classes}" not in str(model.get("layers")):
+        return faults
+    try:
+        read_chain(
+            model.get("layers"),
+            num_classes=num_classes or UNCOUNTED_CLASSES,
+            in_channels=in_channels,
+            image_size=image_size,
+            activation=model.get("activation", "relu"),
+            batch_norm=model.get("batch_norm", False),
+        )
+    except UserError as error:
+        faults += error.faults
+    return faults
+
+
+def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
+    """`value` with the texts "{num_classes}" and so on replaced by their numbers, however deep."""
+    if isinstance(value, Mapping):
+        return {key: _fill_placeholders(child, sizes) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_fill_placeholders(child, sizes) for child in value]
+    if isinstance(value, str) and value[:1] == "{" and value[-1:] == "}":
+        return sizes.get(value[1:-1], value)
+    return value
+
+
+def _try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_channels: int, image_size: int) -> None:
+    """Refuse a network that does not take the images, or does not give one logit a class."""
+    import torch
+
+    image = torch.zeros(1, in_channels, image_size, image_size)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(image)
+    except Exception as error:  # whatever a layer finds wrong with its input
+        made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
+        rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({one_line(error)})"
+        raise UserError(Fault("model.name", rule, f"choose data.image_size={made_for}", name)) from error
+    network.train(was_training)
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (1, num_classes):
+        rule = f"gives {shape or type(logits).__name__} for one image, not one logit a class, (1, {num_classes})"
+        raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', name))

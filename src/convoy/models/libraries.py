@@ -1,0 +1,153 @@
+"""Models of torchvision and timm, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.models.refusal import one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STEMS = ("standard", "small")
+
+
+def stem_faults(stem: object) -> list[Fault]:
+    """A stem other than those of `STEMS`. Needs no torch, so that it can be asked before a run."""
+    if stem in STEMS:
+        return []
+    return [Fault("model.stem", "no such stem", f"choose from {', '.join(STEMS)}", str(stem))]
+
+
+def torchvision_model(
+    name: str,
+    num_classes: int,
+    in_channels: int = 3,
+    stem: str = "standard",
+    pretrained: bool = False,
+    **arguments: Any,
+) -> nn.Module:
+    """A classification model of torchvision.
+
+    Args:
+        name: as torchvision.models.list_models() has it.
+        in_channels: of the images; the first convolution is fitted to it (see `weights.fit_channels`).
+        stem: standard, or small: a ResNet for small images begins with a 3x3 convolution of stride 1 (He et al.
+            2015, section 4.2) instead of 7x7 with stride 2 and a pooling with stride 2.
+        pretrained: load torchvision's best weights; the head is new where the classes differ.
+        arguments: the model's own.
+
+    Raises:
+        UserError: no such model, arguments that it does not take, or weights that can't be had.
+    """
+    from torchvision import models
+
+    from convoy.models.weights import load_weights, torchvision_weights
+
+    names = models.list_models(module=models)
+    if name not in names:
+        remedy = did_you_mean(name, names, "torchvision.models.list_models() has them all")
+        raise UserError(Fault("model.name", "torchvision has no such classification model", remedy, name))
+    if faults := stem_faults(stem):
+        raise UserError(*faults)
+    options = {**_options_of(name, pretrained=pretrained, in_channels=in_channels), **arguments}
+    try:
+        network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+    except Exception as error:  # whatever the library's constructor finds wrong
+        raise UserError(Fault("model", f"torchvision's {name} can't be built: {one_line(error)}")) from error
+    if in_channels != 3:
+        _fit_first_convolution(network, in_channels)
+    fresh = _make_stem_small(network, name, in_channels) if stem == "small" else ()
+    if pretrained:
+        state = torchvision_weights(name)
+        auxiliary = ("aux1.", "aux2.", "AuxLogits.")
+        state = {key: value for key, value in state.items() if not key.startswith(auxiliary)}
+        load_weights(
+            network,
+            state,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            source=f"torchvision's {name}",
+            fresh=fresh,
+        )
+    return network
+
+
+def timm_model(
+    name: str, num_classes: int, in_channels: int = 3, pretrained: bool = False, **arguments: Any
+) -> nn.Module:
+    """A model of timm, whose own `create_model` fits its first layer and its head.
+
+    Args:
+        name: as timm.list_models() has it, with a tag for certain weights (`resnet50.a1_in1k`), or from the
+            Hugging Face hub (`hf-hub:owner/name`).
+        pretrained: load timm's weights; the head is new where the classes differ.
+        arguments: the model's own (drop_path_rate, img_size, …).
+
+    Raises:
+        UserError: no such model, arguments that it does not take, or weights that can't be had.
+    """
+    import timm
+
+    is_elsewhere = name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir")
+    if not is_elsewhere and not timm.is_model(name.partition(".")[0]):
+        remedy = did_you_mean(name, timm.list_models(), "timm.list_models('*word*') finds them")
+        raise UserError(Fault("model.name", "timm has no such model", remedy, name))
+
+    def create(pretrained: bool) -> nn.Module:
+        network: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
+        )
+        return network
+
+    try:
+        network = create(pretrained=False)
+    except Exception as error:  # whatever the library's constructor finds wrong
+        raise UserError(Fault("model", f"timm's {name} can't be built: {one_line(error)}")) from error
+    if not pretrained:
+        return network
+    try:
+        return create(pretrained=True)
+    except Exception as error:  # what built without weights fails over them: the hub, the network or the file
+        remedy = (
+            "download the weights where there is a network and give the file, model.pretrained=<file>; "
+            "or leave model.pretrained out"
+        )
+        rule = f"the weights of timm's {name} can't be had ({one_line(error)})"
+        raise UserError(Fault("model.pretrained", rule, remedy, "true")) from error
+
+
+def _options_of(name: str, *, pretrained: bool, in_channels: int) -> dict[str, Any]:
+    """No auxiliary logits, so that there is one output; else what torchvision itself sets for its weights."""
+    if name not in ("googlenet", "inception_v3"):
+        return {}
+    return {
+        "aux_logits": False,
+        "init_weights": not pretrained,
+        "transform_input": pretrained and in_channels == 3,
+    }
+
+
+def _fit_first_convolution(network: nn.Module, in_channels: int) -> None:
+    """Fit the layer that takes the image, by its initial weights, which keeps the scale of its outputs."""
+    from torch import nn
+
+    from convoy.models.weights import fit_channels
+
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.weight = nn.Parameter(fit_channels(first.weight.detach(), in_channels))
+    first.in_channels = in_channels
+
+
+def _make_stem_small(network: nn.Module, name: str, in_channels: int) -> tuple[str, ...]:
+    """Exchange a ResNet's first convolution and pooling. Returns the names of the parameters that are new."""
+    from torch import nn
+    from torchvision.models import ResNet
+
+    if not isinstance(network, ResNet):
+        raise UserError(Fault("model.stem", f"{name} is no ResNet", "leave it out", "small"))
+    network.conv1 = nn.Conv2d(in_channels, network.conv1.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    return ("conv1.weight",)

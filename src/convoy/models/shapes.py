@@ -1,0 +1,169 @@
+"""Follows an image's shape through a chain of layers: what doesn't fit is answered before torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convoy.config.faults import Fault, UserError
+from convoy.models.grammar import parse_layers
+from convoy.models.notation import (
+    Activation,
+    Conv,
+    Dense,
+    GlobalAveragePool,
+    Layer,
+    LocalResponseNorm,
+    Pair,
+    Pool,
+    Token,
+)
+
+Shape = tuple[int, ...]
+"""(channels, height, width) of a feature map, or (units,) after the first FC; without the batch."""
+
+LARGEST_IMAGE_SIZE = 4096
+"""How far the search for an image size that works goes, in pixels."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token with the shape that enters it and the shape that leaves it."""
+
+    token: Token
+    inputs: Shape
+    outputs: Shape
+
+
+class _MisfitError(Exception):
+    """What a layer asks of its input and doesn't get."""
+
+    def __init__(self, rule: str, remedy: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.remedy = remedy
+
+
+class _TooSmallError(_MisfitError):
+    """A window larger than its input: a larger image would do."""
+
+
+def read_chain(
+    layers: Any,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    activation: str = "relu",
+    batch_norm: bool = False,
+) -> tuple[Step, ...]:
+    """The steps of a network, from images of `image_size` x `image_size` pixels to `num_classes` logits.
+
+    Raises:
+        UserError: every wrong token; else the first layer that doesn't fit what it gets; else an output
+            that is not one logit a class.
+    """
+    tokens = parse_layers(layers, num_classes=num_classes, activation=activation, batch_norm=batch_norm)
+    steps = walk(tokens, in_channels, image_size)
+    last = steps[-1].outputs
+    if last not in ((num_classes,), (num_classes, 1, 1)):
+        remedy = "end it with GAP" if last[0] == num_classes else "end it with FC-{num_classes}"
+        rule = f"ends with {_text(last)} outputs for {num_classes} classes"
+        raise UserError(Fault("model.layers", rule, remedy))
+    return steps
+
+
+def walk(tokens: Sequence[Token], in_channels: int, image_size: int) -> tuple[Step, ...]:
+    """The shapes along the chain.
+
+    Raises:
+        UserError: the first layer that doesn't fit what it gets, with the smallest image that would do where
+            the image is too small.
+    """
+    shape: Shape = (in_channels, image_size, image_size)
+    steps = []
+    for token in tokens:
+        try:
+            outputs = output_shape(token.layer, shape)
+        except _MisfitError as misfit:
+            remedy = misfit.remedy
+            if isinstance(misfit, _TooSmallError):
+                smallest = _smallest_image_size(tokens, in_channels, image_size + 1)
+                if smallest:
+                    remedy = f"data.image_size={smallest} is the smallest that works, or {remedy}"
+            rule = f"{misfit.rule} (images of {in_channels}x{image_size}x{image_size})"
+            raise UserError(Fault(token.key, rule, remedy, token.text)) from misfit
+        steps.append(Step(token, shape, outputs))
+        shape = outputs
+    return tuple(steps)
+
+
+def output_shape(layer: Layer, shape: Shape) -> Shape:
+    """The shape that leaves `layer` where `shape` enters it.
+
+    A window of F with padding P and stride S makes floor((H + 2P - F) / S) + 1 of H, as torch does.
+    """
+    match layer:
+        case Dense():
+            return (layer.units,)
+        case Activation():
+            return (_maxout_channels(layer, shape[0]), *shape[1:])
+        case Conv():
+            _demand_feature_map(shape)
+            filters = layer.filters * layer.activation.filters_per_unit
+            if shape[0] % layer.groups or filters % layer.groups:
+                rule = f"{layer.groups} groups don't divide {shape[0]} channels in and {filters} filters"
+                raise _MisfitError(rule, "choose a number that divides both")
+            return (layer.filters, *_windows(shape, layer.size, layer.stride, layer.padding))
+        case Pool():
+            _demand_feature_map(shape)
+            return (shape[0], *_windows(shape, layer.size, layer.stride, layer.padding))
+        case GlobalAveragePool():
+            _demand_feature_map(shape)
+            return (shape[0], 1, 1)
+        case LocalResponseNorm():
+            _demand_feature_map(shape)
+    return shape
+
+
+def _demand_feature_map(shape: Shape) -> None:
+    if len(shape) != 3:
+        raise _MisfitError(f"gets {shape[0]} units without height and width", "put it before the first FC")
+
+
+def _maxout_channels(activation: Activation, channels: int) -> int:
+    filters = activation.filters_per_unit
+    if channels % filters:
+        rule = f"takes {filters} channels to a unit, which does not divide the {channels} that it gets"
+        raise _MisfitError(rule, f"give the layer before it a multiple of {filters}")
+    return channels // filters
+
+
+def _windows(shape: Shape, size: Pair, stride: Pair, padding: Pair) -> Pair:
+    _, height, width = shape
+    rows = (height + 2 * padding[0] - size[0]) // stride[0] + 1
+    columns = (width + 2 * padding[1] - size[1]) // stride[1] + 1
+    if rows < 1 or columns < 1:
+        rule = f"its {_text(size)} window does not fit into the {_text(shape)} that it gets"
+        raise _TooSmallError(rule, "leave out a pooling or a stride before it")
+    return rows, columns
+
+
+def _smallest_image_size(tokens: Sequence[Token], in_channels: int, start: int) -> int | None:
+    """The smallest image from `start` pixels on that every layer takes; None where none is found."""
+    for image_size in range(start, LARGEST_IMAGE_SIZE + 1):
+        shape: Shape = (in_channels, image_size, image_size)
+        try:
+            for token in tokens:
+                shape = output_shape(token.layer, shape)
+        except _TooSmallError:
+            continue
+        except _MisfitError:
+            return None
+        return image_size
+    return None
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(str(side) for side in shape)

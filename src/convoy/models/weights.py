@@ -1,0 +1,158 @@
+"""Weights made elsewhere: torchvision's, or a file's, put into a network that may differ at its two ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convoy.config.faults import Fault, UserError
+from convoy.models.refusal import one_line
+
+log = logging.getLogger(__name__)
+
+KEY = "model.pretrained"
+
+
+def torchvision_weights(model: str) -> dict[str, Tensor]:
+    """The state dict of torchvision's best weights of `model`, downloaded once into torch's hub folder.
+
+    Raises:
+        UserError: it has none, or they can't be fetched.
+    """
+    from torchvision.models import get_model_weights
+
+    choices = list(get_model_weights(model))
+    if not choices:
+        rule = f"torchvision has no weights for {model}"
+        raise UserError(Fault(KEY, rule, "give a file, model.pretrained=<file>, or leave it out", "true"))
+    best = get_model_weights(model).DEFAULT
+    try:
+        state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        remedy = (
+            f"download {best.url} where there is a network and give the file, model.pretrained=<file>, "
+            f"or put it into {folder}; or leave model.pretrained out"
+        )
+        raise UserError(Fault(KEY, f"the weights can't be fetched ({one_line(error)})", remedy, "true")) from error
+    return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: a plain one, one under "state_dict", or a Convoy checkpoint's network.
+
+    Raises:
+        UserError: it is no file of weights.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise what their decoders raise: a dozen types
+        rule = f"can't be read as weights ({one_line(error)})"
+        remedy = "give a checkpoint, a .safetensors file, or what torch.save(network.state_dict(), file) wrote"
+        raise UserError(Fault(KEY, rule, remedy, str(path))) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(Fault(KEY, "holds no state dict", "give a mapping of names to tensors", str(path)))
+    return _network_part({str(name): value for name, value in content.items()})
+
+
+def _network_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Lightning module's `network.` alone, without the prefixes of DDP and torch.compile."""
+    if any(name.startswith("network.") for name in state):
+        state = {name: value for name, value in state.items() if name.startswith("network.")}
+    for prefix in ("network.", "module.", "_orig_mod."):
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return dict(state)
+
+
+def load_weights(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    num_classes: int,
+    in_channels: int,
+    source: str,
+    fresh: Collection[str] = (),
+) -> None:
+    """Put `state` into `network`, which may have another number of classes or of image channels.
+
+    What has `num_classes` rows here and another number there is the head: it stays as initialized. A first
+    convolution made for 3 channels is fitted to `in_channels` (see `fit_channels`). Both are logged.
+
+    Args:
+        source: where the weights come from, for messages.
+        fresh: names that stay as initialized though the state has them, being other layers here.
+
+    Raises:
+        UserError: anything else differs; nothing is loaded then.
+    """
+    own = network.state_dict()
+    fitted: dict[str, Tensor] = {}
+    left, other_shape = [], []
+    for name in own.keys() & state.keys():
+        here, there = own[name], state[name]
+        if name in fresh or _is_head(here, there, num_classes):
+            left.append(name)
+        elif _is_first_convolution(here, there, in_channels):
+            fitted[name] = fit_channels(there, in_channels)
+            log.warning("%s: %s, made for 3 channels, is fitted to %d", source, name, in_channels)
+        elif here.shape != there.shape:
+            other_shape.append(f"{name} is {_size(there)}, here {_size(here)}")
+        else:
+            fitted[name] = there
+    parts = {
+        "of another shape": sorted(other_shape),
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+    }
+    if any(parts.values()):
+        rule = f"{source} does not fit this model: " + "; ".join(
+            f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in parts.items()
+            if names
+        )
+        remedy = "give weights of the same model, data.channels and data.image_size"
+        raise UserError(Fault(KEY, rule, remedy))
+    if left:
+        log.warning("%s: %s not loaded, being new here", source, ", ".join(sorted(left)))
+    network.load_state_dict({**{name: own[name] for name in left}, **fitted})
+
+
+def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """A first convolution's weights, (O, 3, F, F), for images of `in_channels`: (O, in_channels, F, F).
+
+    For one channel it is their sum, which gives on a gray image what the three gave on that image
+    repeated three times. For others the three are repeated in turn, times 3 / in_channels.
+    """
+    if in_channels == 1:
+        return weight.sum(1, keepdim=True)
+    repeated = weight.repeat(1, -(-in_channels // 3), 1, 1)[:, :in_channels]
+    return repeated * (3 / in_channels)
+
+
+def _is_head(here: Tensor, there: Tensor, num_classes: int) -> bool:
+    same_inputs = here.dim() == there.dim() > 0 and here.shape[1:] == there.shape[1:]
+    return same_inputs and here.shape[0] == num_classes != there.shape[0]
+
+
+def _is_first_convolution(here: Tensor, there: Tensor, in_channels: int) -> bool:
+    if here.dim() != 4 or in_channels == 3:
+        return False
+    filters, channels, height, width = here.shape
+    return channels == in_channels and tuple(there.shape) == (filters, 3, height, width)
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "a number"

@@ -1,0 +1,71 @@
+"""What is checked before anything is built or written: first without torch, so that a typo is answered at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from convoy.config import rules
+from convoy.config.compose import OverrideError, compose, to_config
+from convoy.config.faults import Fault, UserError
+from convoy.config.options import Options
+from convoy.config.schema import Config
+from convoy.data.check import check_data
+from convoy.models.build import check_model
+
+
+def read(overrides: Sequence[str], options: Options | None = None) -> Config:
+    """Compose a new run's config and check it as a whole. Imports no torch.
+
+    Raises:
+        UserError: with every fault: of the overrides, of single values and across groups.
+    """
+    faults: list[Fault] = []
+    try:
+        composed = compose(overrides, options)
+    except OverrideError as error:
+        faults.extend(error.faults)
+        composed = error.config
+    return checked(composed, faults)
+
+
+def checked(composed: DictConfig, faults: Sequence[Fault] = ()) -> Config:
+    """A composed config as plain dataclasses, checked as a whole. `faults` are told with those found here."""
+    found = list(faults)
+    try:
+        config = to_config(composed)
+    except UserError as error:
+        raise UserError(*found, *error.faults) from error
+    for fault in check(config):
+        if fault.key not in {known.key for known in found}:
+            found.append(fault)
+    if found:
+        raise UserError(*found)
+    return config
+
+
+def check(config: Config) -> list[Fault]:
+    """Every fault that can be found without torch; fills what follows from a folder (data.num_classes)."""
+    faults = rules.check(config)
+    data_faults = check_data(config.data)
+    faults += data_faults
+    if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
+        data = config.data
+        faults += check_model(
+            config.model, num_classes=data.num_classes, in_channels=data.channels, image_size=data.image_size
+        )
+    return faults
+
+
+def check_targets(config: Config) -> None:
+    """Arguments that optimizer and scheduler don't have or lack. Imports their libraries.
+
+    Raises:
+        UserError: with every such argument.
+    """
+    from convoy.optim.build import check_optimizer, check_scheduler
+
+    faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
+    if faults:
+        raise UserError(*faults)

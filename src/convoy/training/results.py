@@ -1,0 +1,147 @@
+"""What a run tells and leaves: the lines at its start, summary.json, the table at its end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from convoy.config.batch import BatchSizes
+from convoy.config.schema import Config
+from convoy.data.module import ImageData
+from convoy.training.checkpoints import Checkpoints
+from convoy.training.classifier import Classifier, NotFiniteError
+from convoy.training.devices import Devices
+from convoy.training.folder import RunFolder, replace_text, shown
+from convoy.training.position import Length
+from convoy.training.progress import duration
+from convoy.training.recorder import Recorder
+from convoy.training.terminal import Terminal
+
+
+def announce(
+    terminal: Terminal,
+    config: Config,
+    run: RunFolder,
+    data: ImageData,
+    module: Classifier,
+    devices: Devices,
+    sizes: BatchSizes,
+    span: Length,
+    notices: Sequence[str],
+    resumed_at: int | None,
+) -> None:
+    """What was composed, in a few lines."""
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    splits = " + ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
+    shape = f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"
+    batch = f"global batch {sizes.global_batch_size}"
+    if sizes.accumulation > 1 or sizes.world_size > 1:
+        batch += f" ({sizes.micro_batch_size} x {sizes.accumulation} steps x {sizes.world_size} ranks)"
+    steps = "" if span.total_steps is None else f", {span.epochs} epochs of {span.steps_per_epoch} steps"
+    if span.total_steps is not None and span.total_steps < span.steps_per_epoch * (span.epochs or 0):
+        steps = f", {span.total_steps} steps"
+    limit = f", at most {config.trainer.max_time}" if config.trainer.max_time else ""
+    optimizer = str(config.optimizer["_target_"]).rsplit(".", 1)[-1]
+    schedule = str(config.scheduler["_target_"]).rsplit(".", 1)[-1]
+    terminal.say(f"model   {config.model.get('name', config.name)}: {parameters:,} parameters")
+    terminal.say(f"data    {config.data.name}: {splits} images {shape}, {data.num_classes} classes")
+    for note in data.notes:
+        terminal.say(f"        {note}")
+    terminal.say(f"device  {devices.name}, {devices.precision}; {batch}{steps}{limit}")
+    terminal.say(f"rule    {optimizer}, learning rate {config.optimizer['lr']:g}, {schedule}")
+    terminal.say(f"folder  {shown(run.path)}")
+    for notice in notices:
+        terminal.say(notice)
+    if resumed_at is not None:
+        terminal.say(f"goes on after step {resumed_at}")
+
+
+def summarize(
+    status: str,
+    run: RunFolder,
+    module: Classifier,
+    data: ImageData,
+    checkpoints: Checkpoints,
+    recorder: Recorder,
+    span: Length,
+) -> dict[str, Any]:
+    """The run in one record: `val/…` are the best checkpoint's, `test/…` are those of the same weights."""
+    best = run.best if checkpoints.best is not None else None
+    step = module.trainer.global_step
+    return {
+        "status": status,
+        "name": module.config.name,
+        "folder": str(run.path),
+        "steps": step,
+        "epochs": round(step / span.steps_per_epoch, 4),
+        "seconds": round(recorder.seconds, 3),
+        "images_per_s": recorder.images_per_s,
+        "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
+        "images": dict(data.sizes),
+        "skipped_images": data.skipped,
+        "best_checkpoint": str(best) if best else None,
+        "best_step": checkpoints.best_step,
+        "train/loss": module.latest.get("train/loss"),
+        "train/top1": module.latest.get("train/top1"),
+        **(checkpoints.best or {}),
+        **{name: value for name, value in module.latest.items() if name.startswith("test/")},
+        "test/per_class": dict(zip(data.classes, module.test_report.get("per_class", []), strict=False)),
+    }
+
+
+def write(run: RunFolder, summary: dict[str, Any], report: dict[str, Any], classes: Sequence[str]) -> None:
+    """summary.json, and the test's confusion matrix as confusion_matrix.csv, true classes down the side."""
+    replace_text(run.summary, json.dumps(summary, indent=2) + "\n")
+    if report.get("confusion_matrix"):
+        write_matrix(run.path / "confusion_matrix.csv", report["confusion_matrix"], classes)
+
+
+def write_matrix(path: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    """Rows of true classes, columns of predicted ones, counts of images."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *classes])
+        for name, row in zip(classes, matrix, strict=True):
+            writer.writerow([name, *row])
+
+
+def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any]) -> None:
+    """val and test side by side, the best checkpoint, and where everything lies."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("")
+    grid.add_column("val", justify="right")
+    grid.add_column("test", justify="right")
+    for metric, label in (("top1", "top-1"), ("top5", "top-5"), ("loss", "loss")):
+        values = [summary.get(f"{split}/{metric}") for split in ("val", "test")]
+        if any(value is not None for value in values):
+            grid.add_row(label, *(metric_text(metric, value) for value in values))
+    terminal.say()
+    terminal.show(grid)
+    if "test/top1" not in summary:
+        terminal.say("no test: the data set has no test split, or trainer.test=false")
+    speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
+    terminal.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
+    terminal.say(f"{shown(run.path)}/  checkpoints/best.ckpt  metrics.csv  summary.json")
+
+
+def metric_text(metric: str, value: float | None) -> str:
+    """An accuracy in percent, a loss as it is, nothing as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if metric == "loss" else f"{value:.2%}"
+
+
+def tell_not_finite(terminal: Terminal, broken: NotFiniteError, run: RunFolder, best_step: int | None) -> None:
+    """Where the loss broke, and what is left to go on from."""
+    terminal.say(f"stopped: {broken}", style="bold red")
+    if run.last.is_file():
+        terminal.say(f"last good checkpoint: {shown(run.last)}" + (f", best step {best_step}" if best_step else ""))
+        terminal.say(f"to go on: convoy train resume={shown(run.path)} optimizer.lr={broken.learning_rate / 10:g}")
+    else:
+        terminal.say("no checkpoint had been written")
+        terminal.say(f"try a lower learning rate, such as optimizer.lr={broken.learning_rate / 10:g}")

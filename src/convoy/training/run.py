@@ -1,0 +1,226 @@
+"""The way of a run, told from top to bottom by `train`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import EarlyStopping
+from torch import nn
+
+from convoy.config.batch import BatchSizes, divide
+from convoy.config.faults import Fault, UserError
+from convoy.config.rules import max_time_seconds
+from convoy.config.schema import Config
+from convoy.data.module import ImageData
+from convoy.models.build import build_model
+from convoy.training import results
+from convoy.training.averaging import Averaging
+from convoy.training.checkpoints import Checkpoints
+from convoy.training.classifier import Classifier, NotFiniteError, mixing
+from convoy.training.devices import Devices, choose
+from convoy.training.folder import RunFolder, create, shown, write_start
+from convoy.training.loggers import Loggers, open_loggers
+from convoy.training.position import Length, length
+from convoy.training.preflight import check_targets
+from convoy.training.progress import ProgressLines
+from convoy.training.recorder import Recorder
+from convoy.training.resume import Resumed, load, load_weights
+from convoy.training.schedule import Schedule
+from convoy.training.terminal import Terminal
+from convoy.training.trainer import build_trainer, is_first_rank, use_threads
+from convoy.training.watch import StoppedError, Watch
+
+_FOLDER_OF_ALL_RANKS = "CONVOY_RUN_FOLDER"
+"""Set by the first rank for those it starts, which must write into the same folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its folder, the summary it wrote, and the exit code of the command."""
+
+    run: RunFolder
+    summary: dict[str, Any]
+    exit_code: int
+
+
+def train(config: Config, overrides: Sequence[str], resumed: Resumed | None = None) -> Outcome:
+    """Train, validate and test one run.
+
+    Args:
+        config: checked without torch (see `preflight`).
+        overrides: what was typed, for the record.
+        resumed: the run to go on with; its config is `config`.
+
+    Raises:
+        UserError: something that only shows with torch, the data or the checkpoint at hand. Nothing is written.
+    """
+    devices, sizes = _prepare(config)
+    data = _open_data(config, sizes)
+    span = length(config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(devices.world_size))
+    module = _build_module(config, data)
+    checkpoint = _check_resumed(resumed, module.network, span)
+
+    first = is_first_rank()
+    run = _own_folder(config, resumed, first=first)
+    terminal = Terminal(speaking=first)
+    terminal.log_to(run.log)
+    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(saved, dict)
+    if first:
+        write_start(run, OmegaConf.to_yaml(saved), list(overrides))
+    loggers = open_loggers(config, run, {str(key): value for key, value in saved.items()}, checkpoint, writing=first)
+    watched = _callbacks(config, run, terminal, span, sizes)
+    trainer = build_trainer(config, devices, span, sizes, loggers.all, watched.all, run)
+    results.announce(terminal, config, run, data, module, devices, sizes, span, loggers.notices, checkpoint)
+
+    exit_code = 1
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resumed.checkpoint if resumed else None, weights_only=True)
+        _test_best(trainer, module, data, run, config)
+        exit_code = 0
+        return _conclude(0, "finished", run, terminal, loggers, watched, module, data, span)
+    except StoppedError as stop:
+        terminal.say(f"{stop}; to go on: convoy train resume={shown(run.path)}")
+        exit_code = 128 + stop.signal
+        return _conclude(exit_code, "stopped", run, terminal, loggers, watched, module, data, span)
+    except NotFiniteError as broken:
+        results.tell_not_finite(terminal, broken, run, watched.checkpoints.best_step)
+        return _conclude(exit_code, "not finite", run, terminal, loggers, watched, module, data, span)
+    except KeyboardInterrupt:
+        exit_code = 128 + signal.SIGINT
+        raise
+    finally:
+        if loggers.wandb is not None:
+            loggers.wandb.finish(exit_code)
+        terminal.close()
+        os.environ.pop(_FOLDER_OF_ALL_RANKS, None)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """The callbacks, and those of them that are asked for something at the end."""
+
+    all: list[pl.Callback]
+    checkpoints: Checkpoints
+    recorder: Recorder
+
+
+def _prepare(config: Config) -> tuple[Devices, BatchSizes]:
+    check_targets(config)
+    devices = choose(config)
+    use_threads(devices)
+    return devices, divide(config.trainer.global_batch_size, config.trainer.micro_batch_size, devices.world_size)
+
+
+def _open_data(config: Config, sizes: BatchSizes) -> ImageData:
+    data = ImageData(
+        config.data,
+        seed=config.seed,
+        micro_batch_size=sizes.micro_batch_size,
+        accumulation=sizes.accumulation,
+        eval_batch_size=config.trainer.eval_batch_size or 2 * sizes.micro_batch_size,
+        channels_last=config.trainer.channels_last,
+        max_steps=config.trainer.max_steps,
+    )
+    data.open()
+    return data
+
+
+def _build_module(config: Config, data: ImageData) -> Classifier:
+    pl.seed_everything(config.seed, verbose=False)
+    network = build_model(
+        config.model,
+        num_classes=data.num_classes,
+        in_channels=config.data.channels,
+        image_size=config.data.image_size,
+    )
+    if config.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if config.trainer.compile:
+        network.compile()  # in place: the names in the state dict stay as they are
+    mix = mixing({"mixup": config.trainer.mixup, "cutmix": config.trainer.cutmix}, data.num_classes)
+    return Classifier(network, config, data.num_classes, mix)
+
+
+def _check_resumed(resumed: Resumed | None, network: nn.Module, span: Length) -> int | None:
+    """The step that a resumed run goes on from, its checkpoint checked against this model and length."""
+    if resumed is None:
+        return None
+    content = load(resumed.checkpoint)
+    load_weights(network, content, resumed.checkpoint)
+    step = int(content["global_step"])
+    if span.total_steps is not None and step >= span.total_steps:
+        epochs = -(-step // span.steps_per_epoch)
+        rule = f"has done all its {step} steps"
+        remedy = f"write a larger end with it, such as trainer.max_epochs={2 * epochs}"
+        raise UserError(Fault("resume", rule, remedy, str(resumed.checkpoint)))
+    return step
+
+
+def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunFolder:
+    if not first and _FOLDER_OF_ALL_RANKS in os.environ:
+        return RunFolder(Path(os.environ[_FOLDER_OF_ALL_RANKS]))
+    run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder)
+    os.environ[_FOLDER_OF_ALL_RANKS] = str(run.path)
+    return run
+
+
+def _callbacks(config: Config, run: RunFolder, terminal: Terminal, span: Length, sizes: BatchSizes) -> _Watched:
+    """In the order in which each hook must run: what changes the state, what tells of it, what saves it."""
+    trainer = config.trainer
+    recorder = Recorder(trainer.log_every_steps, span.steps_per_epoch, sizes.global_batch_size)
+    checkpoints = Checkpoints(run, trainer.checkpoint_every_steps)
+    seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
+    # Where only time ends a run its schedule is constant, for which any length will do.
+    total_steps = span.total_steps or span.steps_per_epoch * 1000
+    callbacks: list[pl.Callback] = []
+    if trainer.ema_decay is not None:
+        callbacks.append(Averaging(trainer.ema_decay))
+    callbacks.append(recorder)
+    callbacks.append(Schedule(config.scheduler, total_steps, span.steps_per_epoch))
+    if trainer.early_stopping_epochs is not None:
+        callbacks.append(EarlyStopping("val/loss", patience=trainer.early_stopping_epochs, check_finite=False))
+    callbacks.append(ProgressLines(terminal, recorder, span.total_steps, span.steps_per_epoch))
+    callbacks.append(checkpoints)
+    callbacks.append(Watch(checkpoints, seconds))
+    return _Watched(callbacks, checkpoints, recorder)
+
+
+def _test_best(trainer: pl.Trainer, module: Classifier, data: ImageData, run: RunFolder, config: Config) -> None:
+    """Test with the weights that were best on val; the test split chooses nothing."""
+    if not config.trainer.test or not data.sizes.get("test"):
+        return
+    trainer.strategy.barrier("best.ckpt")
+    best = run.best if run.best.is_file() else run.last
+    load_weights(module.network, load(best), best)
+    trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
+
+
+def _conclude(
+    exit_code: int,
+    status: str,
+    run: RunFolder,
+    terminal: Terminal,
+    loggers: Loggers,
+    watched: _Watched,
+    module: Classifier,
+    data: ImageData,
+    span: Length,
+) -> Outcome:
+    summary = results.summarize(status, run, module, data, watched.checkpoints, watched.recorder, span)
+    if is_first_rank():
+        results.write(run, summary, module.test_report, data.classes)
+        if loggers.wandb is not None:
+            flat = {key: value for key, value in summary.items() if not isinstance(value, dict)}
+            loggers.wandb.log_results(flat, module.test_report.get("confusion_matrix", []), data.classes)
+        if status == "finished":
+            results.table(terminal, run, summary)
+    return Outcome(run, summary, exit_code)

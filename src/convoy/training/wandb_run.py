@@ -1,0 +1,132 @@
+"""A Weights & Biases run that never asks: online with a key, else offline in the run's own folder."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config, WandbConfig
+from convoy.training.folder import RunFolder, shown
+
+_MOST_CLASSES = 100
+"""Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
+
+
+@dataclass
+class WandbRun:
+    """An open run of W&B's own.
+
+    Attributes:
+        run: what `wandb.init` gave.
+        notice: one line for the terminal: where the record is, or how to send it.
+    """
+
+    run: Any
+    notice: str
+
+    def log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+        """The final metrics into the summary, and the test's confusion matrix as a chart with its table."""
+        import wandb
+
+        self.run.summary.update({key: value for key, value in summary.items() if value is not None})
+        if matrix and len(classes) <= _MOST_CLASSES:
+            rows = [
+                [actual, predicted, matrix[i][j]]
+                for i, actual in enumerate(classes)
+                for j, predicted in enumerate(classes)
+            ]
+            columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
+            chart = wandb.plot_table(
+                "wandb/confusion_matrix/v1",
+                wandb.Table(columns=columns, data=rows),
+                {str(name): name for name in columns},
+                {"title": "test confusion matrix"},
+            )
+            self.run.log({"test/confusion_matrix": chart})
+
+    def finish(self, exit_code: int) -> None:
+        self.run.finish(exit_code=exit_code)
+
+
+def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> WandbRun:
+    """Open the run's record, or take up the one that its folder names.
+
+    Args:
+        config: name, tags and seed.
+        settings: of the logger group.
+        run: where an offline record goes and the id is kept.
+        saved: the resolved config as plain containers.
+
+    Raises:
+        UserError: logger.wandb.mode=online without a key.
+    """
+    import wandb
+
+    online = _is_online(settings)
+    run_id = _run_id(run)
+    # wandb reads these for what init's settings don't reach: its service process and its files of state.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    options: dict[str, Any] = {
+        "project": settings.project,
+        "entity": settings.entity,
+        "name": f"{config.name}-{run.path.name}" if run.path.name != config.name else config.name,
+        "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
+        "notes": settings.notes,
+        "tags": list(config.tags) or None,
+        "config": dict(saved),
+        "dir": str(run.path),
+        "id": run_id,
+        "resume": "allow",
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=60),
+    }
+    notice = f"W&B: offline; send it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
+    if online:
+        try:
+            opened = wandb.init(mode="online", **options)
+            return WandbRun(opened, f"W&B: {opened.url or 'online'}")
+        except wandb.errors.Error as error:
+            notice = f"W&B: can't be reached ({_first_line(error)}); {notice.removeprefix('W&B: ')}"
+            options["resume"] = None
+    return WandbRun(wandb.init(mode="offline", **options), notice)
+
+
+def _is_online(settings: WandbConfig) -> bool:
+    wanted = os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode
+    if wanted in ("offline", "dryrun", "disabled"):
+        return False
+    key = _has_key()
+    if settings.mode == "online" and not key:
+        remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
+        raise UserError(Fault("logger.wandb.mode", "there is no W&B key on this machine", remedy, "online"))
+    return key
+
+
+def _has_key() -> bool:
+    """A key in the environment or in the netrc file, the places where `wandb login` leaves one."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or "api.wandb.ai"
+    file = os.environ.get("NETRC")
+    try:
+        return netrc.netrc(file).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _run_id(run: RunFolder) -> str:
+    import secrets
+
+    if run.wandb_id.is_file():
+        return run.wandb_id.read_text(encoding="utf-8").strip()
+    run_id = secrets.token_hex(4)
+    run.wandb_id.write_text(run_id + "\n", encoding="utf-8")
+    return run_id
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,65 @@
+"""Folders of real images, from the digits that come with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from convoy.config.schema import AugmentConfig, DataConfig
+
+MakeData = Callable[..., DataConfig]
+
+
+@pytest.fixture
+def folder_data() -> MakeData:
+    """Makes the config of an image folder; augmentation is off unless given."""
+
+    def make(root: Path, **changes: object) -> DataConfig:
+        settings: dict[str, object] = {
+            "name": "image_folder",
+            "source": "image_folder",
+            "root": str(root),
+            "channels": 3,
+            "image_size": 24,
+            "mean": [0.5, 0.4, 0.3],
+            "std": [0.2, 0.3, 0.25],
+            "num_workers": 2,
+            "augment": AugmentConfig(),
+        }
+        return DataConfig(**(settings | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digit_images() -> list[tuple[int, Image.Image]]:
+    """300 digits as colour images of different sizes, with their labels."""
+    digits = load_digits()
+    images = []
+    for index in range(300):
+        pixels = (digits.images[index] * 15.9375).astype(np.uint8)
+        gray = Image.fromarray(pixels).resize((30 + index % 17, 28 + index % 23), Image.Resampling.BICUBIC)
+        images.append((int(digits.target[index]), Image.merge("RGB", (gray, gray.rotate(90).resize(gray.size), gray))))
+    return images
+
+
+@pytest.fixture
+def digits_folder(tmp_path: Path, digit_images: list[tuple[int, Image.Image]]) -> Path:
+    """train/ with 20 JPEGs and val/ with 10 of each of the digits 0, 1 and 2, named by their words."""
+    names = ("zero", "one", "two")
+    counts = dict.fromkeys(names, 0)
+    for label, image in digit_images:
+        if label > 2 or counts[names[label]] == 30:
+            continue
+        name = names[label]
+        split = "train" if counts[name] < 20 else "val"
+        folder = tmp_path / "digits" / split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{counts[name]:03}.jpg", quality=95)
+        counts[name] += 1
+    return tmp_path / "digits"

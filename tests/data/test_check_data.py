@@ -1,0 +1,149 @@
+"""What check_data refuses, key by key, and that it lets the shipped options pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.data.check import SOURCES, check_data, num_classes
+from convoy.data.fitting import fit_images
+from convoy.data.sources.digits import read_digits
+from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist
+from convoy.data.sources.registry import READERS
+
+OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+
+
+def load(option: Path) -> DataConfig:
+    settings: dict[str, Any] = yaml.safe_load(option.read_text())
+    augment = AugmentConfig(**settings.pop("augment", {}))
+    return DataConfig(**settings, augment=augment)
+
+
+def valid(**changes: Any) -> DataConfig:
+    settings = {
+        "name": "x",
+        "source": "mnist",
+        "channels": 1,
+        "image_size": 32,
+        "fit": "pad",
+        "mean": [0.1],
+        "std": [0.3],
+    }
+    return DataConfig(**(settings | changes))
+
+
+def test_sources_are_those_that_can_be_read() -> None:
+    assert set(SOURCES) == {*READERS, "image_folder"}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda path: path.stem)
+def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
+    data = load(option)
+    assert data.name == option.stem
+    assert option.read_text().startswith("# ")
+    if data.source == "image_folder":
+        assert [str(fault) for fault in check_data(data)] == [
+            "data.root=null: is missing; give the folder with train/ and val/, each with a folder of images a class"
+        ]
+        for name in range(data.num_classes or 2):
+            (tmp_path / "train" / str(name)).mkdir(parents=True)
+        data.root = str(tmp_path)
+    assert check_data(data) == []
+    # VGG halves the image five times.
+    assert data.image_size % 32 == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"source": "mnits"}, "data.source", "did you mean mnist?"),
+        ({"source": "zzz"}, "data.source", "choose from digits, fashion_mnist"),
+        ({"source": "???"}, "data.source", "choose from"),
+        ({"channels": 2}, "data.channels", "must be 1 (gray) or 3 (RGB)"),
+        ({"image_size": 0}, "data.image_size", "at least 1"),
+        ({"image_size": "???"}, "data.image_size", "is missing"),
+        ({"image_size": 24}, "data.image_size", "less than the 28 pixels of mnist"),
+        ({"num_classes": 11}, "data.num_classes", "mnist has 10 classes"),
+        ({"num_classes": 1}, "data.num_classes", "at least 2"),
+        ({"fit": "crop"}, "data.fit", "must be resize or pad"),
+        ({"on_bad_image": "skipp"}, "data.on_bad_image", "did you mean skip?"),
+        ({"num_workers": 0}, "data.num_workers", "at least 1"),
+        ({"eval_resize": 40}, "data.eval_resize", "is for image folders"),
+        ({"val_fraction": 0.0}, "data.val_fraction", "between 0 and 1"),
+        ({"val_fraction": 1.0}, "data.val_fraction", "between 0 and 1"),
+        ({"channels": 3, "mean": [0.1, 0.2]}, "data.mean", "one number, or one for each channel"),
+        ({"mean": []}, "data.mean", "one number"),
+        ({"mean": [33.3]}, "data.mean", "divide by 255"),
+        ({"std": [0.0]}, "data.std", "above 0"),
+        ({"std": "???"}, "data.std", "one number"),
+        ({"root": "/no/such/folder"}, "data.root", "is not a folder"),
+        ({"augment": AugmentConfig(pad_crop=-1)}, "data.augment.pad_crop", "at least 0"),
+        ({"augment": AugmentConfig(cutout=32)}, "data.augment.cutout", "less than data.image_size=32"),
+        (
+            {"augment": AugmentConfig(random_resized_crop=[0.5, 1.0])},
+            "data.augment.random_resized_crop",
+            "is for image folders",
+        ),
+    ],
+)
+def test_one_fault(changes: dict[str, Any], key: str, words: str) -> None:
+    faults = [fault for fault in check_data(valid(**changes)) if fault.key == key]
+    assert any(words in str(fault) for fault in faults), check_data(valid(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"augment": AugmentConfig(random_resized_crop=[0.5])}, "data.augment.random_resized_crop", "[smallest"),
+        ({"augment": AugmentConfig(random_resized_crop=[0.5, 1.5])}, "data.augment.random_resized_crop", "<= 1"),
+        (
+            {"augment": AugmentConfig(random_resized_crop=[0.5, 1.0], pad_crop=4)},
+            "data.augment.pad_crop",
+            "one crop too many",
+        ),
+        ({"eval_resize": 20}, "data.eval_resize", "must not be less than data.image_size=24"),
+        ({"fit": "pad"}, "data.fit", "use data.fit=resize"),
+        ({"num_classes": 4}, "data.num_classes", "has 3 class folders"),
+    ],
+)
+def test_one_fault_of_a_folder(
+    digits_folder: Path, folder_data: Any, changes: dict[str, Any], key: str, words: str
+) -> None:
+    (fault,) = check_data(folder_data(digits_folder, **changes))
+    assert fault.key == key
+    assert words in str(fault)
+
+
+def test_all_faults_at_once() -> None:
+    data = valid(channels=5, fit="x", val_fraction=2.0, num_workers=0, root="/no/such/folder")
+    assert [fault.key for fault in check_data(data)] == [
+        "data.num_workers",
+        "data.val_fraction",
+        "data.fit",
+        "data.channels",
+        "data.root",
+    ]
+
+
+def test_number_of_classes(digits_folder: Path, folder_data: Any) -> None:
+    assert num_classes(valid()) == 10
+    assert num_classes(valid(source="cifar100")) == 100
+    assert num_classes(folder_data(digits_folder)) == 3
+    assert num_classes(folder_data(digits_folder, num_classes=7)) == 7
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_shipped_statistics_are_those_of_the_images(name: str) -> None:
+    if name == "fashion_mnist" and (FASHION_MNIST.system is None or not FASHION_MNIST.system.is_dir()):
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    data = load(OPTIONS[0].with_stem(name))
+    images = (read_digits if name == "digits" else read_fashion_mnist)(data).train.images
+    pixels = fit_images(images, 32, "resize").double() / 255 if name == "digits" else images.double() / 255
+    assert data.mean == pytest.approx([float(pixels.mean())], abs=5e-5)
+    assert data.std == pytest.approx([float(torch.std(pixels, correction=0))], abs=5e-5)

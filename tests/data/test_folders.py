@@ -1,0 +1,120 @@
+"""Which images lie in a folder, against torchvision's ImageFolder and written-out cases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import ImageFolder
+
+from convoy.config.faults import UserError
+from convoy.data.folders import count_classes, find_layout, list_images, read_classes
+from convoy.data.opening import open_data
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_files_classes_and_labels_are_those_of_torchvision(digits_folder: Path) -> None:
+    touch(digits_folder / "train", "two/deeper/x.PNG", "two/notes.txt", "one/.hidden.jpg", ".cache/x.jpg")
+    layout = find_layout(str(digits_folder))
+    classes = read_classes(layout)
+    files = list_images(layout.train, classes)
+    reference = ImageFolder(
+        str(layout.train),
+        is_valid_file=lambda path: (
+            "hidden" not in path and "cache" not in path and path.lower().endswith((".jpg", ".png"))
+        ),
+        allow_empty=True,
+    )
+    assert list(classes) == [name for name in reference.classes if not name.startswith(".")]
+    shift = len(reference.classes) - len(classes)
+    expected = sorted((path, label - shift) for path, label in reference.samples)
+    assert sorted(zip(files.paths, files.labels, strict=True)) == expected
+    assert count_classes(str(digits_folder)) == 3
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_layout(tmp_path: Path, val: str) -> None:
+    touch(tmp_path, "train/a/x.jpg", f"{val}/a/x.jpg", "test/a/x.jpg")
+    layout = find_layout(str(tmp_path))
+    assert (layout.train, layout.val, layout.test) == (tmp_path / "train", tmp_path / val, tmp_path / "test")
+    assert layout.notes == ()
+
+
+def test_root_itself_is_train(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.jpg", "b/x.jpg")
+    layout = find_layout(str(tmp_path))
+    assert (layout.train, layout.val, layout.test) == (tmp_path, None, None)
+
+
+def test_test_folder_without_labels_is_no_test_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/x.jpg", "val/a/x.jpg", "test/0001.jpg")
+    layout = find_layout(str(tmp_path))
+    assert layout.test is None
+    assert layout.notes == (f"{tmp_path}/test has no class folders, so it is no test split.",)
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ([], "has no class folders"),
+        (["x.jpg"], "has no class folders"),
+        (["val/a/x.jpg"], "has val/ but no train/"),
+        (["val/a/x.jpg", "test/a/x.jpg"], "has val/ and test/ but no train/"),
+        (["train/a/x.jpg", "train/b/x.jpg", "val/a/x.jpg"], r"other classes than train: b only in \S+/train;"),
+        (["train/a/x.jpg", "val/a/x.jpg", "val/c/x.jpg"], r"other classes than train: c only in \S+/val;"),
+        (
+            [f"train/{n}/x.jpg" for n in range(9)] + ["val/A/x.jpg"],
+            r"0, 1, 2, 3, 4 and 4 more only in \S+/train, A only in",
+        ),
+    ],
+)
+def test_faults_of_a_folder(tmp_path: Path, files: list[str], complaint: str) -> None:
+    touch(tmp_path, *files)
+    with pytest.raises(UserError, match=complaint) as caught:
+        count_classes(str(tmp_path))
+    assert caught.value.faults[0].key == "data.root"
+
+
+def test_missing_root_and_class_without_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"data.root={tmp_path}/no: does not exist"):
+        count_classes(f"{tmp_path}/no")
+    touch(tmp_path, "train/a/x.jpg", "train/b/x.txt", "file")
+    with pytest.raises(UserError, match=r"b: has no images"):
+        list_images(tmp_path / "train", ["a", "b"])
+    with pytest.raises(UserError, match="is not a folder"):
+        count_classes(f"{tmp_path}/file")
+
+
+def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: object) -> None:
+    for path in sorted((digits_folder / "val").rglob("*.jpg")):
+        path.unlink()
+    for path in sorted((digits_folder / "val").rglob("*"), reverse=True):
+        path.rmdir()
+    (digits_folder / "val").rmdir()
+    opened = [open_data(folder_data(digits_folder, val_fraction=0.25), seed, 1) for seed in (1, 2)]  # type: ignore[operator]
+    assert opened[0].sizes == {"train": 45, "val": 15, "test": 0}
+    assert list(opened[0].evaluation) == ["val"]
+    assert "no val folder: 15 images of train were held out" in opened[0].notes[0]
+    assert "no test split" in opened[0].notes[1]
+    # By a seed of its own, not the run's.
+    paths = [set(one.train._files.paths) for one in opened]  # type: ignore[attr-defined]
+    assert paths[0] == paths[1]
+    assert len(paths[0]) == 45
+    held_out = opened[0].evaluation["val"]._files  # type: ignore[attr-defined]
+    assert paths[0].isdisjoint(held_out.paths)
+    assert [held_out.labels.count(label) for label in range(3)] == [5, 5, 5]
+
+
+def test_checking_and_counting_import_no_torch_and_no_numpy() -> None:
+    code = (
+        "import sys; from convoy.data.check import check_data, num_classes; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'sklearn')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
