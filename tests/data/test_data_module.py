@@ -124,6 +124,13 @@ def test_evaluation_has_each_image_once_over_all_ranks(world_size: int) -> None:
     assert len(by_content(alone)) == 359
 
 
+def test_train_can_be_evaluated_as_it_is() -> None:
+    augmented, plain = opened(), opened(digits(augment=AugmentConfig()))
+    batches = list(augmented.evaluation_loader("train"))
+    assert by_content(batches) == by_content(list(plain.evaluation_loader("train")))
+    assert len(by_content(batches)) == 1294
+
+
 def test_max_steps_ends_the_last_epoch_early() -> None:
     module = opened(max_steps=25)
     assert [len(module.training_loader(first)) for first in (0, 19, 20, 24, 25, 30)] == [20, 1, 5, 1, 0, 0]
@@ -151,13 +158,10 @@ def test_no_test_split(digits_folder: Path, folder_data: MakeData) -> None:
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert num_decoding_threads(None) == 16
-    assert num_decoding_threads(3) == 3
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert num_decoding_threads(None) == 4
+    assert [num_decoding_threads(None, processes) for processes in (1, 4, 20)] == [16, 4, 1]
+    assert num_decoding_threads(3, 4) == 3
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
-    assert num_decoding_threads(None) == 8
+    assert num_decoding_threads(None, 4) == 8
 
 
 class Recorder(pl.LightningModule):

@@ -13,11 +13,12 @@ from torchvision.transforms import v2
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.finish import Batch, BatchFormat
+from convoy.data.finish import Batch, Delivery
 from convoy.data.opening import OpenedData, open_data
 from convoy.data.plan import EvaluationPlan, TrainingPlan
 
-FORM = BatchFormat(torch.device("cpu"))
+CPU = torch.device("cpu")
+DELIVERY = Delivery(CPU, num_threads=2)
 MakeData = Callable[..., DataConfig]
 ALL_AUGMENTATION = AugmentConfig(random_resized_crop=[0.3, 1.0], flip=True, cutout=5)
 
@@ -32,9 +33,9 @@ def no_thread_is_left() -> object:
     assert decoding_threads() == 0
 
 
-def train_batches(opened: OpenedData, first: int = 0, end: int = 6, micro: int = 10) -> list[Batch]:
-    plan = TrainingPlan(opened.sizes["train"], 5, micro)
-    return list(opened.train.batches(plan, 0, first, end, FORM))
+def train_batches(opened: OpenedData, first: int = 0, end: int = 6, num_threads: int = 2) -> list[Batch]:
+    plan = TrainingPlan(opened.sizes["train"], 5, 10)
+    return list(opened.train.batches(plan, 0, first, end, Delivery(CPU, num_threads=num_threads)))
 
 
 def same(ours: list[Batch], others: list[Batch]) -> bool:
@@ -46,9 +47,11 @@ def same(ours: list[Batch], others: list[Batch]) -> bool:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, channels: int) -> None:
     data = folder_data(digits_folder, eval_resize=28, channels=channels, mean=[0.5], std=[0.25])
-    opened = open_data(data, 1, 2)
+    opened = open_data(data, 1)
     plan = EvaluationPlan(opened.sizes["val"], 7)
-    images, labels = (torch.cat(parts) for parts in zip(*opened.evaluation["val"].batches(plan, 0, FORM), strict=True))
+    images, labels = (
+        torch.cat(parts) for parts in zip(*opened.evaluation["val"].batches(plan, 0, DELIVERY), strict=True)
+    )
     paths = sorted((digits_folder / "val").rglob("*.jpg"))
     assert [opened.classes[label] for label in labels] == [path.parent.name for path in paths]
     transform = v2.Compose(
@@ -70,19 +73,19 @@ def test_training_does_not_depend_on_threads_or_where_it_begins(
     digits_folder: Path, folder_data: MakeData, augment: AugmentConfig
 ) -> None:
     data = folder_data(digits_folder, augment=augment)
-    whole = train_batches(open_data(data, 5, 1), 0, 15)
+    whole = train_batches(open_data(data, 5), 0, 15, num_threads=1)
     assert len(whole) == 15
     assert all(images.shape == (10, 3, 24, 24) for images, _ in whole)
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in whole)
-    assert same(train_batches(open_data(data, 5, 7), 0, 15), whole)
-    assert same(train_batches(open_data(data, 5, 3), 8, 15), whole[8:])
+    assert same(train_batches(open_data(data, 5), 0, 15, num_threads=7), whole)
+    assert same(train_batches(open_data(data, 5), 8, 15, num_threads=3), whole[8:])
     if augment != AugmentConfig():
-        assert not same(train_batches(open_data(data, 6, 1), 0, 15), whole)
+        assert not same(train_batches(open_data(data, 6), 0, 15), whole)
 
 
 def test_pad_crop_and_flip_are_windows_of_the_padded_image(digits_folder: Path, folder_data: MakeData) -> None:
-    plain = open_data(folder_data(digits_folder), 5, 2)
-    augmented = open_data(folder_data(digits_folder, augment=AugmentConfig(pad_crop=2, flip=True)), 5, 2)
+    plain = open_data(folder_data(digits_folder), 5)
+    augmented = open_data(folder_data(digits_folder, augment=AugmentConfig(pad_crop=2, flip=True)), 5)
     mean, std = (torch.tensor(values)[:, None, None] for values in ([0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
     for (images, _), (windows, _) in zip(train_batches(plain), train_batches(augmented), strict=True):
         for image, window in zip(images, windows, strict=True):
@@ -106,7 +109,7 @@ def damage(folder: Path, *names: str) -> list[str]:
 def test_bad_image_stops_the_run_and_is_named(digits_folder: Path, folder_data: MakeData) -> None:
     (path,) = damage(digits_folder, "one/003.jpg")
     with pytest.raises(UserError) as caught:
-        train_batches(open_data(folder_data(digits_folder), 5, 3))
+        train_batches(open_data(folder_data(digits_folder), 5))
     (fault,) = caught.value.faults
     assert path in str(fault)
     assert "truncated" in str(fault)
@@ -114,10 +117,10 @@ def test_bad_image_stops_the_run_and_is_named(digits_folder: Path, folder_data: 
 
 
 def test_bad_images_are_left_out_and_counted_once(digits_folder: Path, folder_data: MakeData) -> None:
-    whole = open_data(folder_data(digits_folder), 5, 2)
+    whole = open_data(folder_data(digits_folder), 5)
     expected = train_batches(whole, 0, 12)
     paths = damage(digits_folder, "one/003.jpg", "two/011.jpg", "two/012.jpg")
-    opened = open_data(folder_data(digits_folder, on_bad_image="skip"), 5, 2)
+    opened = open_data(folder_data(digits_folder, on_bad_image="skip"), 5)
     assert opened.bad_images.reasons == {}
     batches = train_batches(opened, 0, 12)
     assert sorted(opened.bad_images.reasons) == paths
@@ -132,15 +135,15 @@ def test_bad_images_are_left_out_and_counted_once(digits_folder: Path, folder_da
 def test_a_batch_of_bad_images_only_is_an_error(digits_folder: Path, folder_data: MakeData) -> None:
     for path in (digits_folder / "val").rglob("*.jpg"):
         path.write_bytes(b"")
-    opened = open_data(folder_data(digits_folder, on_bad_image="skip"), 5, 2)
+    opened = open_data(folder_data(digits_folder, on_bad_image="skip"), 5)
     with pytest.raises(UserError, match="none of the 10 images of a batch can be decoded"):
-        list(opened.evaluation["val"].batches(EvaluationPlan(30, 10), 0, FORM))
+        list(opened.evaluation["val"].batches(EvaluationPlan(30, 10), 0, DELIVERY))
 
 
 def test_threads_start_with_the_first_batch_and_stop_when_abandoned(digits_folder: Path, folder_data: MakeData) -> None:
-    opened = open_data(folder_data(digits_folder), 5, 2)
+    opened = open_data(folder_data(digits_folder), 5)
     plan = TrainingPlan(60, 5, 10)
-    batches = opened.train.batches(plan, 0, 0, 600, FORM)
+    batches = opened.train.batches(plan, 0, 0, 600, DELIVERY)
     assert decoding_threads() == 0
     next(batches)
     assert decoding_threads() == 2
@@ -149,11 +152,11 @@ def test_threads_start_with_the_first_batch_and_stop_when_abandoned(digits_folde
 
 
 def test_threads_stop_when_the_loop_fails_or_the_loader_does(digits_folder: Path, folder_data: MakeData) -> None:
-    opened = open_data(folder_data(digits_folder), 5, 2)
+    opened = open_data(folder_data(digits_folder), 5)
     plan = TrainingPlan(60, 5, 10)
 
     def loop() -> None:
-        for _ in opened.train.batches(plan, 0, 0, 600, FORM):
+        for _ in opened.train.batches(plan, 0, 0, 600, DELIVERY):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -167,10 +170,10 @@ def test_threads_stop_when_the_loop_fails_or_the_loader_does(digits_folder: Path
 
 
 def test_results_are_in_order_and_buffers_are_not_overwritten(digits_folder: Path, folder_data: MakeData) -> None:
-    opened = open_data(folder_data(digits_folder), 5, 4)
+    opened = open_data(folder_data(digits_folder), 5)
     plan = TrainingPlan(60, 5, 6)
     kept, copied = [], []
-    for images, labels in opened.train.batches(plan, 0, 0, 30, FORM):
+    for images, labels in opened.train.batches(plan, 0, 0, 30, DELIVERY):
         kept.append((images, labels))
         copied.append((images.clone(), labels.clone()))
     assert same(kept, copied)

@@ -86,7 +86,7 @@ def test_missing_root_and_class_without_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"data.root={tmp_path}/no: does not exist"):
         count_classes(f"{tmp_path}/no")
     touch(tmp_path, "train/a/x.jpg", "train/b/x.txt", "file")
-    with pytest.raises(UserError, match=r"b: has no images"):
+    with pytest.raises(UserError, match=r"train/b has no images; remove the folder"):
         list_images(tmp_path / "train", ["a", "b"])
     with pytest.raises(UserError, match="is not a folder"):
         count_classes(f"{tmp_path}/file")
@@ -98,9 +98,9 @@ def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: o
     for path in sorted((digits_folder / "val").rglob("*"), reverse=True):
         path.rmdir()
     (digits_folder / "val").rmdir()
-    opened = [open_data(folder_data(digits_folder, val_fraction=0.25), seed, 1) for seed in (1, 2)]  # type: ignore[operator]
+    opened = [open_data(folder_data(digits_folder, val_fraction=0.25), seed) for seed in (1, 2)]  # type: ignore[operator]
     assert opened[0].sizes == {"train": 45, "val": 15, "test": 0}
-    assert list(opened[0].evaluation) == ["val"]
+    assert list(opened[0].evaluation) == ["train", "val"]
     assert "no val folder: 15 images of train were held out" in opened[0].notes[0]
     assert "no test split" in opened[0].notes[1]
     # By a seed of its own, not the run's.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -159,6 +161,42 @@ def test_download_is_torchvisions_into_the_cache(own_cache: Path) -> None:
         second = read_mnist(DataConfig())
     torchvision.assert_called_once_with(str(own_cache), download=True)
     assert torch.equal(first.train.images, second.train.images)
+
+
+def test_processes_that_start_together_download_once(own_cache: Path) -> None:
+    downloads = []
+
+    def fetched(root: str, download: bool) -> None:  # noqa: ARG001 (torchvision's signature)
+        folder = Path(root) / "MNIST" / "raw"
+        write_mnist(folder)
+        (folder / "t10k-labels-idx1-ubyte").unlink()
+        # Another one looks while half of the files are there.
+        started.set()
+        assert not second.done()
+        write_mnist(folder)
+        downloads.append(folder)
+
+    def read_when_started() -> int:
+        assert started.wait(timeout=30)
+        return len(read_mnist(DataConfig()).train)
+
+    started = threading.Event()
+    with mock.patch("torchvision.datasets.MNIST", side_effect=fetched), ThreadPoolExecutor(1) as pool:
+        second = pool.submit(read_when_started)
+        assert len(read_mnist(DataConfig()).train) == 50
+        assert second.result(timeout=30) == 50
+    assert downloads == [own_cache / "MNIST" / "raw"]
+
+
+def test_half_a_download_is_resumed_and_a_full_cache_needs_no_writing(own_cache: Path) -> None:
+    folder = own_cache / "MNIST" / "raw"
+    write_mnist(folder)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    with mock.patch("torchvision.datasets.MNIST", side_effect=lambda *_, **__: write_mnist(folder)) as torchvision:
+        read_mnist(DataConfig())
+    torchvision.assert_called_once()
+    with mock.patch("pathlib.Path.mkdir", side_effect=PermissionError):
+        assert len(read_mnist(DataConfig()).test) == 20
 
 
 @pytest.mark.parametrize("error", [OSError("<urlopen error no such host>"), RuntimeError("Error downloading x")])

@@ -54,7 +54,8 @@ def run(overrides: Sequence[str], options: Options) -> int:
     keys = varied(overrides)
     config = preflight.read(combinations[0], options)
     folder = Path(config.output_root) / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-    console = Console(highlight=False, soft_wrap=True)
+    # A log file has no width: the table is not cut there.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     done: list[Point] = []
     for index, combination in enumerate(combinations):
         chosen = [text for text in combination if text.partition("=")[0] in keys]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -85,7 +85,7 @@ def to_config(config: DictConfig) -> Config:
     Raises:
         UserError: a mandatory value is missing, or an interpolation leads nowhere.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
         raise UserError(*(Fault(key, "must be set", f"write {key}=…") for key in missing))
     try:
@@ -93,6 +93,14 @@ def to_config(config: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or "config")
         raise UserError(Fault(key, first_line(error))) from error
+
+
+def _missing(node: Any, prefix: str = "") -> Iterator[str]:
+    """Full keys of mandatory values that nobody has set, as they stand: interpolations are not followed."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if value == "???":
+            yield f"{prefix}{name}"
+        yield from _missing(value, f"{prefix}{name}.")
 
 
 def from_saved(saved: Mapping[str, Any]) -> DictConfig:
@@ -149,11 +157,14 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose("train", overrides=[*searchpath, *choices])
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        key = str(getattr(cause, "full_key", None) or " ".join(choices) or "conf/train.yaml")
-        rule, remedy = reworded(cause, key, list(known_keys(OmegaConf.structured(Config))))
+        # Hydra tells the file in its first line, and what OmegaConf found wrong in it in the next.
         where = re.match(r"In '([^']+)'", str(error))
-        faults.append(Fault(key, f"in conf/{where[1]}.yaml, {rule}" if where else rule, remedy))
+        full_key = re.search(r"full_key: (\S+)", str(error))
+        key = full_key[1] if full_key else " ".join(choices) or "conf/train.yaml"
+        lines = str(error).splitlines()
+        cause = ValueError(lines[1]) if where and len(lines) > 1 else error
+        rule, remedy = reworded(cause, key, list(known_keys(OmegaConf.structured(Config))))
+        faults.append(Fault(key, f"in conf/{where[1]}.yaml: {rule}" if where else rule, remedy))
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from convoy.config.faults import Fault, did_you_mean
+from convoy.config.faults import Fault, closest, did_you_mean
 from convoy.config.schema import GROUPS, OPEN_GROUPS
 
 
@@ -42,10 +42,15 @@ def reworded(error: BaseException, key: str, names: Sequence[str]) -> tuple[str,
     if converted:
         words = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"must be {words.get(converted[2], converted[2].lower())}", ""
+    if "is not a valid bool" in text:
+        return "must be true or false", ""
     if "not in '" in text or "not in struct" in text or "Could not override" in text:
-        group, dot, _ = key.partition(".")
+        group, dot, rest = key.partition(".")
         if group in GROUPS and dot:
-            remedy = did_you_mean(key, [name for name in names if name.startswith(f"{group}.")])
+            # Without the group's name, which would make every key of it look alike.
+            names_in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
+            near = closest(rest, names_in_group)
+            remedy = f"did you mean {group}.{near}?" if near else ""
         else:
             remedy = did_you_mean(key, [*GROUPS, *names])
         if not remedy and group in GROUPS:

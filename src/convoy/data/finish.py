@@ -15,30 +15,32 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class BatchFormat:
-    """What a batch looks like that is handed out.
+class Delivery:
+    """How batches are made and handed out.
 
     Attributes:
-        device: where it lies.
+        device: where they lie.
         channels_last: memory format of the images.
+        num_threads: that decode images of folders.
     """
 
     device: torch.device
     channels_last: bool = True
+    num_threads: int = 1
 
 
 class Finisher:
     """Makes a batch of windows into a batch for the network: normalize, cutout, memory format."""
 
-    def __init__(self, data: DataConfig, form: BatchFormat) -> None:
+    def __init__(self, data: DataConfig, delivery: Delivery) -> None:
         self._cutout = data.augment.cutout
-        self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, form.device)
-        self._form = form
+        self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, delivery.device)
+        self._delivery = delivery
 
     def __call__(self, windows: Tensor, labels: Tensor, cutout: Tensor | None = None) -> Batch:
         """A batch from uint8 [B, C, S, S] and [B], with squares at `cutout`, [2, B], if given. All on the device."""
         images = self._normalize(windows)
         if cutout is not None:
             images = cut_out(images, cutout, self._cutout)
-        memory_format = torch.channels_last if self._form.channels_last else torch.contiguous_format
+        memory_format = torch.channels_last if self._delivery.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=memory_format), labels

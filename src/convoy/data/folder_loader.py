@@ -29,7 +29,7 @@ from convoy.data.decode import (
     random_box,
     resize_and_center,
 )
-from convoy.data.finish import Batch, BatchFormat, Finisher
+from convoy.data.finish import Batch, Delivery, Finisher
 from convoy.data.folders import ImageFiles
 from convoy.data.plan import EvaluationPlan, MicroBatch, TrainingPlan
 from convoy.data.randomness import Stream, as_uniform, random_bits
@@ -70,37 +70,35 @@ class BadImages:
 class FolderTraining:
     """Training images in a folder."""
 
-    def __init__(self, files: ImageFiles, data: DataConfig, seed: int, num_threads: int, bad_images: BadImages) -> None:
+    def __init__(self, files: ImageFiles, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._files = files
         self._labels = torch.tensor(files.labels)
         self._data = data
         self._seed = seed
-        self._num_threads = num_threads
         self._bad_images = bad_images
 
     def batches(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         data, augment = self._data, self._data.augment
-        finish = Finisher(data, form)
+        finish = Finisher(data, delivery)
         ahead = decode_ahead(
             plan.micro_batches(rank, first_step, end_step),
             self._prepare,
             (plan.micro_batch_size, data.image_size, data.channels),
-            self._num_threads,
             self._bad_images,
-            form.device,
+            delivery,
         )
         with closing(ahead) as decoded:
             for batch, images, kept in decoded:
                 samples = batch.samples[kept]
-                draws = draw(augment, data.image_size, self._seed, batch.epoch, samples.to(form.device))
+                draws = draw(augment, data.image_size, self._seed, batch.epoch, samples.to(delivery.device))
                 if augment.pad_crop or augment.flip:
                     source = WindowSource.of(images, augment.pad_crop, augment.flip)
-                    places = torch.arange(len(images), device=form.device)
+                    places = torch.arange(len(images), device=delivery.device)
                     images = source.cut(source.starts(places, draws.window, draws.mirrored))
-                yield finish(images, self._labels[samples].to(form.device), draws.cutout)
+                yield finish(images, self._labels[samples].to(delivery.device), draws.cutout)
 
     def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
         data, scale = self._data, self._data.augment.random_resized_crop
@@ -117,29 +115,27 @@ class FolderTraining:
 
 
 class FolderEvaluation:
-    """The images of val or test in a folder."""
+    """The images of a split in a folder, as they are."""
 
-    def __init__(self, files: ImageFiles, data: DataConfig, num_threads: int, bad_images: BadImages) -> None:
+    def __init__(self, files: ImageFiles, data: DataConfig, bad_images: BadImages) -> None:
         self._files = files
         self._labels = torch.tensor(files.labels)
         self._data = data
-        self._num_threads = num_threads
         self._bad_images = bad_images
 
-    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]:
+    def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = Finisher(self._data, form)
+        finish = Finisher(self._data, delivery)
         ahead = decode_ahead(
             plan.batches(rank),
             self._prepare,
             (plan.largest_batch, self._data.image_size, self._data.channels),
-            self._num_threads,
             self._bad_images,
-            form.device,
+            delivery,
         )
         with closing(ahead) as decoded:
             for batch, images, kept in decoded:
-                yield finish(images, self._labels[batch.samples[kept]].to(form.device))
+                yield finish(images, self._labels[batch.samples[kept]].to(delivery.device))
 
     def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
         return lambda place: _evaluation_pixels(self._files.paths[int(batch.samples[place])], self._data)
@@ -188,9 +184,8 @@ def decode_ahead(
     batches: Iterable[MicroBatch],
     prepare: Prepare,
     shape: tuple[int, int, int],
-    num_threads: int,
     bad_images: BadImages,
-    device: torch.device,
+    delivery: Delivery,
 ) -> Generator[tuple[MicroBatch, Tensor, Tensor], None, None]:
     """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
 
@@ -201,9 +196,8 @@ def decode_ahead(
         batches: what to decode.
         prepare: see `Prepare`; called in this thread, in order.
         shape: of a buffer: the most images of a batch, S, C.
-        num_threads: that decode.
         bad_images: takes note of those that can't be decoded.
-        device: where the images go.
+        delivery: how many threads decode, and where the images go.
 
     Yields:
         The batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked
@@ -214,8 +208,8 @@ def decode_ahead(
         UserError: for an image that can't be decoded and isn't to be skipped, or a batch without one that
             can.
     """
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode")
-    free = deque(_Buffer(shape, device) for _ in range(BATCHES_AHEAD + 1))
+    pool = ThreadPoolExecutor(delivery.num_threads, thread_name_prefix="convoy-decode")
+    free = deque(_Buffer(shape, delivery.device) for _ in range(BATCHES_AHEAD + 1))
     pending: deque[_Pending] = deque()
     remaining = iter(batches)
     try:

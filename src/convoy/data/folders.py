@@ -115,7 +115,8 @@ def read_classes(layout: Layout) -> tuple[str, ...]:
     """
     classes = class_names(layout.train)
     if not classes:
-        raise _fault(str(layout.train), "has no class folders", "put the images of each class into a folder of its own")
+        remedy = "put the images of each class into a folder of its own"
+        raise UserError(Fault("data.root", f"{layout.train} has no class folders", remedy))
     for split in (layout.val, layout.test):
         if split is None:
             continue
@@ -127,7 +128,8 @@ def read_classes(layout: Layout) -> tuple[str, ...]:
                 for only, folder in ((only_train, layout.train), (only_split, split))
                 if only
             ]
-            raise _fault(str(split), f"has other classes than train: {', '.join(differences)}", "make them the same")
+            rule = f"{split} has other classes than train: {', '.join(differences)}"
+            raise UserError(Fault("data.root", rule, "make them the same"))
     return classes
 
 
@@ -142,11 +144,9 @@ def list_images(folder: Path, classes: Sequence[str]) -> ImageFiles:
     for label, name in enumerate(classes):
         found = sorted(_images_below(folder / name))
         if not found:
-            raise _fault(
-                str(folder / name),
-                "has no images",
-                f"remove the folder, or add files ending in {', '.join(sorted(IMAGE_SUFFIXES))}",
-            )
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            remedy = f"remove the folder, or add files ending in {suffixes}"
+            raise UserError(Fault("data.root", f"{folder / name} has no images", remedy))
         paths.extend(found)
         labels.extend([label] * len(found))
     return ImageFiles(tuple(paths), tuple(labels))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
-from convoy.data.finish import Batch, BatchFormat, Finisher
+from convoy.data.finish import Batch, Delivery, Finisher
 from convoy.data.plan import EvaluationPlan, TrainingPlan
 from convoy.data.sources.image_set import LabelledImages
 
@@ -25,21 +25,21 @@ class MemoryTraining:
         self._labels = images.labels
 
     def batches(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
-        source, labels = self._on(form.device)
-        finish = Finisher(self._data, form)
+        source, labels = self._on(delivery.device)
+        finish = Finisher(self._data, delivery)
         for epoch, share in plan.epochs(rank, first_step, end_step):
             # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
             samples = share.flatten().to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
             starts = source.starts(samples, draws.window, draws.mirrored)
-            sample_labels = labels[samples].to(form.device)
-            cutout = None if draws.cutout is None else draws.cutout.to(form.device)
+            sample_labels = labels[samples].to(delivery.device)
+            cutout = None if draws.cutout is None else draws.cutout.to(delivery.device)
             for begin in range(0, len(samples), plan.micro_batch_size):
                 batch = slice(begin, begin + plan.micro_batch_size)
-                windows = source.cut(starts[batch]).to(form.device)
+                windows = source.cut(starts[batch]).to(delivery.device)
                 yield finish(windows, sample_labels[batch], None if cutout is None else cutout[:, batch])
 
     def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
@@ -51,19 +51,19 @@ class MemoryTraining:
 
 
 class MemoryEvaluation:
-    """The images of val or test in memory."""
+    """The images of a split in memory, as they are."""
 
     def __init__(self, images: LabelledImages, data: DataConfig) -> None:
         self._data = data
         self._images = images
 
-    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]:
+    def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = Finisher(self._data, form)
+        finish = Finisher(self._data, delivery)
         for batch in plan.batches(rank):
             start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
             images, labels = self._images.images[start:end], self._images.labels[start:end]
-            yield finish(images.to(form.device), labels.to(form.device))
+            yield finish(images.to(delivery.device), labels.to(delivery.device))
 
 
 CPU = torch.device("cpu")

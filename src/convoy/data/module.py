@@ -11,7 +11,7 @@ import torch
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.finish import Batch, BatchFormat
+from convoy.data.finish import Batch, Delivery
 from convoy.data.opening import OpenedData, open_data
 from convoy.data.plan import EvaluationPlan, TrainingPlan
 
@@ -84,7 +84,7 @@ class ImageData(pl.LightningDataModule):
             UserError: if something about the config or the files is wrong.
         """
         if self._opened is None:
-            self._opened = open_data(self.data, self.seed, num_decoding_threads(self.data.num_workers))
+            self._opened = open_data(self.data, self.seed)
 
     @property
     def num_classes(self) -> int:
@@ -123,15 +123,14 @@ class ImageData(pl.LightningDataModule):
     def training_loader(
         self, first_step: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
     ) -> Batches:
-        """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch, or to
-        max_steps."""
-        opened, plan, form = self._set, self._plan(world_size), self._form(device)
+        """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch or to max_steps."""
+        opened, plan, delivery = self._set, self._plan(world_size), self._delivery(device)
         end_step = plan.epoch_end(first_step)
         if self.max_steps is not None:
             end_step = max(first_step, min(end_step, self.max_steps))
         return Batches(
             (end_step - first_step) * self.accumulation,
-            lambda: opened.train.batches(plan, rank, first_step, end_step, form),
+            lambda: opened.train.batches(plan, rank, first_step, end_step, delivery),
         )
 
     def evaluation_loader(
@@ -142,7 +141,9 @@ class ImageData(pl.LightningDataModule):
         world_size: int | None = None,
         device: torch.device | str | None = None,
     ) -> Batches:
-        """The batches of `rank` of the split "val" or "test"; rank and device are the Trainer's unless given.
+        """The batches of `rank` of "val", "test", or "train" as it is, not augmented.
+
+        Rank, world size and device are the Trainer's unless given.
 
         Raises:
             UserError: if there is no such split, or it has fewer images than there are ranks.
@@ -153,9 +154,9 @@ class ImageData(pl.LightningDataModule):
             raise UserError(Fault("data.root", f"has no {split} split", remedy, self.data.root))
         rank = self._trainer_or(rank, "global_rank", 0)
         world_size = self._trainer_or(world_size, "world_size", 1)
-        form = self._form(self._device() if device is None else device)
+        delivery = self._delivery(self._device() if device is None else device)
         plan = EvaluationPlan(opened.sizes[split], self.eval_batch_size, world_size, split)
-        return Batches(plan.num_batches, lambda: opened.evaluation[split].batches(plan, rank, form))
+        return Batches(plan.num_batches, lambda: opened.evaluation[split].batches(plan, rank, delivery))
 
     def setup(self, stage: str) -> None:
         self.open()
@@ -163,16 +164,14 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> Batches:
         """The batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
 
-        A Trainer that resumed within an epoch goes on counting at the batches that it had seen, and ends the epoch
-        when the count is the loader's length. So these count in the length, although they are not given again.
+        A Trainer that resumes within an epoch must count that epoch's batches from zero: it ends the epoch when its
+        count is the loader's length, which is that of the rest.
         """
         trainer = self.trainer
         assert trainer is not None, "Lightning sets it; without a Trainer there is training_loader"
-        rank, world_size, step = trainer.global_rank, trainer.world_size, trainer.global_step
-        rest = self.training_loader(step, rank=rank, world_size=world_size, device=self._device())
-        seen = step % self.steps_per_epoch(world_size) * self.accumulation
-        counts_on = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
-        return Batches(len(rest) + seen, rest.__iter__) if counts_on else rest
+        return self.training_loader(
+            trainer.global_step, rank=trainer.global_rank, world_size=trainer.world_size, device=self._device()
+        )
 
     def val_dataloader(self) -> Batches:
         return self.evaluation_loader("val")
@@ -193,11 +192,12 @@ class ImageData(pl.LightningDataModule):
     def _plan(self, world_size: int) -> TrainingPlan:
         return TrainingPlan(self._set.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size)
 
-    def _form(self, device: torch.device | str) -> BatchFormat:
+    def _delivery(self, device: torch.device | str) -> Delivery:
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        return BatchFormat(device, self.channels_last)
+        local_processes = 1 if self.trainer is None else self.trainer.num_devices
+        return Delivery(device, self.channels_last, num_decoding_threads(self.data.num_workers, local_processes))
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
@@ -208,15 +208,14 @@ class ImageData(pl.LightningDataModule):
         return otherwise if self.trainer is None else int(getattr(self.trainer, name))
 
 
-def num_decoding_threads(num_workers: int | None) -> int:
+def num_decoding_threads(num_workers: int | None, local_processes: int) -> int:
     """The threads asked for, else one a processor core that this process may use.
 
-    Under Slurm a task's cores are its own. Elsewhere the processes of one machine, which torch counts in
-    LOCAL_WORLD_SIZE, share them.
+    Under Slurm a task's cores are its own; elsewhere the processes of a run on one machine share them.
     """
     if num_workers is not None:
         return num_workers
     cores = len(os.sched_getaffinity(0))
     if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
         return max(1, min(cores, int(task_cores)))
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores // local_processes)

@@ -11,7 +11,7 @@ import torch
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
 from convoy.data.check import FOLDER_SOURCE, check_data
-from convoy.data.finish import Batch, BatchFormat
+from convoy.data.finish import Batch, Delivery
 from convoy.data.fitting import fit_images, with_channels
 from convoy.data.folder_loader import BadImages, FolderEvaluation, FolderTraining
 from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
@@ -26,14 +26,14 @@ class TrainingSplit(Protocol):
     """The training images of a set, augmented as they are read."""
 
     def batches(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, form: BatchFormat
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
     ) -> Iterator[Batch]: ...
 
 
 class EvaluationSplit(Protocol):
-    """The images of val or test, as they are."""
+    """The images of a split as they are."""
 
-    def batches(self, plan: EvaluationPlan, rank: int, form: BatchFormat) -> Iterator[Batch]: ...
+    def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class OpenedData:
     Attributes:
         classes: names; a label is an index into them.
         train: the training split.
-        evaluation: val, and test where there is one, by name.
+        evaluation: train as it is, val, and test where there is one, by name.
         sizes: images in train, val and test.
         bad_images: those skipped so far, by path.
         notes: what a user may not expect about the set, a sentence each.
@@ -57,13 +57,12 @@ class OpenedData:
     notes: tuple[str, ...] = ()
 
 
-def open_data(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
+def open_data(data: DataConfig, seed: int) -> OpenedData:
     """Reads a set in memory, or lists a folder's images.
 
     Args:
         data: what to read.
         seed: of the augmentation.
-        num_threads: that decode, for folders.
 
     Raises:
         UserError: with all faults of `data`, or the first of its files that can't be used.
@@ -71,7 +70,7 @@ def open_data(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
     if faults := check_data(data):
         raise UserError(*faults)
     if data.source == FOLDER_SOURCE:
-        return _open_folder(data, seed, num_threads)
+        return _open_folder(data, seed)
     return _open_memory(data, seed)
 
 
@@ -86,7 +85,7 @@ def _open_memory(data: DataConfig, seed: int) -> OpenedData:
     return OpenedData(
         classes=image_set.classes,
         train=MemoryTraining(splits["train"], data, seed),
-        evaluation={name: MemoryEvaluation(splits[name], data) for name in ("val", "test")},
+        evaluation={name: MemoryEvaluation(split, data) for name, split in splits.items()},
         sizes={name: len(split) for name, split in splits.items()},
         bad_images=BadImages(skip=False),
     )
@@ -97,7 +96,7 @@ def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
     return LabelledImages(with_channels(images, data.channels).contiguous(), split.labels)
 
 
-def _open_folder(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
+def _open_folder(data: DataConfig, seed: int) -> OpenedData:
     assert data.root is not None, "check_data has seen to it"
     layout = find_layout(data.root)
     classes = read_classes(layout)
@@ -115,12 +114,8 @@ def _open_folder(data: DataConfig, seed: int, num_threads: int) -> OpenedData:
     bad_images = BadImages(skip=data.on_bad_image == "skip")
     return OpenedData(
         classes=classes,
-        train=FolderTraining(splits["train"], data, seed, num_threads, bad_images),
-        evaluation={
-            name: FolderEvaluation(splits[name], data, num_threads, bad_images)
-            for name in ("val", "test")
-            if name in splits
-        },
+        train=FolderTraining(splits["train"], data, seed, bad_images),
+        evaluation={name: FolderEvaluation(files, data, bad_images) for name, files in splits.items()},
         sizes={name: len(splits.get(name, ())) for name in ("train", "val", "test")},
         bad_images=bad_images,
         notes=tuple(notes),

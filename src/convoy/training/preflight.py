@@ -13,6 +13,7 @@ from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data
 from convoy.models.build import check_model
+from convoy.training.wandb_run import check_wandb
 
 
 def read(overrides: Sequence[str], options: Options | None = None) -> Config:
@@ -48,8 +49,8 @@ def checked(composed: DictConfig, faults: Sequence[Fault] = ()) -> Config:
 def check(config: Config) -> list[Fault]:
     """Every fault that can be found without torch; fills what follows from a folder (data.num_classes)."""
     faults = rules.check(config)
-    data_faults = check_data(config.data)
-    faults += data_faults
+    faults += check_wandb(config.logger.wandb)
+    faults += check_data(config.data)
     if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
         data = config.data
         faults += check_model(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
 from convoy.training.folder import RunFolder, shown
 
@@ -61,9 +61,6 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         settings: of the logger group.
         run: where an offline record goes and the id is kept.
         saved: the resolved config as plain containers.
-
-    Raises:
-        UserError: logger.wandb.mode=online without a key.
     """
     import wandb
 
@@ -95,15 +92,17 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
     return WandbRun(wandb.init(mode="offline", **options), notice)
 
 
+def check_wandb(settings: WandbConfig | None) -> list[Fault]:
+    """logger.wandb.mode=online without a key; found before anything is written."""
+    if settings is None or settings.mode != "online" or _has_key():
+        return []
+    remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
+    return [Fault("logger.wandb.mode", "there is no W&B key on this machine", remedy, "online")]
+
+
 def _is_online(settings: WandbConfig) -> bool:
     wanted = os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode
-    if wanted in ("offline", "dryrun", "disabled"):
-        return False
-    key = _has_key()
-    if settings.mode == "online" and not key:
-        remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
-        raise UserError(Fault("logger.wandb.mode", "there is no W&B key on this machine", remedy, "online"))
-    return key
+    return wanted not in ("offline", "dryrun", "disabled") and _has_key()
 
 
 def _has_key() -> bool:

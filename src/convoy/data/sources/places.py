@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,18 +53,18 @@ def locate(places: Places, data: DataConfig) -> Mapping[str, Path]:
         if found := _find(places, folders):
             return found
         raise _missing(places, data, folders, "for the usual places and a download give data.root=null; or ")
+    if places.system is not None and (found := _find(places, [places.system])):
+        return found
     cache = cache_folder()
     folders = [cache / folder for folder in places.folders]
-    if places.system is not None:
-        folders.insert(0, places.system)
+    if data.download:
+        with _alone(cache, places.torchvision_class):
+            if not any(len(_present(places, folder)) == len(places.files) for folder in folders):
+                _download(places, cache)
     if found := _find(places, folders):
         return found
-    if not data.download:
-        raise _missing(places, data, folders, "allow the download with data.download=true; or ")
-    _download(places, cache)
-    if found := _find(places, folders):
-        return found
-    raise _missing(places, data, folders, "")
+    system = [places.system] if places.system is not None else []
+    raise _missing(places, data, [*system, *folders], "allow the download with data.download=true; or ")
 
 
 def broken_file(path: Path, wrong: str) -> UserError:
@@ -80,20 +80,25 @@ def _find(places: Places, folders: Sequence[Path]) -> dict[str, Path]:
     Raises:
         UserError: if that folder has only some of them.
     """
-    endings = ("", ".gz") if places.compressed else ("",)
     for folder in folders:
-        found = {
-            name: folder / f"{name}{ending}"
-            for name in places.files
-            for ending in reversed(endings)
-            if (folder / f"{name}{ending}").is_file()
-        }
-        if len(found) == len(places.files):
-            return found
-        if found:
+        found = _present(places, folder)
+        if found and len(found) < len(places.files):
             absent = ", ".join(name for name in places.files if name not in found)
             raise UserError(Fault("data.root", f"{folder} lacks {absent} of {places.title}", "add what is missing"))
+        if found:
+            return found
     return {}
+
+
+def _present(places: Places, folder: Path) -> dict[str, Path]:
+    """Those of the files that are in the folder; uncompressed ones are preferred."""
+    endings = (".gz", "") if places.compressed else ("",)
+    return {
+        name: folder / f"{name}{ending}"
+        for name in places.files
+        for ending in endings
+        if (folder / f"{name}{ending}").is_file()
+    }
 
 
 def _missing(places: Places, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
@@ -111,9 +116,7 @@ def _download(places: Places, cache: Path) -> None:
     from torchvision import datasets
 
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache / f"{places.torchvision_class}.lock"):
-            getattr(datasets, places.torchvision_class)(str(cache), download=True)
+        getattr(datasets, places.torchvision_class)(str(cache), download=True)
     # OSError: no network, no such host, a full disk. RuntimeError: torchvision's, of a wrong checksum.
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -123,8 +126,13 @@ def _download(places: Places, cache: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time: the ranks of a job start together and would download into the same files."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _alone(cache: Path, name: str) -> Iterator[None]:
+    """One process at a time: the ranks of a job start together, and would read what another is downloading.
+
+    Where the lock can't be made, the cache can't be written to either, or its file system knows no locks.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context((cache / f"{name}.lock").open("w")), fcntl.LOCK_EX)
         yield

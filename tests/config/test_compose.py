@@ -1,0 +1,170 @@
+"""What a command line becomes, and every way in which it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from convoy.config.compose import compose, from_saved, overlay, to_config
+from convoy.config.faults import UserError
+from convoy.config.options import Options
+from convoy.config.rules import check
+from convoy.training.preflight import read
+
+
+def refused(*overrides: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        read(list(overrides))
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer() -> None:
+    assert to_config(compose(["model=vgg16"])).optimizer["lr"] == 0.01
+    assert to_config(compose(["model=vgg16", "optimizer=adamw"])).optimizer["lr"] == 1e-4
+    assert to_config(compose(["model=resnet18"])).optimizer["lr"] == 0.1
+    assert to_config(compose(["model=vgg16", "optimizer.lr=0.3"])).optimizer["lr"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.gpu=2", "trainer.gpu=2: no such key; did you mean trainer.gpus?"),
+        ("max_epochs=3", "max_epochs=3: no such key; did you mean trainer.max_epochs?"),
+        ("modle=vgg16", "modle=vgg16: no such key; did you mean model?"),
+        ("optimizer.momentm=0.8", "optimizer.momentm=0.8: no such key; did you mean optimizer.momentum?"),
+        (
+            "optimizer.fused=true",
+            "optimizer.fused=true: no such key; write +optimizer.fused=… if it is an argument of what optimizer builds",
+        ),
+        ("data.augment.flp=true", "data.augment.flp=true: no such key; did you mean data.augment.flip?"),
+        ("trainer.max_epochs=ten", "trainer.max_epochs=ten: must be a whole number"),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number"),
+        ("trainer.compile=maybe", "trainer.compile=maybe: must be true or false"),
+        ("trainer.global_batch_size=null", "trainer.global_batch_size=null: can't be null"),
+        ("data.mean=0.4", "data.mean=0.4: must be a list; write data.mean=[…]"),
+        (
+            "optimizer.weight_decay=high",
+            "optimizer.weight_decay=high: must be a number; it is 0.0005 where nothing is said",
+        ),
+        ("optimizer.nesterov=3", "optimizer.nesterov=3: must be true or false; it is True where nothing is said"),
+        ("+trainer.foo=1", "+trainer.foo=1: only model, optimizer and scheduler take new keys; did you mean trainer?"),
+        ("~seed", "~seed: a key can't be taken away; write seed=null to switch it off"),
+        ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run each, or [brackets] for a list"),
+        ("trainer", "trainer: is not key=value; write trainer=…"),
+        ("--fast", "--fast: no such flag; see convoy train --help"),
+        ("model=timm", "model.name: must be set; write model.name=…"),
+        (
+            "logger=csv,wandb",
+            "logger=csv,wandb: several options are a sweep; add -m to run each, or write logger=[a,b]",
+        ),
+        (
+            "hydra.run.dir=x",
+            "hydra.run.dir: a run's folder and log are Convoy's own, not Hydra's; "
+            "set output_root or name for the folder, -m for a sweep",
+        ),
+    ],
+)
+def test_one_wrong_override_is_one_message(override: str, message: str) -> None:
+    assert refused(override) == [message]
+
+
+def test_an_unknown_option_lists_the_known_ones_and_the_nearest() -> None:
+    (message,) = refused("optimizer=sdg")
+    assert message.startswith("optimizer=sdg: no such option; did you mean sgd? (options: adam, adamw,")
+
+
+def test_all_faults_are_told_at_once_across_kinds() -> None:
+    messages = refused("trainer.gpu=2", "model=vgg99", "trainer.max_epochs=ten", "optimizer.lr=-1", "seed=-1")
+    assert [message.partition("=")[0] for message in messages] == [
+        "model",
+        "trainer.gpu",
+        "trainer.max_epochs",
+        "seed",
+        "optimizer.lr",
+    ]
+
+
+def test_new_arguments_of_a_library_are_added_with_plus() -> None:
+    assert to_config(compose(["+optimizer.foreach=true"])).optimizer["foreach"] is True
+
+
+def test_loggers_can_be_several() -> None:
+    logger = to_config(compose(["logger=[csv,tensorboard]"])).logger
+    assert (logger.wandb, logger.csv is not None, logger.tensorboard is not None) == (None, True, True)
+
+
+def test_an_option_in_a_users_own_folder_needs_one_file(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(
+        "# Mine.\nname: mine\n_target_: convoy.models.chain.Chain\nlayers: [FC-10]\n"
+    )
+    config = read(["model=mine"], Options(tmp_path))
+    assert (config.name, config.model["layers"]) == ("mine", ["FC-10"])
+
+
+def test_a_mistake_in_a_users_own_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "mine.yaml").write_text("max_epoch: 3\n")
+    with pytest.raises(
+        UserError, match=r"max_epoch: in conf/trainer/mine\.yaml: no such key; did you mean trainer\.max_epochs\?"
+    ):
+        read(["trainer=mine"], Options(tmp_path))
+
+
+def test_a_saved_config_comes_back_as_it_was() -> None:
+    config = to_config(compose(["model=vgg16", "data=cifar10", "trainer.max_time=00:10:00"]))
+    text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+    assert to_config(from_saved(OmegaConf.to_container(OmegaConf.create(text)))) == config  # type: ignore[arg-type]
+
+
+def test_what_is_typed_on_top_of_a_saved_config_wins_and_nothing_else_changes() -> None:
+    saved = compose(["model=vgg16", "optimizer=sgd", "seed=7"])
+    config = to_config(overlay(saved, ["optimizer=adamw", "trainer.max_epochs=99"]))
+    assert config.model["name"] == "vgg16"
+    assert (config.seed, config.trainer.max_epochs) == (7, 99)
+    # The learning rate is VGG16's for AdamW, not the default model's.
+    assert (config.optimizer["_target_"], config.optimizer["lr"]) == ("torch.optim.AdamW", 1e-4)
+
+
+def test_an_experiment_is_not_put_over_a_run() -> None:
+    with pytest.raises(UserError, match="experiment makes a whole run"):
+        overlay(compose([]), ["experiment=fashion_mnist_fast"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["trainer.precision=bf16"], "trainer.precision"),
+        (["trainer.precision=bf16-mixed", "hardware=v100"], "trainer.precision"),
+        (["trainer.precision=16-mixed", "trainer.gpus=0"], "trainer.precision"),
+        (["trainer.gpus=-1"], "trainer.gpus"),
+        (["trainer.gpus=two"], "trainer.gpus"),
+        (["trainer.gpus=3", "hardware=a100_40gb"], "trainer.gpus"),
+        (["trainer.processes=2"], "trainer.processes"),
+        (["trainer.max_epochs=null"], "trainer.max_epochs"),
+        (["trainer.max_epochs=null", "trainer.max_time=00:01:00"], "trainer.max_epochs"),
+        (["trainer.max_time=90"], "trainer.max_time"),
+        (["scheduler.warmup_steps=5"], "scheduler.warmup_steps"),
+        (["trainer.label_smoothing=1"], "trainer.label_smoothing"),
+        (["trainer.ema_decay=1.5"], "trainer.ema_decay"),
+        (["trainer.clip_grad_norm=0"], "trainer.clip_grad_norm"),
+        (["trainer.mixup=0.2", "trainer.micro_batch_size=1"], "trainer.mixup"),
+        (["trainer.global_batch_size=101", "trainer.gpus=0", "trainer.processes=2"], "trainer.global_batch_size"),
+        (["name=a/b"], "name"),
+        (["name=.."], "name"),
+        (["model._target_=os.system"], "model._target_"),
+        (["data.source=imagnet"], "data.source"),
+        (["data.channels=2"], "data.channels"),
+    ],
+)
+def test_a_rule_across_groups_is_held(overrides: list[str], key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(overrides)
+    assert key in {fault.key for fault in caught.value.faults}
+
+
+def test_limits_that_end_a_run_by_time_alone_need_a_schedule_without_a_length() -> None:
+    config = to_config(compose(["trainer.max_epochs=null", "trainer.max_time=00:01:00", "scheduler=constant"]))
+    assert check(config) == []

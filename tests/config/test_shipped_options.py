@@ -1,0 +1,70 @@
+"""Each file of conf/: it says what it is, composes, passes every rule, and fits what it builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from convoy.config.options import CONF, Options
+from convoy.config.schema import GROUPS
+from convoy.config.targets import signature_faults
+from convoy.training.preflight import read
+
+OPTIONS = Options()
+ALL = [(group, option) for group in GROUPS for option in OPTIONS.of(group)]
+GIVEN = {
+    "model": frozenset({"num_classes", "in_channels", "image_size"}),
+    "optimizer": frozenset({"params"}),
+    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+}
+
+
+def folder_of_images(root: Path) -> Path:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (40, 40)).save(folder / "0.png")
+    return root
+
+
+def overrides_for(group: str, option: str, root: Path) -> list[str]:
+    """The option, and what its users must say with it."""
+    chosen = [f"{group}={option}"]
+    if option in ("image_folder", "imagenet"):
+        folder = folder_of_images(root)
+        return [*chosen, f"data.root={folder}", "data.num_classes=2", "model=resnet18"]
+    if group == "model":
+        chosen.append("data.image_size=224")
+    if option in ("timm", "torchvision"):
+        chosen.append("model.name=resnet18")
+    if group == "experiment" and "imagenet" in option:
+        folder = folder_of_images(root)
+        chosen += [f"data.root={folder}", "data.num_classes=2"]
+    return chosen
+
+
+@pytest.mark.parametrize(("group", "option"), ALL)
+def test_an_option_composes_and_passes_every_rule(group: str, option: str, tmp_path: Path) -> None:
+    config = read(overrides_for(group, option, tmp_path))
+    for kind, given in GIVEN.items():
+        node = getattr(config, kind)
+        assert signature_faults(kind, node, given) == []
+
+
+@pytest.mark.parametrize(("group", "option"), ALL)
+def test_an_option_says_what_it_is(group: str, option: str) -> None:
+    assert len(OPTIONS.head(group, option)) > 10
+
+
+def test_an_experiment_is_called_after_its_file(tmp_path: Path) -> None:
+    for option in OPTIONS.of("experiment"):
+        (tmp_path / option).mkdir()
+        assert read(overrides_for("experiment", option, tmp_path / option)).name == option
+
+
+def test_every_group_is_a_folder_and_every_folder_a_group() -> None:
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == set(GROUPS)

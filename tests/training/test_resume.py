@@ -1,0 +1,155 @@
+"""A run that was stopped, by whatever means, ends as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import TINY, Run, command, read_rows
+
+Convoy = Callable[..., Run]
+
+LONG = (*TINY, "trainer.max_epochs=4", "trainer.global_batch_size=32")
+"""160 steps."""
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(["train", *words]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+    )
+
+
+def stop_after(process: subprocess.Popen[str], folder: Path, step: int, number: int) -> str:
+    """Send a signal once metrics.csv has a row of that step; give what the process had printed."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (folder / "metrics.csv").is_file():
+            steps = [int(row["step"]) for row in read_rows(folder) if (row["step"] or "").isdigit()]
+            if steps and max(steps) >= step:
+                break
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=120)
+    return out
+
+
+def assert_equal_runs(one: Path, other: Path, extra: Sequence[str] = ()) -> None:
+    assert read_rows(one) == read_rows(other)
+    first, second = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, other))
+    for name in ("state_dict", *extra):
+        assert set(first[name]) == set(second[name])
+        assert all(torch.equal(first[name][key], second[name][key]) for key in first[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_by_signals_ends_as_an_undisturbed_one(shell: Convoy, number: int, code: int) -> None:
+    undisturbed = shell("train", *LONG, folder="a")
+    assert undisturbed.code == 0, undisturbed.err
+    process = start(*LONG, "folder=b")
+    for step in (14, 81):
+        out = stop_after(process, Path("b"), step, number)
+        assert process.returncode == code, out
+        assert "to go on: convoy train resume=b" in out
+        process = start("resume=b")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert_equal_runs(Path("a"), Path("b"))
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(shell: Convoy) -> None:
+    """Dropout, averaging, accumulation and a plateau schedule have state of their own; none of it is lost."""
+    settings = (
+        *LONG,
+        "trainer.micro_batch_size=16",
+        "trainer.ema_decay=0.98",
+        "trainer.mixup=0.2",
+        "optimizer=adamw",
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "trainer.checkpoint_every_steps=7",
+    )
+    assert shell("train", *settings, folder="a").code == 0
+    process = start(*settings, "folder=b")
+    stop_after(process, Path("b"), 60, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    resumed = shell("train", "resume=b/checkpoints/last.ckpt", folder="b")
+    assert resumed.code == 0, resumed.err
+    assert_equal_runs(Path("a"), Path("b"), extra=("current_model_state",))
+
+
+def test_a_finished_run_can_be_made_longer(convoy: Convoy) -> None:
+    """With a constant rate, 2 epochs and then 2 more are 4 epochs."""
+    assert convoy("train", *TINY, "scheduler=constant", "trainer.max_epochs=4", folder="whole").code == 0
+    assert convoy("train", *TINY, "scheduler=constant", folder="parts").code == 0
+    assert convoy("train", "resume=parts", "trainer.max_epochs=4").code == 0
+    assert_equal_runs(Path("whole"), Path("parts"))
+
+
+def test_a_run_that_ended_within_an_epoch_can_be_made_longer(convoy: Convoy) -> None:
+    """The validation at step 13 is one more than the whole run has; all else is the same."""
+    assert convoy("train", *TINY, "scheduler=constant", folder="whole").code == 0
+    assert convoy("train", *TINY, "scheduler=constant", "trainer.max_steps=13", folder="parts").code == 0
+    assert convoy("train", "resume=parts", "trainer.max_steps=null").code == 0
+    states = [
+        torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "parts")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Convoy) -> None:
+    assert convoy("train", *TINY, "seed=9", "logger=wandb", "tags=[x]", folder="run").code == 0
+    record = Path("run/wandb_id.txt").read_text()
+    resumed = convoy("train", "resume=run", "trainer.max_epochs=3")
+    assert resumed.code == 0, resumed.err
+    assert "goes on after step 20" in resumed.out
+    assert Path("run/wandb_id.txt").read_text() == record
+    assert {path.name.rsplit("-", 1)[1] for path in Path("run/wandb").glob("offline-run-*")} == {record.strip()}
+    config = Path("run/config.yaml").read_text()
+    assert "seed: 9" in config
+    assert "max_epochs: 3" in config
+    assert not Path("outputs").exists()
+
+
+def test_latest_is_the_run_whose_checkpoint_was_written_last(convoy: Convoy) -> None:
+    for name in ("one", "two"):
+        assert convoy("train", *TINY, f"name={name}", "trainer.max_steps=2", folder=None).code == 0
+    (one,), (two,) = Path("outputs/one").iterdir(), Path("outputs/two").iterdir()
+    assert convoy("train", "resume=latest", "trainer.max_steps=3").code == 0
+    assert torch.load(two / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+    assert convoy("train", "resume=latest", "name=one", "trainer.max_steps=4").code == 0
+    assert torch.load(one / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("resume=run",), "has done all its 2 steps; write a larger end with it"),
+        (("resume=run", "model=resnet18", "trainer.max_steps=9"), "holds another model's weights"),
+        (("resume=run", "trainer.max_step=9"), "did you mean trainer.max_steps?"),
+        (("resume=nowhere",), "no such folder or checkpoint"),
+        (("resume=empty",), "is not in a run's folder"),
+        (("resume=broken/checkpoints/last.ckpt", "trainer.max_steps=9"), "can't be read"),
+        (("resume=foreign/checkpoints/last.ckpt", "trainer.max_steps=9"), "was not written by Convoy"),
+    ],
+)
+def test_a_run_that_can_not_go_on_is_left_as_it_is(convoy: Convoy, words: tuple[str, ...], message: str) -> None:
+    assert convoy("train", *TINY, "trainer.max_steps=2").code == 0
+    Path("empty").mkdir()
+    for name in ("broken", "foreign"):
+        Path(name, "checkpoints").mkdir(parents=True)
+        Path(name, "config.yaml").write_text(Path("run/config.yaml").read_text())
+    Path("broken/checkpoints/last.ckpt").write_bytes(Path("run/checkpoints/last.ckpt").read_bytes()[:1000])
+    torch.save({"weights": torch.zeros(1)}, "foreign/checkpoints/last.ckpt")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    refused = convoy("train", *words)
+    assert refused.code == 2
+    assert message in refused.err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
