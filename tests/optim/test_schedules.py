@@ -48,9 +48,9 @@ def test_constant_stays_after_its_warm_up_in_steps() -> None:
     assert rates(constant(optimizer(), 50, 10, warmup_steps=4), 6) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
-def test_a_warm_up_in_epochs_never_takes_more_than_a_tenth_of_a_short_run() -> None:
+def test_a_warm_up_in_epochs_never_takes_more_than_a_quarter_of_a_short_run() -> None:
     found = rates(cosine(optimizer(), total_steps=20, steps_per_epoch=100, warmup_epochs=5), 20)
-    assert found.index(max(found)) <= 2
+    assert found.index(max(found)) <= 5
 
 
 def test_a_placeholder_is_the_runs_length() -> None:

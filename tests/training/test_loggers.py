@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,40 @@ from tests.conftest import TINY, Run
 Convoy = Callable[..., Run]
 
 
+BLOCK, HEADER = 32 * 1024, struct.Struct("<IHB")
+FULL, FIRST, LAST = 1, 2, 4
+
+
+def entries(content: bytes) -> Iterator[bytes]:
+    """The entries of a .wandb file: seven bytes of its own, then LevelDB's log format (doc/log_format.md).
+
+    Each block of 32 KiB holds pieces with a header of checksum, length and kind; an entry is one whole piece or
+    several in a row, and a block's last bytes are left where no header fits.
+    """
+    assert content[:4] == b":W&B"
+    position, entry = 7, b""
+    while position + HEADER.size <= len(content):
+        if BLOCK - position % BLOCK < HEADER.size:
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = HEADER.unpack_from(content, position)
+        position += HEADER.size
+        piece = content[position : position + length]
+        position += length
+        entry = piece if kind in (FULL, FIRST) else entry + piece
+        if kind in (FULL, LAST):
+            yield entry
+
+
 def offline_records(folder: Path) -> list[Any]:
-    """Every record of the offline W&B runs below a folder, in order, by W&B's own reader."""
+    """Every record of the offline W&B runs below a folder, in order, by W&B's own message types."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     records = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
+        for entry in entries(path.read_bytes()):
             record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+            record.ParseFromString(entry)
             records.append(record)
     return records
 
@@ -76,7 +99,7 @@ def test_a_key_that_leads_nowhere_does_not_stop_a_run(shell: Convoy) -> None:
     unreachable = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     run = shell("train", *TINY, "logger=wandb", "trainer.max_steps=2", timeout=200, **unreachable)
     assert run.code == 0, run.err
-    assert "can't be reached" in run.out
+    assert "W&B: can't be reached (Connection refused), so offline; send it with: wandb sync" in run.out
     assert history(offline_records(run.folder))
 
 

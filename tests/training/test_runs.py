@@ -167,9 +167,9 @@ def test_early_stopping_ends_a_run_that_does_not_get_better(convoy: Convoy) -> N
 def test_plateau_divides_the_rate_when_the_validation_error_stays(convoy: Convoy) -> None:
     stuck = ("optimizer.lr=1e-12", "optimizer.weight_decay=0", "trainer.max_epochs=4")
     run = convoy("train", *TINY, *stuck, "scheduler=plateau", "scheduler.patience=0")
-    rates = {row["epoch"]: float(row["lr"]) for row in run.rows() if row["lr"]}
+    rates = {row["epoch"]: float(row["lr"]) for row in run.rows() if row["lr"] and "." not in row["epoch"]}
     # The first epoch sets the best; each later one without a better error divides by 10.
-    assert [rates[epoch] for epoch in ("1.0", "2.0", "3.0", "4.0")] == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
+    assert [rates[epoch] for epoch in ("1", "2", "3", "4")] == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(convoy: Convoy) -> None:

@@ -15,9 +15,9 @@ from convoy.config.schema import GROUPS
 _FLAGS = """\
 flags:
   -m, --multirun     run each combination of values given with commas
-  --cfg job          show the composed config instead of running it; --resolve, -p <part>
+  --cfg job          show the composed config and stop; with --resolve, -p <part>
   -cd, --config-dir  a folder of your own options, laid out like conf/
-  resume=latest      go on with the last run, or with resume=<run folder or checkpoint>
+  resume=latest      go on with the last run; or resume=<run folder or checkpoint>
 """
 
 _TYPED: dict[str, list[type]] = {
@@ -55,7 +55,7 @@ def _groups(options: Options) -> str:
 
 def _group(group: str, options: Options) -> str:
     names = options.of(group)
-    width = max(len(name) for name in names)
+    width = max(map(len, names), default=0)
     lines = [f"{group}=<option>:"]
     lines += [f"  {name:<{width}}  {options.head(group, name)}" for name in names]
     for kind in _TYPED.get(group, []):

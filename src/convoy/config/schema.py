@@ -50,7 +50,7 @@ class DataConfig:
     eval_resize: int | None = None
     """Shorter side in pixels before the centre crop of val and test; null: image_size. Folders only."""
     mean: list[float] = MISSING
-    """Per channel, of pixel values in 0..1."""
+    """Of pixel values in 0..1: one number for all channels, or one a channel."""
     std: list[float] = MISSING
     val_fraction: float = 0.1
     """Share of the training images held out for val where the set has no val split: stratified, by a seed of
@@ -58,7 +58,7 @@ class DataConfig:
     on_bad_image: str = "error"
     """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders only."""
     num_workers: int | None = None
-    """Threads that decode; null: the processor cores this process may use. Folders only."""
+    """Threads that decode; null: this process's share of the cores it may use. Folders only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 

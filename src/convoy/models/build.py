@@ -20,9 +20,6 @@ CHAIN = "convoy.models.chain.Chain"
 CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pretrained", "weights", "lr")
 TORCHVISION = "convoy.models.libraries.torchvision_model"
 
-UNCOUNTED_CLASSES = 5040
-"""Stands for a number of classes not known yet: any small number of groups divides it."""
-
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
     """What is wrong with a `model` group, as far as that can be seen without torch.
@@ -70,9 +67,9 @@ def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int,
     given = {name: value for name, value in sizes.items() if name in parameters and name not in node}
     try:
         network: nn.Module = targets.build("model", node, **given)
-    except UserError:
-        raise
     except Exception as error:  # whatever a library's constructor finds wrong
+        if isinstance(error, UserError) or model["_target_"].startswith("convoy."):
+            raise
         raise UserError(Fault("model", f"{model['_target_']} can't be built: {one_line(error)}")) from error
     if isinstance(pretrained, str):
         from convoy.models.weights import load_weights, read_weights
@@ -107,12 +104,10 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
         for key, value in model.items()
         if key not in CHAIN_KEYS
     ]
-    if num_classes is None and "{num_classes}" not in str(model.get("layers")):
-        return faults
     try:
         read_chain(
             model.get("layers"),
-            num_classes=num_classes or UNCOUNTED_CLASSES,
+            num_classes=num_classes,
             in_channels=in_channels,
             image_size=image_size,
             activation=model.get("activation", "relu"),

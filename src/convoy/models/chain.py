@@ -84,7 +84,7 @@ class Chain(nn.Module):
             for module in _modules(step):
                 self.tokens[f"{part}.{len(sequence)}"] = step.token.text
                 sequence.append(module)
-                _initialize(module, _activation_after(steps, index))
+                _initialize(module, _activation_after(steps, index), _share_kept_before(steps, index))
         if pretrained:
             self._load_torchvision(weights, num_classes, in_channels)
 
@@ -190,13 +190,20 @@ def _activation_after(steps: Sequence[Step], index: int) -> Activation:
     return LINEAR
 
 
-def _initialize(module: nn.Module, activation: Activation) -> None:
-    """Weights that keep the second moment from layer to layer, and zero biases.
+def _share_kept_before(steps: Sequence[Step], index: int) -> float:
+    """The share of a layer's inputs that a dropout directly before it keeps."""
+    before = steps[index - 1].token.layer if index else None
+    return 1 - before.share if isinstance(before, Dropout) else 1.0
+
+
+def _initialize(module: nn.Module, activation: Activation, share_kept: float) -> None:
+    """Weights that keep the second moment from layer to layer while training, and zero biases.
 
     He et al. 2015: std = gain / sqrt(fan_in), with gain^2 = 2 / (1 + slope^2) for (leaky) ReLU, and 2 for ELU.
     Gain 1 where no activation follows, and for Maxout: for independent normal a and b, the mean of
     max(a, b)^2 is their variance. Glorot & Bengio 2010 for tanh and sigmoid:
-    std = sqrt(2 / (fan_in + fan_out)).
+    std = sqrt(2 / (fan_in + fan_out)). Dropout multiplies what it keeps by 1 / share_kept, and so the second
+    moment too: the variance of the weights after it is smaller by share_kept.
     """
     if isinstance(module, LocallyConnected2d):
         fan_in, fan_out = module.weight.shape[1], module.out_channels * math.prod(module.kernel_size)
@@ -210,6 +217,6 @@ def _initialize(module: nn.Module, activation: Activation) -> None:
         std = math.sqrt(2 / (fan_in + fan_out))
     else:
         std = math.sqrt(gains.get(activation.kind, 1.0) / fan_in)
-    nn.init.normal_(module.weight, std=std)
+    nn.init.normal_(module.weight, std=std * math.sqrt(share_kept))
     if module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -26,6 +26,9 @@ Shape = tuple[int, ...]
 LARGEST_IMAGE_SIZE = 4096
 """How far the search for an image size that works goes, in pixels."""
 
+UNCOUNTED_CLASSES = 5040
+"""Stands for a number of classes not known yet: any small number of groups divides it."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -52,7 +55,7 @@ class _TooSmallError(_MisfitError):
 def read_chain(
     layers: Any,
     *,
-    num_classes: int,
+    num_classes: int | None,
     in_channels: int,
     image_size: int,
     activation: str = "relu",
@@ -60,14 +63,18 @@ def read_chain(
 ) -> tuple[Step, ...]:
     """The steps of a network, from images of `image_size` x `image_size` pixels to `num_classes` logits.
 
+    Where the classes are not counted yet, None, all but the number of logits is checked.
+
     Raises:
         UserError: every wrong token; else the first layer that doesn't fit what it gets; else an output
             that is not one logit a class.
     """
-    tokens = parse_layers(layers, num_classes=num_classes, activation=activation, batch_norm=batch_norm)
+    tokens = parse_layers(
+        layers, num_classes=num_classes or UNCOUNTED_CLASSES, activation=activation, batch_norm=batch_norm
+    )
     steps = walk(tokens, in_channels, image_size)
     last = steps[-1].outputs
-    if last not in ((num_classes,), (num_classes, 1, 1)):
+    if num_classes is not None and last not in ((num_classes,), (num_classes, 1, 1)):
         remedy = "end it with GAP" if last[0] == num_classes else "end it with FC-{num_classes}"
         rule = f"ends with {_text(last)} outputs for {num_classes} classes"
         raise UserError(Fault("model.layers", rule, remedy))

@@ -55,9 +55,8 @@ def linear(
 
 
 def _warmup(total_steps: int, steps_per_epoch: int, epochs: float, steps: int | None) -> int:
-    """Warm-up in steps. Never more than a tenth of a short run, which would otherwise only warm up."""
-    asked = steps if steps is not None else round(epochs * steps_per_epoch)
-    return min(asked, total_steps // 10) if steps is None else min(asked, total_steps)
+    """Warm-up in steps. Given in epochs, never more than a quarter of a short run, which else would only warm up."""
+    return min(round(epochs * steps_per_epoch), total_steps // 4) if steps is None else min(steps, total_steps)
 
 
 def _factor(shape: Callable[[float], float], warmup: int, total_steps: int) -> Callable[[int], float]:

@@ -65,7 +65,7 @@ def evaluate(
     module = _load(config, data, checkpoint)
 
     trainer = _trainer(devices, run)
-    trainer.test(module, dataloaders=data.evaluation_loader(split), verbose=False)
+    trainer.test(module, dataloaders=data.evaluation_loader(split, device=trainer.strategy.root_device), verbose=False)
     values = {name.replace("test/", f"{split}/"): value for name, value in module.latest.items()}
     _leave(terminal, run, checkpoint, config, split, values, module.test_report, data)
     return values

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import netrc
 import os
+import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
 from convoy.training.folder import RunFolder, shown
+
+_CONNECT_S = 5.0
 
 _MOST_CLASSES = 100
 """Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
@@ -81,15 +86,19 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         "resume": "allow",
         "settings": wandb.Settings(console="off", silent=True, init_timeout=60),
     }
-    notice = f"W&B: offline; send it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
+    sync = f"send it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
+    reason = "offline"
     if online:
-        try:
-            opened = wandb.init(mode="online", **options)
-            return WandbRun(opened, f"W&B: {opened.url or 'online'}")
-        except wandb.errors.Error as error:
-            notice = f"W&B: can't be reached ({_first_line(error)}); {notice.removeprefix('W&B: ')}"
-            options["resume"] = None
-    return WandbRun(wandb.init(mode="offline", **options), notice)
+        unreachable = _unreachable()
+        if unreachable is None:
+            try:
+                opened = wandb.init(mode="online", **options)
+                return WandbRun(opened, f"W&B: {opened.url or 'online'}")
+            except wandb.errors.Error as error:
+                unreachable = _first_line(error)
+                wandb.teardown()  # its service would hold on to the run's id
+        reason = f"can't be reached ({unreachable}), so offline"
+    return WandbRun(wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}")
 
 
 def check_wandb(settings: WandbConfig | None) -> list[Fault]:
@@ -109,17 +118,34 @@ def _has_key() -> bool:
     """A key in the environment or in the netrc file, the places where `wandb login` leaves one."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or "api.wandb.ai"
     file = os.environ.get("NETRC")
     try:
-        return netrc.netrc(file).authenticators(host) is not None
+        return netrc.netrc(file).authenticators(_server()[0]) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
 
-def _run_id(run: RunFolder) -> str:
-    import secrets
+def _server() -> tuple[str, int]:
+    """Host and port of the W&B server."""
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    return url.hostname or "api.wandb.ai", url.port or (80 if url.scheme == "http" else 443)
 
+
+def _unreachable() -> str | None:
+    """Why the server can't be reached, found in seconds; wandb itself tries for more than a minute.
+
+    Behind a proxy there is nothing to find out this way, and wandb is left to try.
+    """
+    if getproxies().keys() & {"http", "https", "all"}:
+        return None
+    try:
+        socket.create_connection(_server(), timeout=_CONNECT_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _run_id(run: RunFolder) -> str:
     if run.wandb_id.is_file():
         return run.wandb_id.read_text(encoding="utf-8").strip()
     run_id = secrets.token_hex(4)
