@@ -21,7 +21,7 @@ def refused(*overrides: str) -> list[str]:
 
 
 def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer() -> None:
-    assert to_config(compose(["model=vgg16"])).optimizer["lr"] == 0.01
+    assert to_config(compose(["model=vgg16"])).optimizer["lr"] == 0.005
     assert to_config(compose(["model=vgg16", "optimizer=adamw"])).optimizer["lr"] == 1e-4
     assert to_config(compose(["model=resnet18"])).optimizer["lr"] == 0.1
     assert to_config(compose(["model=vgg16", "optimizer.lr=0.3"])).optimizer["lr"] == 0.3

@@ -17,7 +17,7 @@ flags:
   -m, --multirun     run each combination of values given with commas
   --cfg job          show the composed config and stop; with --resolve, -p <part>
   -cd, --config-dir  a folder of your own options, laid out like conf/
-  resume=latest      go on with the last run; or resume=<run folder or checkpoint>
+  resume=latest      go on with the last run; or resume=<folder or checkpoint>
 """
 
 _TYPED: dict[str, list[type]] = {
