@@ -15,7 +15,7 @@ from convoy.config.schema import GROUPS
 _FLAGS = """\
 flags:
   -m, --multirun     run each combination of values given with commas
-  --cfg job          show the composed config and stop; with --resolve, -p <part>
+  --cfg job          show the composed config; with --resolve or -p <part>
   -cd, --config-dir  a folder of your own options, laid out like conf/
   resume=latest      go on with the last run; or resume=<folder or checkpoint>
 """
