@@ -113,6 +113,13 @@ def test_a_mistake_in_a_users_own_file_names_the_file(tmp_path: Path) -> None:
         read(["trainer=mine"], Options(tmp_path))
 
 
+def test_a_file_that_is_not_yaml_is_named_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("name: mine\nlayers: [FC-{num_classes}]\n")
+    with pytest.raises(UserError, match=r'is not YAML in ".*mine\.yaml", line 2.*quoted'):
+        read(["model=mine"], Options(tmp_path))
+
+
 def test_a_saved_config_comes_back_as_it_was() -> None:
     config = to_config(compose(["model=vgg16", "data=cifar10", "trainer.max_time=00:10:00"]))
     text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import CONF, Options
@@ -156,6 +157,11 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose("train", overrides=[*searchpath, *choices])
+    except YAMLError as error:
+        where_in_file = str(getattr(error, "problem_mark", "")).strip()
+        remedy = 'text with braces is quoted in a list: "FC-{num_classes}"'
+        faults.append(Fault(" ".join(choices) or "conf", f"is not YAML {where_in_file}", remedy))
+        return None
     except (HydraException, OmegaConfBaseException) as error:
         # Hydra tells the file in its first line, and what OmegaConf found wrong in it in the next.
         where = re.match(r"In '([^']+)'", str(error))
