@@ -8,17 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from convoy.commands.arguments import parse
 from convoy.config.sweep import points
 from convoy.training.preflight import read
 from tests.conftest import FASHION_MNIST, TINY, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+OPTIONS = re.findall(r"```yaml\n# (\S+)\n(.*?)```", README, re.DOTALL)
 LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 MAKE = [line for line in LINES if line.startswith("make ")]
 TRAIN = [line for line in LINES if line.startswith(("python train.py", "convoy train"))]
 OTHER = [line for line in LINES if line not in MAKE + TRAIN]
+OWN = "convoy train --config-dir mine model=tiny data=flowers hardware=lab"
 
 
 def words_of(line: str) -> list[str]:
@@ -37,7 +42,7 @@ def test_a_make_target_exists_and_its_overrides_compose(line: str) -> None:
         read(value.split())
 
 
-@pytest.mark.parametrize("line", TRAIN)
+@pytest.mark.parametrize("line", [line for line in TRAIN if line != OWN])
 def test_a_training_command_composes_and_passes_every_check(line: str, convoy: Callable[..., Run]) -> None:
     words = words_of(line)
     if "--help" in words:
@@ -59,3 +64,31 @@ def test_another_command_does_what_it_says(line: str, convoy: Callable[..., Run]
     assert convoy("train", *TINY, "trainer.max_steps=2", folder=None).code == 0
     done = convoy(*shlex.split(line)[1:])
     assert done.code == 0, done.err
+
+
+def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    assert OWN in TRAIN
+    photographs = tmp_path / "photographs"
+    for species in ("aster", "lily"):
+        (photographs / "train" / species).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (160, 150), (25 * number, 80, 10)).save(photographs / "train" / species / f"{number}.jpg")
+    for name, text in OPTIONS:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("/data/flowers", str(photographs)), encoding="utf-8")
+    assert {name for name, _ in OPTIONS} == {"mine/model/tiny.yaml", "mine/data/flowers.yaml", "mine/hardware/lab.yaml"}
+
+    given = parse(words_of(OWN))
+    config = read(given.overrides, given.options)
+    assert (config.hardware.gpus_per_node, config.hardware.precision) == (2, "bf16-mixed")
+
+    short = ["trainer.max_steps=2", "trainer.global_batch_size=4", "trainer.gpus=0", "logger=csv", "folder=run"]
+    done = convoy("train", *words_of(OWN)[:-1], *short)
+    assert done.code == 0, done.err
+    assert done.summary()["images"] == {"train": 18, "val": 2, "test": 0}
+
+
+def test_the_pictures_are_there() -> None:
+    for path in re.findall(r"!\[[^\]]*\]\((\S+)\)", README):
+        assert (ROOT / path).is_file()

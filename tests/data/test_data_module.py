@@ -49,7 +49,7 @@ def test_open_gives_the_facts_and_is_done_once() -> None:
     assert module.num_classes == 10
     assert module.classes == tuple("0123456789")
     assert module.sizes == {"train": 1294, "val": 144, "test": 359}
-    assert module.skipped == 0
+    assert module.skipped_images == {}
     assert module.steps_per_epoch(1) == 1294 // 64
     assert module.steps_per_epoch(4) == 1294 // 256
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.conftest import TINY, Run
 from tests.training.test_resume import LONG, assert_equal_runs, start, stop_after
 
@@ -41,6 +42,35 @@ def test_two_processes_stop_together_and_go_on(shell: Convoy) -> None:
     resumed = shell("train", "resume=b", folder="b")
     assert resumed.code == 0, resumed.err
     assert_equal_runs(Path("a"), Path("b"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_images_left_out_are_counted_once_over_all_ranks(processes: int, shell: Convoy, tmp_path: Path) -> None:
+    for name in ("aster", "lily"):
+        (tmp_path / "flowers" / "train" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (40, 40), (20 * number, 9, 9)).save(
+                tmp_path / "flowers" / "train" / name / f"{number}.png"
+            )
+    broken = [tmp_path / "flowers" / "train" / name / "11.png" for name in ("aster", "lily")]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:60])
+    run = shell(
+        "train",
+        *TINY,
+        "model.layers=[CONV3-8,POOL4,FC-2]",
+        "data=image_folder",
+        "data.root=flowers",
+        "data.image_size=32",
+        "data.on_bad_image=skip",
+        "data.val_fraction=0.25",
+        "trainer.global_batch_size=4",
+        f"trainer.processes={processes}",
+    )
+    assert run.code == 0, run.err
+    assert run.summary()["skipped_images"] == 2
+    assert "2 images could not be decoded" in run.out
+    assert all(str(path.relative_to(tmp_path)) in (run.folder / "run.log").read_text() for path in broken)
 
 
 def test_a_loss_that_breaks_ends_both_processes(shell: Convoy) -> None:

@@ -65,7 +65,7 @@ def test_the_terminal_tells_what_was_composed_and_how_it_ended(convoy: Convoy) -
     run = convoy("train", *TINY)
     # Parameters by the formula: 3x3x1x8+8, 512x32+32, 32x10+10.
     assert "16,826 parameters" in run.out
-    assert "1,294 train + 144 val + 359 test images 1x32x32, 10 classes" in run.out
+    assert "1,294 train, 144 val, 359 test; 1x32x32, 10 classes" in run.out
     assert "epoch 2/2" in run.out
     assert f"{run.summary()['test/top1']:.2%}" in run.out
     assert "checkpoints/best.ckpt" in run.out

@@ -103,13 +103,8 @@ class ImageData(pl.LightningDataModule):
         return self._set.notes
 
     @property
-    def skipped(self) -> int:
-        """Images that this process left out so far because they can't be decoded."""
-        return len(self._set.bad_images.reasons)
-
-    @property
     def skipped_images(self) -> dict[str, str]:
-        """What was wrong with each of them, by path."""
+        """What was wrong with each image that this process left out so far because it can't be decoded, by path."""
         return dict(self._set.bad_images.reasons)
 
     def steps_per_epoch(self, world_size: int) -> int:

@@ -18,6 +18,8 @@ _REFRESH_EVERY_S = 0.25
 class ProgressLines(pl.Callback):
     """One line an epoch, and between them a bar, or a line every half minute where there is no terminal.
 
+    A line gives loss and top-1 of train and val, and fits 80 columns.
+
     Args:
         terminal: where to.
         recorder: knows images/s.
@@ -76,9 +78,9 @@ class ProgressLines(pl.Callback):
         values, step = pl_module.latest, trainer.global_step
         parts = [self._where(step)]
         if "train/loss" in values:
-            parts.append(f"train loss {values['train/loss']:.3f} top1 {values['train/top1']:.1%}")
+            parts.append(f"train {values['train/loss']:.3f} {values['train/top1']:.1%}")
         if "val/loss" in values:
-            parts.append(f"val loss {values['val/loss']:.3f} top1 {values['val/top1']:.2%}")
+            parts.append(f"val {values['val/loss']:.3f} {values['val/top1']:.2%}")
         parts += [self._speed(), self._left(step)]
         self._terminal.say("  ".join(part for part in parts if part))
         self._shown = time.monotonic()

@@ -37,7 +37,7 @@ def announce(
 ) -> None:
     """What was composed, in a few lines."""
     parameters = sum(parameter.numel() for parameter in module.network.parameters())
-    splits = " + ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
+    splits = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
     shape = f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"
     batch = f"global batch {sizes.global_batch_size}"
     if sizes.accumulation > 1 or sizes.world_size > 1:
@@ -49,7 +49,7 @@ def announce(
     optimizer = str(config.optimizer["_target_"]).rsplit(".", 1)[-1]
     schedule = str(config.scheduler["_target_"]).rsplit(".", 1)[-1]
     terminal.say(f"model   {config.model.get('name', config.name)}: {parameters:,} parameters")
-    terminal.say(f"data    {config.data.name}: {splits} images {shape}, {data.num_classes} classes")
+    terminal.say(f"data    {config.data.name}: {splits}; {shape}, {data.num_classes} classes")
     for note in data.notes:
         terminal.say(f"        {note}")
     terminal.say(f"device  {devices.name}, {devices.precision}; {batch}{steps}{limit}")
@@ -69,8 +69,12 @@ def summarize(
     checkpoints: Checkpoints,
     recorder: Recorder,
     span: Length,
+    num_skipped: int,
 ) -> dict[str, Any]:
-    """The run in one record: `val/…` are the best checkpoint's, `test/…` are those of the same weights."""
+    """The run in one record: `val/…` are the best checkpoint's, `test/…` are those of the same weights.
+
+    `num_skipped` counts the images that could not be decoded, over all ranks.
+    """
     best = run.best if checkpoints.best is not None else None
     step = module.trainer.global_step
     return {
@@ -83,7 +87,7 @@ def summarize(
         "images_per_s": recorder.images_per_s,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "images": dict(data.sizes),
-        "skipped_images": data.skipped,
+        "skipped_images": num_skipped,
         "best_checkpoint": str(best) if best else None,
         "best_step": checkpoints.best_step,
         "train/loss": module.latest.get("train/loss"),
@@ -126,7 +130,9 @@ def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any]) -> None:
         terminal.say("no test: the data set has no test split, or trainer.test=false")
     speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
     terminal.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
-    terminal.say(f"{shown(run.path)}/  checkpoints/best.ckpt  metrics.csv  summary.json")
+    if summary["skipped_images"]:
+        terminal.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
+    terminal.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
 
 
 def metric_text(metric: str, value: float | None) -> str:

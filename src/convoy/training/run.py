@@ -215,12 +215,25 @@ def _conclude(
     data: ImageData,
     span: Length,
 ) -> Outcome:
-    summary = results.summarize(status, run, module, data, watched.checkpoints, watched.recorder, span)
+    bad_images = _of_all_ranks(data.skipped_images)
+    summary = results.summarize(status, run, module, data, watched.checkpoints, watched.recorder, span, len(bad_images))
     if is_first_rank():
+        for path, reason in sorted(bad_images.items()):
+            terminal.note(f"left out: {path}: {reason}")
         results.write(run, summary, module.test_report, data.classes)
         if loggers.wandb is not None:
             flat = {key: value for key, value in summary.items() if not isinstance(value, dict)}
             loggers.wandb.log_results(flat, module.test_report.get("confusion_matrix", []), data.classes)
         if status == "finished":
             results.table(terminal, run, summary)
-    return Outcome(run, summary, exit_code)
+    # The first rank's code is the run's. A code of another's makes Lightning kill the first, which may still write.
+    return Outcome(run, summary, exit_code if is_first_rank() else 0)
+
+
+def _of_all_ranks(reasons: dict[str, str]) -> dict[str, str]:
+    """Images left out anywhere: each rank decodes its own share."""
+    if not torch.distributed.is_initialized():
+        return reasons
+    gathered: list[dict[str, str]] = [{}] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, reasons)
+    return {path: reason for one in gathered for path, reason in one.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -29,9 +28,7 @@ class Terminal:
     """
 
     def __init__(self, *, speaking: bool = True) -> None:
-        # Without a terminal, lines stay whole: a log file has no width.
-        plain = not sys.stdout.isatty()
-        self.console = Console(quiet=not speaking, highlight=False, soft_wrap=plain)
+        self.console = Console(quiet=not speaking, highlight=False)
         self._log = logging.getLogger("convoy.run")
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
@@ -44,7 +41,12 @@ class Terminal:
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """One line or several, to the terminal and the log."""
-        self.console.print(text, style=style, markup=False)
+        # Lines stay whole: a log file has no width, and a command is copied from a terminal as it was written.
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """To the log alone."""
         for line in text.splitlines():
             self._log.info(line)
 
