@@ -133,7 +133,8 @@ def find(text: str, output_root: Path, name: str | None = None) -> tuple[RunFold
         run = RunFolder(path.absolute())
         checkpoint = run.last
     else:
-        raise UserError(Fault("resume", "no such folder or checkpoint", "write resume=latest, or a run's folder", text))
+        remedy = "name a run's folder or one of its checkpoints, or write latest"
+        raise UserError(Fault("resume", "no such folder or checkpoint", remedy, text))
     if not run.config.is_file():
         raise UserError(Fault("resume", "is not in a run's folder (no config.yaml)", "name one that has it", text))
     if not checkpoint.is_file():
