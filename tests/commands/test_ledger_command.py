@@ -103,7 +103,7 @@ def test_the_terminals_table_says_where_most_is(convoy: Convoy) -> None:
 
 @pytest.mark.parametrize("columns", ["80", "120"])
 @pytest.mark.parametrize("model", ["vgg16", "resnet50"])
-def test_the_table_fits_the_terminal(convoy: Convoy, columns: str, model: str) -> None:
+def test_the_table_fits_the_terminal(columns: str, model: str) -> None:
     from io import StringIO
 
     from rich.console import Console

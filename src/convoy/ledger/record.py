@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -123,10 +122,6 @@ class Ledger:
         """Every total by name: the sums of the columns, then the state."""
         sums: dict[str, int | None] = {column: self.total(column) for column in SUMMED}
         return sums | {field.name: getattr(self.state, field.name) for field in fields(State)}
-
-    def with_measured(self, rows: Iterable[Row], what: str) -> Ledger:
-        """The same ledger with measured columns."""
-        return replace(self, rows=tuple(rows), measured=what)
 
 
 def as_dict(row: Row) -> dict[str, Any]:

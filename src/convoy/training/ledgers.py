@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -35,6 +36,8 @@ def ledger_of(config: Config) -> Ledger:
     node = {key: value for key, value in config.model.items() if key != "pretrained"}
     network = without_weights(lambda: construct_model(node, **sizes))
     trainer, hardware = config.trainer, config.hardware
+    if trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     precision = hardware.precision or PRECISIONS[1] if trainer.precision == "auto" else trainer.precision
     on_cuda = trainer.gpus != 0 and hardware.accelerator != "cpu"
     gpus = trainer.gpus if isinstance(trainer.gpus, int) else 1
