@@ -38,6 +38,9 @@ are those of convoy train. Neither data nor weights nor a GPU are needed.
 docs/ledger.md tells how to read it."""
 
 
+_DATA_HINT = "The images are those of data={}, as in convoy train; data=imagenet has 3x224x224 and 1,000 classes."
+
+
 @dataclass
 class Request:
     """What is asked for: in which format, whether a comparison, and of what."""
@@ -68,6 +71,8 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.write(compared(labels, ledgers, request.format))
         return 0
     _print(request.format, ledgers[0])
+    if request.format == "terminal" and not any(word.startswith(("data", "experiment")) for word in request.overrides):
+        print(f"\n{_DATA_HINT.format(configs[0].data.name)}")
     return 0
 
 

@@ -106,7 +106,8 @@ class Book:
         self._weight_copies: set[Key] = set()
         self._kept: dict[Key, tuple[Tensor, int]] = {}
         self._sizes: dict[Key, int] = {}
-        self._alive: list[Any] = []
+        # A model may exchange a buffer in the middle of a pass.
+        self._alive: list[Any] = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
 
     def open_with(self, images: Tensor) -> None:
         """The input is the first step."""

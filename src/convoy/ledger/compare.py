@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.ledger.record import Ledger
-from convoy.ledger.terminal import console, printed, shortened
+from convoy.ledger.terminal import console, printed
 from convoy.ledger.texts import markdown_table
-from convoy.ledger.wording import convention, memory, short
+from convoy.ledger.wording import convention, memory, short, shortened
 
 _HEAD = ("", "params", "params held", "optimizer", "written", "kept", "MACs", "training")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 
 from convoy.ledger.record import SUMMED, Ledger, Row
-from convoy.ledger.wording import convention, described, headline, memory, short, summary, where
+from convoy.ledger.wording import convention, described, headline, memory, short, shortened, summary, where
 
-_WIDTH, _NAMES, _BAR, _GAP = 960, 330, 210, 100
+_WIDTH, _NAMES, _BAR, _GAP = 960, 340, 210, 100
 """Of the picture in pixels: all of it, the layers' names, the longest bar, and the number behind it."""
 
 # The colours are of Okabe & Ito's palette, which people who see colours differently can tell apart.
@@ -114,6 +114,7 @@ def _bars(rows: Sequence[Row], column: str, kind: str, left: int, top: int, step
 def _label(row: Row, y: int) -> str:
     return (
         f'<text x="0" y="{y}">{escape(row.layer)}</text>'
+        f'<text class="soft" x="118" y="{y}">{escape(shortened(row.module, 18))}</text>'
         f'<text class="soft" x="{_NAMES - 12}" y="{y}" text-anchor="end">{escape(row.output_shape)}</text>'
     )
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.ledger.record import Ledger, Row
-from convoy.ledger.wording import convention, headline, memory, short, summary, where
+from convoy.ledger.wording import convention, headline, memory, short, shortened, summary, where
 
 _WIDE = 108
 """Columns from which bars and receptive fields have room."""
@@ -101,11 +101,6 @@ def _bar(value: int, largest: int) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def shortened(text: str, room: int) -> str:
-    """The end of a module's name, which tells more than its beginning."""
-    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
 def _notes(ledger: Ledger) -> list[RenderableType]:

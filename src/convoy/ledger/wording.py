@@ -24,6 +24,11 @@ def short(count: int) -> str:
     return str(count)
 
 
+def shortened(text: str, room: int) -> str:
+    """The end of a module's name, which tells more than its beginning."""
+    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
+
+
 def headline(ledger: Ledger) -> str:
     """What the ledger is of."""
     shape = "x".join(map(str, ledger.input_shape))
