@@ -198,6 +198,12 @@ def test_a_typo_is_answered_without_importing_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
+def test_the_keys_of_measuring_are_explained(convoy: Convoy) -> None:
+    text = convoy("train", "--help", "ledger").out
+    assert "measure_steps = 20" in text
+    assert "norms_every_steps = 0" in text
+
+
 def test_help_fits_80_columns(convoy: Convoy) -> None:
     text = convoy("ledger", "--help").out
     assert "--compare" in text

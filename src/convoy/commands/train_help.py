@@ -52,13 +52,8 @@ def _groups(options: Options) -> str:
     width = max(len(group) for group in GROUPS)
     for group in GROUPS:
         lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
-    lines += [
-        "",
-        "convoy train --help <group> explains a group's options and keys, and --help ledger",
-        "those of what is measured layer by layer.",
-        "",
-        _FLAGS.rstrip(),
-    ]
+    lines += ["", "convoy train --help <group> explains a group's options and keys, and"]
+    lines += ["convoy train --help ledger what is measured layer by layer.", "", _FLAGS.rstrip()]
     return "\n".join(lines)
 
 
