@@ -1,6 +1,7 @@
 """make bench: every benchmark in turn."""
 
-from benchmarks import lightning_overhead
+from benchmarks import ledger_time, lightning_overhead
 
 if __name__ == "__main__":
+    ledger_time.main()
     lightning_overhead.main()

@@ -16,8 +16,9 @@ BELOW = {
     "models": {"config"},
     "data": {"config"},
     "optim": {"config"},
-    "training": {"config", "models", "data", "optim"},
-    "commands": {"config", "models", "data", "optim", "training"},
+    "ledger": {"config"},
+    "training": {"config", "models", "data", "optim", "ledger"},
+    "commands": {"config", "models", "data", "optim", "ledger", "training"},
 }
 """The rooms that each room may import besides itself."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,28 @@ def entries(content: bytes) -> Iterator[bytes]:
 
 
 def offline_records(folder: Path) -> list[Any]:
-    """Every record of the offline W&B runs below a folder, in order, by W&B's own message types."""
+    """Every record of the offline W&B runs below a folder, in order, by W&B's own message types.
+
+    W&B's service may write its file's end a moment after the run is finished: it is waited for.
+    """
+    paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+    deadline = time.monotonic() + 30
+    while True:
+        files = [_records(path) for path in paths]
+        if all(records and records[-1].WhichOneof("record_type") == "exit" for records in files):
+            return [record for records in files for record in records]
+        assert time.monotonic() < deadline, f"W&B left {paths} without an end"
+        time.sleep(0.05)
+
+
+def _records(path: Path) -> list[Any]:
     from wandb.proto import wandb_internal_pb2
 
     records = []
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
-        for entry in entries(path.read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(entry)
-            records.append(record)
+    for entry in entries(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(entry)
+        records.append(record)
     return records
 
 

@@ -32,6 +32,8 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
         "overrides.yaml",
         "environment.json",
         "metrics.csv",
+        "ledger.csv",
+        "ledger.json",
         "summary.json",
         "confusion_matrix.csv",
         "run.log",

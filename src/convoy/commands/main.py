@@ -11,6 +11,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
+    "ledger": ("memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
 }
 """What each verb does, and an example. The verb's module is convoy.commands.<verb>, with a function `run`."""

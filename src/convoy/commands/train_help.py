@@ -25,6 +25,7 @@ _TYPED: dict[str, list[type]] = {
     "trainer": [schema.TrainerConfig],
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
+    "ledger": [schema.LedgerConfig],
 }
 
 
@@ -37,6 +38,8 @@ def text(words: Sequence[str], options: Options) -> str:
     if not words:
         return _groups(options)
     group = words[0].partition("=")[0]
+    if group in _TYPED and group not in GROUPS:
+        return "\n".join([f"{group}.<key>=<value>:", *(line for kind in _TYPED[group] for line in _fields(kind))])
     if group not in GROUPS:
         raise UserError(Fault("--help", "no such group", did_you_mean(group, GROUPS, ", ".join(GROUPS)), group))
     return _group(group, options)
@@ -49,7 +52,8 @@ def _groups(options: Options) -> str:
     width = max(len(group) for group in GROUPS)
     for group in GROUPS:
         lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
-    lines += ["", "convoy train --help <group> explains a group's options and keys.", "", _FLAGS.rstrip()]
+    lines += ["", "convoy train --help <group> explains a group's options and keys, and"]
+    lines += ["convoy train --help ledger what is measured layer by layer.", "", _FLAGS.rstrip()]
     return "\n".join(lines)
 
 

@@ -39,6 +39,7 @@ _AT_LEAST: dict[str, float] = {
     "trainer.early_stopping_epochs": 1,
     "trainer.log_every_steps": 1,
     "trainer.checkpoint_every_steps": 1,
+    "ledger.norms_every_steps": 0,
     "hardware.gpus_per_node": 0,
     "hardware.cpu_threads": 1,
     "optimizer.weight_decay": 0,
@@ -46,6 +47,9 @@ _AT_LEAST: dict[str, float] = {
     "scheduler.warmup_steps": 0,
     "seed": 0,
 }
+
+FEWEST_MEASURED_STEPS = 20
+"""Of which a median still means something."""
 
 _ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
 
@@ -182,6 +186,13 @@ def _mixing(config: Config) -> Iterable[Fault]:
         yield Fault(key, "mixes pairs of a batch", "needs a micro batch of at least 2")
 
 
+def _measuring(config: Config) -> Iterable[Fault]:
+    steps = config.ledger.measure_steps
+    if steps != 0 and steps < FEWEST_MEASURED_STEPS:
+        rule = f"must be 0 (off) or at least {FEWEST_MEASURED_STEPS}"
+        yield Fault("ledger.measure_steps", rule, "", str(steps))
+
+
 def _targets(config: Config) -> Iterable[Fault]:
     yield from target_faults("model", config.model)
     yield from target_faults("optimizer", config.optimizer)
@@ -196,5 +207,6 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _length,
     _batch,
     _mixing,
+    _measuring,
     _targets,
 )

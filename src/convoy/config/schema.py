@@ -165,6 +165,18 @@ class LoggerConfig:
 
 
 @dataclass
+class LedgerConfig:
+    """What is measured layer by layer, beside the ledger that every run writes (docs/ledger.md)."""
+
+    measure_steps: int = 20
+    """Forward and backward passes at a run's start over which each layer's times are measured, 20 or more; their
+    steps do not count in images_per_s. 0: off. Left out of a run of fewer than five times as many, and with
+    trainer.compile."""
+    norms_every_steps: int = 0
+    """Optimizer steps between two rows of each layer's weight and gradient norms; 0: off."""
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -175,6 +187,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
     name: str = MISSING
     """Folder under outputs/ and name in the loggers: the experiment's or the model's."""
     seed: int = 1

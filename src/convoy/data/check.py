@@ -17,16 +17,21 @@ IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "ci
 SOURCES = (*NUM_CLASSES, FOLDER_SOURCE)
 
 
-def check_data(data: DataConfig) -> list[Fault]:
-    """All faults of `data`, each by its key; of the disk only data.root and its folders are looked at."""
+def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
+    """All faults of `data`, each by its key; of the disk only data.root and its folders are looked at.
+
+    Args:
+        data: what is checked.
+        present: whether the data must be there; if not, only its number of classes must be known.
+    """
     faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data)]
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
         faults.append(Fault("data.source", "is no source", remedy, data.source))
     elif data.source == FOLDER_SOURCE:
-        faults += _folder_faults(data)
+        faults += _folder_faults(data, present=present)
     else:
-        faults += _memory_faults(data)
+        faults += _memory_faults(data, present=present)
     return faults
 
 
@@ -116,7 +121,7 @@ def _augment_faults(data: DataConfig) -> Iterator[Fault]:
         )
 
 
-def _memory_faults(data: DataConfig) -> Iterator[Fault]:
+def _memory_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     classes, side = NUM_CLASSES[data.source], IMAGE_SIDES[data.source]
     if data.num_classes not in (None, classes):
         yield _fault("data.num_classes", data.num_classes, f"{data.source} has {classes} classes", "leave it null")
@@ -129,13 +134,18 @@ def _memory_faults(data: DataConfig) -> Iterator[Fault]:
         )
     if data.eval_resize is not None:
         yield _fault("data.eval_resize", data.eval_resize, "is for image folders", "use data.image_size")
-    if data.root is not None and not Path(data.root).expanduser().is_dir():
+    if present and data.root is not None and not _is_folder(data.root):
         yield _fault("data.root", data.root, "is not a folder", "data.root=null looks in the usual places")
 
 
-def _folder_faults(data: DataConfig) -> Iterator[Fault]:
+def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if data.fit == "pad":
         yield _fault("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+    if not present and not _is_folder(data.root):
+        if data.num_classes is None:
+            where = "without data.root" if data.root is None else f"without the folder {data.root}"
+            yield Fault("data.num_classes", f"can't be counted {where}", "write data.num_classes=…", "null")
+        return
     if data.root is None:
         yield _no_root()
         return
@@ -153,6 +163,10 @@ def _folder_faults(data: DataConfig) -> Iterator[Fault]:
             f"{data.root} has {classes} class folders",
             "leave it null to have them counted",
         )
+
+
+def _is_folder(root: str | None) -> bool:
+    return root is not None and Path(root).expanduser().is_dir()
 
 
 def _no_root() -> Fault:

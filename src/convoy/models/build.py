@@ -44,12 +44,24 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
 def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """The network of a `model` group: (N, in_channels, image_size, image_size) to (N, num_classes).
 
+    Raises:
+        UserError: it can't be constructed (see `construct_model`), or does not take such images.
+    """
+    network = construct_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    name = str(model.get("name", model["_target_"]))
+    try_on_one_image(network, name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    return network
+
+
+def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    """The network of a `model` group, not tried on an image yet.
+
     A target gets those of num_classes, in_channels and image_size that its signature names and the group does
     not set. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is that number.
 
     Raises:
         UserError: the group is wrong (see `check_model`), the library refuses its arguments, the weights
-            can't be had or don't fit, or the network does not take such images.
+            can't be had or don't fit.
     """
     faults = check_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     if faults:
@@ -81,7 +93,6 @@ def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int,
             in_channels=in_channels,
             source=pretrained,
         )
-    _try_on_one_image(network, str(model.get("name", model["_target_"])), **sizes)
     return network
 
 
@@ -129,8 +140,12 @@ def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
-def _try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_channels: int, image_size: int) -> None:
-    """Refuse a network that does not take the images, or does not give one logit a class."""
+def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_channels: int, image_size: int) -> None:
+    """Refuse a network that does not take the images, or does not give one logit a class.
+
+    Raises:
+        UserError: it does not.
+    """
     import torch
 
     image = torch.zeros(1, in_channels, image_size, image_size)

@@ -46,6 +46,21 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def ledger_csv(self) -> Path:
+        """Memory and parameters layer by layer."""
+        return self.path / "ledger.csv"
+
+    @property
+    def ledger_json(self) -> Path:
+        """The same with its totals and its convention."""
+        return self.path / "ledger.json"
+
+    @property
+    def norms(self) -> Path:
+        """Each layer's weight and gradient norms, where ledger.norms_every_steps asks for them."""
+        return self.path / "norms.csv"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

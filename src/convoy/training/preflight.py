@@ -16,8 +16,13 @@ from convoy.models.build import check_model
 from convoy.training.wandb_run import check_wandb
 
 
-def read(overrides: Sequence[str], options: Options | None = None) -> Config:
+def read(overrides: Sequence[str], options: Options | None = None, *, to_run: bool = True) -> Config:
     """Compose a new run's config and check it as a whole. Imports no torch.
+
+    Args:
+        overrides: what was typed.
+        options: where options are looked for.
+        to_run: whether it must be possible to run it here; if not, its data and its loggers may be missing.
 
     Raises:
         UserError: with every fault: of the overrides, of single values and across groups.
@@ -28,17 +33,17 @@ def read(overrides: Sequence[str], options: Options | None = None) -> Config:
     except OverrideError as error:
         faults.extend(error.faults)
         composed = error.config
-    return checked(composed, faults)
+    return checked(composed, faults, to_run=to_run)
 
 
-def checked(composed: DictConfig, faults: Sequence[Fault] = ()) -> Config:
+def checked(composed: DictConfig, faults: Sequence[Fault] = (), *, to_run: bool = True) -> Config:
     """A composed config as plain dataclasses, checked as a whole. `faults` are told with those found here."""
     found = list(faults)
     try:
         config = to_config(composed)
     except UserError as error:
         raise UserError(*found, *error.faults) from error
-    for fault in check(config):
+    for fault in check(config, to_run=to_run):
         if fault.key not in {known.key for known in found}:
             found.append(fault)
     if found:
@@ -46,11 +51,11 @@ def checked(composed: DictConfig, faults: Sequence[Fault] = ()) -> Config:
     return config
 
 
-def check(config: Config) -> list[Fault]:
+def check(config: Config, *, to_run: bool = True) -> list[Fault]:
     """Every fault that can be found without torch; fills what follows from a folder (data.num_classes)."""
     faults = rules.check(config)
-    faults += check_wandb(config.logger.wandb)
-    faults += check_data(config.data)
+    faults += check_wandb(config.logger.wandb) if to_run else []
+    faults += check_data(config.data, present=to_run)
     if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
         data = config.data
         faults += check_model(

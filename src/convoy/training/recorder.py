@@ -31,9 +31,23 @@ class Recorder(pl.Callback):
         self._step = self._first_step = self._row_step = 0
         self._row_seconds = self._before = self.seconds = 0.0
         self._running_since: float | None = None
+        self._is_timed = True
+
+    def hold_timing(self) -> None:
+        """From now on steps are slowed by something else than training, and no images/s are told."""
+        self._is_timed = False
+
+    def begin_timing(self) -> None:
+        """Images/s count from now on, with nothing of what came before."""
+        self._tick()
+        self._is_timed = True
+        self._first_step = self._row_step = self._step
+        self._before = self._row_seconds = self.seconds
 
     @property
     def images_per_s(self) -> float | None:
+        if not self._is_timed:
+            return None
         steps, seconds = self._step - self._first_step, self.seconds - self._before
         return steps * self._global_batch_size / seconds if steps and seconds else None
 
@@ -77,7 +91,7 @@ class Recorder(pl.Callback):
             torch.cuda.synchronize()
         self._tick()
         steps, seconds = self._step - self._row_step, self.seconds - self._row_seconds
-        if steps and seconds:
+        if steps and seconds and self._is_timed:
             values["images_per_s"] = steps * self._global_batch_size / seconds
         self._row_step, self._row_seconds = self._step, self.seconds
         pl_module.latest.update(values)

@@ -27,7 +27,9 @@ from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError, mixing
 from convoy.training.devices import Devices, choose
 from convoy.training.folder import RunFolder, create, shown, write_start
+from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
 from convoy.training.loggers import Loggers, open_loggers
+from convoy.training.norms import Norms
 from convoy.training.position import Length, length
 from convoy.training.preflight import check_targets
 from convoy.training.progress import ProgressLines
@@ -77,7 +79,11 @@ def train(config: Config, overrides: Sequence[str], resumed: Resumed | None = No
     if first:
         write_start(run, OmegaConf.to_yaml(saved), list(overrides))
     loggers = open_loggers(config, run, {str(key): value for key, value in saved.items()}, checkpoint, writing=first)
-    watched = _callbacks(config, run, terminal, span, sizes)
+    book = None
+    if first:
+        book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
+        loggers.notices += [book.notice] if book.notice else []
+    watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
     trainer = build_trainer(config, devices, span, sizes, loggers.all, watched.all, run)
     results.announce(terminal, config, run, data, module, devices, sizes, span, loggers.notices, checkpoint)
 
@@ -173,7 +179,16 @@ def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunF
     return run
 
 
-def _callbacks(config: Config, run: RunFolder, terminal: Terminal, span: Length, sizes: BatchSizes) -> _Watched:
+def _callbacks(
+    config: Config,
+    run: RunFolder,
+    terminal: Terminal,
+    span: Length,
+    sizes: BatchSizes,
+    book: LedgerLog | None = None,
+    device_name: str = "",
+    from_step: int | None = None,
+) -> _Watched:
     """In the order in which each hook must run: what changes the state, what tells of it, what saves it."""
     trainer = config.trainer
     recorder = Recorder(trainer.log_every_steps, span.steps_per_epoch, sizes.global_batch_size)
@@ -185,6 +200,10 @@ def _callbacks(config: Config, run: RunFolder, terminal: Terminal, span: Length,
     if trainer.ema_decay is not None:
         callbacks.append(Averaging(trainer.ema_decay))
     callbacks.append(recorder)
+    if book is not None and book.ledger is not None and measures(config, span, sizes.accumulation):
+        callbacks.append(Measuring(book, recorder, config.ledger.measure_steps, device_name))
+    if book is not None and config.ledger.norms_every_steps:
+        callbacks.append(Norms(config.ledger.norms_every_steps, run.norms, from_step))
     callbacks.append(Schedule(config.scheduler, total_steps, span.steps_per_epoch))
     if trainer.early_stopping_epochs is not None:
         callbacks.append(EarlyStopping("val/loss", patience=trainer.early_stopping_epochs, check_finite=False))

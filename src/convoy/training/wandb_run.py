@@ -14,6 +14,7 @@ from urllib.request import getproxies
 
 from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
+from convoy.ledger.record import COLUMNS, Ledger, as_dict
 from convoy.training.folder import RunFolder, shown
 
 _CONNECT_S = 5.0
@@ -53,6 +54,14 @@ class WandbRun:
                 {"title": "test confusion matrix"},
             )
             self.run.log({"test/confusion_matrix": chart})
+
+    def log_ledger(self, ledger: Ledger) -> None:
+        """The rows as a table, the totals in the summary."""
+        import wandb
+
+        rows = [list(as_dict(row).values()) for row in ledger.rows]
+        self.run.log({"ledger": wandb.Table(columns=list(COLUMNS), data=rows)})
+        self.run.summary.update({f"ledger/{name}": value for name, value in ledger.totals().items()})
 
     def finish(self, exit_code: int) -> None:
         self.run.finish(exit_code=exit_code)

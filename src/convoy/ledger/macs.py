@@ -1,0 +1,74 @@
+"""Multiply-accumulates of one operation, from its shapes. 1 MAC = 2 FLOPs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Macs = tuple[int, int]
+"""Of the forward operation, and of the backward operations that it causes."""
+
+NONE: Macs = (0, 0)
+
+
+def macs_of(name: str, arguments: Sequence[Any], outputs: Sequence[Tensor]) -> Macs:
+    """What an operation costs; nothing where it multiplies no matrices.
+
+    Each of the two factors of a product that needs a gradient costs one more product of the same size: of a
+    convolution y = w * x, dL/dx = w * dL/dy and dL/dw = x * dL/dy.
+
+    Args:
+        name: of the operation in ATen, without namespace and overload ("convolution").
+        arguments: its positional arguments.
+        outputs: the tensors it gave.
+    """
+    rule = _RULES.get(name)
+    if rule is None:
+        return NONE
+    count, factors = rule(arguments, outputs[0])
+    return count, count * sum(factor.requires_grad for factor in factors)
+
+
+_Product = tuple[int, Sequence[Tensor]]
+
+
+def _convolution(arguments: Sequence[Any], output: Tensor) -> _Product:
+    """Every element of the output sums over a filter; transposed, every element of the input spreads over one."""
+    image, weight, transposed = arguments[0], arguments[1], bool(arguments[6])
+    places = image if transposed else output
+    return places.numel() * math.prod(weight.shape[1:]), (image, weight)
+
+
+def _matrices(left: int) -> Callable[[Sequence[Any], Tensor], _Product]:
+    """A product of (batches of) matrices whose first factor stands at index `left`."""
+
+    def count(arguments: Sequence[Any], _: Tensor) -> _Product:
+        first, second = arguments[left], arguments[left + 1]
+        return first.numel() * second.shape[-1], (first, second)
+
+    return count
+
+
+def _attention(arguments: Sequence[Any], _: Tensor) -> _Product:
+    """Queries times keys, and weights times values: (..., L, E) x (..., S, E), (..., L, S) x (..., S, V)."""
+    query, key, value = arguments[:3]
+    scores = math.prod(query.shape[:-1]) * key.shape[-2]
+    # Both products have two factors each, and backward four: as of one product with factors query and key.
+    return scores * (query.shape[-1] + value.shape[-1]), (query, key)
+
+
+_RULES: dict[str, Callable[[Sequence[Any], Tensor], _Product]] = {
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "mm": _matrices(0),
+    "bmm": _matrices(0),
+    "addmm": _matrices(1),
+    "baddbmm": _matrices(1),
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_flash_attention": _attention,
+    "_scaled_dot_product_efficient_attention": _attention,
+    "_scaled_dot_product_cudnn_attention": _attention,
+}

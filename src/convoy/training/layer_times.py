@@ -1,0 +1,156 @@
+"""Each layer's forward and backward time on a run's first steps, without changing a bit of its results.
+
+Forward is timed by hooks on the modules. Backward is timed by hooks on the nodes of autograd's graph between a
+module's inputs and its outputs: module hooks for backward wrap the inputs and outputs, which a ReLU in place does
+not survive. Marks are only taken while the steps run, and read when all are done.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from convoy.ledger.measured import Call, Measured
+
+_MOST_NODES = 200
+"""Of one call's graph: a bound for what is no layer any more."""
+
+
+class _Clock(Protocol):
+    def mark(self) -> Any: ...
+
+    def between_ms(self, start: Any, end: Any) -> float: ...
+
+
+class _HostClock:
+    """For the CPU, whose operations are done when they return."""
+
+    def mark(self) -> float:
+        return time.perf_counter()
+
+    def between_ms(self, start: float, end: float) -> float:
+        return (end - start) * 1e3
+
+
+class _CudaClock:
+    """Events in the stream, which nothing waits for until they are read."""
+
+    def mark(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def between_ms(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        return float(start.elapsed_time(end))
+
+
+class LayerTimes:
+    """Takes the times of every module without children.
+
+    Args:
+        network: whose layers are timed; it has hooks until `detach`.
+        device: where it runs.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self._device = device
+        self._clock: _Clock = _CudaClock() if device.type == "cuda" else _HostClock()
+        self._step = -1
+        self._counts: dict[str, int] = {}
+        self._started: dict[str, Any] = {}
+        self._inputs: dict[str, set[Any]] = {}
+        self._forward: dict[Call, list[tuple[Any, Any]]] = defaultdict(list)
+        self._backward: dict[Call, dict[int, list[list[Any]]]] = defaultdict(lambda: defaultdict(list))
+        self._allocated: dict[Call, int] = {}
+        self._handles = []
+        for name, module in network.named_modules():
+            if next(module.children(), None) is None:
+                self._handles.append(module.register_forward_pre_hook(self._before(name), prepend=True))
+                self._handles.append(module.register_forward_hook(self._after(name)))
+
+    def begin_step(self) -> None:
+        """A forward pass in training begins."""
+        self._step += 1
+        self._counts.clear()
+
+    def detach(self) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def medians(self) -> dict[Call, Measured]:
+        """Every call's medians over the steps; waits for the device, once."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return {call: self._median(call) for call in self._forward}
+
+    def _median(self, call: Call) -> Measured:
+        between = self._clock.between_ms
+        forward = [between(start, end) for start, end in self._forward[call]]
+        # A call whose graph has several nodes takes the sum of their times in each step.
+        backward = [sum(between(*pair) for pair in pairs if len(pair) == 2) for pairs in self._backward[call].values()]
+        return Measured(
+            statistics.median(forward),
+            statistics.median(backward) if backward else None,
+            self._allocated.get(call),
+        )
+
+    def _before(self, name: str) -> Any:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            if not module.training or not torch.is_grad_enabled():
+                return
+            self._inputs[name] = set(_graph_nodes(arguments))
+            self._started[name] = self._clock.mark()
+
+        return hook
+
+    def _after(self, name: str) -> Any:
+        def hook(_module: nn.Module, _arguments: Any, result: Any) -> None:
+            start = self._started.pop(name, None)
+            if start is None:
+                return
+            end = self._clock.mark()
+            self._counts[name] = self._counts.get(name, 0) + 1
+            call = (name, self._counts[name])
+            self._forward[call].append((start, end))
+            if self._device.type == "cuda":
+                self._allocated[call] = torch.cuda.memory_allocated(self._device)
+            for node in _between(self._inputs.pop(name), list(_graph_nodes(result))):
+                self._time_node(node, call)
+
+        return hook
+
+    def _time_node(self, node: Any, call: Call) -> None:
+        pair: list[Any] = []
+        self._backward[call][self._step].append(pair)
+        node.register_prehook(lambda _: pair.append(self._clock.mark()))
+        node.register_hook(lambda *_: pair.append(self._clock.mark()))
+
+
+def _graph_nodes(values: Any) -> Iterator[Any]:
+    """The nodes that made the tensors among some values."""
+    for leaf in tree_leaves(values):
+        if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+            yield leaf.grad_fn
+
+
+def _between(inputs: set[Any], outputs: list[Any]) -> list[Any]:
+    """The nodes that lead from outputs back to inputs, without those that add up a parameter's gradient."""
+    found: list[Any] = []
+    seen, open_nodes = set(inputs), outputs
+    while open_nodes and len(found) < _MOST_NODES:
+        node = open_nodes.pop()
+        if node is None or node in seen or hasattr(node, "variable"):
+            continue
+        seen.add(node)
+        found.append(node)
+        open_nodes += [following for following, _ in node.next_functions]
+    return found
