@@ -12,6 +12,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
+    "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
 """What each verb does, and an example. The verb's module is convoy.commands.<verb>, with a function `run`."""
 
