@@ -55,6 +55,12 @@ def job_state(job_id: str) -> str | None:
     return found[1] if found else None
 
 
+def job_states(job_id: str) -> list[str]:
+    """JobState of a job or of each task of an array that Slurm still knows."""
+    done = _run(["scontrol", "show", "job", "-o", job_id])
+    return [found[1] for line in done.stdout.splitlines() if (found := re.search(r"\bJobState=(\S+)", line))]
+
+
 def requeue(job_id: str) -> str | None:
     """Requeue a job; None where Slurm did, else what it said."""
     done = _run(["scontrol", "requeue", job_id])
