@@ -33,7 +33,7 @@ class Known:
 
     Attributes:
         job_id: 1234, or 1234_7 for a task of an array.
-        what: what was typed, or the run's name.
+        what: the values of a sweep's point, else the run's name.
         folder: of the run; it need not be there yet.
     """
 
@@ -64,8 +64,7 @@ def known_jobs(output_root: Path) -> list[Known]:
             continue
         for index, task in enumerate(submission.tasks):
             job_id = f"{submission.job_id}_{index}" if submission.is_array else submission.job_id
-            what = " ".join(text for text in task.overrides if not text.startswith("cluster"))
-            found[job_id] = Known(job_id, what, Path(task.folder_of(submission.job_id)))
+            found[job_id] = Known(job_id, task.label, Path(task.folder_of(submission.job_id)))
     for path in [*output_root.glob("*/slurm-*/slurm/job.json"), *output_root.glob("sweeps/slurm-*/*/slurm/job.json")]:
         folder = JobFolder(path.parent.parent)
         claim = folder.claim()

@@ -19,11 +19,13 @@ class Task:
     """One run of a submission.
 
     Attributes:
+        label: what tells it from the others: the values of a sweep's point, else the run's name.
         overrides: what was typed for it.
         config: name of the file with its resolved config.
         folder: of the run, with {job} for the id that sbatch gives.
     """
 
+    label: str
     overrides: list[str]
     config: str
     folder: str

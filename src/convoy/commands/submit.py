@@ -195,11 +195,13 @@ def _test(text: str) -> None:
 
 def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> Task:
     config = point.config
-    folder = f"{config.output_root}/{config.name}/slurm-{{job}}"
-    if is_array:
-        chosen = ",".join(text for text in point.overrides if text.partition("=")[0] in keys)
-        folder = f"{config.output_root}/sweeps/slurm-{{job}}/{index}_{re.sub(r'[^A-Za-z0-9_.=,+-]', '-', chosen)}"[:160]
-    return Task(point.overrides, f"{index}.yaml", folder)
+    if not is_array:
+        return Task(config.name, point.overrides, "0.yaml", f"{config.output_root}/{config.name}/slurm-{{job}}")
+    chosen = [text for text in point.overrides if text.partition("=")[0] in keys]
+    # Without what a folder's name can't hold, and no longer than one may be.
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", f"{index}_{','.join(chosen)}")[:120]
+    folder = f"{config.output_root}/sweeps/slurm-{{job}}/{name}"
+    return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
 
 
 def _send(submission: Submission, found: Sequence[_Point], request: Request, text: str, folder: Path) -> str:
