@@ -6,6 +6,9 @@ export SLURM_EXPORT_ENV=ALL # srun hands this environment on, also after sbatch 
 module purge
 module load conda
 python=.venv/bin/python
+if [ -x ".venv-$card/bin/python" ]; then # make install TORCH=v100
+    python=".venv-$card/bin/python"
+fi
 if ! command -v "$python" >/dev/null; then
     echo "error: no $python in $PWD: run make install there, or set cluster.python" >&2
     exit 2

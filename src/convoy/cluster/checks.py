@@ -104,7 +104,9 @@ def kernel_faults(config: Config, torch_version: str | None) -> Iterator[Fault]:
         return
     rule = f"is {architecture}, for which torch {torch_version} has no kernels"
     name = kernels.ENVIRONMENTS.get(architecture)
-    remedy = f"run: make install TORCH={name}" if name else "install a torch that has them"
+    remedy = (
+        f"run: make install TORCH={name}, and use .venv-{name}/bin/convoy" if name else "install a torch that has them"
+    )
     yield Fault("hardware", rule, remedy, config.hardware.name)
 
 

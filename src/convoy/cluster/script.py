@@ -100,7 +100,7 @@ def body(cluster: ClusterConfig) -> str:
         "# What all scripts of this folder do; they source it, with $card set and the overrides in $@.",
         f"# Written by `convoy slurm render` from conf/cluster/{cluster.name}.yaml.",
         "",
-        *environment(cluster, cluster.python or ".venv/bin/python"),
+        *environment(cluster, cluster.python),
         "",
         "# Holds the allocation against the overrides, finds the run's folder by the job's id, starts the ranks",
         "# with srun, and requeues the job where that is right. docs/cluster.md tells how.",
@@ -143,8 +143,13 @@ def job(
     return "\n".join(lines) + "\n"
 
 
-def environment(cluster: ClusterConfig, python: str) -> list[str]:
-    """Lines of bash that make a node ready for Convoy."""
+def environment(cluster: ClusterConfig, python: str | None) -> list[str]:
+    """Lines of bash that make a node ready for Convoy.
+
+    Args:
+        cluster: the node's.
+        python: the interpreter; None: of the environments that `make install` makes, the card's own if it is there.
+    """
     lines = [
         "export PYTHONUNBUFFERED=1 # the log grows line by line",
         "export SLURM_EXPORT_ENV=ALL # srun hands this environment on, also after sbatch --export=NONE",
@@ -153,8 +158,16 @@ def environment(cluster: ClusterConfig, python: str) -> list[str]:
         lines.append("export WANDB_MODE=offline # nodes have no network; convoy sync sends the records")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     lines += cluster.setup
+    if python is None:
+        lines += [
+            "python=.venv/bin/python",
+            'if [ -x ".venv-$card/bin/python" ]; then # make install TORCH=v100',
+            '    python=".venv-$card/bin/python"',
+            "fi",
+        ]
+    else:
+        lines.append(f"python={shlex.quote(python)}")
     lines += [
-        f"python={shlex.quote(python)}",
         'if ! command -v "$python" >/dev/null; then',
         '    echo "error: no $python in $PWD: run make install there, or set cluster.python" >&2',
         "    exit 2",

@@ -85,7 +85,8 @@ class ClusterConfig:
     """Lines of bash before anything else on the node: modules, environments."""
     python: str | None = None
     """Of the environment with Convoy; a relative path is taken from where sbatch is called; null: for
-    `convoy submit` the Python that runs it, for the scripts of slurm/ .venv/bin/python."""
+    `convoy submit` the Python that runs it, for the scripts of slurm/ what `make install` made: .venv-<card>
+    where it is there, else .venv."""
     network: bool = True
     """Whether compute nodes reach the internet; without, W&B records are kept in the run's folder."""
     fast_disk: str | None = None
