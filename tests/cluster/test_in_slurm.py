@@ -17,6 +17,8 @@ from tests.cluster.test_script import SHIPPED
 from tests.conftest import Run
 from tests.training.test_resume import assert_equal_runs
 
+from convoy.commands.main import main
+
 Convoy = Callable[..., Run]
 
 pytestmark = pytest.mark.slow
@@ -171,3 +173,33 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
         with (site.folder(job) / "metrics.csv").open(newline="") as file:
             rows = [(row["step"], bool(row["train/loss"])) for row in csv.DictReader(file)]
         assert len(rows) == len(set(rows)) + 1  # the last validation and the test share a step
+
+
+def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, name in ((split, name) for split in ("train", "val") for name in ("cat", "dog")):
+        (tmp_path / "pets" / split / name).mkdir(parents=True)
+        for index in range(8):
+            Image.new("L", (32, 32), color=index).save(tmp_path / "pets" / split / name / f"{index}.png")
+    (tmp_path / "node").mkdir()
+    assert main(["slurm", "render", *HERE, f"cluster.fast_disk={tmp_path}/node"]) == 0
+    pets = ("data=image_folder", "data.root=pets", "data.channels=1", "data.image_size=32", "data.augment.flip=false")
+    words = (*SMALL, *pets, "data.mean=[0.5]", "data.std=[0.5]", "trainer.global_batch_size=4", "model=lenet5")
+    model = "model.layers=[CONV3-8,POOL4,FC-2]"
+    job = site.sbatch("a100", *words, model, "data.augment.random_resized_crop=null", options=ONE)
+    assert site.wait_for(job) == "COMPLETED", site.log(job)
+    staged = tmp_path / "node" / f"convoy-{job}" / "pets"
+    assert len(list(staged.rglob("*.png"))) == 32
+    assert f"root: {staged}" in (site.folder(job) / "config.yaml").read_text()
+
+
+def test_a_wandb_record_goes_on_after_a_signal(site: Site) -> None:
+    """Slurm signals all processes of a step, W&B's own among them."""
+    job = site.sbatch("a100", *LONG, "logger=wandb", options=ONE)
+    strike(site, {job: [(faults.usr1, 100), (faults.term, 300)]})
+    assert site.wait_for(job, 180) == "COMPLETED", site.log(job)
+    records = [path.name for path in (site.folder(job) / "wandb").glob("offline-run-*")]
+    assert len(records) == 3
+    assert len({name.rpartition("-")[2] for name in records}) == 1
+    assert site.run(job).summary()["steps"] == faults.TOTAL_STEPS

@@ -64,13 +64,14 @@ def test_eight_faults_at_random_steps_leave_no_trace(site: Site, shell: Convoy, 
 def test_a_node_that_is_lost_costs_at_most_the_checkpoints_interval(
     site: Site, shell: Convoy, processes: int, options: tuple[str, ...]
 ) -> None:
-    """Two nodes have the card, so the job of two waits until the lost one is back."""
-    words = (*LONG, "trainer.max_epochs=100")
+    """Slurm notices after half a minute, in which the lost node's ranks go on; two of them wait until it is back."""
+    words = (*LONG, "trainer.max_epochs=400")
     job = site.sbatch("a100", *words, options=options)
     step = random.Random(SEED).randrange(60, 500)
     strike(site, {job: [(faults.lose_node, step)]})
     assert site.wait_for(job, 240) == "COMPLETED", site.log(job)
     assert steps_gone_on_from(site.log(job))[0] >= step - 50
+    assert site.claim(job)["start"] == 2
     assert_undisturbed(site, shell, job, processes, words)
 
 
