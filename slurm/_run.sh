@@ -3,6 +3,7 @@
 
 export PYTHONUNBUFFERED=1 # the log grows line by line
 export SLURM_EXPORT_ENV=ALL # srun hands this environment on, also after sbatch --export=NONE
+export NCCL_DEBUG=WARN
 module purge
 module load conda
 python=.venv/bin/python

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.cluster import faults
 from tests.cluster.conftest import HERE, SMALL, Site
 from tests.cluster.faults import LONG, ONE, TWO_NODES, strike
@@ -45,11 +46,14 @@ def test_every_script_is_taken_and_finishes(site: Site) -> None:
 
 def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(site: Site, shell: Convoy) -> None:
     words = (*SMALL, "model.layers=[CONV3-8,POOL4,FC-32,FC-10]")
-    job = site.sbatch("a100", *words, "trainer.processes=2", options=("--nodes=2", "--mem=8G"))
+    hostile = '$(touch broken) `touch broken` "; touch broken'
+    job = site.sbatch("a100", *words, f"tags=['{hostile}']", "trainer.processes=2", options=("--nodes=2", "--mem=8G"))
     one = shell("train", *words, "hardware=a100", folder="one")
     assert one.code == 0, one.err
     assert site.wait_for(job) == "COMPLETED", site.log(job)
     assert "4 ranks" in site.log(job)
+    assert yaml.safe_load((site.folder(job) / "config.yaml").read_text())["tags"] == [hostile]
+    assert not list(site.path.rglob("broken"))
     for first, second in zip(one.rows(), site.run(job).rows(), strict=True):
         for name, value in first.items():
             assert (value == "") == (second[name] == "")
@@ -142,6 +146,9 @@ def test_a_program_error_fails_at_once_and_is_not_queued_again(site: Site) -> No
 
 
 def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
+    held = site.sbatch("v100", *LONG, options=("--hold", "--array=0"))
+    assert " waiting " in convoy("jobs").out
+    assert convoy("cancel", held).code == 0
     job = site.sbatch("a100", *LONG, options=ONE)
     site.wait_for_step(job, 100)
     assert convoy("cancel", job).out == f"cancelled {job}\n"

@@ -20,11 +20,13 @@ class Queued:
         state: Slurm's word, such as PENDING.
         reason: why it waits, or where it runs.
         elapsed: since this start.
+        name: of the job.
     """
 
     state: str
     reason: str
     elapsed: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ class Known:
     Attributes:
         job_id: 1234, or 1234_7 for a task of an array.
         what: the values of a sweep's point, else the run's name.
-        folder: of the run; it need not be there yet.
+        folder: of the run; it need not be there yet. None: only the job itself will know.
     """
 
     job_id: str
     what: str
-    folder: Path
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Row:
     job_id: str
     state: str
     what: str
-    folder: Path
+    folder: Path | None
     epoch: str | None = None
     best_top1: float | None = None
     starts: int = 0
@@ -74,6 +76,16 @@ def known_jobs(output_root: Path) -> list[Known]:
     return sorted(found.values(), key=lambda job: [int(part) for part in job.job_id.split("_") if part.isdigit()])
 
 
+def waiting_scripts(queue: Mapping[str, Queued], known: Sequence[Known]) -> list[Known]:
+    """Jobs of the scripts of slurm/, by their names, that have not made their run's folder yet."""
+    ids = {job.job_id for job in known}
+    return [
+        Known(job_id, job.name, None)
+        for job_id, job in queue.items()
+        if job_id not in ids and job.name.startswith("convoy-")
+    ]
+
+
 def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
     """What is to be shown of a job.
 
@@ -82,6 +94,9 @@ def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
         queued: as squeue shows it; None where it is not queued.
         accounted: its state as sacct or scontrol have it; None where neither does.
     """
+    if job.folder is None:
+        word = state(queued, accounted, 0, finished=False)
+        return Row(job.job_id, word, job.what, None, reason=queued.reason if queued else "")
     folder = JobFolder(job.folder)
     claim = folder.claim()
     starts = claim.start if claim else 0
@@ -123,8 +138,8 @@ def progress(metrics: Path) -> tuple[str | None, float | None]:
 
 
 def queue_of(rows: Sequence[Sequence[str]]) -> Mapping[str, Queued]:
-    """squeue's rows of id, state, reason and elapsed time, by id."""
-    return {row[0]: Queued(row[1], row[2], row[3]) for row in rows if len(row) == 4}
+    """squeue's rows of id, state, reason, elapsed time and name, by id."""
+    return {row[0]: Queued(*row[1:]) for row in rows if len(row) == 5}
 
 
 def _ended_by(folder: Path, start: int) -> str:

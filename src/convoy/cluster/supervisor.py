@@ -66,6 +66,7 @@ def supervise(
     latest = folder.claim()
     if latest is not None and latest.start != claim.start:
         return verdict.exit_code(code)  # another start has the folder now
+    folder.alive.unlink(missing_ok=True)  # srun has seen all ranks end, so the next start need not wait for them
     folder.write(replace(claim, requeues=claim.requeues + verdict.requeue, stalled=verdict.stalled))
     if verdict.requeue:
         refusal = slurm.requeue(allocation.job_id)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from convoy.cluster import slurm
-from convoy.cluster.jobs import Row, known_jobs, queue_of, row
+from convoy.cluster.jobs import Row, known_jobs, queue_of, row, waiting_scripts
 from convoy.config.faults import Fault, UserError
 
 _HELP = """\
@@ -54,23 +54,17 @@ def current(root: Path) -> list[Row]:
         UserError: Slurm doesn't answer.
     """
     jobs = known_jobs(root)
-    if not jobs:
-        return []
-    rows = slurm.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M")
+    rows = slurm.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M|%j")
     if rows is None:
         raise UserError(Fault("squeue", "Slurm doesn't answer", "try again in a minute"))
     queue = queue_of(rows)
+    jobs += waiting_scripts(queue, jobs)
     ended = [job.job_id for job in jobs if job.job_id not in queue]
     accounted = {line[0]: line[1] for line in slurm.sacct(ended, "JobID,State") if len(line) > 1}
-    return [
-        row(job, queue.get(job.job_id), accounted.get(job.job_id) or _remembered(job.job_id, queue)) for job in jobs
-    ]
-
-
-def _remembered(job_id: str, queue: object) -> str | None:
-    """The state of a job that has ended not long ago, where there is no accounting."""
-    assert isinstance(queue, dict)
-    return None if job_id in queue else slurm.job_state(job_id)
+    for job_id in ended:
+        if job_id not in accounted and (remembered := slurm.job_state(job_id)):
+            accounted[job_id] = remembered  # it has ended not long ago, and there is no accounting
+    return [row(job, queue.get(job.job_id), accounted.get(job.job_id)) for job in jobs]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -85,7 +79,7 @@ def _table(rows: Sequence[Row]) -> Table:
             entry.epoch or "–",
             "–" if entry.best_top1 is None else f"{entry.best_top1:.2%}",
             entry.what,
-            str(entry.folder),
+            str(entry.folder or "–"),
             entry.reason,
         )
     return table

@@ -155,6 +155,8 @@ def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point
         except UserError as error:
             own = list(error.faults)
         faults.update(dict.fromkeys(own))
+        if any(fault.key == "-m" for fault in own):
+            break  # too many points: what is wrong with each of them need not be waited for
     if faults:
         raise UserError(*faults)
     return found
