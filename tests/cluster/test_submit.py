@@ -50,6 +50,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         ((*MINE, "time=3-00:00:00"), "partition gpu allows 2-00:00:00"),
         (("hardware=a100",), "account: must be set on carc"),
         ((*MINE, "--max-parallel", "none"), "must be a whole number from 1"),
+        ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
         ((*MINE, "resume=latest"), "a job goes on by itself"),
         (("account=a", "-m", "hardware=a100,a40"), "the points of a job array ask for the same; these differ in card"),
         ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),

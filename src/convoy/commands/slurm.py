@@ -77,25 +77,25 @@ def _run(words: Sequence[str]) -> int:
     if allocation is None:
         remedy = "send a script: sbatch slurm/a100.sbatch …, or convoy submit …"
         raise UserError(Fault("convoy slurm run", "is the batch step of a job", remedy))
-    typed, wanted, group = _of_submission(asked, allocation) if asked.submission else (None, None, None)
-    typed = _completed(asked, allocation) if typed is None else typed
-    parsed = arguments.parse(typed)
-    config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
+    wanted: Path | None = None
+    group: str | None = None
+    if asked.submission is not None:
+        typed, wanted, group = _of_submission(asked.submission, allocation)
+    else:
+        typed = _completed(asked, allocation)
+    config = _config(typed)
     _check(config, allocation, asked.card)
-    if wanted is None:
-        wanted = Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
-    from omegaconf import OmegaConf
-
-    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
-    assert isinstance(saved, dict)
-    digest = config_hash({str(key): value for key, value in saved.items()})
-    folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
+    if config.trainer.gpus == "auto" and config.hardware.accelerator != "cpu":
+        typed.append(f"trainer.gpus={allocation.tasks_per_node}")
+        config = _config(typed)  # whose global batch must divide by that number
+    wanted = wanted or Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
+    folder, claim = take(wanted.absolute(), allocation.job_id, _hash(config), allocation.restarts)
     say(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
+    if wait_for_the_start_before(folder):
+        say("waited for the ranks of an earlier start to leave")
     if folder.is_finished():
         say("the run has been finished by an earlier start")
         return 0
-    if wait_for_the_start_before(folder):
-        say("waited for the ranks of an earlier start to leave")
     path = json.dumps(str(folder.path))
     train = [f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
     if asked.fast_disk is not None and config.data.root is not None:
@@ -104,6 +104,19 @@ def _run(words: Sequence[str]) -> int:
     return supervise(
         train, allocation, folder, claim, max_restarts=asked.max_restarts, hang_s=asked.hang_s, group=group
     )
+
+
+def _config(typed: Sequence[str]) -> Config:
+    parsed = arguments.parse(typed)
+    return preflight.read(parsed.overrides, parsed.options, parsed.saved)
+
+
+def _hash(config: Config) -> str:
+    from omegaconf import OmegaConf
+
+    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(saved, dict)
+    return config_hash({str(key): value for key, value in saved.items()})
 
 
 def _check(config: Config, allocation: Allocation, card: str | None) -> None:
@@ -152,16 +165,15 @@ def _completed(asked: _RunWords, allocation: Allocation) -> list[str]:
     return [*given, *asked.overrides]
 
 
-def _of_submission(asked: _RunWords, allocation: Allocation) -> tuple[list[str], Path, str | None]:
+def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path, str | None]:
     """The words, the folder and the W&B group of this task of a submission."""
-    assert asked.submission is not None
-    submission = Submission.read(asked.submission)
+    submission = Submission.read(path)
     task = submission.task(allocation.task)
     before, now = submission.git, git_state(Path(__file__).resolve().parent)
     if before is not None and now is not None and before["commit"] != now["commit"]:
         say(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
     group = f"slurm-{allocation.array_id}" if allocation.task is not None else None
-    return ["--from", str(asked.submission / task.config)], Path(task.folder_of(allocation.array_id)), group
+    return ["--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
 
 
 def _rank(words: Sequence[str]) -> int:

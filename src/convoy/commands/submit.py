@@ -102,7 +102,7 @@ def run(words: Sequence[str]) -> int:
         is_array=is_array,
         git=git_state(Path(__file__).resolve().parent),
     )
-    job_id = _send(submission, found, request, text, folder)
+    job_id = _send(submission, found, text, folder)
     _tell(submission, job_id, folder)
     if asked.wait:
         from convoy.commands.submit_wait import wait
@@ -163,7 +163,7 @@ def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point
 
 
 def _composed(overrides: Sequence[str], options: Options) -> Config:
-    """A config as `convoy train` would compose it, on nodes of the cluster instead of this machine."""
+    """A config as `convoy train` would compose it on a node of the cluster, auto and null filled in from there."""
     faults: list[Fault] = []
     try:
         composed = compose(overrides, options)
@@ -172,6 +172,8 @@ def _composed(overrides: Sequence[str], options: Options) -> Config:
     card = OmegaConf.select(composed, f"cluster.cards.{composed.hardware.name}")
     if card is not None and not any(text.startswith("hardware.gpus_per_node=") for text in overrides):
         composed.hardware.gpus_per_node = card.gpus_per_node
+    if card is not None and composed.trainer.gpus == "auto" and composed.hardware.accelerator != "cpu":
+        composed.trainer.gpus = card.gpus_per_node
     return preflight.checked(composed, faults)
 
 
@@ -206,7 +208,7 @@ def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> 
     return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
 
 
-def _send(submission: Submission, found: Sequence[_Point], request: Request, text: str, folder: Path) -> str:
+def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Path) -> str:
     """Write the submission's folder and queue its script. Nothing is left where Slurm refuses."""
     try:
         folder.mkdir(parents=True)
@@ -215,7 +217,7 @@ def _send(submission: Submission, found: Sequence[_Point], request: Request, tex
         raise UserError(fault) from error
     try:
         for task, point in zip(submission.tasks, found, strict=True):
-            (folder / task.config).write_text(_snapshot(point.config, request), encoding="utf-8")
+            (folder / task.config).write_text(_snapshot(point.config), encoding="utf-8")
         (folder / "job.sbatch").write_text(text, encoding="utf-8")
         submission.write(folder)
         job_id = slurm.sbatch(folder / "job.sbatch")
@@ -226,11 +228,9 @@ def _send(submission: Submission, found: Sequence[_Point], request: Request, tex
     return job_id
 
 
-def _snapshot(config: Config, request: Request) -> str:
-    """The resolved config as YAML. What the job is carried by is in the script, so the cluster is left out."""
-    on_cpu = config.hardware.accelerator == "cpu"
-    trainer = config.trainer if on_cpu else replace(config.trainer, gpus=request.tasks_per_node)
-    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None, trainer=trainer)), resolve=True)
+def _snapshot(config: Config) -> str:
+    """The resolved config as YAML. What carries the job is in its script, so the cluster is left out."""
+    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
 
 
 def _tell(submission: Submission, job_id: str, folder: Path) -> None:
