@@ -24,6 +24,8 @@ Convoy = Callable[..., Run]
 
 pytestmark = pytest.mark.slow
 
+DIGITS = Path(__file__).resolve().parents[2] / "conf" / "data" / "digits.yaml"
+
 SUBMIT = (*SMALL, *HERE, "hardware=a100", "account=class_1246", "memory_per_gpu_gib=8")
 
 
@@ -90,8 +92,7 @@ def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy)
     """What is edited while a job waits doesn't reach it: its config lies resolved beside its script."""
     options = Path("mine/data")
     options.mkdir(parents=True)
-    shipped = Path(__file__).resolve().parents[2] / "conf" / "data" / "digits.yaml"
-    (options / "own.yaml").write_text(shipped.read_text())
+    (options / "own.yaml").write_text(DIGITS.read_text())
     words = ("--config-dir", "mine", "data=own", "trainer.max_steps=3")
     started = time.monotonic()
     done = convoy("submit", *SUBMIT, *words, "seed=7")
@@ -160,15 +161,24 @@ def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
 
 
 def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> None:
-    """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults."""
+    """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults.
+
+    Its options are edited while the first runs: it goes on with what it started with.
+    """
     draw = random.Random(4)
-    one = site.sbatch("a100", *LONG, options=(*ONE, "--exclude=a01,a02,e01", "--gres=gpu:a40:1"))
+    own = Path("mine/data/own.yaml")
+    own.parent.mkdir(parents=True)
+    own.write_text(DIGITS.read_text())
+    words = (*LONG, "--config-dir", "mine", "data=own")
+    one = site.sbatch("a100", *words, options=(*ONE, "--exclude=a01,a02,e01", "--gres=gpu:a40:1"))
     two = site.sbatch("a100", *LONG, options=TWO_NODES)
     steps = sorted(draw.sample(range(60, 900, faults.MARGIN), 3))
     plans = {
         one: [(faults.kill, steps[0]), (faults.term, steps[1])],
         two: [(faults.usr1, steps[0]), (faults.preempt, steps[2])],
     }
+    site.wait_for_step(one, 4)
+    own.write_text(DIGITS.read_text().replace("val_fraction: 0.1", "val_fraction: 0.2"))
     strike(site, plans)
     for job in (one, two):
         assert site.wait_for(job, 180) == "COMPLETED", site.log(job)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convoy.cluster import allocation as allocations
-from convoy.cluster.claim import JobFolder, config_hash, take, wait_for_the_start_before
+from convoy.cluster.claim import JobFolder, hash_of, take, wait_for_the_start_before
 from convoy.cluster.reports import Report, of_code, of_exception
 from convoy.cluster.verdict import Verdict, decide
 from convoy.training.preflight import read
@@ -101,8 +101,8 @@ def test_a_folder_without_a_claim_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_hash_is_of_what_is_trained_not_of_where() -> None:
     saved = {"seed": 1, "folder": None, "cluster": None, "output_root": "a", "resume": None}
-    assert config_hash(saved) == config_hash({**saved, "folder": "x", "cluster": {"name": "carc"}, "output_root": "b"})
-    assert config_hash(saved) != config_hash({**saved, "seed": 2})
+    assert hash_of(saved) == hash_of({**saved, "folder": "x", "cluster": {"name": "carc"}, "output_root": "b"})
+    assert hash_of(saved) != hash_of({**saved, "seed": 2})
 
 
 def test_a_start_waits_for_the_ranks_of_the_one_before(tmp_path: Path) -> None:

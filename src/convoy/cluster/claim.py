@@ -29,7 +29,7 @@ class Claim:
 
     Attributes:
         job_id: as scontrol takes it.
-        config_hash: of the run's config; ids are used again, and then another job finds this folder.
+        asked: hash of what the job was asked to run; ids are used again, and then another job finds this folder.
         start: which start this is, counted from 1.
         requeues: how often the job has requeued itself.
         stalled: starts in a row that were cut off by a fault and wrote no checkpoint.
@@ -37,7 +37,7 @@ class Claim:
     """
 
     job_id: str
-    config_hash: str
+    asked: str
     start: int = 0
     requeues: int = 0
     stalled: int = 0
@@ -101,9 +101,9 @@ def is_this_jobs(path: Path) -> bool:
     return allocation is not None and claim is not None and claim.job_id == allocation.job_id
 
 
-def config_hash(saved: Mapping[str, Any]) -> str:
-    """Of a resolved config, without what says where it lies and who carries it."""
-    content = {key: value for key, value in saved.items() if key not in _NOT_THE_RUNS}
+def hash_of(asked: Mapping[str, Any]) -> str:
+    """Of what a job was asked to run: a resolved config without where it lies and who carries it, or a script's words."""
+    content = {key: value for key, value in asked.items() if key not in _NOT_THE_RUNS}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -116,7 +116,7 @@ def take(wanted: Path, job_id: str, digest: str, restarts: int) -> tuple[JobFold
     Args:
         wanted: the folder that goes with the job's id; where another job has it, a number is added.
         job_id: as scontrol takes it.
-        digest: `config_hash` of what the job is to run.
+        digest: `hash_of` what the job is to run.
         restarts: how often Slurm has started it before.
     """
     there: list[JobFolder] = []
@@ -124,7 +124,7 @@ def take(wanted: Path, job_id: str, digest: str, restarts: int) -> tuple[JobFold
         there.append(JobFolder(wanted_with(wanted, len(there))))
     for folder in reversed(there) if restarts else ():
         claim = folder.claim()
-        if claim is not None and (claim.job_id, claim.config_hash) == (job_id, digest):
+        if claim is not None and (claim.job_id, claim.asked) == (job_id, digest):
             return folder, _started(folder, claim)
     folder = JobFolder(wanted_with(wanted, len(there)))
     return folder, _started(folder, Claim(job_id, digest))

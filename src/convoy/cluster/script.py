@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 
 from convoy.cluster.request import Request
 from convoy.config.cluster import ClusterConfig
@@ -181,11 +180,6 @@ def job_name(name: str) -> str:
     """A name of letters, digits and . _ + @ - that Lightning does not take for an interactive job's."""
     plain = re.sub(r"[^A-Za-z0-9_.+@-]", "-", name)
     return f"{plain}-run" if plain in _NOT_SEEN_AS_JOBS else plain
-
-
-def replayed(words: Sequence[str]) -> str:
-    """A command as one would type it."""
-    return shlex.join(words)
 
 
 def _settings(cluster: ClusterConfig) -> str:

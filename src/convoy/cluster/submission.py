@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,3 @@ def all_under(output_root: Path) -> Iterator[tuple[Path, Submission]]:
 def array_of(num_tasks: int, max_parallel: int | None) -> str:
     """Indices of a job array, such as 0-5%2."""
     return f"0-{num_tasks - 1}" + (f"%{max_parallel}" if max_parallel else "")
-
-
-def indices(text: str, known: Sequence[int]) -> list[int]:
-    """The tasks that squeue's short form (`3`, `0-5%2`, `1,4-6`) names, of those that are known."""
-    found = set()
-    for part in text.partition("%")[0].strip("[]").split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            found |= set(range(int(first), int(last if last.isdigit() else first) + 1))
-    return [index for index in known if index in found]

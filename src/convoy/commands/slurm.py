@@ -12,7 +12,7 @@ from pathlib import Path
 from convoy.cluster import allocation as allocations
 from convoy.cluster import kernels
 from convoy.cluster.allocation import Allocation
-from convoy.cluster.claim import config_hash, take, wait_for_the_start_before
+from convoy.cluster.claim import hash_of, take, wait_for_the_start_before
 from convoy.cluster.stage import stage
 from convoy.cluster.submission import Submission
 from convoy.cluster.supervisor import say, supervise
@@ -89,7 +89,8 @@ def _run(words: Sequence[str]) -> int:
         typed.append(f"trainer.gpus={allocation.tasks_per_node}")
         config = _config(typed)  # whose global batch must divide by that number
     wanted = wanted or Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
-    folder, claim = take(wanted.absolute(), allocation.job_id, _hash(config), allocation.restarts)
+    digest = _hash_of_config(config) if asked.submission else hash_of({"words": typed})
+    folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
     say(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
     if wait_for_the_start_before(folder):
         say("waited for the ranks of an earlier start to leave")
@@ -111,12 +112,14 @@ def _config(typed: Sequence[str]) -> Config:
     return preflight.read(parsed.overrides, parsed.options, parsed.saved)
 
 
-def _hash(config: Config) -> str:
+def _hash_of_config(config: Config) -> str:
+    """Of a submission's config, resolved when it was sent. A script's job is known by its words instead: what is
+    edited in conf/ between two starts must not part it from its run, which goes on with the config that it saved."""
     from omegaconf import OmegaConf
 
     saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
     assert isinstance(saved, dict)
-    return config_hash({str(key): value for key, value in saved.items()})
+    return hash_of({str(key): value for key, value in saved.items()})
 
 
 def _check(config: Config, allocation: Allocation, card: str | None) -> None:
