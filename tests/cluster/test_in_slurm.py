@@ -163,7 +163,8 @@ def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
 def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> None:
     """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults.
 
-    Its options are edited while the first runs: it goes on with what it started with.
+    The first's options are edited while it runs: it goes on with what it started with. The second has a record in
+    W&B, whose own process gets every signal too.
     """
     draw = random.Random(4)
     own = Path("mine/data/own.yaml")
@@ -171,7 +172,7 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
     own.write_text(DIGITS.read_text())
     words = (*LONG, "--config-dir", "mine", "data=own")
     one = site.sbatch("a100", *words, options=(*ONE, "--exclude=a01,a02,e01", "--gres=gpu:a40:1"))
-    two = site.sbatch("a100", *LONG, options=TWO_NODES)
+    two = site.sbatch("a100", *LONG, "logger=wandb", options=TWO_NODES)
     steps = sorted(draw.sample(range(60, 900, faults.MARGIN), 3))
     plans = {
         one: [(faults.kill, steps[0]), (faults.term, steps[1])],
@@ -190,6 +191,9 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
         with (site.folder(job) / "metrics.csv").open(newline="") as file:
             rows = [(row["step"], bool(row["train/loss"])) for row in csv.DictReader(file)]
         assert len(rows) == len(set(rows)) + 1  # the last validation and the test share a step
+    records = [path.name for path in (site.folder(two) / "wandb").glob("offline-run-*")]
+    assert len(records) == 3  # one a start, of one and the same run
+    assert len({name.rpartition("-")[2] for name in records}) == 1
 
 
 def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
@@ -209,14 +213,3 @@ def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> N
     staged = tmp_path / "node" / f"convoy-{job}" / "pets"
     assert len(list(staged.rglob("*.png"))) == 32
     assert f"root: {staged}" in (site.folder(job) / "config.yaml").read_text()
-
-
-def test_a_wandb_record_goes_on_after_a_signal(site: Site) -> None:
-    """Slurm signals all processes of a step, W&B's own among them."""
-    job = site.sbatch("a100", *LONG, "logger=wandb", options=ONE)
-    strike(site, {job: [(faults.usr1, 100), (faults.term, 300)]})
-    assert site.wait_for(job, 180) == "COMPLETED", site.log(job)
-    records = [path.name for path in (site.folder(job) / "wandb").glob("offline-run-*")]
-    assert len(records) == 3
-    assert len({name.rpartition("-")[2] for name in records}) == 1
-    assert site.run(job).summary()["steps"] == faults.TOTAL_STEPS

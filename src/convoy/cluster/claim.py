@@ -102,7 +102,7 @@ def is_this_jobs(path: Path) -> bool:
 
 
 def hash_of(asked: Mapping[str, Any]) -> str:
-    """Of what a job was asked to run: a resolved config without where it lies and who carries it, or a script's words."""
+    """Of a resolved config without where it lies and who carries it, or of a script's words."""
     content = {key: value for key, value in asked.items() if key not in _NOT_THE_RUNS}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
