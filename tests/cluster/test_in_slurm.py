@@ -193,7 +193,7 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
         assert len(rows) == len(set(rows)) + 1  # the last validation and the test share a step
     records = [path.name for path in (site.folder(two) / "wandb").glob("offline-run-*")]
     assert len(records) == 3  # one a start, of one and the same run
-    assert len({name.rpartition("-")[2] for name in records}) == 1
+    assert len({name.split("-")[3] for name in records}) == 1
 
 
 def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
