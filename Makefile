@@ -1,19 +1,22 @@
 # make train · make test · make check · make bench: in a fresh clone nothing else is needed first.
 
 PYTHON ?= python3
-VENV := .venv
+# v100 or p100: an environment of its own with a torch that has kernels for that card.
+TORCH ?=
+VENV := .venv$(if $(TORCH),-$(TORCH))
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help train test check bench lock clean install install-dev
+.PHONY: help train test check bench soak lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
 	@echo "make test   [TESTS=tests/config]   install the test tools too and run the tests"
 	@echo "make check                         lint, types, tests: what must pass before a change lands"
 	@echo "make bench                         the benchmarks, with their tables"
-	@echo "make install                       only install"
+	@echo "make soak                          thirty faults in a real Slurm on this machine"
+	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100: into .venv-v100, for that card"
 	@echo "make lock                          choose new exact versions within pyproject's ranges"
 
 train: install
@@ -31,6 +34,9 @@ check: install-dev
 bench: install-dev
 	$(BIN)/python -m benchmarks
 
+soak: install-dev
+	$(BIN)/python -m pytest tests/cluster/test_soak.py -m soak -s
+
 install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
@@ -41,13 +47,17 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python requirements.lock pyproject.toml
-	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+# A card's lock holds the test tools too, so that the suite can be run in its environment: make test TORCH=v100.
+MAIN_LOCK := requirements$(if $(TORCH),-$(TORCH)).lock
+DEV_LOCK := requirements-$(if $(TORCH),$(TORCH),dev).lock
+
+$(VENV)/.installed: $(VENV)/.python $(MAIN_LOCK) pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r $(MAIN_LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
+$(VENV)/.installed-dev: $(VENV)/.installed $(DEV_LOCK)
+	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r $(DEV_LOCK)
 	@touch $@
 
 # torch and torchvision are released in pairs: both are named here, so that they are raised together.
@@ -60,6 +70,8 @@ lock: $(VENV)/.python
 	$(PAIR) > $(VENV)/pair.txt
 	$(LOCK) -c $(VENV)/pair.txt -o requirements.lock
 	$(LOCK) -c requirements.lock --group test --group check -o requirements-dev.lock
+	$(LOCK) --extra v100 --group test --group check -o requirements-v100.lock
+	$(LOCK) --extra p100 --group test --group check -o requirements-p100.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache

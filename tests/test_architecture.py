@@ -17,8 +17,9 @@ BELOW = {
     "data": {"config"},
     "optim": {"config"},
     "ledger": {"config"},
-    "training": {"config", "models", "data", "optim", "ledger"},
-    "commands": {"config", "models", "data", "optim", "ledger", "training"},
+    "cluster": {"config"},
+    "training": {"config", "models", "data", "optim", "ledger", "cluster"},
+    "commands": {"config", "models", "data", "optim", "ledger", "cluster", "training"},
 }
 """The rooms that each room may import besides itself."""
 
@@ -53,8 +54,9 @@ def test_no_module_is_a_drawer_for_everything_or_longer_than_a_reader_can_hold()
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
 
 
-def test_the_config_room_imports_no_torch() -> None:
-    modules = [f"convoy.config.{path.stem}" for path in (SOURCE / "config").glob("*.py") if path.stem != "__init__"]
+@pytest.mark.parametrize("room", ["config", "cluster"])
+def test_a_room_that_answers_at_once_imports_no_torch(room: str) -> None:
+    modules = [f"convoy.{room}.{path.stem}" for path in (SOURCE / room).glob("*.py") if path.stem != "__init__"]
     code = f"import sys, importlib\n[importlib.import_module(m) for m in {modules!r}]\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

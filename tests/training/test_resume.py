@@ -104,6 +104,20 @@ def test_a_run_that_ended_within_an_epoch_can_be_made_longer(convoy: Convoy) -> 
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_a_run_that_was_stopped_while_it_was_tested_has_only_the_test_left(convoy: Convoy) -> None:
+    """Both where the last epoch is whole and where max_steps cuts it."""
+    for name, words in (("whole", ()), ("cut", ("trainer.max_steps=13",))):
+        whole = convoy("train", *TINY, *words, folder=name)
+        before, rows = whole.checkpoint()["state_dict"], whole.rows()
+        (whole.folder / "summary.json").unlink()
+        resumed = convoy("train", f"resume={name}")
+        assert resumed.code == 0, resumed.err
+        again = Run(0, "", "", whole.folder)
+        assert again.rows() == rows
+        assert again.summary()["steps"] == int(rows[-1]["step"])
+        assert all(torch.equal(before[key], value) for key, value in again.checkpoint()["state_dict"].items())
+
+
 def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Convoy) -> None:
     assert convoy("train", *TINY, "seed=9", "logger=wandb", "tags=[x]", folder="run").code == 0
     record = Path("run/wandb_id.txt").read_text()
@@ -111,6 +125,7 @@ def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Co
     assert resumed.code == 0, resumed.err
     assert "goes on after step 20" in resumed.out
     assert Path("run/wandb_id.txt").read_text() == record
+    # offline-run-<time>-<id>, with a number after it where both starts fell into one second
     assert {path.name.split("-")[3] for path in Path("run/wandb").glob("offline-run-*")} == {record.strip()}
     config = Path("run/config.yaml").read_text()
     assert "seed: 9" in config

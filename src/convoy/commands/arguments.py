@@ -21,6 +21,7 @@ class Arguments:
         resolve: with cfg, interpolations resolved.
         package: with cfg, only this part.
         multirun: whether it is a sweep.
+        saved: a file with a resolved config that takes the place of the composed one.
         options: where options are looked for.
     """
 
@@ -30,6 +31,7 @@ class Arguments:
     resolve: bool = False
     package: str | None = None
     multirun: bool = False
+    saved: Path | None = None
     options: Options = field(default_factory=Options)
 
     @property
@@ -62,6 +64,8 @@ def parse(words: Sequence[str]) -> Arguments:
             parsed.cfg = True
         elif flag in ("-p", "--package"):
             parsed.package = value if sign else _value(flag, rest)
+        elif flag == "--from":
+            parsed.saved = Path(value if sign else _value(flag, rest))
         elif flag in ("-cd", "--config-dir"):
             parsed.options = Options(_folder(flag, value if sign else _value(flag, rest)))
         else:

@@ -13,6 +13,11 @@ VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
     "ledger": ("memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
+    "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
+    "jobs": ("show where queued runs stand", "convoy jobs"),
+    "cancel": ("end queued or running jobs", "convoy cancel 1234"),
+    "sync": ("send W&B records that were kept offline", "convoy sync"),
+    "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
 """What each verb does, and an example. The verb's module is convoy.commands.<verb>, with a function `run`."""
 

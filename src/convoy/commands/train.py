@@ -21,7 +21,7 @@ def run(words: Sequence[str]) -> int:
         from convoy.commands import sweep
 
         return sweep.run(parsed.overrides, parsed.options)
-    config = preflight.read(parsed.overrides, parsed.options)
+    config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
     # From here on torch is needed, which takes seconds to import.
     if config.resume is not None:
         from convoy.training.resume import resume

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from convoy.config import schema
+from convoy.config import cluster, schema
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import GROUPS
@@ -17,6 +17,7 @@ flags:
   -m, --multirun     run each combination of values given with commas
   --cfg job          show the composed config; with --resolve or -p <part>
   -cd, --config-dir  a folder of your own options, laid out like conf/
+  --from FILE        a run's own config.yaml, with overrides on top
   resume=latest      go on with the last run; or resume=<folder or checkpoint>
 """
 
@@ -26,6 +27,17 @@ _TYPED: dict[str, list[type]] = {
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
     "ledger": [schema.LedgerConfig],
+    "cluster": [cluster.ClusterConfig, cluster.CardConfig, cluster.PartitionConfig, cluster.SlurmJobConfig],
+}
+
+_PREFIXES: dict[type, str] = {
+    schema.AugmentConfig: "data.augment",
+    schema.WandbConfig: "logger.wandb",
+    schema.TensorBoardConfig: "logger.tensorboard",
+    schema.CsvConfig: "logger.csv",
+    cluster.CardConfig: "cluster.cards.<card>",
+    cluster.PartitionConfig: "cluster.partitions.<partition>",
+    cluster.SlurmJobConfig: "cluster.job",
 }
 
 
@@ -63,9 +75,7 @@ def _group(group: str, options: Options) -> str:
     lines = [f"{group}=<option>:"]
     lines += [f"  {name:<{width}}  {options.head(group, name)}" for name in names]
     for kind in _TYPED.get(group, []):
-        prefix = {"AugmentConfig": "data.augment", "WandbConfig": "logger.wandb"}.get(kind.__name__)
-        prefix = prefix or {"TensorBoardConfig": "logger.tensorboard", "CsvConfig": "logger.csv"}.get(kind.__name__)
-        lines += ["", f"{prefix or group}.<key>=<value>:"]
+        lines += ["", f"{_PREFIXES.get(kind, group)}.<key>=<value>:"]
         lines += _fields(kind)
     if group not in _TYPED:
         lines += ["", f"convoy train --cfg job -p {group} {group}={names[0]} shows an option's keys."]
@@ -83,14 +93,14 @@ def _fields(kind: type) -> list[str]:
             notes[statement.target.id] = " ".join(str(after.value.value).split()) if is_note else ""  # type: ignore[union-attr]
     lines = []
     for field in kind.__dataclass_fields__.values():  # type: ignore[attr-defined]
-        if not isinstance(field.default_factory, type) or field.default_factory is list:
+        if not isinstance(field.default_factory, type) or field.default_factory in (list, dict):
             lines.append(f"  {field.name} = {_default(field)}")
             lines += _wrapped("      ", notes[field.name].split(), between=" ") if notes[field.name] else []
     return lines
 
 
 def _default(field: Any) -> str:
-    value = field.default
+    value = field.default if not isinstance(field.default_factory, type) else field.default_factory()
     if value == "???":
         return "(set by the option)"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -60,7 +60,7 @@ def _choice_faults(override: Override, options: Options) -> list[Fault]:
         remedy = f"add -m to run each{', or write logger=[a,b]' if group == 'logger' else ''}"
         return [Fault(group, "several options are a sweep", remedy, written(override))]
     value = override.value()
-    if value is None and group == "experiment":
+    if value is None and group in ("experiment", "cluster"):
         return []
     chosen = value if isinstance(value, list) else [value]
     if isinstance(value, (dict, bool)) or (isinstance(value, list) and group != "logger"):

@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from convoy.config.cluster import ClusterConfig
+
 
 @dataclass
 class AugmentConfig:
@@ -117,6 +119,8 @@ class HardwareConfig:
     """The card a run is meant for, or the machine it finds itself on."""
 
     name: str = MISSING
+    architecture: str | None = None
+    """What code for the card is compiled for, such as sm_80; null: asked of the device."""
     accelerator: str = "auto"
     """auto, gpu or cpu."""
     precision: str | None = None
@@ -188,6 +192,8 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    cluster: ClusterConfig | None = None
+    """Who carries the job: for `convoy submit`; a run itself doesn't read it."""
     name: str = MISSING
     """Folder under outputs/ and name in the loggers: the experiment's or the model's."""
     seed: int = 1
@@ -200,4 +206,4 @@ class Config:
 
 
 OPEN_GROUPS = ("model", "optimizer", "scheduler")
-GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "hardware", "logger", "experiment")
+GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "hardware", "logger", "cluster", "experiment")

@@ -50,15 +50,22 @@ def choose(config: Config) -> Devices:
     if gpus and (fault := _missing_kernels()):
         raise UserError(fault)
     per_node = gpus or trainer.processes
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Devices(
         accelerator="cuda" if gpus else "cpu",
         per_node=per_node,
         nodes=trainer.nodes,
         precision=_precision(config, on_gpu=gpus > 0),
         name=_name(gpus, trainer.processes),
-        cpu_threads=hardware.cpu_threads or max(1, cores // per_node),
+        cpu_threads=hardware.cpu_threads or _own_cores(per_node),
     )
+
+
+def _own_cores(processes: int) -> int:
+    """Cores of one process: a task's of Slurm's are its own, those of a machine are shared among the processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+        return max(1, min(cores, int(task_cores)))
+    return max(1, cores // processes)
 
 
 def _gpus(config: Config, present: int) -> int:

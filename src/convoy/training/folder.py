@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from convoy.cluster.claim import is_this_jobs
 from convoy.config.faults import Fault, UserError
 
 _LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
@@ -91,27 +92,39 @@ class RunFolder:
         Raises:
             UserError: the file is missing or can't be read.
         """
-        try:
-            saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            remedy = "name a folder that convoy train wrote"
-            raise UserError(Fault("run", "has no config.yaml", remedy, str(self.path))) from None
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(Fault("run", f"config.yaml can't be read: {error}", "", str(self.path))) from error
-        if not isinstance(saved, dict):
-            raise UserError(Fault("run", "config.yaml is not a config", "", str(self.config)))
-        return saved
+        return read_saved(self.config)
+
+
+def read_saved(path: Path) -> dict[str, Any]:
+    """A config.yaml as plain containers.
+
+    Raises:
+        UserError: the file is missing or can't be read.
+    """
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        remedy = "name a folder that convoy train wrote"
+        raise UserError(Fault("run", f"has no {path.name}", remedy, str(path.parent))) from None
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(Fault("run", f"{path.name} can't be read: {error}", "", str(path.parent))) from error
+    if not isinstance(saved, dict):
+        raise UserError(Fault("run", f"{path.name} is not a config", "", str(path)))
+    return saved
 
 
 def create(output_root: Path, name: str, folder: str | None) -> RunFolder:
     """Make a new run's folder. A folder that exists and isn't empty is another run's and is left alone.
 
+    One that this job of Slurm's has claimed is its own, whatever an earlier start has left in it.
+
     Raises:
         UserError: the folder named is not empty, or can't be written.
     """
+    claimed = folder is not None and is_this_jobs(Path(folder))
     if folder is not None:
         path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not claimed and path.exists() and (not path.is_dir() or any(path.iterdir())):
             remedy = f"choose another, or write resume={folder} to go on with the run in it"
             raise UserError(Fault("folder", "is not empty", remedy, folder))
     else:
@@ -119,7 +132,7 @@ def create(output_root: Path, name: str, folder: str | None) -> RunFolder:
         path = output_root / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
     run = RunFolder(path.absolute())
     try:
-        run.checkpoints.mkdir(parents=True, exist_ok=False)
+        run.checkpoints.mkdir(parents=True, exist_ok=claimed)
     except OSError as error:
         key = "folder" if folder is not None else "output_root"
         raise UserError(Fault(key, f"can't be written ({error.strerror})", "name another", str(path))) from error

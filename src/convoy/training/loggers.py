@@ -54,9 +54,9 @@ def open_loggers(
         loggers.all.append(TensorBoardLogger(str(folder), name="", version="", purge_step=purge))
         loggers.notices.append(f"TensorBoard: tensorboard --logdir {folder}")
     if config.logger.wandb is not None:
-        from pytorch_lightning.loggers import WandbLogger
+        from convoy.training.wandb_logger import RecordLogger
 
         loggers.wandb = start(config, config.logger.wandb, run, saved)
-        loggers.all.append(WandbLogger(experiment=loggers.wandb.run, save_dir=str(run.path)))
+        loggers.all.append(RecordLogger(experiment=loggers.wandb.run, save_dir=str(run.path)))
         loggers.notices.append(loggers.wandb.notice)
     return loggers

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from convoy.config import rules
-from convoy.config.compose import OverrideError, compose, to_config
+from convoy.config.compose import OverrideError, compose, from_saved, overlay, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data
 from convoy.models.build import check_model
+from convoy.training.folder import read_saved
 from convoy.training.wandb_run import check_wandb
 
 
-def read(overrides: Sequence[str], options: Options | None = None, *, to_run: bool = True) -> Config:
+def read(
+    overrides: Sequence[str], options: Options | None = None, saved: Path | None = None, *, to_run: bool = True
+) -> Config:
     """Compose a new run's config and check it as a whole. Imports no torch.
 
     Args:
         overrides: what was typed.
         options: where options are looked for.
+        saved: a file with a resolved config, which then takes the place of the composed one.
         to_run: whether it must be possible to run it here; if not, its data and its loggers may be missing.
 
     Raises:
         UserError: with every fault: of the overrides, of single values and across groups.
     """
     faults: list[Fault] = []
+    if saved is not None:
+        return checked(overlay(from_saved(read_saved(saved)), overrides, options))
     try:
         composed = compose(overrides, options)
     except OverrideError as error:

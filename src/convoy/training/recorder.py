@@ -73,6 +73,7 @@ class Recorder(pl.Callback):
         self._write_row(trainer, {name: value for name, value in pl_module.latest.items() if "val/" in name})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._step = trainer.global_step  # not yet known where a resumed run has only its test left
         self._write_row(trainer, {name: value for name, value in pl_module.latest.items() if "test/" in name})
 
     def state_dict(self) -> dict[str, Any]:

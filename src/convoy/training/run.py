@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
+from convoy.cluster.claim import JobFolder
 from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import max_time_seconds
@@ -39,6 +40,7 @@ from convoy.training.schedule import Schedule
 from convoy.training.terminal import Terminal
 from convoy.training.trainer import build_trainer, is_first_rank, use_threads
 from convoy.training.watch import StoppedError, Watch
+from convoy.training.watchdog import watchdog
 
 _FOLDER_OF_ALL_RANKS = "CONVOY_RUN_FOLDER"
 """Set by the first rank for those it starts, which must write into the same folder."""
@@ -157,13 +159,16 @@ def _build_module(config: Config, data: ImageData) -> Classifier:
 
 
 def _check_resumed(resumed: Resumed | None, network: nn.Module, span: Length) -> int | None:
-    """The step that a resumed run goes on from, its checkpoint checked against this model and length."""
+    """The step that a resumed run goes on from, its checkpoint checked against this model and length.
+
+    A run that was stopped between its last step and the end of its test has only the test left.
+    """
     if resumed is None:
         return None
     content = load(resumed.checkpoint)
     load_weights(network, content, resumed.checkpoint)
     step = int(content["global_step"])
-    if span.total_steps is not None and step >= span.total_steps:
+    if span.total_steps is not None and step >= span.total_steps and JobFolder(resumed.run.path).is_finished():
         epochs = -(-step // span.steps_per_epoch)
         rule = f"has done all its {step} steps"
         remedy = f"write a larger end with it, such as trainer.max_epochs={2 * epochs}"
@@ -196,7 +201,7 @@ def _callbacks(
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
     # Where only time ends a run its schedule is constant, for which any length will do.
     total_steps = span.total_steps or span.steps_per_epoch * 1000
-    callbacks: list[pl.Callback] = []
+    callbacks = watchdog()
     if trainer.ema_decay is not None:
         callbacks.append(Averaging(trainer.ema_decay))
     callbacks.append(recorder)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import netrc
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +20,9 @@ from convoy.ledger.record import COLUMNS, Ledger, as_dict
 from convoy.training.folder import RunFolder, shown
 
 _CONNECT_S = 5.0
+
+_GONE = (ConnectionError,)
+"""What W&B raises where its own process has been ended by a signal that was sent to all of a job's."""
 
 _MOST_CLASSES = 100
 """Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
@@ -37,6 +42,10 @@ class WandbRun:
 
     def log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
         """The final metrics into the summary, and the test's confusion matrix as a chart with its table."""
+        with suppress(*_GONE):
+            self._log_results(summary, matrix, classes)
+
+    def _log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
         import wandb
 
         self.run.summary.update({key: value for key, value in summary.items() if value is not None})
@@ -64,7 +73,9 @@ class WandbRun:
         self.run.summary.update({f"ledger/{name}": value for name, value in ledger.totals().items()})
 
     def finish(self, exit_code: int) -> None:
-        self.run.finish(exit_code=exit_code)
+        """Close the record. Where W&B's process is gone there is nothing to close."""
+        with suppress(*_GONE):
+            self.run.finish(exit_code=exit_code)
 
 
 def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> WandbRun:
@@ -101,13 +112,29 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         unreachable = _unreachable()
         if unreachable is None:
             try:
-                opened = wandb.init(mode="online", **options)
+                with _its_process_spared():
+                    opened = wandb.init(mode="online", **options)
                 return WandbRun(opened, f"W&B: {opened.url or 'online'}")
             except wandb.errors.Error as error:
                 unreachable = _first_line(error)
                 wandb.teardown()  # its service would hold on to the run's id
         reason = f"can't be reached ({unreachable}), so offline"
-    return WandbRun(wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}")
+    with _its_process_spared():
+        return WandbRun(wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}")
+
+
+@contextmanager
+def _its_process_spared() -> Iterator[None]:
+    """Start W&B's own process with SIGUSR1 blocked, which Slurm sends to every process of a step.
+
+    A child, and the thread that starts it, inherit the mask of the thread that they come from. SIGTERM can't be
+    kept from it: it asks for that itself (see `wandb_logger`).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def check_wandb(settings: WandbConfig | None) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""Ends a run early and in good order: Ctrl-C, SIGTERM, and the time that it was given."""
+"""Ends a run early and in good order: Ctrl-C, SIGTERM, Slurm's warning, and the time that it was given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import torch
 
 from convoy.training.checkpoints import Checkpoints
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""SIGUSR1 is what the scripts of slurm/ have Slurm send ahead of a time limit."""
+
 _TIME_IS_UP = 1
 """A number below every signal that is caught, so that the highest of all ranks is a signal if there is one."""
 
@@ -34,8 +36,8 @@ class StoppedError(Exception):
 class Watch(pl.Callback):
     """Handlers only set a flag; all ranks agree on it after an optimizer step, save, and leave together.
 
-    A second signal falls through to what was there before: a second Ctrl-C ends at once. Must be the last of
-    the callbacks, since it saves the others' states.
+    A second signal falls through to what was there before: a second Ctrl-C ends at once. A second SIGUSR1 says
+    no more than the first. Must be the last of the callbacks, since it saves the others' states.
 
     Args:
         checkpoints: writes the checkpoint.
@@ -92,7 +94,8 @@ class Watch(pl.Callback):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
-        signal.signal(number, self._previous[number])
+        if number != signal.SIGUSR1:
+            signal.signal(number, self._previous[number])
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -1,0 +1,147 @@
+"""What is refused before a job is queued: sbatch finds some of it late, and some of it never."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from convoy.cluster import kernels
+from convoy.cluster.request import Request, card_of, ranks_per_node, the_cluster
+from convoy.cluster.times import seconds_of, shown
+from convoy.config.cluster import ClusterConfig, PartitionConfig
+from convoy.config.faults import Fault, did_you_mean
+from convoy.config.schema import Config
+
+_NAMES = {
+    "account": r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
+    "partition": r"[A-Za-z0-9_][A-Za-z0-9_.,-]*",
+    "qos": r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
+    "mail": r"[A-Za-z0-9_.+%-]+@[A-Za-z0-9.-]+",
+    "constraint": r"[A-Za-z0-9_.&|*()\[\]-]+",
+}
+"""What may stand in an #SBATCH line: nothing that ends the line or the word."""
+
+_AT_LEAST = {"cpus_per_gpu": 1, "memory_per_gpu_gib": 1, "signal_s": 10, "max_restarts": 0, "hang_s": 60}
+
+
+def check_config(config: Config) -> Iterator[Fault]:
+    """Faults of the config against its cluster, before a request can be made of it."""
+    cluster = the_cluster(config)
+    yield from check_words(cluster)
+    card = card_of(config, cluster)
+    if ranks_per_node(config, card.gpus_per_node) < 1:
+        rule = "a job on this cluster needs a GPU"
+        yield Fault("trainer.gpus", rule, "write trainer.gpus=1, or run convoy train here", str(config.trainer.gpus))
+    if config.folder is not None:
+        yield Fault("folder", "a job's folder is named by its id", "leave it out, or set output_root", config.folder)
+    if config.resume is not None:
+        rule = "a job goes on by itself; another run's checkpoint is not sent yet"
+        yield Fault("resume", rule, "write convoy train resume=… on a node", config.resume)
+    if re.search(r"[^\w./+=,@ -]", config.output_root):
+        rule = "is written into the job's script: letters, digits, spaces and . _ - + = , @ /"
+        yield Fault("output_root", rule, "name another", config.output_root)
+
+
+def check_words(cluster: ClusterConfig) -> Iterator[Fault]:
+    """Values that are written into a script as they stand."""
+    for name, pattern in _NAMES.items():
+        value = getattr(cluster.job, name)
+        if value is not None and not re.fullmatch(pattern, value):
+            yield Fault(name, "can't stand in a job's script", f"it must match {pattern}", value)
+    for name, least in _AT_LEAST.items():
+        value = getattr(cluster.job, name)
+        if value < least:
+            yield Fault(name, f"must be at least {least}", "", str(value))
+    for line in cluster.setup:
+        if "\n" in line:
+            yield Fault("cluster.setup", "is one line of bash each", "write two entries", repr(line))
+    for name in cluster.environment:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield Fault("cluster.environment", "is no name of a variable", "letters, digits and _", name)
+    if seconds_of(cluster.job.time) is None:
+        remedy = "write HH:MM:SS or D-HH:MM:SS (in YAML in quotes: 4:00:00 alone is read as the number 14400)"
+        yield Fault("time", "is not a wall time", remedy, cluster.job.time)
+
+
+def check_request(
+    request: Request, config: Config, torch_version: str | None, default_account: str | None, num_tasks: int = 1
+) -> Iterator[Fault]:
+    """Faults of a request against what the cluster has and allows.
+
+    Args:
+        request: of one job, or of each task of an array.
+        config: names the cluster and the card.
+        torch_version: of the installed torch; None where there is none to ask.
+        default_account: SBATCH_ACCOUNT of the environment.
+        num_tasks: jobs that will be queued at once.
+    """
+    cluster = the_cluster(config)
+    yield from _node_faults(request, config, cluster)
+    if config.hardware.accelerator != "cpu":
+        yield from kernel_faults(config, torch_version)
+    if cluster.account_required and not (request.account or default_account):
+        remedy = "write account=…, once and for all in conf/cluster/local.yaml (sacctmgr show assoc user=$USER)"
+        yield Fault("account", f"must be set on {cluster.name}", remedy)
+    if request.partition not in cluster.partitions:
+        listed = ", ".join(cluster.partitions)
+        near = did_you_mean(request.partition, cluster.partitions, f"one of {listed}")
+        yield Fault("partition", f"{cluster.name} has no such partition", near, request.partition)
+        return
+    if request.partition not in card_of(config, cluster).partitions:
+        where = " or ".join(card_of(config, cluster).partitions)
+        rule = f"has no {request.card}"
+        yield Fault("partition", rule, f"write partition={where}", request.partition)
+    yield from _limit_faults(request, cluster.partitions[request.partition], num_tasks)
+    if cluster.max_array_size is not None and num_tasks > cluster.max_array_size:
+        rule = f"is more than the {cluster.max_array_size} tasks of one job array"
+        yield Fault("-m", rule, "send the sweep in parts", f"{num_tasks} points")
+
+
+def kernel_faults(config: Config, torch_version: str | None) -> Iterator[Fault]:
+    """A card that the installed torch was not compiled for."""
+    architecture = config.hardware.architecture
+    if architecture is None or torch_version is None or kernels.has_kernels(architecture, torch_version) is not False:
+        return
+    rule = f"is {architecture}, for which torch {torch_version} has no kernels"
+    name = kernels.ENVIRONMENTS.get(architecture)
+    remedy = (
+        f"run: make install TORCH={name}, and use .venv-{name}/bin/convoy" if name else "install a torch that has them"
+    )
+    yield Fault("hardware", rule, remedy, config.hardware.name)
+
+
+def _node_faults(request: Request, config: Config, cluster: ClusterConfig) -> Iterator[Fault]:
+    card = card_of(config, cluster)
+    tasks = request.tasks_per_node
+    if tasks > card.gpus_per_node:
+        key = "trainer.processes" if config.hardware.accelerator == "cpu" else "trainer.gpus"
+        rule = f"a node of {cluster.name} has {card.gpus_per_node} {request.card}"
+        nodes = -(-tasks * request.nodes // card.gpus_per_node)
+        yield Fault(key, rule, f"write {key}={card.gpus_per_node} trainer.nodes={nodes}", str(tasks))
+        return
+    if card.cpus_per_node is not None and tasks * request.cpus_per_task > card.cpus_per_node:
+        rule = f"a node with {request.card} has {card.cpus_per_node} CPUs for {tasks} ranks"
+        most = card.cpus_per_node // tasks
+        yield Fault("cpus_per_gpu", rule, f"write cpus_per_gpu={most}", str(request.cpus_per_task))
+    if card.memory_per_node_gib is not None and request.memory_gib > card.memory_per_node_gib:
+        rule = f"a node with {request.card} has {card.memory_per_node_gib} GiB for {tasks} ranks"
+        most = card.memory_per_node_gib // tasks
+        yield Fault("memory_per_gpu_gib", rule, f"write memory_per_gpu_gib={most}", str(request.memory_gib // tasks))
+
+
+def _limit_faults(request: Request, partition: PartitionConfig, num_tasks: int) -> Iterator[Fault]:
+    limit = seconds_of(partition.max_time)
+    if limit is not None and request.seconds > limit:
+        rule = f"partition {request.partition} allows {shown(limit)}"
+        yield Fault("time", rule, f"write time={shown(limit)}: the job goes on in another after it", request.time)
+    if request.seconds and request.seconds <= 2 * request.signal_s:
+        rule = f"is hardly longer than the {request.signal_s} s that are kept for saving"
+        yield Fault("time", rule, "ask for more, or set signal_s", request.time)
+    if partition.max_gpus is not None and request.gpus > partition.max_gpus:
+        rule = f"{request.gpus} GPUs are more than the {partition.max_gpus} of one user in {request.partition}"
+        nodes = partition.max_gpus // request.tasks_per_node
+        yield Fault("trainer.nodes", rule, f"write trainer.nodes={nodes}", str(request.nodes))
+    if partition.max_queued is not None and num_tasks > partition.max_queued:
+        rule = f"is more than the {partition.max_queued} jobs that a user may have waiting in {request.partition}"
+        parts = -(-num_tasks // partition.max_queued)
+        yield Fault("-m", rule, f"send it in {parts} parts of at most {partition.max_queued}", f"{num_tasks} points")

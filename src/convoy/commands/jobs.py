@@ -1,0 +1,85 @@
+"""convoy jobs: what was sent from here, and where it stands."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from convoy.cluster import slurm
+from convoy.cluster.jobs import Row, known_jobs, queue_of, row, waiting_scripts
+from convoy.config.faults import Fault, UserError
+
+_HELP = """\
+usage: convoy jobs [all] [output_root=outputs]
+
+Jobs of convoy submit and of the scripts in slurm/ whose runs lie in
+output_root: waiting, running, requeued, done, failed or cancelled, with epoch,
+best val/top1, and why a job waits or how it failed. The last 30; all: all."""
+
+_SHOWN = 30
+
+
+def run(words: Sequence[str]) -> int:
+    """Show a table of the jobs."""
+    if any(word in ("-h", "--help") for word in words):
+        print(_HELP)
+        return 0
+    root, most = Path("outputs"), _SHOWN
+    for word in words:
+        key, sign, value = word.partition("=")
+        if key == "output_root" and sign:
+            root = Path(value)
+        elif word == "all":
+            most = sys.maxsize
+        else:
+            raise UserError(Fault(word, "is not for convoy jobs", "write convoy jobs, or convoy jobs all"))
+    slurm.require("squeue")
+    rows = current(root)[-most:]
+    if not rows:
+        print(f"no jobs under {root}")
+        return 0
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(_table(rows))
+    return 0
+
+
+def current(root: Path) -> list[Row]:
+    """Every job whose run lies under `root`, as it is now.
+
+    Raises:
+        UserError: Slurm doesn't answer.
+    """
+    jobs = known_jobs(root)
+    rows = slurm.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M|%j")
+    if rows is None:
+        raise UserError(Fault("squeue", "Slurm doesn't answer", "try again in a minute"))
+    queue = queue_of(rows)
+    jobs += waiting_scripts(queue, jobs)
+    ended = [job.job_id for job in jobs if job.job_id not in queue]
+    accounted = {line[0]: line[1] for line in slurm.sacct(ended, "JobID,State") if len(line) > 1}
+    for job_id in ended:
+        if job_id not in accounted and (remembered := slurm.job_state(job_id)):
+            accounted[job_id] = remembered  # it has ended not long ago, and there is no accounting
+    return [row(job, queue.get(job.job_id), accounted.get(job.job_id)) for job in jobs]
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "state", "starts", "epoch", "val top-1", "run", "folder", ""):
+        table.add_column(name, justify="right" if name in ("starts", "epoch", "val top-1") else "left")
+    for entry in rows:
+        table.add_row(
+            entry.job_id,
+            entry.state,
+            str(entry.starts or "–"),
+            entry.epoch or "–",
+            "–" if entry.best_top1 is None else f"{entry.best_top1:.2%}",
+            entry.what,
+            str(entry.folder or "–"),
+            entry.reason,
+        )
+    return table

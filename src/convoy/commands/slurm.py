@@ -1,0 +1,203 @@
+"""convoy slurm: writes the scripts of slurm/, and is what they call in the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convoy.cluster import allocation as allocations
+from convoy.cluster import kernels
+from convoy.cluster.allocation import Allocation
+from convoy.cluster.claim import hash_of, take, wait_for_the_start_before
+from convoy.cluster.stage import stage
+from convoy.cluster.submission import Submission
+from convoy.cluster.supervisor import say, supervise
+from convoy.commands import arguments
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.schema import Config
+from convoy.training import preflight
+from convoy.training.folder import git_state
+
+_HELP = """\
+usage: convoy slurm render [cluster=carc] [folder=slurm] [key=value ...]
+
+Writes a script a card, one a further partition, and the part that they share:
+
+  convoy slurm render                                     slurm/ as it is shipped
+  convoy slurm render cluster=local folder=slurm/local    with what is yours in it
+
+In a job the scripts call `convoy slurm run`, which starts `convoy slurm rank`
+on each GPU."""
+
+_ACTIONS = ("render", "run", "rank")
+
+
+def run(words: Sequence[str]) -> int:
+    """Render the scripts, or be the batch step or a rank of a job."""
+    action, rest = (words[0], list(words[1:])) if words else ("--help", [])
+    if action in ("-h", "--help"):
+        print(_HELP)
+        return 0
+    if action == "render":
+        return _render(rest)
+    if action == "run":
+        return _run(rest)
+    if action == "rank":
+        return _rank(rest[1:] if rest[:1] == ["--"] else rest)
+    near = did_you_mean(action, _ACTIONS, "convoy slurm --help says what there is")
+    raise UserError(Fault(f"convoy slurm {action}", "no such action", near))
+
+
+def _render(words: Sequence[str]) -> int:
+    from convoy.commands.slurm_render import render
+
+    return render(arguments.parse(words))
+
+
+@dataclass
+class _RunWords:
+    """What a script says to `convoy slurm run`: either a card and overrides, or a submission."""
+
+    card: str | None = None
+    submission: Path | None = None
+    max_restarts: int = 0
+    hang_s: int = 0
+    fast_disk: Path | None = None
+    overrides: list[str] = field(default_factory=list)
+
+
+def _run(words: Sequence[str]) -> int:
+    """The batch step: everything that can be wrong is found here, before any rank imports torch."""
+    asked = _read(words)
+    allocation = allocations.read(os.environ)
+    if allocation is None:
+        remedy = "send a script: sbatch slurm/a100.sbatch …, or convoy submit …"
+        raise UserError(Fault("convoy slurm run", "is the batch step of a job", remedy))
+    wanted: Path | None = None
+    group: str | None = None
+    if asked.submission is not None:
+        typed, wanted, group = _of_submission(asked.submission, allocation)
+    else:
+        typed = _completed(asked, allocation)
+    config = _config(typed)
+    _check(config, allocation, asked.card)
+    if config.trainer.gpus == "auto" and config.hardware.accelerator != "cpu":
+        typed.append(f"trainer.gpus={allocation.tasks_per_node}")
+        config = _config(typed)  # whose global batch must divide by that number
+    wanted = wanted or Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
+    digest = _hash_of_config(config) if asked.submission else hash_of({"words": typed})
+    folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
+    say(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
+    if wait_for_the_start_before(folder):
+        say("waited for the ranks of an earlier start to leave")
+    if folder.is_finished():
+        say("the run has been finished by an earlier start")
+        return 0
+    path = json.dumps(str(folder.path))
+    train = [f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
+    if asked.fast_disk is not None and config.data.root is not None:
+        staged = stage(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
+        train.append(f"data.root={json.dumps(str(staged))}")
+    return supervise(
+        train, allocation, folder, claim, max_restarts=asked.max_restarts, hang_s=asked.hang_s, group=group
+    )
+
+
+def _config(typed: Sequence[str]) -> Config:
+    parsed = arguments.parse(typed)
+    return preflight.read(parsed.overrides, parsed.options, parsed.saved)
+
+
+def _hash_of_config(config: Config) -> str:
+    """Of a submission's config, resolved when it was sent. A script's job is known by its words instead: what is
+    edited in conf/ between two starts must not part it from its run, which goes on with the config that it saved."""
+    from omegaconf import OmegaConf
+
+    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(saved, dict)
+    return hash_of({str(key): value for key, value in saved.items()})
+
+
+def _check(config: Config, allocation: Allocation, card: str | None) -> None:
+    from convoy.cluster.checks import kernel_faults
+
+    faults = list(allocations.mismatches(allocation, config, card))
+    if config.hardware.accelerator != "cpu":
+        faults += kernel_faults(config, kernels.installed_torch())
+    if config.folder is not None or config.resume is not None:
+        faults.append(Fault("folder", "a job's folder is named by its id", "leave out folder and resume"))
+    if faults:
+        raise UserError(*faults)
+
+
+def _read(words: Sequence[str]) -> _RunWords:
+    read, rest = _RunWords(), list(words)
+    while rest:
+        flag = rest.pop(0)
+        if flag == "--":
+            read.overrides = rest
+            break
+        value = rest.pop(0) if rest else ""
+        if flag == "--card":
+            read.card = value
+        elif flag == "--submission":
+            read.submission = Path(value)
+        elif flag == "--fast-disk":
+            read.fast_disk = Path(value)
+        elif flag == "--max-restarts":
+            read.max_restarts = int(value)
+        elif flag == "--hang-s":
+            read.hang_s = int(value)
+        else:
+            raise UserError(Fault(flag, "no such flag", "render the scripts anew: convoy slurm render"))
+    return read
+
+
+def _completed(asked: _RunWords, allocation: Allocation) -> list[str]:
+    """The overrides of a script with what follows from its card and the allocation, where nothing else is typed."""
+    keys = {text.partition("=")[0] for text in asked.overrides}
+    given = [] if "hardware" in keys or asked.card is None else [f"hardware={asked.card}"]
+    if "trainer.nodes" not in keys:
+        given.append(f"trainer.nodes={allocation.nodes}")
+    if "hardware.gpus_per_node" not in keys:
+        given.append(f"hardware.gpus_per_node={allocation.tasks_per_node}")
+    return [*given, *asked.overrides]
+
+
+def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path, str | None]:
+    """The words, the folder and the W&B group of this task of a submission."""
+    submission = Submission.read(path)
+    task = submission.task(allocation.task)
+    before, now = submission.git, git_state(Path(__file__).resolve().parent)
+    if before is not None and now is not None and before["commit"] != now["commit"]:
+        say(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
+    group = f"slurm-{allocation.array_id}" if allocation.task is not None else None
+    return ["--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
+
+
+def _rank(words: Sequence[str]) -> int:
+    """One rank: trains, and says how it ended."""
+    from convoy.cluster import reports
+    from convoy.commands.main import told
+
+    rank = reports.Rank(os.environ)
+    rank.begin()
+    from convoy.commands import train
+
+    try:
+        report = reports.of_code(train.run(words))
+    except UserError as error:
+        rank.end(reports.Report("error", str(error).splitlines()[0]))
+        if rank.number == 0:
+            print(told(error), file=sys.stderr)
+        return 2
+    except BaseException as error:
+        rank.end(reports.of_exception(error))
+        raise
+    rank.end(report)
+    # 0 too where a signal stopped it: the batch step reads the report, and srun must not kill the others.
+    return 1 if report.kind == "error" else 0

@@ -1,0 +1,243 @@
+"""convoy submit: a run, or a sweep as a job array, checked, priced and queued."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from convoy.cluster import kernels, script, slurm
+from convoy.cluster.checks import check_config, check_request
+from convoy.cluster.cost import cost_of, cost_text
+from convoy.cluster.request import Request, job_keys, request_of, the_cluster
+from convoy.cluster.submission import FOLDER, Submission, Task, array_of
+from convoy.commands import arguments
+from convoy.config.compose import OverrideError, compose
+from convoy.config.faults import Fault, UserError
+from convoy.config.options import Options
+from convoy.config.schema import Config
+from convoy.config.sweep import points, varied
+from convoy.training import preflight
+from convoy.training.folder import git_state, shown
+
+_HELP = """\
+usage: convoy submit hardware=<card> [group=option ...] [key=value ...]
+
+  convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
+  convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
+
+  {keys}
+  account=… and their like are keys of cluster.job: see convoy train --help
+  cluster. Yours belong in conf/cluster/local.yaml, which is taken where it
+  is there.
+
+flags:
+  --dry-run          show the script and the cost, and do no more
+  --wait             stay until the job has ended, and show its log
+  -m, --multirun     one job array, a task each combination of values
+  --max-parallel N   with -m, tasks that run at the same time"""
+
+_DEFAULT_CLUSTERS = ("local", "carc")
+
+
+@dataclass
+class _Asked:
+    """The flags of this verb, and the words of the config."""
+
+    dry_run: bool = False
+    wait: bool = False
+    max_parallel: int | None = None
+    words: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One run: what was typed for it, and the config that it composes to."""
+
+    overrides: list[str]
+    config: Config
+
+
+def run(words: Sequence[str]) -> int:
+    """Check, show the price, and queue."""
+    asked = _read(words)
+    parsed = arguments.parse(asked.words)
+    if parsed.help:
+        print(_HELP.format(keys=", ".join(f"{key}=" for key in job_keys())))
+        return 0
+    overrides = with_cluster(parsed.overrides, parsed.options)
+    is_array = parsed.multirun
+    combinations = points(overrides) if is_array else [overrides]
+    found = _checked(combinations, parsed.options)
+    request = _the_request(found)
+    config = found[0].config
+    cluster = the_cluster(config)
+    cost = cost_text(request, cost_of(request, cluster, len(found)), len(found))
+    root = Path(config.output_root).absolute() / FOLDER
+    folder = root / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    name = config.name if len({point.config.name for point in found}) == 1 else "sweep"
+    array = array_of(len(found), asked.max_parallel) if is_array else None
+    text = script.job(request, cluster, name, cluster.python or sys.executable, str(Path.cwd()), str(folder), array)
+    if asked.dry_run:
+        print(f"{text}\n{cost}")
+        return 0
+    slurm.require()
+    print(cost)
+    _test(text)
+    keys = varied(overrides) if is_array else []
+    submission = Submission(
+        name=name,
+        submitted=datetime.now().astimezone().isoformat(timespec="seconds"),
+        start_folder=str(Path.cwd()),
+        tasks=[_task(index, point, keys, is_array=is_array) for index, point in enumerate(found)],
+        is_array=is_array,
+        git=git_state(Path(__file__).resolve().parent),
+    )
+    job_id = _send(submission, found, text, folder)
+    _tell(submission, job_id, folder)
+    if asked.wait:
+        from convoy.commands.submit_wait import wait
+
+        return wait(job_id, folder)
+    return 0
+
+
+def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
+    """Overrides with this verb's own keys written out (time=… is cluster.job.time=…) and a cluster chosen."""
+    words = []
+    for text in overrides:
+        key = text.partition("=")[0]
+        words.append(f"cluster.job.{text}" if key in job_keys() else text)
+    if not any(text.startswith("cluster=") for text in words):
+        there = options.of("cluster")
+        words.insert(0, f"cluster={next(name for name in _DEFAULT_CLUSTERS if name in there)}")
+    return words
+
+
+def _read(words: Sequence[str]) -> _Asked:
+    asked, rest = _Asked(), list(words)
+    while rest:
+        flag, sign, value = rest.pop(0).partition("=")
+        if flag == "--dry-run":
+            asked.dry_run = True
+        elif flag == "--wait":
+            asked.wait = True
+        elif flag == "--max-parallel":
+            value = value if sign else (rest.pop(0) if rest else "")
+            if not value.isdigit() or int(value) < 1:
+                raise UserError(Fault(flag, "must be a whole number from 1", "", value))
+            asked.max_parallel = int(value)
+        else:
+            asked.words.append(flag + sign + value)
+    return asked
+
+
+def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point]:
+    """Every point's config, with the faults of all of them told together, each once."""
+    found: list[_Point] = []
+    faults: dict[Fault, None] = {}
+    torch_version, account = kernels.installed_torch(), os.environ.get("SBATCH_ACCOUNT")
+    for combination in combinations:
+        try:
+            config = _composed(combination, options)
+            own = list(check_config(config))
+            own += check_request(request_of(config), config, torch_version, account, len(combinations))
+            found.append(_Point(list(combination), config))
+        except UserError as error:
+            own = list(error.faults)
+        faults.update(dict.fromkeys(own))
+        if any(fault.key == "-m" for fault in own):
+            break  # too many points: what is wrong with each of them need not be waited for
+    if faults:
+        raise UserError(*faults)
+    return found
+
+
+def _composed(overrides: Sequence[str], options: Options) -> Config:
+    """A config as `convoy train` would compose it on a node of the cluster, auto and null filled in from there."""
+    faults: list[Fault] = []
+    try:
+        composed = compose(overrides, options)
+    except OverrideError as error:
+        faults, composed = list(error.faults), error.config
+    card = OmegaConf.select(composed, f"cluster.cards.{composed.hardware.name}")
+    if card is not None and not any(text.startswith("hardware.gpus_per_node=") for text in overrides):
+        composed.hardware.gpus_per_node = card.gpus_per_node
+    if card is not None and composed.trainer.gpus == "auto" and composed.hardware.accelerator != "cpu":
+        composed.trainer.gpus = card.gpus_per_node
+    return preflight.checked(composed, faults)
+
+
+def _the_request(found: Sequence[_Point]) -> Request:
+    """The one request of all points: a job array asks for the same of each task."""
+    requests = [request_of(point.config) for point in found]
+    differing = [
+        name for name in Request.__dataclass_fields__ if len({getattr(request, name) for request in requests}) > 1
+    ]
+    if differing:
+        rule = f"the points of a job array ask for the same; these differ in {', '.join(differing)}"
+        raise UserError(Fault("-m", rule, "send one sweep for each"))
+    return requests[0]
+
+
+def _test(text: str) -> None:
+    """Let Slurm judge the script, before anything is written where the user would see it."""
+    with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
+        path = Path(folder) / "job.sbatch"
+        path.write_text(text, encoding="utf-8")
+        print(f"Slurm   {slurm.test_only(path)}")
+
+
+def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> Task:
+    config = point.config
+    if not is_array:
+        return Task(config.name, point.overrides, "0.yaml", f"{config.output_root}/{config.name}/slurm-{{job}}")
+    chosen = [text for text in point.overrides if text.partition("=")[0] in keys]
+    # Without what a folder's name can't hold, and no longer than one may be.
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", f"{index}_{','.join(chosen)}")[:120]
+    folder = f"{config.output_root}/sweeps/slurm-{{job}}/{name}"
+    return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
+
+
+def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Path) -> str:
+    """Write the submission's folder and queue its script. Nothing is left where Slurm refuses."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        fault = Fault("output_root", f"can't be written ({error.strerror})", "name another", str(folder))
+        raise UserError(fault) from error
+    try:
+        for task, point in zip(submission.tasks, found, strict=True):
+            (folder / task.config).write_text(_snapshot(point.config), encoding="utf-8")
+        (folder / "job.sbatch").write_text(text, encoding="utf-8")
+        submission.write(folder)
+        job_id = slurm.sbatch(folder / "job.sbatch")
+    except UserError:
+        shutil.rmtree(folder)
+        raise
+    submission.with_job(job_id).write(folder)
+    return job_id
+
+
+def _snapshot(config: Config) -> str:
+    """The resolved config as YAML. What carries the job is in its script, so the cluster is left out."""
+    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
+
+
+def _tell(submission: Submission, job_id: str, folder: Path) -> None:
+    print(f"job     {job_id}" + (f", an array of {len(submission.tasks)}" if submission.is_array else ""))
+    for task in submission.tasks:
+        print(f"folder  {task.folder_of(job_id)}")
+    log = f"{job_id}_<task>.log" if submission.is_array else f"{job_id}.log"
+    print(f"log     {shown(folder)}/{log}")
+    if submission.is_array:
+        print(f"a task again, alone: sbatch --array=<task> {shown(folder)}/job.sbatch")

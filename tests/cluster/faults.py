@@ -1,0 +1,103 @@
+"""What can happen to a job, done to it on purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.cluster.conftest import ENDED, SMALL, Site
+
+LONG = (*SMALL, "trainer.max_epochs=30", "trainer.global_batch_size=32", "trainer.checkpoint_every_steps=50")
+"""1,200 steps: about six seconds with one rank."""
+
+TOTAL_STEPS = 1200
+MARGIN = 150
+"""Steps that a run may take between being told and being seen to have stopped."""
+
+ONE = ("--ntasks-per-node=1", "--gres=gpu:a100:1", "--mem=8G")
+TWO_NODES = ("--nodes=2", *ONE)
+
+
+def usr1(site: Site, job_id: str) -> None:
+    """What --signal=USR1@120 sends ahead of the time limit."""
+    site.host.call("scancel", "--signal=USR1", job_id)
+
+
+def term(site: Site, job_id: str) -> None:
+    site.host.call("scancel", "--signal=TERM", job_id)
+
+
+def requeue(site: Site, job_id: str) -> None:
+    site.host.call("scontrol", "requeue", job_id)
+
+
+def preempt(site: Site, job_id: str) -> None:
+    """A job of a higher partition wants the nodes."""
+    nodes = site.host.job(job_id)["NodeList"]
+    count = site.host.job(job_id)["NumNodes"]
+    site.host.call(
+        "sbatch",
+        "--partition=urgent",
+        f"--nodelist={nodes}",
+        f"--nodes={count}",
+        "--exclusive",
+        "--time=1",
+        "--output=/dev/null",
+        "--wrap=sleep 1",
+    )
+
+
+def kill(site: Site, job_id: str) -> None:
+    """A rank's process is gone: no handler runs, no checkpoint is written."""
+    restarts = int(site.host.job(job_id)["Restarts"])
+    steps = site.host.call("squeue", "--steps", "--noheader", f"--jobs={job_id}", "--format=%i").split()
+    ranks = [step for step in steps if step.partition(".")[2].isdigit()]
+    assert ranks, f"no step of start {restarts + 1} runs"
+    site.host.call("scancel", "--signal=KILL", *ranks)
+
+
+def lose_node(site: Site, job_id: str) -> None:
+    """The first node's slurmd dies; its ranks live on, and Slurm starts the job elsewhere when it notices."""
+    first = site.host.call("scontrol", "show", "hostnames", site.host.job(job_id)["NodeList"]).split()[0]
+    site.host.kill_node(first)
+    before = int(site.host.job(job_id)["Restarts"])
+    site.wait_until(lambda: int(site.host.job(job_id)["Restarts"]) > before, job_id, 120)
+    site.host.start_node(first)
+
+
+Fault = Callable[[Site, str], None]
+
+
+def strike(site: Site, plans: Mapping[str, Sequence[tuple[Fault, int]]]) -> None:
+    """Do to each job its faults, the next once the start after the last has come to the step that goes with it."""
+    left = {job_id: list(enumerate(plan)) for job_id, plan in plans.items()}
+    end = time.monotonic() + 60 * max(map(len, plans.values()))
+    while any(left.values()):
+        for job_id, waiting in left.items():
+            if not waiting:
+                continue
+            number, (fault, step) = waiting[0]
+            job = site.host.job(job_id)
+            assert job["JobState"] not in ENDED, f"{job['JobState']} before step {step}\n{site.log(job_id)}"
+            assert time.monotonic() < end, f"fault {number} at step {step} of {job}\n{site.log(job_id)}"
+            if job["JobState"] == "RUNNING" and int(job["Restarts"]) == number and site.step(job_id) >= step:
+                fault(site, job_id)
+                waiting.pop(0)
+        time.sleep(0.02)
+
+
+def steps_gone_on_from(log: str) -> list[int]:
+    """After which steps the starts of a run went on."""
+    return [int(line.rpartition(" ")[2]) for line in log.splitlines() if line.startswith("goes on after step ")]
+
+
+def wait_until_cancelled(site: Site, job_id: str) -> None:
+    """Until it has been out of the queue for a while, so that a requeue would have been seen."""
+    site.wait_for(job_id, 60)
+    end = time.monotonic() + 3
+    site.wait_until(lambda: time.monotonic() > end, job_id)
+
+
+def folder_bytes(path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}

@@ -1,0 +1,215 @@
+"""Jobs in a real Slurm: every script, arrays, several nodes, refusals, and what must not be lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cluster import faults
+from tests.cluster.conftest import HERE, SMALL, Site
+from tests.cluster.faults import LONG, ONE, TWO_NODES, strike
+from tests.cluster.test_script import SHIPPED
+from tests.conftest import Run
+from tests.training.test_resume import assert_equal_runs
+
+from convoy.commands.main import main
+
+Convoy = Callable[..., Run]
+
+pytestmark = pytest.mark.slow
+
+DIGITS = Path(__file__).resolve().parents[2] / "conf" / "data" / "digits.yaml"
+
+SUBMIT = (*SMALL, *HERE, "hardware=a100", "account=class_1246", "memory_per_gpu_gib=8")
+
+
+def test_every_script_is_taken_and_finishes(site: Site) -> None:
+    """Slurm takes each as it is shipped; a100 and debug run so, the others with one rank, all at once."""
+    words = (*SMALL, "trainer.max_steps=3", "trainer.test=false")
+    jobs = {}
+    for name in SHIPPED:
+        taken = site.host.call("sbatch", "--test-only", f"slurm/{name}.sbatch")
+        assert " to start at " in taken, taken
+        whole = name in ("a100", "debug")
+        gres = next(card for card in ("a100", "a40", "v100", "l40s", "p100") if name.startswith(card) or card == "p100")
+        options = () if whole else ("--ntasks-per-node=1", f"--gres=gpu:{gres}:1")
+        jobs[name] = site.sbatch(name, *words, f"trainer.processes={1 + whole}", options=options)
+    for name, job in jobs.items():
+        assert site.wait_for(job, 180) == "COMPLETED", f"{name}: {site.log(job)}"
+        assert site.run(job).summary()["steps"] == 3
+        assert ("2 ranks" in site.log(job)) is (name in ("a100", "debug"))
+
+
+def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(site: Site, shell: Convoy) -> None:
+    words = (*SMALL, "model.layers=[CONV3-8,POOL4,FC-32,FC-10]")
+    hostile = '$(touch broken) `touch broken` "; touch broken'
+    job = site.sbatch("a100", *words, f"tags=['{hostile}']", "trainer.processes=2", options=("--nodes=2", "--mem=8G"))
+    one = shell("train", *words, "hardware=a100", folder="one")
+    assert one.code == 0, one.err
+    assert site.wait_for(job) == "COMPLETED", site.log(job)
+    assert "4 ranks" in site.log(job)
+    assert yaml.safe_load((site.folder(job) / "config.yaml").read_text())["tags"] == [hostile]
+    assert not list(site.path.rglob("broken"))
+    for first, second in zip(one.rows(), site.run(job).rows(), strict=True):
+        for name, value in first.items():
+            assert (value == "") == (second[name] == "")
+            if value:
+                assert float(second[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
+
+
+def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(site: Site, convoy: Convoy) -> None:
+    done = convoy("submit", "-m", *SUBMIT, "seed=1,2,3", "optimizer.lr=0.1,1e30", "--max-parallel=3", "logger=csv")
+    assert done.code == 0, done.err
+    job = done.out.partition("job     ")[2].partition(",")[0]
+    folders = [Path(line.split()[1]) for line in done.out.splitlines() if line.startswith("folder  ")]
+    assert len(folders) == 6
+    assert site.host.job(f"{job}_0")["ArrayTaskThrottle"] == "3"
+    states = [site.wait_for(f"{job}_{index}") for index in range(6)]
+    assert states == ["COMPLETED", "FAILED"] * 3, site.log(job)
+    for index, folder in enumerate(folders):
+        config = (folder / "config.yaml").read_text()
+        assert f"seed: {index // 2 + 1}\n" in config
+        assert ("lr: 1.0e+30" in config) is (index % 2 == 1)
+        assert json.loads((folder / "summary.json").read_text())["status"] == ("finished", "not finite")[index % 2]
+    listed = convoy("jobs").out
+    assert listed.count(" done ") == 3
+    assert listed.count(" failed ") == 3
+    assert "seed=3 optimizer.lr=1e+30" in listed
+    (folder,) = Path("outputs/submitted").iterdir()
+    again = site.host.call("sbatch", "--parsable", "--array=4", str(folder / "job.sbatch")).strip()
+    assert site.wait_for(f"{again}_4") == "COMPLETED"
+    (second,) = Path(f"outputs/sweeps/slurm-{again}").iterdir()
+    assert_equal_runs(folders[4], second)
+
+
+def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy) -> None:
+    """What is edited while a job waits doesn't reach it: its config lies resolved beside its script."""
+    options = Path("mine/data")
+    options.mkdir(parents=True)
+    (options / "own.yaml").write_text(DIGITS.read_text())
+    words = ("--config-dir", "mine", "data=own", "trainer.max_steps=3")
+    started = time.monotonic()
+    done = convoy("submit", *SUBMIT, *words, "seed=7")
+    assert time.monotonic() - started < 10
+    (options / "own.yaml").write_text("name: broken\n")
+    assert done.code == 0, done.err
+    job = done.out.partition("job     ")[2].split()[0]
+    assert f"folder  outputs/lenet5/slurm-{job}\n" in done.out
+    assert "cost    1,440 billing units an hour" not in done.out  # 8 GiB and one card: 8 + 8 + 2 a minute
+    assert "cost    1,080 billing units an hour, at most 4,320 for 4:00:00" in done.out
+    assert site.wait_for(job) == "COMPLETED", site.log(job)
+    assert "seed: 7\n" in (site.folder(job) / "config.yaml").read_text()
+    assert "done" in convoy("jobs").out
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("constraint=h100", "Invalid feature specification"),
+        ("cluster.cards.a100.gres=h100", "Requested node configuration is not available"),
+        ("trainer.nodes=3", "Requested node configuration is not available"),
+    ],
+)
+def test_what_slurm_refuses_is_told_in_its_own_words_and_nothing_is_written(
+    site: Site, convoy: Convoy, word: str, reason: str
+) -> None:
+    before = faults.folder_bytes(site.path)
+    done = convoy("submit", *SUBMIT, "trainer.global_batch_size=120", word)
+    assert done.code == 2
+    assert f"Slurm refuses: allocation failure: {reason}" in done.err.replace("failure: failure", "failure"), done.err
+    assert faults.folder_bytes(site.path) == before
+    assert site.host.call("squeue", "--noheader") == ""
+
+
+def test_a_job_that_was_given_something_else_says_so_in_its_first_second(site: Site) -> None:
+    job = site.sbatch("a100", *SMALL, "trainer.processes=1")
+    assert site.wait_for(job) == "FAILED"
+    ran = site.host.job(job)
+    assert ran["ExitCode"] == "2:0"
+    assert int(ran["RunTime"].rpartition(":")[2]) <= 3
+    assert "trainer.processes=1: this job has 2 a node; write trainer.processes=2" in site.log(job)
+    assert not site.folder(job).exists()
+
+
+def test_a_program_error_fails_at_once_and_is_not_queued_again(site: Site) -> None:
+    """It shows only with torch at hand, on both ranks; srun ends the slower of them."""
+    job = site.sbatch("a100", *SMALL, "trainer.processes=2", "+optimizer.momentun=0.9")
+    assert site.wait_for(job) == "FAILED"
+    assert site.host.job(job)["Restarts"] == "0"
+    assert "did you mean momentum?" in site.log(job)
+    assert "convoy: failed: " in site.log(job)
+
+
+def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
+    held = site.sbatch("v100", *LONG, options=("--hold", "--array=0"))
+    assert " waiting " in convoy("jobs").out
+    assert convoy("cancel", held).code == 0
+    job = site.sbatch("a100", *LONG, options=ONE)
+    site.wait_for_step(job, 100)
+    assert convoy("cancel", job).out == f"cancelled {job}\n"
+    faults.wait_until_cancelled(site, job)
+    assert site.host.state(job) == "CANCELLED"
+    assert " cancelled " in convoy("jobs").out
+    claim = site.claim(job)
+    assert (claim["start"], claim["requeues"]) == (1, 0)
+
+
+def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> None:
+    """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults.
+
+    The first's options are edited while it runs: it goes on with what it started with. The second has a record in
+    W&B, whose own process gets every signal too.
+    """
+    draw = random.Random(4)
+    own = Path("mine/data/own.yaml")
+    own.parent.mkdir(parents=True)
+    own.write_text(DIGITS.read_text())
+    words = (*LONG, "--config-dir", "mine", "data=own")
+    one = site.sbatch("a100", *words, options=(*ONE, "--exclude=a01,a02,e01", "--gres=gpu:a40:1"))
+    two = site.sbatch("a100", *LONG, "logger=wandb", options=TWO_NODES)
+    steps = sorted(draw.sample(range(60, 900, faults.MARGIN), 3))
+    plans = {
+        one: [(faults.kill, steps[0]), (faults.term, steps[1])],
+        two: [(faults.usr1, steps[0]), (faults.preempt, steps[2])],
+    }
+    site.wait_for_step(one, 4)
+    own.write_text(DIGITS.read_text().replace("val_fraction: 0.1", "val_fraction: 0.2"))
+    strike(site, plans)
+    for job in (one, two):
+        assert site.wait_for(job, 180) == "COMPLETED", site.log(job)
+    for job, processes in ((one, 1), (two, 2)):
+        alone = shell("train", *LONG, "hardware=a100", f"trainer.processes={processes}", folder=f"alone{processes}")
+        assert alone.code == 0, alone.err
+        assert_equal_runs(alone.folder, site.folder(job))
+        assert site.run(job).summary()["steps"] == faults.TOTAL_STEPS
+        with (site.folder(job) / "metrics.csv").open(newline="") as file:
+            rows = [(row["step"], bool(row["train/loss"])) for row in csv.DictReader(file)]
+        assert len(rows) == len(set(rows)) + 1  # the last validation and the test share a step
+    records = [path.name for path in (site.folder(two) / "wandb").glob("offline-run-*")]
+    assert len(records) == 3  # one a start, of one and the same run
+    assert len({name.split("-")[3] for name in records}) == 1
+
+
+def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, name in ((split, name) for split in ("train", "val") for name in ("cat", "dog")):
+        (tmp_path / "pets" / split / name).mkdir(parents=True)
+        for index in range(8):
+            Image.new("L", (32, 32), color=index).save(tmp_path / "pets" / split / name / f"{index}.png")
+    (tmp_path / "node").mkdir()
+    assert main(["slurm", "render", *HERE, f"cluster.fast_disk={tmp_path}/node"]) == 0
+    pets = ("data=image_folder", "data.root=pets", "data.channels=1", "data.image_size=32", "data.augment.flip=false")
+    words = (*SMALL, *pets, "data.mean=[0.5]", "data.std=[0.5]", "trainer.global_batch_size=4", "model=lenet5")
+    model = "model.layers=[CONV3-8,POOL4,FC-2]"
+    job = site.sbatch("a100", *words, model, "data.augment.random_resized_crop=null", options=ONE)
+    assert site.wait_for(job) == "COMPLETED", site.log(job)
+    staged = tmp_path / "node" / f"convoy-{job}" / "pets"
+    assert len(list(staged.rglob("*.png"))) == 32
+    assert f"root: {staged}" in (site.folder(job) / "config.yaml").read_text()

@@ -1,0 +1,171 @@
+"""What a job decides by itself: whose folder, which allocation, whether to start again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from convoy.cluster import allocation as allocations
+from convoy.cluster.claim import JobFolder, hash_of, take, wait_for_the_start_before
+from convoy.cluster.reports import Report, of_code, of_exception
+from convoy.cluster.verdict import Verdict, decide
+from convoy.training.preflight import read
+
+JOB = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_JOB_NUM_NODES": "1",
+    "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_GPUS_ON_NODE": "2",
+    "SLURM_CPUS_PER_TASK": "8",
+    "SLURM_JOB_NODELIST": "a[01-02]",
+}
+
+
+def faults_of(card: str | None, *overrides: str, **environment: str) -> list[str]:
+    allocation = allocations.read({**JOB, **environment})
+    assert allocation is not None
+    return [str(fault) for fault in allocations.mismatches(allocation, read(list(overrides)), card)]
+
+
+def test_an_allocation_that_fits_is_not_remarked_upon() -> None:
+    assert faults_of("a100", "hardware=a100") == []
+    assert faults_of("a100", "hardware=a100", "trainer.gpus=2") == []
+    assert faults_of("a100", "hardware=a100", "hardware.accelerator=cpu", "trainer.processes=2") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment", "message"),
+    [
+        (
+            ("hardware=a100", "trainer.gpus=1"),
+            {},
+            "trainer.gpus=1: this job has 2 a node; write trainer.gpus=2, "
+            "or sbatch --ntasks-per-node=1 --gres=gpu:a100:1 …",
+        ),
+        (("hardware=a100", "trainer.gpus=0"), {}, "trainer.gpus=0: this job has 2 a node; write trainer.gpus=2"),
+        (
+            ("hardware=a100", "trainer.nodes=2"),
+            {},
+            "trainer.nodes=2: this job has 1 node; write trainer.nodes=1, or sbatch --nodes=2 …",
+        ),
+        (("hardware=v100",), {}, "hardware=v100: this job asked for a100; send slurm/v100.sbatch"),
+        (("hardware=a100",), {"SLURM_GPUS_ON_NODE": "1"}, "--gres: this job has 2 tasks and 1 GPUs a node"),
+        (
+            ("hardware=a100", "hardware.accelerator=cpu"),
+            {},
+            "trainer.processes=1: this job has 2 a node; write trainer.processes=2",
+        ),
+    ],
+)
+def test_an_allocation_that_differs_is_told_with_both_remedies(
+    overrides: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    (told,) = faults_of("a100", *overrides, **environment)
+    assert told.startswith(message)
+
+
+def test_a_task_of_an_array_is_called_by_array_and_index() -> None:
+    """The last task's own id is the whole array's, so that requeueing it would requeue all."""
+    allocation = allocations.read({**JOB, "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "5"})
+    assert allocation is not None
+    assert (allocation.job_id, allocation.array_id, allocation.task) == ("77_5", "77", 5)
+    assert allocations.read({}) is None
+
+
+def test_a_requeued_job_finds_itself_and_no_other(tmp_path: Path) -> None:
+    wanted = tmp_path / "lenet5" / "slurm-77"
+    first, claim = take(wanted, "77", "hash", restarts=0)
+    assert (first.path, claim.start) == (wanted, 1)
+    again, claim = take(wanted, "77", "hash", restarts=1)
+    assert (again.path, claim.start) == (wanted, 2)
+    # The id is used again, later, by another job: with another config, and with the same.
+    for digest in ("other", "hash"):
+        other, claim = take(wanted, "77", digest, restarts=0)
+        assert other.path not in (first.path, wanted)
+        assert claim.start == 1
+        assert take(wanted, "77", digest, restarts=1)[0].path == other.path
+    # A restarted job whose config no longer fits starts in a folder of its own.
+    assert take(wanted, "77", "changed", restarts=3)[0].path == wanted.with_name("slurm-77.4")
+
+
+def test_a_folder_without_a_claim_is_left_alone(tmp_path: Path) -> None:
+    wanted = tmp_path / "slurm-77"
+    wanted.mkdir()
+    (wanted / "config.yaml").write_text("seed: 1")
+    assert take(wanted, "77", "hash", restarts=2)[0].path == tmp_path / "slurm-77.2"
+
+
+def test_the_hash_is_of_what_is_trained_not_of_where() -> None:
+    saved = {"seed": 1, "folder": None, "cluster": None, "output_root": "a", "resume": None}
+    assert hash_of(saved) == hash_of({**saved, "folder": "x", "cluster": {"name": "carc"}, "output_root": "b"})
+    assert hash_of(saved) != hash_of({**saved, "seed": 2})
+
+
+def test_a_start_waits_for_the_ranks_of_the_one_before(tmp_path: Path) -> None:
+    folder, _ = take(tmp_path / "slurm-1", "1", "hash", restarts=0)
+    assert not wait_for_the_start_before(folder)
+    folder.alive.touch()
+    started = time.monotonic()
+    assert wait_for_the_start_before(folder, limit_s=1.0)
+    assert time.monotonic() - started >= 1.0
+    os.utime(folder.alive, (time.time() - 100, time.time() - 100))
+    assert not wait_for_the_start_before(folder)
+    assert JobFolder(tmp_path / "slurm-1").claim() is not None
+
+
+def judged(code: int, state: str | None = "RUNNING", *reports: Report, **changed: int | bool) -> Verdict:
+    given = {"progressed": False, "stalled": 0, "requeues": 0, "max_restarts": 20, **changed}
+    return decide(code, state, reports, **given)  # type: ignore[arg-type]
+
+
+DONE, STOPPED, LOST, ERROR = Report("done"), Report("stopped"), Report("lost"), Report("error", "ValueError: x")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "requeue"),
+    [
+        (judged(0, "RUNNING", DONE, DONE), False),
+        (judged(0, "RUNNING", STOPPED, STOPPED), True),
+        (judged(0, "COMPLETING", STOPPED, STOPPED), False),  # Slurm's own requeue, or scancel
+        (judged(143, "CANCELLED", STOPPED), False),
+        (judged(143, "RUNNING"), True),  # preempted during imports
+        (judged(138, "RUNNING"), True),  # the time's warning during imports
+        (judged(137, "RUNNING", ERROR), False),  # srun's code hides the error of the rank that failed first
+        (judged(137, "RUNNING", LOST), True),  # a node is gone
+        (judged(1, "RUNNING", ERROR, LOST), False),
+        (judged(1, "RUNNING"), True),  # hung, or srun could not reach a node
+        (judged(137, "RUNNING", stalled=1), False),
+        (judged(137, "RUNNING", stalled=1, progressed=True), True),
+        (judged(143, "RUNNING", stalled=1), True),
+        (judged(0, "RUNNING", STOPPED, requeues=20), False),
+        (judged(137, None), True),
+    ],
+)
+def test_what_becomes_of_a_job(verdict: Verdict, requeue: bool) -> None:
+    assert verdict.requeue is requeue
+
+
+def test_a_crash_that_repeats_itself_is_given_up_after_two() -> None:
+    first = judged(139)
+    assert (first.requeue, first.stalled) == (True, 1)
+    second = judged(139, stalled=first.stalled)
+    assert not second.requeue
+    assert "2 times in a row without a new checkpoint" in second.reason
+
+
+def test_a_program_error_ends_with_its_own_code_not_that_of_the_killed_ranks() -> None:
+    assert judged(137, "RUNNING", ERROR).exit_code(137) == 1
+    assert judged(0, "RUNNING", DONE).exit_code(0) == 0
+    assert judged(0, "CANCELLED", STOPPED).exit_code(0) == 1
+
+
+def test_a_lost_peer_is_told_from_a_programs_own_error() -> None:
+    gloo = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242")
+    assert of_exception(gloo).kind == "lost"
+    assert of_exception(RuntimeError("mat1 and mat2 shapes cannot be multiplied")).kind == "error"
+    assert of_exception(ValueError("Connection closed by peer")).kind == "error"
+    assert [of_code(code).kind for code in (0, 1, 2, 138, 143)] == ["done", "error", "error", "stopped", "stopped"]

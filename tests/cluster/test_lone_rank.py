@@ -1,0 +1,90 @@
+"""What a rank does by itself: it leaves when it hangs, and when a later start has its folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import TINY
+
+from convoy.cluster.claim import take
+
+HANGING = """
+import sys, time
+from convoy.training import classifier
+step = classifier.Classifier.training_step
+def hanging(self, batch, index):
+    if self.trainer.global_step == 5:
+        time.sleep(600)
+    return step(self, batch, index)
+classifier.Classifier.training_step = hanging
+from convoy.commands.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def as_rank(folder: Path, start: int, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "CONVOY_RUN_FOLDER": str(folder),
+        "CONVOY_SLURM_START": str(start),
+        "SLURM_JOB_ID": "77",
+        **more,
+    }
+
+
+def test_a_rank_that_hangs_prints_where_and_leaves(tmp_path: Path) -> None:
+    folder, claim = take(tmp_path / "run", "77", "hash", 0)
+    words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, *words],
+        env=as_rank(folder.path, claim.start, CONVOY_HANG_S="3"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert time.monotonic() - started < 40
+    assert "Timeout (0:00:03)!" in done.stderr
+    assert "in hanging" in done.stderr
+    # It could tell nothing, which is how the batch step knows that it was not a program error.
+    assert not (folder.reports(claim.start) / "rank-0.json").exists()
+
+
+def test_a_rank_leaves_when_a_later_start_has_its_folder(tmp_path: Path) -> None:
+    folder, claim = take(tmp_path / "run", "77", "hash", 0)
+    words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, *words],
+        env=as_rank(folder.path, claim.start),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not folder.alive.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    take(tmp_path / "run", "77", "hash", 1)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "start 2 has taken this run over; leaving" in out
+
+
+def test_a_rank_tells_of_its_end(tmp_path: Path) -> None:
+    folder, claim = take(tmp_path / "run", "77", "hash", 0)
+    for word, kind, code in (("trainer.max_steps=2", "done", 0), ("trainer.max_step=2", "error", 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "convoy.commands.main", "slurm", "rank", "--", *TINY, word, f"folder={folder.path}"],
+            env=as_rank(folder.path, claim.start),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert f'"kind": "{kind}"' in (folder.reports(claim.start) / "rank-0.json").read_text()
