@@ -45,7 +45,10 @@ def images_per_s_bare(network: torch.nn.Module, config: Config, data: ImageData,
 
 
 def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
-    """The way of `convoy train`, as its own recorder times it, with all its callbacks; no validation in between."""
+    """The way of `convoy train`, as its own recorder times it; no validation in between.
+
+    All callbacks but the one that times each layer on a run's first steps, which images/s leave out.
+    """
     from convoy.config.batch import divide
     from convoy.training.devices import choose
     from convoy.training.folder import RunFolder

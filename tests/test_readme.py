@@ -22,7 +22,11 @@ OPTIONS = re.findall(r"```yaml\n# (\S+)\n(.*?)```", README, re.DOTALL)
 LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 MAKE = [line for line in LINES if line.startswith("make ")]
 TRAIN = [line for line in LINES if line.startswith(("python train.py", "convoy train"))]
-OTHER = [line for line in LINES if line not in MAKE + TRAIN]
+LEDGER = [line for line in LINES if line.startswith("convoy ledger ")]
+OTHER = [line for line in LINES if line not in MAKE + TRAIN + LEDGER]
+LEDGER_PAGE = re.findall(
+    r"^convoy ledger [^#>\n]*", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 OWN = "convoy train --config-dir mine model=tiny data=flowers hardware=lab"
 
 
@@ -64,6 +68,20 @@ def test_another_command_does_what_it_says(line: str, convoy: Callable[..., Run]
     assert convoy("train", *TINY, "trainer.max_steps=2", folder=None).code == 0
     done = convoy(*shlex.split(line)[1:])
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("line", LEDGER)
+def test_the_ledger_is_that_of_vgg16_as_published(line: str, convoy: Callable[..., Run]) -> None:
+    done = convoy(*shlex.split(line)[1:])
+    assert done.code == 0, done.err
+    assert "138,357,544" in done.out  # torchvision's num_params of its VGG16
+
+
+@pytest.mark.parametrize("line", LEDGER_PAGE)
+def test_a_command_of_the_ledgers_page_prints_one(line: str, convoy: Callable[..., Run]) -> None:
+    done = convoy(*shlex.split(line)[1:])
+    assert done.code == 0, done.err
+    assert "vgg16" in done.out or "resnet50" in done.out
 
 
 def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_path: Path) -> None:
