@@ -18,8 +18,18 @@ BELOW = {
     "optim": {"config"},
     "ledger": {"config"},
     "cluster": {"config"},
-    "training": {"config", "models", "data", "optim", "ledger", "cluster"},
-    "commands": {"config", "models", "data", "optim", "ledger", "cluster", "training"},
+    "planner": {"config", "models", "data", "optim", "ledger"},
+    "training": {"config", "models", "data", "optim", "ledger", "cluster", "planner"},
+    "commands": {
+        "config",
+        "models",
+        "data",
+        "optim",
+        "ledger",
+        "cluster",
+        "planner",
+        "training",
+    },
 }
 """The rooms that each room may import besides itself."""
 
