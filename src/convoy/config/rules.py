@@ -42,6 +42,8 @@ _AT_LEAST: dict[str, float] = {
     "ledger.norms_every_steps": 0,
     "hardware.gpus_per_node": 0,
     "hardware.cpu_threads": 1,
+    "hardware.usable_bytes": 1,
+    "hardware.context_bytes": 0,
     "optimizer.weight_decay": 0,
     "scheduler.warmup_epochs": 0,
     "scheduler.warmup_steps": 0,

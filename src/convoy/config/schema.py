@@ -129,6 +129,10 @@ class HardwareConfig:
     """Whether the card computes in bfloat16; null: asked of the device."""
     gpus_per_node: int | None = None
     """GPUs of one node, the most that trainer.gpus may ask for; null: asked of the machine."""
+    usable_bytes: int | None = None
+    """Memory of the card that programs may use, as its driver counts it, in bytes; null: not known."""
+    context_bytes: int | None = None
+    """What a process takes of it before its first tensor (CUDA's context and libraries), in bytes."""
     cpu_threads: int | None = None
     """Threads of one process's CPU operations; null: the cores it may use, shared among the processes."""
 

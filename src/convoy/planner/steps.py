@@ -121,7 +121,7 @@ class _Run:
             self._averaged = [(torch.empty_like(tensor), tensor) for tensor in state]
         self._buckets = Buckets(self._parameters, recorder) if training.ranks > 1 else None
         for parameter in self._parameters:
-            parameter.register_post_accumulate_grad_hook(self._mark_gradient)
+            parameter.register_post_accumulate_grad_hook(self._mark_gradient)  # type: ignore[no-untyped-call]
         self._last_micro_batch = False
 
     def steps(self, batch: int) -> None:
@@ -142,7 +142,7 @@ class _Run:
         if clears:
             self._optimizer.zero_grad()
         recorder.phase, recorder.category = f"{place}: backward", "temporaries"
-        (loss / self._training.accumulation).backward()
+        (loss / self._training.accumulation).backward()  # type: ignore[no-untyped-call]
         del pixels, images, labels, loss
 
     def _batch(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
