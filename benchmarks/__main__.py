@@ -1,7 +1,8 @@
 """make bench: every benchmark in turn."""
 
-from benchmarks import ledger_time, lightning_overhead
+from benchmarks import ledger_time, lightning_overhead, planner_accuracy
 
 if __name__ == "__main__":
     ledger_time.main()
     lightning_overhead.main()
+    planner_accuracy.main([])

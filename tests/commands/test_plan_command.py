@@ -1,4 +1,4 @@
-"""convoy plan as one meets it: figures, cards by overrides alone, and mistakes."""
+"""convoy plan as one meets it: figures, cards by overrides alone, all cards, and mistakes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,52 @@ import pytest
 from tests.conftest import Run
 
 Convoy = Callable[..., Run]
+RESNET = ("plan", "model=resnet18", "model.stem=small", "data=cifar10", "trainer.global_batch_size=512")
 
 
 def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
-    words = ("plan", "model=resnet18", "data=cifar10", "--format=json", "hardware.context_bytes=500000000")
+    words = (*RESNET, "--format=json", "hardware.context_bytes=500000000", "trainer.precision=32")
     plan = json.loads(convoy(*words, "hardware.usable_bytes=16000000000").out)
     assert plan["fits"] is True
     assert plan["device_total_bytes"] == plan["peak_reserved_bytes"] + 500_000_000
-    assert plan["largest_micro_batch"] > plan["micro_batch_size"]
-    small = json.loads(convoy(*words, "hardware.usable_bytes=600000000").out)
+    assert plan["slack_bytes"] == 16_000_000_000 - plan["device_total_bytes"]
+    assert plan["largest_micro_batch"] > plan["micro_batch_size"] == 512
+    counted = [size for name, size in plan["categories"].items() if name != "context" and size is not None]
+    assert sum(counted) == plan["peak_allocated_bytes"]
+    small = json.loads(convoy(*words, "hardware.usable_bytes=2400000000").out)
     assert small["fits"] is False
+    assert small["slack_bytes"] < 0
+    assert small["fitting_micro_batch"] * small["fitting_accumulation"] == 512
+    assert small["fitting_micro_batch"] <= small["largest_micro_batch"] < 512
     assert list(Path().iterdir()) == []
+
+
+def test_auto_takes_the_micro_batch_that_keeps_the_global_batch(convoy: Convoy) -> None:
+    words = ("hardware.usable_bytes=2400000000", "hardware.context_bytes=500000000", "trainer.precision=32")
+    plan = json.loads(convoy(*RESNET, *words, "trainer.micro_batch_size=auto", "--format=json").out)
+    assert plan["fits"] is True
+    assert plan["accumulation"] > 1
+    assert plan["micro_batch_size"] * plan["accumulation"] == 512
+
+
+def test_every_card_has_a_line_and_what_one_lacks_is_told_in_its_own(convoy: Convoy) -> None:
+    done = convoy(*RESNET, "hardware=*", "trainer.precision=bf16-mixed")
+    lines = {line.split()[0]: line.split() for line in done.out.splitlines() if line}
+    assert {"a100", "a100_40gb", "a100_80gb", "a40", "l40s", "p100", "v100"} <= set(lines)
+    assert lines["a100_80gb"][1:4] == ["bf16-mixed", "79.15", "GiB"]
+    assert "v100: trainer.precision=bf16-mixed: hardware=v100 has no bfloat16" in done.out
+    assert max(map(len, done.out.splitlines())) <= 120
+    two = json.loads(convoy(*RESNET, "hardware=v100,a100_80gb", "--format", "json").out)
+    assert [plan["precision"] for plan in two] == ["16-mixed", "bf16-mixed"]
+    assert two[0]["peak_allocated_bytes"] == two[1]["peak_allocated_bytes"]
+    assert two[0]["largest_micro_batch"] < two[1]["largest_micro_batch"]
+
+
+def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
+    plan = json.loads(convoy(*RESNET, "hardware=cpu", "--format=json").out)
+    assert plan["peak_reserved_bytes"] == plan["peak_allocated_bytes"]
+    assert plan["fits"] is None
+    assert "context" not in plan["categories"]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +64,12 @@ def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
         (("modle=vgg16",), "did you mean model?"),
         (("--format=jsno",), "did you mean json?"),
         (("trainer.compile=true",), "can't be predicted"),
-        (("hardware=cpu",), "has no GPU memory"),
         (("hardware.usable_bytes=1000",), "hardware.context_bytes"),
+        (("hardware=v100,a41",), "hardware=a41: no such option; did you mean a40?"),
+        (("resume=latest",), "the planner runs nothing"),
+        (("trainer.micro_batch_size=many",), "null, auto or a whole number"),
+        (("model=alexnet", "data.image_size=32"), "data.image_size"),
+        (("-m",), "name several cards with hardware="),
     ],
 )
 def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tuple[str, ...], said: str) -> None:

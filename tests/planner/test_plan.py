@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
-import torch
+from benchmarks.planner_accuracy import measured_peak_bytes, predicted_peak_bytes, sgd
 from torch import nn
-from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
 from convoy.ledger.skeleton import without_weights
-from convoy.planner.allocator import MIB
-from convoy.planner.plan import Family
+from convoy.planner.allocator import MIB, Allocator
+from convoy.planner.convolutions import BACKWARD_OF_WEIGHTS, FORWARD, Convolution
+from convoy.planner.events import WORKSPACE
+from convoy.planner.plan import Card, Family
 from convoy.planner.steps import Training, record
 
 BATCH = 8
@@ -23,55 +25,69 @@ def network(name: str) -> nn.Module:
     return built
 
 
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
-
-
-def family(name: str, precision: str = "32", *, on_cuda: bool = True) -> Family:
+@cache
+def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int = 1) -> Family:
     skeleton = without_weights(lambda: network(name))
-    training = Training((3, 64, 64), 1000, sgd, precision, on_cuda=on_cuda, channels_last=False)
+    training = Training((3, 64, 64), 1000, sgd, precision, on_cuda=on_cuda, ranks=ranks, channels_last=False)
     return Family(record(skeleton, training, BATCH), record(skeleton, training, 2 * BATCH))
 
 
-def measured(name: str, precision: str) -> int:
-    """The most that PyTorch's allocator on the CPU had given out, by the profiler, with the parameters before it."""
-    model = network(name).train()
-    optimizer = sgd(model)
-    before = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for _ in range(3):
-            pixels = torch.zeros(BATCH, 3, 64, 64, dtype=torch.uint8)
-            images, labels = pixels.float(), torch.zeros(BATCH, dtype=torch.int64)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32", cache_enabled=False):
-                loss = functional.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            del pixels, images, labels, loss
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    current = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        current += event.nbytes()
-        peak = max(peak, current)
-    return before + peak
-
-
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"])
-def test_the_peak_of_a_real_step_on_the_cpu_in_fp32(name: str) -> None:
-    predicted = family(name, on_cuda=False).peak(BATCH).allocated_bytes
-    assert predicted == pytest.approx(measured(name, "32"), rel=0.03)
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    # What oneDNN takes for itself besides is known for 3x3 convolutions; SqueezeNet's are mostly 1x1.
+    [("resnet18", 0.01), ("mobilenet_v2", 0.01), ("shufflenet_v2_x1_0", 0.01), ("squeezenet1_1", 0.03)],
+)
+def test_the_peak_of_a_real_step_on_the_cpu(name: str, share: float, precision: str) -> None:
+    predicted = predicted_peak_bytes(name, precision)
+    measured = measured_peak_bytes(network(name), sgd, precision)
+    assert predicted == pytest.approx(measured, rel=share)
 
 
 @pytest.mark.parametrize("expandable", [False, True])
 def test_the_largest_micro_batch_fits_and_one_more_does_not(expandable: bool) -> None:
-    resnet = family("resnet18")
-    largest = resnet.largest(2048 * MIB, expandable=expandable)
+    resnet, card = family("resnet18"), Card(2048 * MIB, expandable)
+    largest = resnet.largest(card)
     assert largest > BATCH
-    assert resnet.fits(largest, 2048 * MIB, expandable=expandable)
-    assert not resnet.fits(largest + 1, 2048 * MIB, expandable=expandable)
+    assert resnet.fits(largest, card)
+    assert not resnet.fits(largest + 1, card)
+    assert resnet.peak(largest, card.allocator()).reserved_bytes <= 2048 * MIB
+
+
+def test_a_batch_between_two_recordings_is_that_of_a_recording_of_its_own() -> None:
+    skeleton = without_weights(lambda: network("squeezenet1_1"))
+    training = Training((3, 64, 64), 1000, sgd, "bf16-mixed", channels_last=False)
+    own = Family(record(skeleton, training, 13), record(skeleton, training, 26))
+    assert own.peak(13) == family("squeezenet1_1", "bf16-mixed").peak(13)
 
 
 def test_categories_add_up_to_the_peak() -> None:
-    peak = family("resnet18").peak(BATCH)
+    peak = family("resnet18").peak(BATCH, resident_bytes=3 * MIB)
     assert sum(peak.categories.values()) == peak.allocated_bytes
-    assert peak.phase.startswith(("step 2", "step 3"))
+    assert peak.categories["data_set"] == 3 * MIB
+    weights = sum(-(-one.numel() * 4 // 512) * 512 for one in network("resnet18").parameters())
+    # The allocator splits no rest of 1 MiB or less off a block, so that a large tensor may have a little more.
+    assert weights <= peak.categories["parameters"] < 1.1 * weights
+
+
+def test_two_ranks_keep_gradients_in_buckets_that_stay() -> None:
+    alone, shared = family("resnet18").peak(BATCH), family("resnet18", ranks=2).peak(BATCH)
+    weights = sum(one.numel() * 4 for one in network("resnet18").parameters())
+    assert "ddp_buffers" not in alone.categories
+    assert shared.categories["ddp_buffers"] == pytest.approx(weights, rel=0.05)
+
+
+def test_a_measured_workspace_lies_beside_the_rest_while_its_convolution_runs() -> None:
+    resnet = family("resnet18")
+    bare = resnet.peak(BATCH)
+    signatures = {one.operation for one in resnet.recording.storages if one.category == WORKSPACE}
+    convolutions = [Convolution.parse(one) for one in signatures]
+    assert {one.weight_shape for one in convolutions if one.direction == BACKWARD_OF_WEIGHTS} == {(64, 3, 7, 7)}
+    assert len([one for one in convolutions if one.direction == FORWARD]) == 11, "ResNet-18's convolutions by shape"
+    stem = next(one.signature for one in convolutions if one.weight_shape[1] == 3 and one.direction == FORWARD)
+    taken = resnet.peak(BATCH, workspaces={stem: {BATCH: 4096 * MIB}})
+    assert taken.categories[WORKSPACE] == 4096 * MIB
+    assert (taken.module, taken.phase.endswith("forward")) == ("conv1", True)
+    assert taken.allocated_bytes > bare.allocated_bytes
+    # Beyond what was measured it is taken to grow with the batch.
+    assert resnet.peak(2 * BATCH, Allocator(), {stem: {BATCH: 4096 * MIB}}).categories[WORKSPACE] == 8192 * MIB

@@ -55,7 +55,7 @@ FEWEST_MEASURED_STEPS = 20
 
 _ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
 
-_BELOW_ONE = ("trainer.label_smoothing", "trainer.ema_decay")
+_BELOW_ONE = ("trainer.label_smoothing", "trainer.ema_decay", "plan.margin")
 
 _SEED_LIMIT = 2**32
 
@@ -173,17 +173,23 @@ def _batch(config: Config) -> Iterable[Fault]:
         ranks = max(trainer.gpus, trainer.processes) * trainer.nodes
     else:
         ranks = trainer.nodes
-    sizes = (trainer.global_batch_size, trainer.micro_batch_size or 1, ranks)
-    if min(sizes) >= 1:
+    micro: Any = trainer.micro_batch_size
+    if not (micro is None or micro == "auto" or (isinstance(micro, int) and not isinstance(micro, bool))):
+        rule = "must be null, auto or a whole number from 1"
+        yield Fault("trainer.micro_batch_size", rule, "", str(micro))
+        return
+    given = None if micro == "auto" else micro
+    if min(trainer.global_batch_size, given or 1, ranks) >= 1:
         try:
-            divide(trainer.global_batch_size, trainer.micro_batch_size, ranks)
+            divide(trainer.global_batch_size, given, ranks)
         except UserError as error:
             yield from error.faults
 
 
 def _mixing(config: Config) -> Iterable[Fault]:
     trainer = config.trainer
-    if (trainer.mixup > 0 or trainer.cutmix > 0) and (trainer.micro_batch_size or trainer.global_batch_size) < 2:
+    given = trainer.micro_batch_size if isinstance(trainer.micro_batch_size, int) else None
+    if (trainer.mixup > 0 or trainer.cutmix > 0) and (given or trainer.global_batch_size) < 2:
         key = "trainer.mixup" if trainer.mixup > 0 else "trainer.cutmix"
         yield Fault(key, "mixes pairs of a batch", "needs a micro batch of at least 2")
 

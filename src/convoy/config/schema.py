@@ -83,8 +83,9 @@ class TrainerConfig:
     has it, 16-mixed on a GPU without, 32 on the CPU."""
     global_batch_size: int = 128
     """Samples between two optimizer steps, over all ranks and accumulation steps."""
-    micro_batch_size: int | None = None
-    """Samples a rank in one forward pass; null: global_batch_size over the ranks, without accumulation."""
+    micro_batch_size: Any = None
+    """Samples a rank in one forward pass; null: global_batch_size over the ranks, without accumulation; auto: the
+    most that divides it and fits the GPU, as predicted (docs/planner.md), on the CPU like null."""
     eval_batch_size: int | None = None
     """Samples a rank in one forward pass of val and test; null: twice the micro batch."""
     clip_grad_norm: float | None = None
@@ -133,6 +134,8 @@ class HardwareConfig:
     """Memory of the card that programs may use, as its driver counts it, in bytes; null: not known."""
     context_bytes: int | None = None
     """What a process takes of it before its first tensor (CUDA's context and libraries), in bytes."""
+    expandable_segments: bool = False
+    """Whether PyTorch's allocator may grow segments, which wastes less; PYTORCH_ALLOC_CONF, where set, wins."""
     cpu_threads: int | None = None
     """Threads of one process's CPU operations; null: the cores it may use, shared among the processes."""
 
@@ -185,6 +188,16 @@ class LedgerConfig:
 
 
 @dataclass
+class PlanConfig:
+    """What is done with the predicted GPU memory of a run (docs/planner.md)."""
+
+    margin: float = 0.05
+    """Share of the card's usable memory that trainer.micro_batch_size=auto leaves free."""
+    force: bool = False
+    """Queue a run that is predicted not to fit."""
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -196,6 +209,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     cluster: ClusterConfig | None = None
     """Who carries the job: for `convoy submit`; a run itself doesn't read it."""
     name: str = MISSING

@@ -14,6 +14,8 @@ FOLDER_SOURCE = "image_folder"
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
 """Pixels on a side, as published."""
+TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+"""Training images as published, val among them; digits has them all."""
 SOURCES = (*NUM_CLASSES, FOLDER_SOURCE)
 
 
@@ -48,6 +50,15 @@ def num_classes(data: DataConfig) -> int:
             raise UserError(_no_root())
         return count_classes(data.root)
     return NUM_CLASSES[data.source]
+
+
+def set_bytes(data: DataConfig) -> int:
+    """Bytes of a set in memory as training reads it: padded, beside its mirror images; 0 of an image folder."""
+    if data.source == FOLDER_SOURCE:
+        return 0
+    augment = data.augment
+    image = data.channels * (data.image_size + 2 * augment.pad_crop) ** 2
+    return int(TRAIN_IMAGES[data.source] * (1 - data.val_fraction)) * image * (2 if augment.flip else 1)
 
 
 def _number_faults(data: DataConfig) -> Iterator[Fault]:

@@ -236,6 +236,32 @@ class Allocator:
         self._settle(block)
 
 
+class Heap:
+    """The CPU's memory, of which each tensor has just what it asks for and gives it back at once.
+
+    Attributes:
+        allocated_bytes: in use.
+        peak_allocated_bytes: the most so far.
+    """
+
+    def __init__(self) -> None:
+        self.allocated_bytes = self.peak_allocated_bytes = 0
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        return self.peak_allocated_bytes
+
+    def allocate(self, size_bytes: int) -> int:
+        """So many bytes."""
+        self.allocated_bytes += size_bytes
+        self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
+        return size_bytes
+
+    def free(self, block: int) -> None:
+        """Give them back."""
+        self.allocated_bytes -= block
+
+
 def rounded(size: int, step: int) -> int:
     """Up to a multiple of step."""
     return -(-size // step) * step

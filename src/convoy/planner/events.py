@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from convoy.planner.convolutions import Convolution
+
 HOST = "host"
 """The category of what lies in the host's memory whatever the device: left out of a recording."""
 
@@ -21,6 +23,11 @@ CUBLAS_BYTES = 4096 * 1024 * 2 + 16 * 1024 * 8
 """What a thread's cuBLAS handle holds from its first product on: CUBLAS_WORKSPACE_CONFIG's default :4096:2:16:8
 (aten/src/ATen/cuda/CublasHandlePool.cpp). The backward pass is a thread of its own. Hopper's is 32 MiB."""
 
+WORKSPACE = "cudnn_workspace"
+"""The category of what a convolution's kernel takes while it runs. Its size is the card's matter: it is recorded with
+0 bytes, and its operation is the convolution's signature: whatever decides of the kernel but the micro batch."""
+
+_HALVES = (torch.bfloat16, torch.float16)
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv"})
 
 
@@ -92,6 +99,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and self.category == "temporaries":
             # Optimizers ask for their step's number, which is no matter for memory; a network must not ask.
             return torch.ones((), dtype=args[0].dtype, device="cpu").tolist() if _is_real(args[0]) else 1
+        if not self._on_cuda and func is torch.ops.aten.mean.dim and args[0].dtype in _HALVES:
+            return self._mean_on_the_cpu(*args, **(kwargs or {}))
+        if self._on_cuda and (convolution := Convolution.of(func, args)) is not None:
+            self._pass_by(0, WORKSPACE, convolution.signature)
         result = func(*args, **(kwargs or {}))
         backward = torch._C._current_graph_task_id() != -1
         name = func._schema.name
@@ -101,6 +112,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._see(leaf, name, backward=backward)
+        if not self._on_cuda and func is torch.ops.aten.convolution_backward.default:
+            # oneDNN adds up the gradient of the weights in a float32 copy of its own.
+            self._pass_by(4 * args[2].numel(), self.category, name)
         return result
 
     def hold(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
@@ -147,9 +161,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
         return Recording(batch, [self._storages[number] for number in kept], events)
 
+    def _mean_on_the_cpu(self, tensor: Tensor, dims: Any, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+        """The CPU's mean of half-precision numbers goes by way of a copy in float32
+        (aten/src/ATen/native/ReduceOps.cpp)."""
+        with self:
+            return tensor.float().mean(dims, keepdim).to(dtype or tensor.dtype)
+
+    def _pass_by(self, size: int, category: str, operation: str) -> None:
+        """What an operation takes for itself and gives back when it is done."""
+        number = self._allocate(
+            size, category, self._module(backward=torch._C._current_graph_task_id() != -1), operation
+        )
+        self._events.append(~number)
+
     def _on_device(self) -> Iterator[int]:
         for number, storage in enumerate(self._storages):
-            if storage.bytes and storage.category != HOST:
+            if (storage.bytes or storage.category == WORKSPACE) and storage.category != HOST:
                 yield number
 
     def _note_caller(self) -> None:

@@ -1,9 +1,8 @@
 """A training of a few steps over fake tensors: the order of things is that of Convoy's Lightning module.
 
-Of each micro batch: the batch, forward and loss under autocast, `zero_grad` (Lightning clears the gradients of the
-step before only now, so they lie beside all activations), backward, and after the last micro batch clipping, the
-optimizer and the moving average. Three steps, because what the optimizer allocates in its first step lands in the
-holes which that step has left.
+Of each micro batch: the batch, forward and loss under autocast, backward; after the last micro batch clipping, the
+optimizer, `zero_grad`, and the moving average. Three steps, because what the optimizer allocates in its first step
+lands in the holes which that step has left.
 """
 
 from __future__ import annotations
@@ -130,17 +129,15 @@ class _Run:
             for micro_batch in range(self._training.accumulation):
                 self._last_micro_batch = micro_batch == self._training.accumulation - 1
                 place = f"step {step}" + (f", micro batch {micro_batch + 1}" if self._training.accumulation > 1 else "")
-                self._micro_batch(batch, place, clears=micro_batch == 0)
+                self._micro_batch(batch, place)
             self._update(f"step {step}")
 
-    def _micro_batch(self, batch: int, place: str, *, clears: bool) -> None:
+    def _micro_batch(self, batch: int, place: str) -> None:
         recorder = self._recorder
         recorder.phase, recorder.category = f"{place}: batch", "inputs"
         pixels, images, labels = self._batch(batch)
         recorder.phase, recorder.category = f"{place}: forward", "activations"
         loss = self._loss(images, labels)
-        if clears:
-            self._optimizer.zero_grad()
         recorder.phase, recorder.category = f"{place}: backward", "temporaries"
         (loss / self._training.accumulation).backward()  # type: ignore[no-untyped-call]
         del pixels, images, labels, loss
@@ -176,6 +173,7 @@ class _Run:
                 if isinstance(value, Tensor):
                     # torch's optimizers keep the number of steps on the host, unless capturable or fused.
                     recorder.mark(value, HOST if name == "step" else "optimizer_state")
+        self._optimizer.zero_grad()
         if self._averaged:
             real = [pair for pair in self._averaged if pair[0].is_floating_point()]
             with torch.no_grad():

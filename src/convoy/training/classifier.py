@@ -69,6 +69,12 @@ class Classifier(pl.LightningModule):
         micro_step += batch_idx % self.trainer.accumulate_grad_batches
         torch.manual_seed((self.config.seed * 1_000_003 + micro_step) * 4096 + self.trainer.global_rank)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Now rather than in the next step, where Lightning does it: there they would lie beside the activations.
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         targets = labels

@@ -86,7 +86,7 @@ def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str]) -> tu
 
 
 def _open(config: Config) -> ImageData:
-    batch_size = config.trainer.eval_batch_size or 2 * (
+    batch_size = config.trainer.eval_batch_size or 2 * int(
         config.trainer.micro_batch_size or config.trainer.global_batch_size
     )
     data = ImageData(

@@ -1,0 +1,98 @@
+"""The planner's peak against PyTorch's own allocation events of real steps on the CPU.
+
+    python -m benchmarks.planner_accuracy [model ...]
+
+Each model takes three real steps with a batch of 16 images of 128 pixels, in float32 and in bfloat16; the events are
+those of torch.profiler. The prediction is by the CPU's rules, without a caching allocator.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+from torch.profiler import ProfilerActivity, profile
+
+MODELS = (
+    "resnet18",
+    "resnet50",
+    "vgg11_bn",
+    "densenet121",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "squeezenet1_1",
+    "shufflenet_v2_x1_0",
+)
+PRECISIONS = ("32", "bf16-mixed")
+BATCH, SIDE = 16, 128
+
+
+def measured_peak_bytes(network: nn.Module, optimizer_of: Callable[[nn.Module], Optimizer], precision: str) -> int:
+    """The most that PyTorch's allocator on the CPU had given out in three steps, with the parameters before them."""
+    network.train()
+    optimizer = optimizer_of(network)
+    before = sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for _ in range(3):
+            pixels = torch.zeros(BATCH, 3, SIDE, SIDE, dtype=torch.uint8)
+            images, labels = pixels.float(), torch.zeros(BATCH, dtype=torch.int64)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32", cache_enabled=False):
+                loss = functional.cross_entropy(network(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            del pixels, images, labels, loss
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    current = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        current += event.nbytes()
+        peak = max(peak, current)
+    return before + peak
+
+
+def sgd(network: nn.Module) -> Optimizer:
+    """The optimizer of all that is measured here."""
+    return SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
+
+
+def predicted_peak_bytes(name: str, precision: str) -> int:
+    """The planner's figure for a model of torchvision in the same training."""
+    import torchvision
+
+    from convoy.ledger.skeleton import without_weights
+    from convoy.planner.allocator import Heap
+    from convoy.planner.plan import Family
+    from convoy.planner.steps import Training, record
+
+    skeleton = without_weights(getattr(torchvision.models, name))
+    training = Training((3, SIDE, SIDE), 1000, sgd, precision, on_cuda=False, channels_last=False)
+    family = Family(record(skeleton, training, BATCH // 2), record(skeleton, training, BATCH))
+    return family.peak(BATCH, Heap()).allocated_bytes
+
+
+def main(names: list[str]) -> None:
+    """Print a line a model and precision, and the errors together."""
+    import torchvision
+
+    errors = []
+    print(f"torch {torch.__version__}, batch {BATCH} of {SIDE} pixels, peak of three steps in MiB")
+    for name in names or MODELS:
+        for precision in PRECISIONS:
+            predicted = predicted_peak_bytes(name, precision)
+            network = getattr(torchvision.models, name)()
+            measured = measured_peak_bytes(network, sgd, precision)
+            errors.append(100 * (predicted / measured - 1))
+            figures = f"predicted {predicted / 2**20:8.1f}  measured {measured / 2**20:8.1f}  {errors[-1]:+.2f} %"
+            print(f"{name:20} {precision:10} {figures}", flush=True)
+    print(f"median of the errors without sign {median(map(abs, errors)):.2f} %, largest {max(map(abs, errors)):.2f} %")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

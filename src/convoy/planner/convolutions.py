@@ -1,0 +1,85 @@
+"""What decides how a convolution is computed on a card, but for the micro batch: the key of its measured workspace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+FORWARD, BACKWARD, BACKWARD_OF_WEIGHTS = "forward", "backward", "backward of weights"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, or the gradients of one.
+
+    Attributes:
+        direction: forward; backward of input and weights; backward of weights alone, as of a network's first layer.
+        input_shape: (channels, height, width).
+        weight_shape: (out channels, in channels of a group, height, width).
+        stride, padding, dilation: (vertical, horizontal).
+        groups: of channels.
+        dtype: of the images: float32, bfloat16 or float16.
+        channels_last: the images' memory format.
+    """
+
+    direction: str
+    input_shape: tuple[int, int, int]
+    weight_shape: tuple[int, int, int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    dtype: str
+    channels_last: bool
+
+    @classmethod
+    def of(cls, func: Any, args: tuple[Any, ...]) -> Self | None:
+        """The convolution that an operation of ATen is; None: it is none, or a transposed or not a flat one."""
+        if func is torch.ops.aten.convolution.default:
+            direction, images, weight, rest = FORWARD, args[0], args[1], args[3:9]
+        elif func is torch.ops.aten.convolution_backward.default:
+            direction, images, weight, rest = _backward(args[10]), args[1], args[2], args[4:10]
+        else:
+            return None
+        stride, padding, dilation, transposed, _, groups = rest
+        if transposed or images.dim() != 4:
+            return None
+        return cls(
+            direction,
+            tuple(images.shape[1:]),
+            tuple(weight.shape),
+            _pair(stride),
+            _pair(padding),
+            _pair(dilation),
+            groups,
+            str(images.dtype).removeprefix("torch."),
+            _is_channels_last(images),
+        )
+
+    @property
+    def signature(self) -> str:
+        """The attributes as JSON, from which `parse` makes them again."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, signature: str) -> Self:
+        """The convolution of a signature."""
+        values: dict[str, Any] = json.loads(signature)
+        fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
+        return cls(**fields)
+
+
+def _backward(wanted: list[bool]) -> str:
+    return BACKWARD if wanted[0] else BACKWARD_OF_WEIGHTS
+
+
+def _pair(numbers: list[int]) -> tuple[int, int]:
+    return (numbers[0], numbers[-1])
+
+
+def _is_channels_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()

@@ -1,0 +1,83 @@
+"""What a config would train, without its weights, its data and its card: for the ledger and the planner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+
+from convoy.config.batch import BatchSizes, divide
+from convoy.config.rules import PRECISIONS
+from convoy.config.schema import Config, HardwareConfig
+from convoy.data.check import num_classes
+from convoy.ledger.skeleton import fake_copy, without_weights
+from convoy.models.build import construct_model, try_on_one_image
+from convoy.optim.build import build_optimizer
+
+
+def sizes_of(config: Config) -> dict[str, int]:
+    """What a model is built for: num_classes, in_channels and image_size (pixels)."""
+    data = config.data
+    return {"num_classes": num_classes(data), "in_channels": data.channels, "image_size": data.image_size}
+
+
+def name_of(config: Config) -> str:
+    """The model's name."""
+    return str(config.model.get("name", config.name))
+
+
+def skeleton(config: Config) -> nn.Module:
+    """The network on the meta device, in the memory format that it is trained in.
+
+    Raises:
+        UserError: the model can't be built.
+    """
+    # Weights have no part in it: none are fetched.
+    node = {key: value for key, value in config.model.items() if key != "pretrained"}
+    sizes = sizes_of(config)
+    network = without_weights(lambda: construct_model(node, **sizes))
+    return network.to(memory_format=torch.channels_last) if config.trainer.channels_last else network
+
+
+def optimizer_of(config: Config, network: nn.Module) -> Optimizer:
+    """The config's optimizer over a network's parameters."""
+    return build_optimizer(config.optimizer, network)
+
+
+def precision_on(config: Config, hardware: HardwareConfig) -> str:
+    """What trainer.precision means on a card: 32, bf16-mixed or 16-mixed."""
+    asked: Any = config.trainer.precision
+    return (hardware.precision or PRECISIONS[1]) if asked == "auto" else str(asked)
+
+
+def on_cuda(config: Config, hardware: HardwareConfig) -> bool:
+    """Whether it is a GPU that trains."""
+    return config.trainer.gpus != 0 and hardware.accelerator != "cpu"
+
+
+def batch_sizes(config: Config) -> BatchSizes:
+    """The global batch divided over ranks; a micro batch of auto stands for the largest there could be.
+
+    Raises:
+        UserError: it doesn't divide.
+    """
+    trainer = config.trainer
+    gpus = trainer.gpus if isinstance(trainer.gpus, int) else 1
+    ranks = max(gpus, trainer.processes) * trainer.nodes
+    micro = trainer.micro_batch_size if isinstance(trainer.micro_batch_size, int) else None
+    return divide(trainer.global_batch_size, micro, ranks)
+
+
+def refuse_untraceable(network: nn.Module, config: Config) -> None:
+    """Tell of a network that does not take the images in the words of a run, rather than as untraceable.
+
+    Raises:
+        UserError: it doesn't.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = fake_copy(network, mode)
+    with mode:
+        try_on_one_image(copied, name_of(config), **sizes_of(config))
