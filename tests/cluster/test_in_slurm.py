@@ -88,6 +88,21 @@ def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(si
     assert_equal_runs(folders[4], second)
 
 
+def test_a_run_that_cannot_fit_its_card_is_not_queued_unless_forced(site: Site, convoy: Convoy) -> None:
+    words = ("hardware=a100", "account=class_1246", "memory_per_gpu_gib=8", "model=resnet50", "data.image_size=224")
+    words += (*HERE, "logger=csv", "trainer.global_batch_size=4096")
+    refused = convoy("submit", *words)
+    assert refused.code == 2
+    assert "hardware=a100: has 39.39 GiB, and resnet50, micro batch 2048 in bf16-mixed is predicted" in refused.err
+    assert "write trainer.micro_batch_size=512 (4 accumulation steps keep the global batch of 4096)" in refused.err
+    assert not Path("outputs/submitted").exists()
+    assert site.host.call("squeue", "--noheader").strip() == ""
+    kept = convoy("submit", *words, "plan.force=true")
+    assert kept.code == 0, kept.err
+    assert "predicted, not calibrated" in kept.out
+    site.host.call("scancel", kept.out.partition("job     ")[2].split()[0])
+
+
 def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy) -> None:
     """What is edited while a job waits doesn't reach it: its config lies resolved beside its script."""
     options = Path("mine/data")

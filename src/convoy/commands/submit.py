@@ -21,6 +21,7 @@ from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, job_keys, request_of, the_cluster
 from convoy.cluster.submission import FOLDER, Submission, Task, array_of
 from convoy.commands import arguments
+from convoy.commands.submit_plan import memory_lines
 from convoy.config.compose import OverrideError, compose
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
@@ -91,7 +92,10 @@ def run(words: Sequence[str]) -> int:
         print(f"{text}\n{cost}")
         return 0
     slurm.require()
+    memory = memory_lines([point.config for point in found])
     print(cost)
+    for line in memory:
+        print(line)
     _test(text)
     keys = varied(overrides) if is_array else []
     submission = Submission(
