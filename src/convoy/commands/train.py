@@ -28,10 +28,10 @@ def run(words: Sequence[str]) -> int:
         from convoy.training.run import train
 
         resumed = resume(config, parsed.overrides, parsed.options)
-        return train(resumed.config, parsed.overrides, resumed).exit_code
+        return train(resumed.config, parsed.overrides, resumed, restarts=True).exit_code
     from convoy.training.run import train
 
-    return train(config, parsed.overrides).exit_code
+    return train(config, parsed.overrides, restarts=True).exit_code
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

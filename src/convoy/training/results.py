@@ -151,3 +151,10 @@ def tell_not_finite(terminal: Terminal, broken: NotFiniteError, run: RunFolder, 
     else:
         terminal.say("no checkpoint had been written")
         terminal.say(f"try a lower learning rate, such as optimizer.lr={broken.learning_rate / 10:g}")
+
+
+def tell_out_of_memory(terminal: Terminal, error: BaseException) -> None:
+    """That not even a micro batch of one image fits, and what might."""
+    terminal.say(f"stopped: {str(error).splitlines()[0]}", style="bold red")
+    terminal.say("no smaller batch is left to try: choose a card with more memory ('convoy plan hardware=*' shows")
+    terminal.say("which), trainer.precision=bf16-mixed or 16-mixed, a smaller data.image_size or a smaller model")

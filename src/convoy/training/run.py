@@ -31,6 +31,7 @@ from convoy.training.folder import RunFolder, create, shown, write_start
 from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
 from convoy.training.loggers import Loggers, open_loggers
 from convoy.training.norms import Norms
+from convoy.training.out_of_memory import OutOfMemory, is_out_of_memory
 from convoy.training.position import Length, length
 from convoy.training.preflight import check_targets
 from convoy.training.progress import ProgressLines
@@ -43,7 +44,8 @@ from convoy.training.watch import StoppedError, Watch
 from convoy.training.watchdog import watchdog
 
 _FOLDER_OF_ALL_RANKS = "CONVOY_RUN_FOLDER"
-"""Set by the first rank for those it starts, which must write into the same folder."""
+"""Set by the first rank for those it starts, which must write into the same folder, and for its own process where
+that becomes the run that goes on (see `out_of_memory`)."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class Outcome:
     exit_code: int
 
 
-def train(config: Config, overrides: Sequence[str], resumed: Resumed | None = None) -> Outcome:
+def train(
+    config: Config, overrides: Sequence[str], resumed: Resumed | None = None, *, restarts: bool = False
+) -> Outcome:
     """Train, validate and test one run.
 
     Args:
         config: checked without torch (see `preflight`).
         overrides: what was typed, for the record.
         resumed: the run to go on with; its config is `config`.
+        restarts: whether this process may become the run that goes on where a GPU's memory doesn't suffice.
 
     Raises:
         UserError: something that only shows with torch, the data or the checkpoint at hand. Nothing is written.
@@ -86,6 +91,9 @@ def train(config: Config, overrides: Sequence[str], resumed: Resumed | None = No
         book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
         loggers.notices += [book.notice] if book.notice else []
     watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
+    recovery = OutOfMemory(run, sizes, _eval_batch_size(config, sizes), terminal)
+    if restarts:
+        watched.all.insert(0, recovery)
     trainer = build_trainer(config, devices, span, sizes, loggers.all, watched.all, run)
     results.announce(terminal, config, run, data, module, devices, sizes, span, loggers.notices, checkpoint)
 
@@ -102,10 +110,17 @@ def train(config: Config, overrides: Sequence[str], resumed: Resumed | None = No
     except NotFiniteError as broken:
         results.tell_not_finite(terminal, broken, run, watched.checkpoints.best_step)
         return _conclude(exit_code, "not finite", run, terminal, loggers, watched, module, data, span)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not (restarts and is_out_of_memory(error)):
+            raise
+        # The recovery has found nothing left to halve. The other ranks can't be asked for anything any more.
+        results.tell_out_of_memory(terminal, error)
+        return Outcome(run, {"status": "out of memory"}, exit_code)
     except KeyboardInterrupt:
         exit_code = 128 + signal.SIGINT
         raise
     finally:
+        recovery.stop()
         if loggers.wandb is not None:
             loggers.wandb.finish(exit_code)
         terminal.close()
@@ -134,12 +149,16 @@ def _open_data(config: Config, sizes: BatchSizes) -> ImageData:
         seed=config.seed,
         micro_batch_size=sizes.micro_batch_size,
         accumulation=sizes.accumulation,
-        eval_batch_size=config.trainer.eval_batch_size or 2 * sizes.micro_batch_size,
+        eval_batch_size=_eval_batch_size(config, sizes),
         channels_last=config.trainer.channels_last,
         max_steps=config.trainer.max_steps,
     )
     data.open()
     return data
+
+
+def _eval_batch_size(config: Config, sizes: BatchSizes) -> int:
+    return config.trainer.eval_batch_size or 2 * sizes.micro_batch_size
 
 
 def _build_module(config: Config, data: ImageData) -> Classifier:
@@ -177,7 +196,7 @@ def _check_resumed(resumed: Resumed | None, network: nn.Module, span: Length) ->
 
 
 def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunFolder:
-    if not first and _FOLDER_OF_ALL_RANKS in os.environ:
+    if _FOLDER_OF_ALL_RANKS in os.environ and not (first and resumed):
         return RunFolder(Path(os.environ[_FOLDER_OF_ALL_RANKS]))
     run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder)
     os.environ[_FOLDER_OF_ALL_RANKS] = str(run.path)

@@ -21,6 +21,16 @@ class Tally:
     def __init__(self) -> None:
         self._sums: Tensor | None = None
         self._first_bad: Tensor | None = None
+        self._is_alone = False
+        self._step = -1
+        self._whole: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    def fall_back(self, step: int) -> None:
+        """To the sums after so many whole steps, of this rank alone: one has failed in the next step, and the others
+        can't be asked any more."""
+        self._is_alone = True
+        if self._step == step:
+            self._sums, self._first_bad = self._whole
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, step: int) -> None:
         """Count one micro batch.
@@ -31,6 +41,8 @@ class Tally:
             labels: [B].
             step: optimizer steps done before this one.
         """
+        if step != self._step:
+            self._step, self._whole = step, (self._sums, self._first_bad)
         count = labels.shape[0]
         correct = (logits.argmax(1) == labels).sum()
         kind = torch.float32 if loss.device.type == "mps" else torch.float64
@@ -46,6 +58,7 @@ class Tally:
         """
         reduced = self._over_ranks()
         self._sums = self._first_bad = None
+        self._whole = (None, None)
         if reduced is None:
             return {}
         loss, correct, count = reduced[0].tolist()
@@ -80,7 +93,7 @@ class Tally:
         if self._sums is None or self._first_bad is None:
             return None
         sums, first_bad = self._sums.clone(), self._first_bad.clone()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and not self._is_alone:
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(first_bad, op=torch.distributed.ReduceOp.MIN)
         return sums, first_bad

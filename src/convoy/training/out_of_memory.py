@@ -1,0 +1,199 @@
+"""When a GPU has too little memory after all: the run goes on from its last step with half the micro batch.
+
+The rank that fails writes the state after the last whole step, which is that of all ranks, and tells the others by
+a key in the process group's store; they look for it from a thread of their own, since they may be waiting for the
+failed rank in a collective operation for good. Then each rank's process becomes that of the same run resumed: a new
+program in the same process, so that Slurm, Lightning and whoever waits see nothing of it, and all memory is given
+back with CUDA's context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from convoy.config.batch import BatchSizes
+from convoy.training.folder import RunFolder, shown
+from convoy.training.terminal import Terminal
+
+_FAILED, _LEAVING = "convoy/out_of_memory", "convoy/leaving"
+_LOOK_EVERY_S, _PATIENCE_S = 0.5, 30.0
+_OTHER_NAMES = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is the GPU's memory that an operation, or a library of CUDA's, lacked."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in _OTHER_NAMES)
+
+
+def smaller(sizes: BatchSizes) -> int | None:
+    """The largest micro batch of at most half that keeps the global batch; None where it is one sample already."""
+    share = sizes.global_batch_size // sizes.world_size
+    halves = range(sizes.micro_batch_size // 2, 0, -1)
+    return next((micro for micro in halves if share % micro == 0), None)
+
+
+class OutOfMemory(pl.Callback):
+    """Restarts a run that has run out of memory. Must come before callbacks that clean up after an exception.
+
+    Args:
+        run: its folder, whose config.yaml the restarted run goes on with.
+        sizes: of its batches.
+        eval_batch_size: samples a rank of val and test.
+        terminal: of the first rank.
+    """
+
+    def __init__(self, run: RunFolder, sizes: BatchSizes, eval_batch_size: int, terminal: Terminal) -> None:
+        self._run, self._sizes, self._terminal = run, sizes, terminal
+        self._eval_batch_size = eval_batch_size
+        self._is_updating = False
+        self._watching: threading.Event | None = None
+        self._door = threading.Lock()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1 and self._watching is None:
+            self._watching = threading.Event()
+            threading.Thread(target=self._watch, args=(trainer, self._watching), daemon=True).start()
+
+    def on_before_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self._is_updating = True
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._is_updating = False
+
+    def stop(self) -> None:
+        """The run is over, and the process group's store will be gone soon."""
+        if self._watching is not None:
+            self._watching.set()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if not is_out_of_memory(exception):
+            # It may be the loss of a rank that has run out of memory.
+            if self._watching is not None and (change := _change_of_another()):
+                self._leave(trainer, change)
+            return
+        change = self._change(trainer)
+        if change is None:
+            return  # nothing is left to halve: the error is told as it is
+        if trainer.training and not self._is_updating:
+            self._save(trainer, pl_module)
+        if trainer.world_size > 1:
+            with contextlib.suppress(RuntimeError):  # the first rank has gone already
+                _own_store().set(_FAILED, change)
+        self._leave(trainer, change)
+
+    def _change(self, trainer: pl.Trainer) -> str | None:
+        """The override that the run goes on with."""
+        if not trainer.training:
+            half = self._eval_batch_size // 2
+            return f"trainer.eval_batch_size={half}" if half else None
+        micro = smaller(self._sizes)
+        return None if micro is None else f"trainer.micro_batch_size={micro}"
+
+    def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """last.ckpt as after the last whole step. Only this rank is here, so nothing may wait for the others."""
+        pl_module.tally.fall_back(trainer.global_step)
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        partial = self._run.checkpoints / ".partial.ckpt"
+        torch.save(content, partial)
+        partial.replace(self._run.last)
+
+    def _watch(self, trainer: pl.Trainer, over: threading.Event) -> None:
+        """Look for another rank's failure until the run is over."""
+        store = _own_store()
+        while not over.wait(_LOOK_EVERY_S):
+            try:
+                if store.check([_FAILED]):
+                    self._leave(trainer, store.get(_FAILED).decode())
+            except RuntimeError:  # the first rank is gone: there is nobody to go on with
+                return
+
+    def _leave(self, trainer: pl.Trainer, change: str) -> None:
+        """Become the run that goes on. Never returns, and is gone through once, by whichever thread is first."""
+        self._door.acquire()
+        if trainer.world_size > 1:
+            _wait_for_all(trainer.world_size)
+        if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
+            _end_ranks_of_lightning(trainer)
+        if trainer.is_global_zero:
+            self._terminal.say(f"out of GPU memory after step {trainer.global_step}: goes on with {self._told(change)}")
+            self._terminal.close()
+        _become(self._words(change))
+
+    def _told(self, change: str) -> str:
+        key, _, value = change.partition("=")
+        if key != "trainer.micro_batch_size":
+            return change
+        steps = self._sizes.global_batch_size // (int(value) * self._sizes.world_size)
+        return f"a micro batch of {value} and {steps} accumulation steps"
+
+    def _words(self, change: str) -> list[str]:
+        """What is to be run: the run from its last checkpoint, or from its beginning where there is none."""
+        if self._run.last.is_file():
+            return ["train", f"resume={shown(self._run.path)}", change]
+        return ["train", "--from", str(self._run.config), change]
+
+
+def _own_store() -> TCPStore:
+    """A connection of its own to the process group's store: that of the group is busy while it waits."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_PATIENCE_S))
+
+
+def _change_of_another() -> str | None:
+    """What the run goes on with, where a rank has told that it ran out of memory."""
+    with contextlib.suppress(RuntimeError):
+        store = _own_store()
+        if store.check([_FAILED]):
+            return str(store.get(_FAILED).decode())
+    return None
+
+
+def _wait_for_all(world_size: int) -> None:
+    """Tell that this rank leaves, and stay until all have told: one that is missing would look like a fault."""
+    with contextlib.suppress(RuntimeError):  # the first rank, whose process holds the store, has left
+        store = _own_store()
+        leaving, end = store.add(_LEAVING, 1), time.monotonic() + _PATIENCE_S
+        while leaving < world_size and time.monotonic() < end:
+            time.sleep(_LOOK_EVERY_S / 5)
+            leaving = store.add(_LEAVING, 0)
+
+
+def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:
+    """A node's first rank has started the others as its children, and will again."""
+    if trainer.local_rank != 0:
+        os._exit(0)
+    for child in getattr(trainer.strategy.launcher, "procs", ()):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_PATIENCE_S)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    for name in ("LOCAL_RANK", "WORLD_SIZE", *(("MASTER_PORT",) if trainer.num_nodes == 1 else ())):
+        os.environ.pop(name, None)
+
+
+def _become(words: Sequence[str]) -> None:
+    # Whatever is open, the GPU among it, ends with this program.
+    opened = Path("/proc/self/fd")
+    for path in opened.iterdir() if opened.is_dir() else ():
+        with contextlib.suppress(OSError):  # the listing's own
+            os.set_inheritable(int(path.name), int(path.name) <= 2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "convoy.commands.main", *words])
