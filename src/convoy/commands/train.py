@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
 from convoy.training import preflight
+from convoy.training.allocator_settings import use_allocator
 
 
 def run(words: Sequence[str]) -> int:
@@ -22,12 +23,14 @@ def run(words: Sequence[str]) -> int:
 
         return sweep.run(parsed.overrides, parsed.options)
     config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
+    use_allocator(config.hardware)
     # From here on torch is needed, which takes seconds to import.
     if config.resume is not None:
         from convoy.training.resume import resume
         from convoy.training.run import train
 
         resumed = resume(config, parsed.overrides, parsed.options)
+        use_allocator(resumed.config.hardware)
         return train(resumed.config, parsed.overrides, resumed, restarts=True).exit_code
     from convoy.training.run import train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,24 @@ def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any]) -> None:
         terminal.say("no test: the data set has no test split, or trainer.test=false")
     speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
     terminal.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
+    for line in memory_lines(summary):
+        terminal.say(line)
     if summary["skipped_images"]:
         terminal.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
     terminal.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
+
+
+def memory_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Peak memory of the GPU, measured and predicted; nothing of a run on the CPU."""
+    if "memory/allocated_measured_bytes" not in summary:
+        return []
+    lines = ["GPU memory  measured  predicted  error"]
+    for name, label in (("allocated", "allocated"), ("reserved", "reserved"), ("device", "by driver")):
+        measured, predicted = summary[f"memory/{name}_measured_bytes"], summary.get(f"memory/{name}_predicted_bytes")
+        error = summary.get(f"memory/{name}_error_percent")
+        figures = f"{measured / 2**30:7.2f} G" + (f"  {predicted / 2**30:7.2f} G" if predicted else "          –")
+        lines.append(f"{label:<10}{figures}" + (f"  {error:+5.1f} %" if error is not None else ""))
+    return lines
 
 
 def metric_text(metric: str, value: float | None) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
 from convoy.cluster.claim import JobFolder
-from convoy.config.batch import BatchSizes, divide
+from convoy.config.batch import BatchSizes
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import max_time_seconds
 from convoy.config.schema import Config
@@ -28,6 +28,7 @@ from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError, mixing
 from convoy.training.devices import Devices, choose
 from convoy.training.folder import RunFolder, create, shown, write_start
+from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison, sizes_for
 from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
 from convoy.training.loggers import Loggers, open_loggers
 from convoy.training.norms import Norms
@@ -71,7 +72,11 @@ def train(
     Raises:
         UserError: something that only shows with torch, the data or the checkpoint at hand. Nothing is written.
     """
-    devices, sizes = _prepare(config)
+    devices, sizes, planned = _prepare(config)
+    # What auto has become is the run's own from here on, and that of every start that goes on with it.
+    config = (
+        replace(config, trainer=replace(config.trainer, micro_batch_size=sizes.micro_batch_size)) if planned else config
+    )
     data = _open_data(config, sizes)
     span = length(config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(devices.world_size))
     module = _build_module(config, data)
@@ -89,11 +94,14 @@ def train(
     book = None
     if first:
         book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
-        loggers.notices += [book.notice] if book.notice else []
+        loggers.notices += [notice for notice in (planned, book.notice) if notice]
     watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
     recovery = OutOfMemory(run, sizes, _eval_batch_size(config, sizes), terminal)
     if restarts:
         watched.all.insert(0, recovery)
+    memory = PeakMemory(CudaCounters())
+    if devices.accelerator == "cuda":
+        watched.all.append(memory)
     trainer = build_trainer(config, devices, span, sizes, loggers.all, watched.all, run)
     results.announce(terminal, config, run, data, module, devices, sizes, span, loggers.notices, checkpoint)
 
@@ -102,7 +110,8 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=resumed.checkpoint if resumed else None, weights_only=True)
         _test_best(trainer, module, data, run, config)
         exit_code = 0
-        return _conclude(0, "finished", run, terminal, loggers, watched, module, data, span)
+        peaks = comparison(config, devices, memory.measured) if first else {}
+        return _conclude(0, "finished", run, terminal, loggers, watched, module, data, span, peaks)
     except StoppedError as stop:
         terminal.say(f"{stop}; to go on: convoy train resume={shown(run.path)}")
         exit_code = 128 + stop.signal
@@ -136,11 +145,12 @@ class _Watched:
     recorder: Recorder
 
 
-def _prepare(config: Config) -> tuple[Devices, BatchSizes]:
+def _prepare(config: Config) -> tuple[Devices, BatchSizes, str]:
+    """The devices, how the batch is divided over them, and what is to be told of that."""
     check_targets(config)
     devices = choose(config)
     use_threads(devices)
-    return devices, divide(config.trainer.global_batch_size, config.trainer.micro_batch_size, devices.world_size)
+    return devices, *sizes_for(config, devices)
 
 
 def _open_data(config: Config, sizes: BatchSizes) -> ImageData:
@@ -257,9 +267,11 @@ def _conclude(
     module: Classifier,
     data: ImageData,
     span: Length,
+    peaks: Mapping[str, Any] | None = None,
 ) -> Outcome:
     bad_images = _of_all_ranks(data.skipped_images)
     summary = results.summarize(status, run, module, data, watched.checkpoints, watched.recorder, span, len(bad_images))
+    summary |= peaks or {}
     if is_first_rank():
         for path, reason in sorted(bad_images.items()):
             terminal.note(f"left out: {path}: {reason}")
