@@ -13,6 +13,7 @@ VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
     "ledger": ("memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "plan": ("peak GPU memory, and whether it fits a card", "convoy plan model=resnet50 data=imagenet hardware=v100"),
+    "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
     "jobs": ("show where queued runs stand", "convoy jobs"),

@@ -12,6 +12,7 @@ from convoy.data.check import set_bytes
 from convoy.ledger.record import UntraceableError
 from convoy.planner.allocator import Heap
 from convoy.planner.calibration import Calibration
+from convoy.planner.convolutions import Convolution
 from convoy.planner.events import WORKSPACE
 from convoy.planner.plan import Card, Family, Peak
 from convoy.planner.steps import Training, record
@@ -173,6 +174,22 @@ class Planner:
             fitting,
             measured.origin,
         )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples a rank in one forward pass, as the config has it."""
+        return self._sizes.micro_batch_size
+
+    def convolutions(self, hardware: HardwareConfig) -> list[Convolution]:
+        """The training's convolutions on a card, each kind once, in the order in which they first run.
+
+        Raises:
+            UserError: the training can't be followed without data.
+        """
+        family = self._family(precision_on(self._config, hardware), cuda=True, accumulates=False)
+        storages = family.recording.storages
+        signatures = dict.fromkeys(one.operation for one in storages if one.category == WORKSPACE)
+        return [Convolution.parse(signature) for signature in signatures]
 
     def _fitting(self, precision: str, card: Card) -> BatchSizes | None:
         """The global batch over the largest micro batch that divides it and fits."""

@@ -1,0 +1,77 @@
+"""convoy calibrate: measure the GPU of this machine for the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convoy.commands import arguments
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config
+from convoy.planner.calibration import calibration_of, path_of
+from convoy.training import preflight
+from convoy.training.allocator_settings import use_allocator
+
+if TYPE_CHECKING:
+    from convoy.planner.probe import Gpu
+
+_HELP = """\
+usage: convoy calibrate hardware=<card> [group=option ...] [key=value ...]
+
+  convoy calibrate hardware=a100 model=resnet50 data=imagenet
+
+Measures, on the GPU of this machine: its memory, what CUDA's context takes of
+it, and the workspace of each convolution of the training that the overrides
+compose, at its micro batch, a half and a quarter of it. Stops after a minute.
+Writes <output_root>/calibration/<card>.json, to which each call adds, and which
+convoy plan, convoy submit and trainer.micro_batch_size=auto then use. No other
+process must be at work on the GPU."""
+
+_MOST_SECONDS = 60
+
+
+def run(words: Sequence[str]) -> int:
+    """Measure and write."""
+    parsed = arguments.parse(words)
+    if parsed.help:
+        print(_HELP)
+        return 0
+    config = preflight.read(parsed.overrides, parsed.options, to_run=False)
+    if config.hardware.architecture is None:
+        rule = "the measurements are kept under a card's name"
+        raise UserError(Fault("hardware", rule, "name the card, such as hardware=a100", config.hardware.name))
+    use_allocator(config.hardware)
+    # From here on torch is needed, which takes seconds to import.
+    import torch
+
+    if not torch.cuda.is_available():
+        rule = "this machine has no GPU that torch can use"
+        remedy = "call it on a node that has the card (srun --gres=gpu:1 …)"
+        raise UserError(Fault("hardware", rule, remedy, config.hardware.name))
+    from convoy.planner.probe import CudaGpu
+
+    preflight.check_targets(config)
+    measure(config, CudaGpu())
+    return 0
+
+
+def measure(config: Config, gpu: Gpu, seconds: float = _MOST_SECONDS) -> None:
+    """Measure a GPU, write what was found beside what was known, and tell it."""
+    from convoy.planner.predict import Planner
+    from convoy.planner.probe import calibrate
+    from convoy.planner.terminal import gib
+
+    planner = Planner(config)
+    convolutions = planner.convolutions(config.hardware)
+    micro = planner.micro_batch_size
+    batches = sorted({max(1, micro // part) for part in (1, 2, 4)})
+    name = config.hardware.name
+    found = calibrate(gpu, convolutions, batches, seconds)
+    path = path_of(config.output_root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found.with_workspaces_of(calibration_of(config.output_root, name)).text(), encoding="utf-8")
+    largest = max((size for sizes in found.workspaces.values() for size in sizes.values()), default=0)
+    print(f"card        {found.device}, {gib(found.usable_bytes)}")
+    print(f"context     {gib(found.context_bytes)}")
+    print(f"workspace   {len(found.workspaces)} of {len(convolutions)} convolutions, at most {gib(largest)}")
+    print(f"written     {path}")
