@@ -23,7 +23,11 @@ LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.
 MAKE = [line for line in LINES if line.startswith("make ")]
 TRAIN = [line for line in LINES if line.startswith(("python train.py", "convoy train"))]
 LEDGER = [line for line in LINES if line.startswith("convoy ledger ")]
-OTHER = [line for line in LINES if line not in MAKE + TRAIN + LEDGER]
+PLAN = [line for line in LINES if line.startswith("convoy plan ")]
+OTHER = [line for line in LINES if line not in MAKE + TRAIN + LEDGER + PLAN]
+PLANNER_PAGE = re.findall(
+    r"^convoy plan [^\n]*", (ROOT / "docs" / "planner.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 LEDGER_PAGE = re.findall(
     r"^convoy ledger [^#>\n]*", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.MULTILINE
 )
@@ -75,6 +79,13 @@ def test_the_ledger_is_that_of_vgg16_as_published(line: str, convoy: Callable[..
     done = convoy(*shlex.split(line)[1:])
     assert done.code == 0, done.err
     assert "138,357,544" in done.out  # torchvision's num_params of its VGG16
+
+
+@pytest.mark.parametrize("line", [*PLAN, *PLANNER_PAGE])
+def test_a_plan_is_of_the_model_that_is_named(line: str, convoy: Callable[..., Run]) -> None:
+    done = convoy(*shlex.split(line)[1:])
+    assert done.code == 0, done.err
+    assert re.search(r"resnet50|vgg16", done.out)
 
 
 @pytest.mark.parametrize("line", LEDGER_PAGE)

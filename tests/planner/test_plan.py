@@ -11,7 +11,7 @@ from torch import nn
 from convoy.ledger.skeleton import without_weights
 from convoy.planner.allocator import MIB, Allocator
 from convoy.planner.convolutions import BACKWARD_OF_WEIGHTS, FORWARD, Convolution
-from convoy.planner.events import WORKSPACE
+from convoy.planner.events import WORKSPACE, Recorder
 from convoy.planner.plan import Card, Family
 from convoy.planner.steps import Training, record
 
@@ -91,3 +91,12 @@ def test_a_measured_workspace_lies_beside_the_rest_while_its_convolution_runs() 
     assert taken.allocated_bytes > bare.allocated_bytes
     # Beyond what was measured it is taken to grow with the batch.
     assert resnet.peak(2 * BATCH, Allocator(), {stem: {BATCH: 4096 * MIB}}).categories[WORKSPACE] == 8192 * MIB
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_last_step_is_what_it_would_be_if_it_were_run(accumulation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    skeleton = without_weights(lambda: network("squeezenet1_1"))
+    training = Training((3, 64, 64), 1000, sgd, accumulation=accumulation, ranks=2, averages=True, clip_grad_norm=True)
+    copied = record(skeleton, training, BATCH)
+    monkeypatch.setattr(Recorder, "repeat", lambda *_: False)
+    assert record(skeleton, training, BATCH) == copied

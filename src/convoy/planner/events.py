@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -148,6 +148,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
                 handle.remove()
+
+    def place(self) -> tuple[int, set[int]]:
+        """How far the recording has come, and which storages are there."""
+        return len(self._events), {number for number, _ in self._live.values()}
+
+    def repeat(self, since: tuple[int, set[int]], phase_of: Callable[[str], str]) -> bool:
+        """Record all that happened since a place once more, if it left as it found: whether that could be done.
+
+        Args:
+            since: a place.
+            phase_of: of a phase, its name in the repetition.
+        """
+        begin, there = since
+        if self.place()[1] != there:
+            return False
+        copies: dict[int, int] = {}
+        for event in self._events[begin:]:
+            if event >= 0:
+                storage = self._storages[event]
+                self._storages.append(replace(storage, phase=phase_of(storage.phase)))
+                copies[event] = len(self._storages) - 1
+            self._events.append(copies[event] if event >= 0 else ~copies[~event])
+        return True
 
     def recording(self, batch: int) -> Recording:
         """What was seen; from now on nothing is."""

@@ -124,13 +124,19 @@ class _Run:
         self._last_micro_batch = False
 
     def steps(self, batch: int) -> None:
-        """Train."""
-        for step in range(1, STEPS + 1):
-            for micro_batch in range(self._training.accumulation):
-                self._last_micro_batch = micro_batch == self._training.accumulation - 1
-                place = f"step {step}" + (f", micro batch {micro_batch + 1}" if self._training.accumulation > 1 else "")
-                self._micro_batch(batch, place)
-            self._update(f"step {step}")
+        """Train. The last step is like the one before it, and is not run again where that one left as it found."""
+        for step in range(1, STEPS):
+            place = self._recorder.place()
+            self._step(step, batch)
+        if not self._recorder.repeat(place, lambda phase: phase.replace(f"step {STEPS - 1}", f"step {STEPS}", 1)):
+            self._step(STEPS, batch)
+
+    def _step(self, step: int, batch: int) -> None:
+        for micro_batch in range(self._training.accumulation):
+            self._last_micro_batch = micro_batch == self._training.accumulation - 1
+            place = f"step {step}" + (f", micro batch {micro_batch + 1}" if self._training.accumulation > 1 else "")
+            self._micro_batch(batch, place)
+        self._update(f"step {step}")
 
     def _micro_batch(self, batch: int, place: str) -> None:
         recorder = self._recorder
