@@ -29,8 +29,8 @@ def rendered(plan: Plan) -> RenderableType:
     peaks.add_row("peak allocated", gib(plan.peak.allocated_bytes), f"in {plan.at}")
     if plan.on_cuda:
         peaks.add_row("peak reserved", gib(plan.peak.reserved_bytes), "by PyTorch's caching allocator")
-        of = f" of {gib(plan.usable_bytes)}" if plan.usable_bytes else ""
-        peaks.add_row("on the card", gib(plan.device_total_bytes), f"with CUDA's context{of}")
+        of = f"of {gib(plan.usable_bytes)}, " if plan.usable_bytes else ""
+        peaks.add_row("on the card", gib(plan.device_total_bytes), f"{of}with CUDA's context")
     parts = [Text(_headline(plan), style="bold"), Text(), grid, Text(), peaks, Text(), *_verdict(plan), *_footer(plan)]
     return Group(*parts)
 
@@ -41,7 +41,7 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("card", "precision"):
         grid.add_column(heading, no_wrap=True)
-    for heading in ("usable", "on the card", "to spare"):
+    for heading in ("usable", "needed", "to spare"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("largest", justify="right", no_wrap=True)
@@ -56,9 +56,9 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
         grid.add_row(
             name,
             plan.precision,
-            gib(plan.usable_bytes),
-            gib(plan.device_total_bytes),
-            gib(plan.slack_bytes),
+            _bare(plan.usable_bytes),
+            _bare(plan.device_total_bytes),
+            _bare(plan.slack_bytes),
             _yes_or_no(plan.fits),
             "-" if plan.largest_micro_batch is None else str(plan.largest_micro_batch),
             kept,
@@ -70,13 +70,17 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
         heading = f"{first.model}: global batch {first.sizes.global_batch_size}{ranks}"
         parts += [Text(f"{heading}, micro batch {first.sizes.micro_batch_size}", style="bold"), Text()]
     parts += [grid, *(Text(line) for line in refused), Text()]
-    legend = "largest: micro batch that fits; global batch: micro batch x accumulation that fits and keeps it."
+    legend = "In GiB. Largest: micro batch that fits. Global batch: micro batch x accumulation that fits."
     return Group(*parts, Text(legend, style="dim"), *(_footer(plans[0]) if plans else []))
 
 
 def gib(size: int | None) -> str:
     """Bytes in GiB; what is not known, in words."""
     return "not known" if size is None else f"{size / 2**30:.2f} GiB"
+
+
+def _bare(size: int | None) -> str:
+    return "?" if size is None else f"{size / 2**30:.2f}"
 
 
 def remedy(plan: Plan) -> str:
