@@ -88,3 +88,21 @@ def test_a_rank_tells_of_its_end(tmp_path: Path) -> None:
         )
         assert done.returncode == code, done.stderr
         assert f'"kind": "{kind}"' in (folder.reports(claim.start) / "rank-0.json").read_text()
+
+
+def test_a_rank_out_of_memory_goes_on_as_the_rank_that_it_was(tmp_path: Path) -> None:
+    driver = Path(__file__).parents[1] / "training" / "out_of_memory_driver.py"
+    folder, claim = take(tmp_path / "run", "77", "hash", 0)
+    words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]
+    done = subprocess.run(
+        [sys.executable, str(driver), "forward", "5", "0", *words],
+        env=as_rank(folder.path, claim.start),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "out of GPU memory after step 5: goes on with a micro batch of 64" in done.stdout
+    assert "goes on after step 5" in done.stdout
+    assert '"kind": "done"' in (folder.reports(claim.start) / "rank-0.json").read_text()

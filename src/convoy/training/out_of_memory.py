@@ -10,6 +10,7 @@ back with CUDA's context.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -25,9 +26,13 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from convoy.cluster import reports
 from convoy.config.batch import BatchSizes
-from convoy.training.folder import RunFolder, shown
+from convoy.training.folder import RunFolder
 from convoy.training.terminal import Terminal
+
+BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
+"""Set where a run begins again in its own folder, since it had no checkpoint to go on from."""
 
 _FAILED, _LEAVING = "convoy/out_of_memory", "convoy/leaving"
 _LOOK_EVERY_S, _PATIENCE_S = 0.5, 30.0
@@ -145,8 +150,9 @@ class OutOfMemory(pl.Callback):
     def _words(self, change: str) -> list[str]:
         """What is to be run: the run from its last checkpoint, or from its beginning where there is none."""
         if self._run.last.is_file():
-            return ["train", f"resume={shown(self._run.path)}", change]
-        return ["train", "--from", str(self._run.config), change]
+            return [f"resume={json.dumps(str(self._run.path))}", change]
+        os.environ[BEGUN_FOLDER] = str(self._run.path)
+        return ["--from", str(self._run.config), change]
 
 
 def _own_store() -> TCPStore:
@@ -189,6 +195,8 @@ def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:
 
 
 def _become(words: Sequence[str]) -> None:
+    """Run `convoy train`, or as a rank of a job what tells of its end, in the place of this program."""
+    verb = ["slurm", "rank", "--"] if reports.START in os.environ else ["train"]
     # Whatever is open, the GPU among it, ends with this program.
     opened = Path("/proc/self/fd")
     for path in opened.iterdir() if opened.is_dir() else ():
@@ -196,4 +204,4 @@ def _become(words: Sequence[str]) -> None:
             os.set_inheritable(int(path.name), int(path.name) <= 2)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "convoy.commands.main", *words])
+    os.execv(sys.executable, [sys.executable, "-m", "convoy.commands.main", *verb, *words])

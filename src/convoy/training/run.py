@@ -32,7 +32,7 @@ from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison, siz
 from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
 from convoy.training.loggers import Loggers, open_loggers
 from convoy.training.norms import Norms
-from convoy.training.out_of_memory import OutOfMemory, is_out_of_memory
+from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_memory
 from convoy.training.position import Length, length
 from convoy.training.preflight import check_targets
 from convoy.training.progress import ProgressLines
@@ -45,8 +45,7 @@ from convoy.training.watch import StoppedError, Watch
 from convoy.training.watchdog import watchdog
 
 _FOLDER_OF_ALL_RANKS = "CONVOY_RUN_FOLDER"
-"""Set by the first rank for those it starts, which must write into the same folder, and for its own process where
-that becomes the run that goes on (see `out_of_memory`)."""
+"""Set by the first rank for those it starts, which must write into the same folder."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +205,13 @@ def _check_resumed(resumed: Resumed | None, network: nn.Module, span: Length) ->
 
 
 def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunFolder:
-    if _FOLDER_OF_ALL_RANKS in os.environ and not (first and resumed):
+    if not first and _FOLDER_OF_ALL_RANKS in os.environ:
         return RunFolder(Path(os.environ[_FOLDER_OF_ALL_RANKS]))
-    run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder)
+    begun = os.environ.pop(BEGUN_FOLDER, None)
+    if begun is not None:
+        run = RunFolder(Path(begun))
+    else:
+        run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder)
     os.environ[_FOLDER_OF_ALL_RANKS] = str(run.path)
     return run
 
