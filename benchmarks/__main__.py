@@ -1,8 +1,9 @@
 """make bench: every benchmark in turn."""
 
-from benchmarks import ledger_time, lightning_overhead, planner_accuracy
+from benchmarks import ledger_time, lightning_overhead, planner_accuracy, step_overhead
 
 if __name__ == "__main__":
     ledger_time.main()
     lightning_overhead.main()
+    step_overhead.main([])
     planner_accuracy.main([])

@@ -41,7 +41,7 @@ def images_per_s_bare(network: torch.nn.Module, config: Config, data: ImageData,
         functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
         schedule.step()
-    return steps * BATCH / (time.perf_counter() - began)
+    return steps * config.trainer.global_batch_size / (time.perf_counter() - began)
 
 
 def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
@@ -62,7 +62,7 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
         run.checkpoints.mkdir()
         terminal = Terminal(speaking=False)
         terminal.log_to(None)
-        span, sizes = length(None, steps, steps), divide(BATCH, None, 1)
+        span, sizes = length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
         watched = _callbacks(config, run, terminal, span, sizes)
         trainer = build_trainer(config, choose(config), span, sizes, [], watched.all, run)
         trainer.fit(Classifier(network, config, data.num_classes), train_dataloaders=data.training_loader(0))
