@@ -18,6 +18,7 @@ TINY = (
     "logger=csv",
     "model.layers=[CONV3-8,POOL4,DROPOUT0.3,FC-32,FC-10]",
     "trainer.gpus=0",
+    "trainer.precision=32",
     "trainer.max_epochs=2",
     "trainer.log_every_steps=3",
     "hardware.cpu_threads=1",

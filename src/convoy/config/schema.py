@@ -79,8 +79,8 @@ class TrainerConfig:
     max_time: str | None = None
     """Wall time of training as HH:MM:SS or DD:HH:MM:SS; checked after each optimizer step."""
     precision: str = "auto"
-    """auto, 32, bf16-mixed or 16-mixed. auto: what hardware.precision says, else bf16-mixed where the card
-    has it, 16-mixed on a GPU without, 32 on the CPU."""
+    """auto, 32, bf16-mixed or 16-mixed. auto: what hardware.precision says, else bf16-mixed where the card or the CPU
+    (AVX-512 BF16, AMX) computes in it, 16-mixed on another GPU, 32 on another CPU."""
     global_batch_size: int = 128
     """Samples between two optimizer steps, over all ranks and accumulation steps."""
     micro_batch_size: Any = None

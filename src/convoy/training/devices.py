@@ -108,7 +108,7 @@ def _precision(config: Config, *, on_gpu: bool) -> str:
         if config.hardware.precision is not None:
             asked = config.hardware.precision
         elif not on_gpu:
-            asked = "32"
+            asked = "bf16-mixed" if cpu_has_bf16() else "32"
         else:
             asked = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if asked == "bf16-mixed" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -118,6 +118,12 @@ def _precision(config: Config, *, on_gpu: bool) -> str:
         remedy = "write trainer.precision=32 or bf16-mixed"
         raise UserError(Fault("trainer.precision", "float16 needs a GPU", remedy, asked))
     return "32-true" if asked == "32" else asked
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16 itself, by AVX-512 or AMX; elsewhere it is slower than float32."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))
 
 
 def _name(gpus: int, processes: int) -> str:
