@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAIN = "convoy.models.chain.Chain"
-CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pretrained", "weights", "lr")
+CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pooling", "pretrained", "weights", "lr")
 
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
@@ -131,6 +131,7 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
             image_size=image_size,
             activation=model.get("activation", "relu"),
             batch_norm=model.get("batch_norm", False),
+            pooling=model.get("pooling", "max"),
         )
     except UserError as error:
         faults += error.faults

@@ -100,8 +100,9 @@ class PaddedShortcut(nn.Module):
 class PlainBlock(BasicBlock):  # type: ignore[misc]
     """torchvision's basic block of a ResNet without its shortcut."""
 
-    def __init__(self, inplanes: int, planes: int, stride: int = 1, downsample: Any = None, *others: Any) -> None:
-        super().__init__(inplanes, planes, stride, None, *others)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.downsample = None
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.relu(self.bn1(self.conv1(x)))
