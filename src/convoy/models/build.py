@@ -70,6 +70,12 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     pretrained = model.get("pretrained", False)
     parameters = inspect.signature(targets.resolve(model["_target_"], "model")).parameters
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if pretrained is True and "pretrained" not in parameters and not takes_more:
+        rule = f"there are no published weights for {model.get('name', model['_target_'])}"
+        raise UserError(
+            Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or leave it out", "true")
+        )
     node = {
         key: _fill_placeholders(value, sizes)
         for key, value in model.items()

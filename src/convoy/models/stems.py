@@ -11,7 +11,7 @@ def make_stem_small(network: nn.Module, name: str) -> tuple[str, ...]:
     """Let a network's first convolution keep the resolution, and leave out the max pooling that follows it.
 
     As He et al. 2015 begin their networks for CIFAR (section 4.2): a convolution of 3x3 with stride 1. Where the
-    window is 3x3 already, only its stride changes. Modules count in the order in which they were registered.
+    window is 3x3 already, its weights stay. Modules count in the order in which they were registered.
 
     Returns:
         The names of the parameters that are new.
@@ -28,7 +28,7 @@ def make_stem_small(network: nn.Module, name: str) -> tuple[str, ...]:
     if isinstance(second, nn.MaxPool2d):
         network.set_submodule(after, nn.Identity())
     if first.kernel_size == (3, 3):
-        first.stride = (1, 1)
+        first.stride = first.padding = (1, 1)
         return ()
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
