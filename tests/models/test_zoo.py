@@ -55,7 +55,7 @@ PUBLISHED_ROUNDED = {
     "resnet1202": (19.4, HE),
     "plain20": (0.27, f"{HE}: as many as ResNet-20"),
     "plain56": (0.85, f"{HE}: as many as ResNet-56"),
-    "wide_resnet28_10": (36.5, "Zagoruyko & Komodakis 2016, table 4"),
+    "wide_resnet28_10": (36.5, "Zagoruyko & Komodakis 2016"),
     "densenet_bc_100_12": (0.8, "Huang et al. 2016, table 2"),
     "preact_resnet110": (1.7, "He et al. 2016, table 4"),
     "preact_resnet164": (1.7, "He et al. 2016, table 4"),
@@ -211,6 +211,11 @@ def test_inception_without_its_auxiliary_classifier_takes_smaller_images() -> No
     assert refusal("inception_v3", 298).remedy.endswith("or write model.aux_logits=false")
     fault = refusal("inception_v3", 74, aux_logits=False)
     assert fault.remedy == "data.image_size=75 is the smallest that works"
+
+
+def test_the_docs_name_every_option() -> None:
+    text = (FOLDER.parents[1] / "docs" / "models.md").read_text()
+    assert [name for name in OPTIONS if f"`{name}`" not in text] == []
 
 
 def test_every_family_of_the_course_is_there() -> None:
