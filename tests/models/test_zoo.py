@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convoy.config.faults import Fault, UserError
+from convoy.ledger.account import account
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
 from convoy.models.build import build_model, check_model, construct_model
@@ -104,10 +106,11 @@ def stated(name: str) -> tuple[int, int, int, int]:
     return parameters, channels, side, classes
 
 
-def count_of(name: str, **changes: Any) -> int:
+@cache
+def count_of(name: str, *, auxiliary: bool = True) -> int:
     """Parameters of an option for the images and classes that its head names."""
     _, channels, side, classes = stated(name)
-    option = {**load(name), **changes}
+    option = load(name) if auxiliary else {**load(name), "aux_logits": False}
     network = without_weights(
         lambda: construct_model(option, num_classes=classes, in_channels=channels, image_size=side)
     )
@@ -141,8 +144,7 @@ def test_the_table_is_long_enough_to_be_one() -> None:
 @pytest.mark.parametrize(("name", "published"), [(name, count) for name, (count, _) in TABLE.items()])
 def test_an_option_has_the_published_parameters(name: str, published: int) -> None:
     # torchvision's figure for GoogLeNet is without the auxiliary classifiers, that for Inception v3 with its own.
-    changes = {"aux_logits": False} if name == "googlenet" else {}
-    assert count_of(name, **changes) == published
+    assert count_of(name, auxiliary=name != "googlenet") == published
 
 
 @pytest.mark.parametrize(("name", "millions"), [(name, figure) for name, (figure, _) in PUBLISHED_ROUNDED.items()])
@@ -154,8 +156,7 @@ def test_an_option_has_the_parameters_of_the_papers_table(name: str, millions: f
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_head_states_source_idea_count_and_figures(name: str) -> None:
     text = head(name)
-    changes = {"aux_logits": False} if name == "googlenet" else {}
-    assert count_of(name, **changes) == stated(name)[0]
+    assert count_of(name, auxiliary=name != "googlenet") == stated(name)[0]
     if name in ("fully_connected", "locally_connected", "convolutional"):
         return
     assert re.search(r"\b(19|20)\d\d\b", text)
@@ -197,6 +198,18 @@ def test_an_option_takes_a_step_in_which_every_parameter_has_a_part(name: str) -
     assert [name for name, parameter in copied.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_ledger_accounts_for_every_parameter(name: str) -> None:
+    _, channels, side, classes = stated(name)
+    option = load(name)
+    network = without_weights(
+        lambda: construct_model(option, num_classes=classes, in_channels=channels, image_size=side)
+    )
+    rows = account(network, (channels, side, side)).rows
+    assert sum(row.params for row in rows) == count_of(name)
+
+
 @pytest.mark.parametrize(("name", "smallest"), SMALLEST.items())
 def test_an_image_too_small_is_answered_with_the_smallest_that_works(name: str, smallest: int) -> None:
     said = f"data.image_size={smallest} is the smallest that works"
@@ -208,7 +221,9 @@ def test_an_image_too_small_is_answered_with_the_smallest_that_works(name: str, 
 
 
 def test_inception_without_its_auxiliary_classifier_takes_smaller_images() -> None:
-    assert refusal("inception_v3", 298).remedy.endswith("or write model.aux_logits=false")
+    assert refusal("inception_v3", 298).remedy.endswith("or 298 with model.aux_logits=false")
+    assert refusal("inception_v3", 32).remedy.endswith("or 75 with model.aux_logits=false")
+    assert "aux" not in refusal("googlenet", 14).remedy
     fault = refusal("inception_v3", 74, aux_logits=False)
     assert fault.remedy == "data.image_size=75 is the smallest that works"
 

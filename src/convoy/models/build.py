@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,17 +179,22 @@ def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_chan
         raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', name))
     # Only in training does an image go through auxiliary classifiers, which may need a larger one.
     if getattr(network, "aux_logits", False) and not takes_image_size(network.train(), in_channels, image_size):
-        fault = _size_fault(network, name, in_channels, image_size, "its auxiliary classifier needs more")
-        raise UserError(replace(fault, remedy=f"{fault.remedy}, or write model.aux_logits=false"))
+        raise UserError(_size_fault(network, name, in_channels, image_size, "its auxiliary classifier needs more"))
 
 
 def _size_fault(network: nn.Module, name: str, in_channels: int, image_size: int, reason: str) -> Fault:
-    from convoy.models.sizes import smallest_image_size
+    from convoy.models.sizes import smallest_image_size, takes_image_size
 
     # In training, where auxiliary classifiers take part.
     smallest = smallest_image_size(network.train(), in_channels, image_size)
     if smallest:
         remedy = f"data.image_size={smallest} is the smallest that works"
+        if getattr(network, "aux_logits", False):
+            network.eval()
+            below = image_size if takes_image_size(network, in_channels, image_size) else None
+            alone = below or smallest_image_size(network, in_channels, image_size)
+            if alone and alone < smallest:
+                remedy += f", or {alone} with model.aux_logits=false"
     else:
         made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
         remedy = f"choose data.image_size={made_for}"
