@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help train test check bench soak lock clean install install-dev
+.PHONY: help train test check bench zoo soak lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
 	@echo "make test   [TESTS=tests/config]   install the test tools too and run the tests"
 	@echo "make check                         lint, types, tests: what must pass before a change lands"
 	@echo "make bench                         the benchmarks, with their tables"
+	@echo "make zoo                           what is published of every network, and a step of each"
 	@echo "make soak                          thirty faults in a real Slurm on this machine"
 	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100: into .venv-v100, for that card"
 	@echo "make lock                          choose new exact versions within pyproject's ranges"
@@ -33,6 +34,9 @@ check: install-dev
 
 bench: install-dev
 	$(BIN)/python -m benchmarks
+
+zoo: install-dev
+	$(BIN)/python -m pytest tests/models/test_zoo.py -m "zoo or not zoo"
 
 soak: install-dev
 	$(BIN)/python -m pytest tests/cluster/test_soak.py -m soak -s

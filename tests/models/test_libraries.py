@@ -86,8 +86,12 @@ def test_small_stem_keeps_the_resolution_and_changes_nothing_else() -> None:
     assert small.conv1.weight.var().item() == pytest.approx(2 / 576, rel=0.2)
 
 
-def test_stem_is_for_resnets_and_has_two_forms() -> None:
-    assert fault_of(torchvision_model, "alexnet", 10, stem="small").rule == "alexnet is no ResNet"
+def test_stem_is_for_networks_that_begin_with_stride_2_and_has_two_forms() -> None:
+    for name in ("alexnet", "vgg11", "convnext_tiny"):
+        rule = f"{name} does not begin with a convolution of stride 2 and an odd window"
+        assert fault_of(torchvision_model, name, 10, stem="small").rule == rule
+    assert fault_of(timm_model, "test_vit", 10, stem="small").key == "model.stem"
+    assert fault_of(timm_model, "test_resnet", 10, stem="tiny").remedy == "choose from standard, small"
     assert fault_of(torchvision_model, "resnet18", 10, stem="tiny").remedy == "choose from standard, small"
 
 
@@ -150,6 +154,20 @@ def test_argument_that_the_model_lacks_is_answered_in_the_librarys_words(build: 
     fault = fault_of(build, name, 10, depth=3)
     assert fault.key == "model"
     assert "unexpected keyword argument 'depth'" in fault.rule
+
+
+def test_timm_has_a_small_stem_and_a_name_of_its_own() -> None:
+    network = timm_model("ours", 7, 1, library_name="seresnet50", stem="small").eval()
+    assert network.conv1.kernel_size == (3, 3)
+    assert network.layer1(network.maxpool(network.conv1(torch.zeros(1, 1, 28, 28)))).shape == (1, 256, 28, 28)
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
+
+
+def test_pretrained_googlenet_keeps_its_auxiliary_classifiers_where_they_are_wanted(hub: Path) -> None:
+    reference = publish(hub, "googlenet").state_dict()
+    ours = torchvision_model("googlenet", 1000, pretrained=True, aux_logits=True).state_dict()
+    assert ours.keys() == reference.keys()
+    assert torch.equal(ours["aux1.fc2.weight"], reference["aux1.fc2.weight"])
 
 
 def test_timm_fits_channels_classes_and_arguments() -> None:

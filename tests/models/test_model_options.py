@@ -1,4 +1,4 @@
-"""Every option of conf/model builds, and learns a step."""
+"""Every option of conf/model builds, and some learn a step; test_zoo has what is published of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,8 @@ from convoy.models.build import build_model, check_model
 
 OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 NAMED_BY_THE_USER = {"timm": "test_resnet", "torchvision": "mobilenet_v3_small"}
-PUBLISHED_PARAMETERS = {
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-}
-"""torchvision's documentation of its weights, num_params."""
-SMALLEST = {"alexnet": 63}
-"""Side of the smallest images in pixels, where 32 is too small."""
+SIDES = {"alexnet": 63, "lenet5": 32, "vgg11": 32, "resnet18": 32, "mobilenet_v2": 32, "timm": 32, "resnet20": 32}
+"""Of the images on which an option takes a step with values; the step of every option is in test_zoo."""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -40,25 +32,30 @@ def test_option_fits_its_target_and_is_described(path: Path) -> None:
     assert option["name"] == NAMED_BY_THE_USER.get(path.stem, path.stem)
     assert check_model(option, num_classes=1000, in_channels=3, image_size=224) == []
     given = {"num_classes": 10, "in_channels": 1, "image_size": 224}
-    inspect.signature(targets.resolve(option["_target_"], "model")).bind(**targets.arguments("model", option), **given)
+    signature = inspect.signature(targets.resolve(option["_target_"], "model"))
+    # Two keys that `construct_model` reads itself for a target that does not take them.
+    passed = {
+        key: value
+        for key, value in targets.arguments("model", option).items()
+        if key not in ("name", "pretrained") or key in signature.parameters
+    }
+    signature.bind(**passed, **{key: value for key, value in given.items() if key in signature.parameters})
     assert set(option.get("lr", {})) <= {"sgd", "adam", "adamw", "rmsprop", "lamb", "lars"}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
 def test_option_builds_for_gray_and_colour(path: Path) -> None:
+    side = 299 if path.stem == "inception_v3" else 224
     for in_channels, num_classes in ((1, 10), (3, 1000)):
         with torch.device("meta"):
-            network = build_model(load(path.stem), num_classes=num_classes, in_channels=in_channels, image_size=224)
-    if path.stem in PUBLISHED_PARAMETERS:
-        count = sum(parameter.numel() for parameter in network.parameters())
-        assert count == PUBLISHED_PARAMETERS[path.stem]
+            network = build_model(load(path.stem), num_classes=num_classes, in_channels=in_channels, image_size=side)
+        assert network.training
 
 
-@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
-def test_option_takes_a_step(path: Path) -> None:
+@pytest.mark.parametrize(("name", "side"), SIDES.items())
+def test_option_takes_a_step(name: str, side: int) -> None:
     torch.manual_seed(0)
-    side = SMALLEST.get(path.stem, 32)
-    network = build_model(load(path.stem), num_classes=4, in_channels=1, image_size=side)
+    network = build_model(load(name), num_classes=4, in_channels=1, image_size=side)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     loss = nn.functional.cross_entropy(network(torch.randn(4, 1, side, side)), torch.arange(4))
     loss.backward()

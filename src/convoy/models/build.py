@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAIN = "convoy.models.chain.Chain"
-CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pretrained", "weights", "lr")
-TORCHVISION = "convoy.models.libraries.torchvision_model"
+CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pooling", "pretrained", "weights", "lr")
 
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
@@ -34,8 +33,9 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
     if model.get("name", "") == "???":
         faults.append(Fault("model.name", "is missing", "name the model, such as model.name=resnet18"))
     faults += _pretrained_faults(model.get("pretrained", False))
-    if model.get("_target_") == TORCHVISION:
-        faults += stem_faults(model.get("stem", "standard"))
+    faults += _auxiliary_faults(model.get("auxiliary_weight", 0))
+    if "stem" in model and str(model.get("_target_")).startswith("convoy.models."):
+        faults += stem_faults(model["stem"])
     if model.get("_target_") == CHAIN:
         faults += _chain_faults(model, num_classes, in_channels, image_size)
     return faults
@@ -69,6 +69,12 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     pretrained = model.get("pretrained", False)
     parameters = inspect.signature(targets.resolve(model["_target_"], "model")).parameters
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if pretrained is True and "pretrained" not in parameters and not takes_more:
+        rule = f"there are no published weights for {model.get('name', model['_target_'])}"
+        raise UserError(
+            Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or leave it out", "true")
+        )
     node = {
         key: _fill_placeholders(value, sizes)
         for key, value in model.items()
@@ -104,6 +110,13 @@ def _pretrained_faults(pretrained: Any) -> list[Fault]:
     return [Fault("model.pretrained", rule, remedy, str(pretrained))]
 
 
+def _auxiliary_faults(weight: Any) -> list[Fault]:
+    if isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0:
+        return []
+    rule = "is the weight of each auxiliary loss, 0 or more"
+    return [Fault("model.auxiliary_weight", rule, "write a number such as 0.3", str(weight))]
+
+
 def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
     faults = [
         Fault(
@@ -123,6 +136,7 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
             image_size=image_size,
             activation=model.get("activation", "relu"),
             batch_norm=model.get("batch_norm", False),
+            pooling=model.get("pooling", "max"),
         )
     except UserError as error:
         faults += error.faults
@@ -144,9 +158,11 @@ def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_chan
     """Refuse a network that does not take the images, or does not give one logit a class.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not; with the smallest image that it takes, where there is such a size.
     """
     import torch
+
+    from convoy.models.sizes import takes_image_size
 
     image = torch.zeros(1, in_channels, image_size, image_size)
     was_training = network.training
@@ -155,11 +171,32 @@ def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_chan
         with torch.no_grad():
             logits = network(image)
     except Exception as error:  # whatever a layer finds wrong with its input
-        made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
-        rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({one_line(error)})"
-        raise UserError(Fault("model.name", rule, f"choose data.image_size={made_for}", name)) from error
+        raise UserError(_size_fault(network, name, in_channels, image_size, one_line(error))) from error
     network.train(was_training)
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (1, num_classes):
         rule = f"gives {shape or type(logits).__name__} for one image, not one logit a class, (1, {num_classes})"
         raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', name))
+    # Only in training does an image go through auxiliary classifiers, which may need a larger one.
+    if getattr(network, "aux_logits", False) and not takes_image_size(network.train(), in_channels, image_size):
+        raise UserError(_size_fault(network, name, in_channels, image_size, "its auxiliary classifier needs more"))
+
+
+def _size_fault(network: nn.Module, name: str, in_channels: int, image_size: int, reason: str) -> Fault:
+    from convoy.models.sizes import smallest_image_size, takes_image_size
+
+    # In training, where auxiliary classifiers take part.
+    smallest = smallest_image_size(network.train(), in_channels, image_size)
+    if smallest:
+        remedy = f"data.image_size={smallest} is the smallest that works"
+        if getattr(network, "aux_logits", False):
+            network.eval()
+            below = image_size if takes_image_size(network, in_channels, image_size) else None
+            alone = below or smallest_image_size(network, in_channels, image_size)
+            if alone and alone < smallest:
+                remedy += f", or {alone} with model.aux_logits=false"
+    else:
+        made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
+        remedy = f"choose data.image_size={made_for}"
+    rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({reason})"
+    return Fault("model.name", rule, remedy, name)

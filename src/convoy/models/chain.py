@@ -42,6 +42,7 @@ class Chain(nn.Module):
         name: what it is called in messages.
         activation: follows each CONV, LOCAL and FC that names none, but for the last.
         batch_norm: whether each CONV and LOCAL has batch norm before its activation.
+        pooling: what POOL does: max, average or l2.
         pretrained: load the weights that `weights` names; the last layer is new where the classes differ.
         weights: `torchvision.<model>`, whose table this is.
 
@@ -63,6 +64,7 @@ class Chain(nn.Module):
         batch_norm: bool = False,
         pretrained: bool = False,
         weights: str | None = None,
+        pooling: str = "max",
     ) -> None:
         super().__init__()
         steps = read_chain(
@@ -72,6 +74,7 @@ class Chain(nn.Module):
             image_size=image_size,
             activation=activation,
             batch_norm=batch_norm,
+            pooling=pooling,
         )
         self.name = name
         self.features = nn.Sequential()

@@ -39,6 +39,7 @@ class _Defaults:
 
     activation: Activation
     batch_norm: bool
+    pooling: str
 
 
 class _TokenError(Exception):
@@ -101,8 +102,12 @@ _WORD_EXAMPLES = {
 }
 
 
+POOLINGS = {"max": "POOL", "average": "AVGPOOL", "l2": "L2POOL"}
+"""What POOL may stand for, and the token that says so by itself."""
+
+
 def parse_layers(
-    layers: Any, *, num_classes: int, activation: str = "relu", batch_norm: bool = False
+    layers: Any, *, num_classes: int, activation: str = "relu", batch_norm: bool = False, pooling: str = "max"
 ) -> tuple[Token, ...]:
     """The tokens of a network, each with the network's defaults filled in.
 
@@ -111,6 +116,7 @@ def parse_layers(
         num_classes: what `{num_classes}` stands for.
         activation: follows each CONV, LOCAL and FC that names none.
         batch_norm: whether each CONV and LOCAL that doesn't say has batch norm before its activation.
+        pooling: what POOL does: max, average or l2.
 
     Raises:
         UserError: one fault for each wrong token, its key the token's place (`model.layers[3]`).
@@ -124,8 +130,12 @@ def parse_layers(
     if default is None:
         remedy = did_you_mean(str(activation), ACTIVATION_WORDS, f"choose from {', '.join(ACTIVATION_WORDS)}")
         faults.append(Fault("model.activation", "no such activation", remedy, str(activation)))
-    defaults = _Defaults(default or LINEAR, batch_norm)
-    logits = _Defaults(LINEAR, batch_norm=False)
+    if pooling not in POOLINGS:
+        remedy = did_you_mean(str(pooling), POOLINGS, f"choose from {', '.join(POOLINGS)}")
+        faults.append(Fault("model.pooling", "no such pooling", remedy, str(pooling)))
+    pool = POOLINGS.get(pooling, "POOL")
+    defaults = _Defaults(default or LINEAR, batch_norm, pool)
+    logits = _Defaults(LINEAR, batch_norm=False, pooling=pool)
     weighted = [index for index, text in enumerate(layers) if _kind(text) in _WEIGHTED]
     tokens = []
     for index, text in enumerate(layers):
@@ -190,6 +200,7 @@ def _parse(text: Any, num_classes: int, defaults: _Defaults) -> Layer:
             )
         case "POOL" | "AVGPOOL" | "L2POOL":
             size = _pair(fields["size"])
+            kind = defaults.pooling if kind == "POOL" else kind
             return Pool(kind, size, _pair(fields["stride"] or fields["size"]), _pool_padding(size, words))
         case "GAP":
             return GlobalAveragePool()

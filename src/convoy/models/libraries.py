@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
@@ -9,6 +10,8 @@ from convoy.models.refusal import one_line
 
 if TYPE_CHECKING:
     from torch import nn
+
+log = logging.getLogger(__name__)
 
 STEMS = ("standard", "small")
 
@@ -33,16 +36,18 @@ def torchvision_model(
     Args:
         name: as torchvision.models.list_models() has it.
         in_channels: of the images; the first convolution is fitted to it (see `weights.fit_channels`).
-        stem: standard, or small: a ResNet for small images begins with a 3x3 convolution of stride 1 (He et al.
-            2015, section 4.2) instead of 7x7 with stride 2 and a pooling with stride 2.
+        stem: standard, or small for small images: the first convolution keeps the resolution, without a
+            pooling after it (see `stems.make_stem_small`).
         pretrained: load torchvision's best weights; the head is new where the classes differ.
-        arguments: the model's own.
+        arguments: the model's own; GoogLeNet and Inception v3 have their auxiliary classifiers with
+            aux_logits=True.
 
     Raises:
         UserError: no such model, arguments that it does not take, or weights that can't be had.
     """
     from torchvision import models
 
+    from convoy.models.stems import make_stem_small
     from convoy.models.weights import load_weights, torchvision_weights
 
     names = models.list_models(module=models)
@@ -58,11 +63,12 @@ def torchvision_model(
         raise UserError(Fault("model", f"torchvision's {name} can't be built: {one_line(error)}")) from error
     if in_channels != 3:
         _fit_first_convolution(network, in_channels)
-    fresh = _make_stem_small(network, name, in_channels) if stem == "small" else ()
+    fresh = make_stem_small(network, name) if stem == "small" else ()
     if pretrained:
         state = torchvision_weights(name)
+        own = network.state_dict().keys()
         auxiliary = ("aux1.", "aux2.", "AuxLogits.")
-        state = {key: value for key, value in state.items() if not key.startswith(auxiliary)}
+        state = {key: value for key, value in state.items() if key in own or not key.startswith(auxiliary)}
         load_weights(
             network,
             state,
@@ -75,13 +81,21 @@ def torchvision_model(
 
 
 def timm_model(
-    name: str, num_classes: int, in_channels: int = 3, pretrained: bool = False, **arguments: Any
+    name: str,
+    num_classes: int,
+    in_channels: int = 3,
+    library_name: str | None = None,
+    stem: str = "standard",
+    pretrained: bool = False,
+    **arguments: Any,
 ) -> nn.Module:
     """A model of timm, whose own `create_model` fits its first layer and its head.
 
     Args:
         name: as timm.list_models() has it, with a tag for certain weights (`resnet50.a1_in1k`), or from the
             Hugging Face hub (`hf-hub:owner/name`).
+        library_name: what timm calls it, where `name` is Convoy's own word for it.
+        stem: as `torchvision_model` has it.
         pretrained: load timm's weights; the head is new where the classes differ.
         arguments: the model's own (drop_path_rate, img_size, …).
 
@@ -90,6 +104,11 @@ def timm_model(
     """
     import timm
 
+    from convoy.models.stems import make_stem_small
+
+    if faults := stem_faults(stem):
+        raise UserError(*faults)
+    name = library_name or name
     is_elsewhere = name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir")
     if not is_elsewhere and not timm.is_model(name.partition(".")[0]):
         remedy = did_you_mean(name, timm.list_models(), "timm.list_models('*word*') finds them")
@@ -99,10 +118,15 @@ def timm_model(
         network: nn.Module = timm.create_model(
             name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **arguments
         )
+        fresh = make_stem_small(network, name) if stem == "small" else ()
+        if pretrained and fresh:
+            log.warning("timm's %s: %s not loaded, being new here", name, ", ".join(fresh))
         return network
 
     try:
         network = create(pretrained=False)
+    except UserError:
+        raise
     except Exception as error:  # whatever the library's constructor finds wrong
         raise UserError(Fault("model", f"timm's {name} can't be built: {one_line(error)}")) from error
     if not pretrained:
@@ -119,7 +143,7 @@ def timm_model(
 
 
 def _options_of(name: str, *, pretrained: bool, in_channels: int) -> dict[str, Any]:
-    """No auxiliary logits, so that there is one output; else what torchvision itself sets for its weights."""
+    """No auxiliary classifiers where nothing is said; else what torchvision itself sets for its weights."""
     if name not in ("googlenet", "inception_v3"):
         return {}
     return {
@@ -138,16 +162,3 @@ def _fit_first_convolution(network: nn.Module, in_channels: int) -> None:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     first.weight = nn.Parameter(fit_channels(first.weight.detach(), in_channels))
     first.in_channels = in_channels
-
-
-def _make_stem_small(network: nn.Module, name: str, in_channels: int) -> tuple[str, ...]:
-    """Exchange a ResNet's first convolution and pooling. Returns the names of the parameters that are new."""
-    from torch import nn
-    from torchvision.models import ResNet
-
-    if not isinstance(network, ResNet):
-        raise UserError(Fault("model.stem", f"{name} is no ResNet", "leave it out", "small"))
-    network.conv1 = nn.Conv2d(in_channels, network.conv1.out_channels, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    network.maxpool = nn.Identity()
-    return ("conv1.weight",)

@@ -16,7 +16,8 @@ Words may follow CONV, LOCAL and FC: ``nobias``, ``bn`` or ``nobn``, and an acti
 elu, sigmoid, tanh, maxout2, or linear for none). CONV, LOCAL and the poolings also take ``p1`` (padding),
 CONV also ``g2`` (groups). Maxout's number of filters comes on top: ``CONV3-64 maxout2`` computes 128 and gives
 64. ``{num_classes}`` may stand for a number of filters or units. The last CONV, LOCAL or FC gives the logits:
-it has no activation and no batch norm unless told.
+it has no activation and no batch norm unless told. What POOL does for a whole network is said beside its
+layers: ``pooling``: max, average or l2.
 
 Here is what the tokens mean; `grammar` reads them, `shapes` follows an image through them, `chain` builds
 them. The first three import no torch, so that a wrong token is answered at once.

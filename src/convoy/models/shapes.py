@@ -60,6 +60,7 @@ def read_chain(
     image_size: int,
     activation: str = "relu",
     batch_norm: bool = False,
+    pooling: str = "max",
 ) -> tuple[Step, ...]:
     """The steps of a network, from images of `image_size` x `image_size` pixels to `num_classes` logits.
 
@@ -70,7 +71,11 @@ def read_chain(
             that is not one logit a class.
     """
     tokens = parse_layers(
-        layers, num_classes=num_classes or UNCOUNTED_CLASSES, activation=activation, batch_norm=batch_norm
+        layers,
+        num_classes=num_classes or UNCOUNTED_CLASSES,
+        activation=activation,
+        batch_norm=batch_norm,
+        pooling=pooling,
     )
     steps = walk(tokens, in_channels, image_size)
     last = steps[-1].outputs

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from convoy.ledger.autocast import autocast
 from convoy.ledger.record import UntraceableError
 from convoy.ledger.skeleton import fake_copy
+from convoy.models.auxiliary import WEIGHT, logits_of
 from convoy.planner.buckets import Buckets
 from convoy.planner.dropout import fused_dropout
 from convoy.planner.events import HOST, Recorder, Recording
@@ -165,8 +166,11 @@ class _Run:
                 images = images.roll(1, 0).mul_(0.5).add_(images.mul(0.5))
                 one_hot = functional.one_hot(labels, training.num_classes).float()
                 targets = one_hot.roll(1, 0).mul_(0.5).add_(one_hot.mul(0.5))
-            logits = self._network(images)
-            return functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
+            logits, side_logits = logits_of(self._network(images))
+            loss = functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
+            for side in side_logits:
+                loss = loss + WEIGHT * functional.cross_entropy(side, targets, label_smoothing=training.label_smoothing)
+            return loss
 
     def _update(self, place: str) -> None:
         recorder = self._recorder

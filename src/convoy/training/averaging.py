@@ -30,7 +30,8 @@ def _update(decay: float) -> Any:
         count = int(num_averaged)
         weight = 1 - min(decay, (1 + count) / (10 + count))
         real = [index for index, tensor in enumerate(averaged) if tensor.is_floating_point()]
-        torch._foreach_lerp_([averaged[i] for i in real], [current[i] for i in real], weight)
+        if real:  # tensors come by dtype, so that the counters of batch norms are by themselves
+            torch._foreach_lerp_([averaged[i] for i in real], [current[i] for i in real], weight)
         for index in set(range(len(averaged))) - set(real):
             averaged[index].copy_(current[index])
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from convoy.config.schema import Config
+from convoy.models import auxiliary
 from convoy.optim.build import build_optimizer
 from convoy.training.evaluation import EvaluationMetrics
 from convoy.training.position import loops_at
@@ -80,8 +81,12 @@ class Classifier(pl.LightningModule):
         targets = labels
         if self.mixing is not None:
             images, targets = self.mixing(images, labels)
-        logits = self(images)
-        loss = functional.cross_entropy(logits, targets, label_smoothing=self.config.trainer.label_smoothing)
+        smoothing = self.config.trainer.label_smoothing
+        logits, side_logits = auxiliary.logits_of(self.network(images))
+        loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        weight = self.config.model.get("auxiliary_weight", auxiliary.WEIGHT)
+        for side in side_logits:
+            loss = loss + weight * functional.cross_entropy(side, targets, label_smoothing=smoothing)
         self.tally.add(loss.detach(), logits.detach(), labels, self.trainer.global_step)
         return loss
 

@@ -1,0 +1,23 @@
+"""Auxiliary classifiers: side outputs in the middle of a network that are trained with it and left out afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+WEIGHT = 0.3
+"""Of an auxiliary loss where `model.auxiliary_weight` says nothing (Szegedy et al. 2014, section 5)."""
+
+
+def logits_of(outputs: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The logits of a network, and those of its auxiliary classifiers.
+
+    Args:
+        outputs: logits (N, num_classes), or in training a tuple that begins with them, as torchvision's GoogLeNet
+            and Inception v3 give; None stands for a classifier that is switched off.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs, ()
+    main, *others = outputs
+    return main, tuple(other for other in others if other is not None)

@@ -1,0 +1,58 @@
+"""The smallest image that a network takes, found by trying it on images without values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.func import functional_call
+
+CANDIDATES = (32, 64, 128, 224, 299, 331, 512)
+"""Sides in pixels among which one that works is looked for first."""
+
+
+def takes_image_size(network: nn.Module, in_channels: int, image_size: int) -> bool:
+    """Whether two images of (in_channels, image_size, image_size) go through the network, as it stands.
+
+    Its tensors are replaced by some without values for the while, so that nothing is computed or changed.
+    """
+    with torch.no_grad(), unset_fake_temporarily():
+        tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        state = {name: _without_values(tensor) for name, tensor in tensors.items()}
+        images = torch.empty(2, in_channels, image_size, image_size, device="meta")
+        try:
+            functional_call(network, state, (images,))
+        except Exception:  # whatever a layer finds wrong with its input
+            return False
+    return True
+
+
+def smallest_image_size(network: nn.Module, in_channels: int, above: int) -> int | None:
+    """The smallest side above `above` pixels that the network takes; None where none is found.
+
+    Found by halving, which supposes that what is larger than a size that works does too. A network that takes
+    one size only (attention with learned positions) does not do so: for it this is None.
+    """
+    low = above
+    for candidate in CANDIDATES:
+        if candidate <= above:
+            continue
+        if takes_image_size(network, in_channels, candidate):
+            high = candidate
+            break
+        low = candidate
+    else:
+        return None
+    if not takes_image_size(network, in_channels, high + 1):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if takes_image_size(network, in_channels, middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
