@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.options import Options
 
 SPLITS = ("train", "val", "test")
+WEIGHTS = ("equal", "val")
+FORMATS = ("table", "json")
 
 _HELP = """\
 usage: convoy evaluate run=<run folder> [split=test] [checkpoint=best] [key=value ...]
+       convoy evaluate runs=[<run folder>,...] [weights=equal] [--format table|json]
 
   convoy evaluate run=outputs/lenet5/<run>
   convoy evaluate run=latest split=val checkpoint=last
   convoy evaluate run=latest data=mnist
+  convoy evaluate runs=[outputs/a/<run>,outputs/b/<run>,outputs/c/<run>]
 
   run         a run's folder, or latest
   split       train (without augmentation), val or test
   checkpoint  best, last, or a file
+  runs        several, alone and as the mean of their probabilities
+  weights     of that mean: equal, or val (learned on the val split)
   key=value   overrides of the run's config: data, trainer and hardware
 
-Writes evaluation-<data>-<split>.json into the run's folder and prints it as a table."""
+Of one run it writes evaluation-<data>-<split>.json into the run's folder and
+prints it as a table; of several it prints each one's errors and the ensemble's."""
 
 
 @dataclass
 class Request:
-    """What is to be evaluated: a run's folder or "latest", a split, a checkpoint, and overrides of its config."""
+    """What is to be evaluated: a run's folder or "latest", or several runs; a split, a checkpoint, and overrides of
+    their config."""
 
     run: str | None = None
+    runs: list[str] = field(default_factory=list)
+    weights: str = "equal"
+    format: str = "table"
     split: str = "test"
     checkpoint: str = "best"
     overrides: list[str] = field(default_factory=list)
@@ -42,10 +55,25 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     request = read(parsed.overrides)
+    if request.runs:
+        return _together(request, parsed.options)
     from convoy.training.evaluate import evaluate
 
     assert request.run is not None
     evaluate(request.run, request.split, request.checkpoint, request.overrides, parsed.options)
+    return 0
+
+
+def _together(request: Request, options: Options) -> int:
+    from convoy.training.ensemble import as_data, evaluate_together, tell
+
+    members = evaluate_together(
+        request.runs, request.split, request.checkpoint, request.weights, request.overrides, options
+    )
+    if request.format == "json":
+        print(json.dumps(as_data(members), indent=2))
+    else:
+        tell(members, request.split)
     return 0
 
 
@@ -56,20 +84,33 @@ def read(overrides: Sequence[str]) -> Request:
         UserError: no run is named, or no such split.
     """
     request, faults = Request(), []
-    for text in overrides:
+    rest = list(overrides)
+    while rest:
+        text = rest.pop(0)
         key, sign, value = text.partition("=")
-        if key in ("run", "split", "checkpoint") and sign:
+        if key in ("run", "split", "checkpoint", "weights") and sign:
             setattr(request, key, value)
+        elif key == "runs" and sign:
+            request.runs = [one.strip() for one in value.strip("[]").split(",") if one.strip()]
+            if len(request.runs) < 2:
+                faults.append(Fault("runs", "names several", "write runs=[a,b,c], or run=… for one", value))
+        elif key == "--format":
+            request.format = value if sign else rest.pop(0) if rest else ""
         elif key in ("model", "optimizer", "scheduler", "experiment", "resume", "folder", "name"):
             remedy = "give data, trainer or hardware; another model is another run"
             faults.append(Fault(key, "is not evaluate's to choose", remedy, value))
         else:
             request.overrides.append(text)
-    if not request.run:
+    if not request.run and not request.runs and not faults:
         faults.append(Fault("run", "must be set", "write run=<run folder> or run=latest"))
-    if request.split not in SPLITS:
-        remedy = did_you_mean(request.split, SPLITS, f"one of {', '.join(SPLITS)}")
-        faults.append(Fault("split", "no such split", remedy, request.split))
+    if request.run and request.runs:
+        faults.append(Fault("run", "stands beside runs", "write one of them", request.run))
+    choices = {"split": SPLITS, "weights": WEIGHTS, "format": FORMATS}
+    for key, allowed in choices.items():
+        value = getattr(request, key)
+        if value not in allowed:
+            remedy = did_you_mean(value, allowed, f"one of {', '.join(allowed)}")
+            faults.append(Fault("--format" if key == "format" else key, f"no such {key}", remedy, value))
     if faults:
         raise UserError(*faults)
     return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,41 @@ def evaluate(
     """
     terminal = Terminal()
     terminal.log_to(None)
+    opened = open_run(run_text, split, checkpoint_text, overrides, options)
+    run, config, data, module = opened.run, opened.config, opened.data, opened.module
+
+    trainer = _trainer(opened.devices, run)
+    trainer.test(module, dataloaders=data.evaluation_loader(split, device=trainer.strategy.root_device), verbose=False)
+    values = {name.replace("test/", f"{split}/"): value for name, value in module.latest.items()}
+    _leave(terminal, run, opened.checkpoint, config, split, values, module.test_report, data)
+    return values
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained run, ready to be evaluated.
+
+    Attributes:
+        run: its folder.
+        checkpoint: whose weights the module has.
+        config: with what was typed on top.
+        devices: of which one is used.
+        data: opened.
+        module: the network in its Lightning module.
+    """
+
+    run: RunFolder
+    checkpoint: Path
+    config: Config
+    devices: Devices
+    data: ImageData
+    module: Classifier
+
+
+def open_run(
+    run_text: str, split: str, checkpoint_text: str, overrides: Sequence[str], options: Options | None = None
+) -> Opened:
+    """Find a run, open a data set for it and load its weights; for the arguments and errors see `evaluate`."""
     run, checkpoint = _locate(run_text, checkpoint_text, overrides)
     saved = from_saved(run.saved_config())
     saved.folder = saved.resume = None
@@ -62,13 +98,7 @@ def evaluate(
     if not data.sizes.get(split):
         there = ", ".join(name for name, count in data.sizes.items() if count)
         raise UserError(Fault("split", f"{config.data.name} has no such split", f"it has {there}", split))
-    module = _load(config, data, checkpoint)
-
-    trainer = _trainer(devices, run)
-    trainer.test(module, dataloaders=data.evaluation_loader(split, device=trainer.strategy.root_device), verbose=False)
-    values = {name.replace("test/", f"{split}/"): value for name, value in module.latest.items()}
-    _leave(terminal, run, checkpoint, config, split, values, module.test_report, data)
-    return values
+    return Opened(run, checkpoint, config, devices, data, _load(config, data, checkpoint))
 
 
 def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str]) -> tuple[RunFolder, Path]:
