@@ -52,6 +52,14 @@ def test_every_card_has_a_line_and_what_one_lacks_is_told_in_its_own(convoy: Con
     assert two[0]["largest_micro_batch"] < two[1]["largest_micro_batch"]
 
 
+@pytest.mark.parametrize("verb", ["plan", "ledger"])
+def test_an_image_too_small_is_one_line_and_no_traceback_of_torchs(verb: str, shell: Convoy) -> None:
+    done = shell(verb, "model=densenet121", "data.image_size=28")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.endswith("data.image_size=29 is the smallest that works")
+
+
 def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
     plan = json.loads(convoy(*RESNET, "hardware=cpu", "--format=json").out)
     assert plan["peak_reserved_bytes"] == plan["peak_allocated_bytes"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +41,17 @@ class _NoInitialValues(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_torchs_tracebacks() -> Iterator[None]:
+    """While it lasts, torch logs no traceback of an operation that fake tensors refuse: the error itself is raised."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled
 
 
 def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from convoy.ledger.autocast import autocast
 from convoy.ledger.book import Book, Frame, Pass
 from convoy.ledger.record import UntraceableError
-from convoy.ledger.skeleton import fake_copy
+from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 
 
 def trace(
@@ -51,7 +51,7 @@ def _run(model: nn.Module, input_shape: Sequence[int], batch: int, precision: st
     # A copy for each pass, since some models keep what they computed in the first.
     copied = fake_copy(model, mode).train()
     book = Book(copied)
-    with mode, warnings.catch_warnings(), book.hooks(copied):
+    with without_torchs_tracebacks(), mode, warnings.catch_warnings(), book.hooks(copied):
         warnings.simplefilter("ignore")
         images = torch.empty(batch, *input_shape)
         book.open_with(images)

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from convoy.ledger.autocast import autocast
 from convoy.ledger.record import UntraceableError
-from convoy.ledger.skeleton import fake_copy
+from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 from convoy.models.auxiliary import WEIGHT, logits_of
 from convoy.planner.buckets import Buckets
 from convoy.planner.dropout import fused_dropout
@@ -77,7 +77,7 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(on_cuda=training.on_cuda)
     try:
-        with warnings.catch_warnings(), _without_collector():
+        with without_torchs_tracebacks(), warnings.catch_warnings(), _without_collector():
             warnings.simplefilter("ignore")
             copied = fake_copy(network, mode).train()
             with mode, fused_dropout(on=training.on_cuda), recorder:

@@ -13,7 +13,7 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import num_classes
-from convoy.ledger.skeleton import fake_copy, without_weights
+from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
 from convoy.optim.build import build_optimizer
 
@@ -79,5 +79,5 @@ def refuse_untraceable(network: nn.Module, config: Config) -> None:
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     copied = fake_copy(network, mode)
-    with mode:
+    with without_torchs_tracebacks(), mode:
         try_on_one_image(copied, name_of(config), **sizes_of(config))
