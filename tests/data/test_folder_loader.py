@@ -65,7 +65,9 @@ def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, 
     )
     for image, path in zip(images, paths, strict=True):
         expected = transform(Image.open(path).convert("RGB" if channels == 3 else "L"))
-        torch.testing.assert_close(image, expected, rtol=0, atol=2e-6)
+        # One level of 255, over the standard deviation: torch and Pillow round the filter's sums at different places.
+        torch.testing.assert_close(image, expected, rtol=0, atol=1 / 255 / 0.25 + 2e-6)
+        assert float((image - expected).abs().mean()) <= 0.1 / 255 / 0.25
 
 
 @pytest.mark.parametrize("augment", [ALL_AUGMENTATION, AugmentConfig(pad_crop=3, flip=True), AugmentConfig()])

@@ -1,24 +1,21 @@
-"""From an image file to the square of pixels that the network sees, with Pillow.
+"""From an image file to pixels: JPEGs by libjpeg-turbo, everything else, and what it can't decode, by Pillow.
 
-Pillow lets go of Python's lock while it decodes and resizes, so threads do this side by side. The geometry is
-that of torchvision's RandomResizedCrop, Resize and CenterCrop on Pillow images.
+Both let go of Python's lock while they decode, so threads do this side by side.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from convoy.data import jpeg
+
 _MODES = {1: "L", 3: "RGB"}
-_RATIO_LOG = math.log(4 / 3)
-NUM_TRIES = 10
-NUM_CROP_NUMBERS = 4 * NUM_TRIES
-"""Random numbers that one random resized crop may use up."""
 
 
 class BadImageError(Exception):
@@ -36,17 +33,61 @@ class BadImageError(Exception):
 
 
 @dataclass(frozen=True)
-class Box:
-    """A part of an image, in pixels."""
+class Picture:
+    """An image that is decoded as far as it is needed.
 
-    left: int
-    top: int
+    Attributes:
+        width, height: in pixels, upright.
+        can_shrink: whether it can be made smaller while it is decoded.
+        pixels: from (bottom, factor) to uint8 [ceil(height / factor), ceil(width / factor), C]. Rows from `bottom`
+            on, counted in the whole image, may hold anything. `factor` is 1, or one of `jpeg.FACTORS` where it can
+            shrink. May raise BadImageError.
+    """
+
     width: int
     height: int
+    can_shrink: bool
+    pixels: Callable[[int, int], NDArray[np.uint8]]
+
+
+def open_picture(path: str, channels: int) -> Picture:
+    """The image as gray (1 channel) or RGB (3), upright by its EXIF orientation.
+
+    Raises:
+        BadImageError: if it is missing, truncated, or nothing that Pillow can decode.
+    """
+    try:
+        file = jpeg.read_file(path)
+    except OSError as error:
+        raise BadImageError(path, str(error) or type(error).__name__) from error
+    frame = jpeg.read_frame(file)
+    if frame is None or jpeg.is_huge(frame) or (frame.has_metadata and _is_turned(file)):
+        image = decode(path, channels)
+        return Picture(*image.size, can_shrink=False, pixels=lambda *_: _array(image))
+
+    def pixels(bottom: int, factor: int) -> NDArray[np.uint8]:
+        decoded = jpeg.decode_rows(file, frame, channels, bottom, factor)
+        if decoded is not None:
+            return decoded
+        image = decode(path, channels)
+        return _array(image if factor == 1 else image.reduce(factor))
+
+    return Picture(frame.width, frame.height, can_shrink=True, pixels=pixels)
+
+
+def _is_turned(file: bytearray) -> bool:
+    """Whether the metadata give another orientation than upright, or can't be read."""
+    try:
+        with Image.open(BytesIO(file)) as opened:
+            return bool(opened.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+    except MemoryError:
+        raise
+    except Exception:
+        return True
 
 
 def decode(path: str, channels: int) -> Image.Image:
-    """The image as gray ("L") or "RGB", upright by its EXIF orientation.
+    """The image by Pillow, as gray ("L") or "RGB", upright by its EXIF orientation.
 
     Raises:
         BadImageError: if it is missing, truncated, or nothing that Pillow can decode.
@@ -64,50 +105,7 @@ def decode(path: str, channels: int) -> Image.Image:
         raise BadImageError(path, str(error) or type(error).__name__) from error
 
 
-def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> Box:
-    """A part of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
-
-    The area is uniform in `scale` times the image's, the logarithm of width over height uniform between those
-    of 3/4 and 4/3. A part that doesn't fit in the image is drawn again; after 10 in vain it is the largest
-    central part with the nearest permitted aspect ratio.
-
-    Args:
-        width, height: of the image, in pixels.
-        scale: [smallest, largest] share of the area.
-        numbers: `NUM_CROP_NUMBERS` uniform in [0, 1).
-    """
-    for attempt in range(NUM_TRIES):
-        share, shape, down, right = numbers[4 * attempt : 4 * attempt + 4]
-        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
-        ratio = math.exp(_RATIO_LOG * (2 * shape - 1))
-        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            left, top = int(right * (width - box_width + 1)), int(down * (height - box_height + 1))
-            return Box(left, top, box_width, box_height)
-    box_width, box_height = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    return Box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
-
-
-def crop_and_resize(image: Image.Image, box: Box, size: int) -> NDArray[np.uint8]:
-    """[size, size, C] uint8: the part `box`, resized by Pillow's antialiased bilinear filter."""
-    part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-    return _pixels(part.resize((size, size), Image.Resampling.BILINEAR))
-
-
-def resize_and_center(image: Image.Image, shorter_side: int, size: int) -> NDArray[np.uint8]:
-    """[size, size, C] uint8: the centre of the image, after its shorter side was resized to
-    `shorter_side`."""
-    width, height = image.size
-    if width <= height:
-        resized = (shorter_side, max(shorter_side, int(shorter_side * height / width)))
-    else:
-        resized = (max(shorter_side, int(shorter_side * width / height)), shorter_side)
-    if image.size != resized:
-        image = image.resize(resized, Image.Resampling.BILINEAR)
-    left, top = round((resized[0] - size) / 2), round((resized[1] - size) / 2)
-    return _pixels(image.crop((left, top, left + size, top + size)))
-
-
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = np.asarray(image)
+def _array(image: Image.Image) -> NDArray[np.uint8]:
+    # A copy: what Pillow shares may not be written to, and torch warns of such memory.
+    pixels: NDArray[np.uint8] = np.array(image)
     return pixels.reshape(*pixels.shape[:2], -1)

@@ -1,6 +1,6 @@
 """Image folders: threads decode into uint8 batches ahead of the step that needs them.
 
-Threads, since Pillow lets go of Python's lock while it decodes, and they start at once. Each image has a
+Threads, since the decoders let go of Python's lock while they work, and they start at once. Each image has a
 place of its own in its batch and random numbers of its own, so nothing depends on which thread is done first
 or how many there are.
 """
@@ -21,26 +21,28 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
-from convoy.data.decode import (
-    NUM_CROP_NUMBERS,
-    BadImageError,
-    crop_and_resize,
-    decode,
-    random_box,
-    resize_and_center,
-)
+from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
+from convoy.data.decode import BadImageError, open_picture
 from convoy.data.finish import Batch, Delivery, Finisher
 from convoy.data.folders import ImageFiles
 from convoy.data.plan import EvaluationPlan, MicroBatch, TrainingPlan
-from convoy.data.randomness import Stream, as_uniform, random_bits
+from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
+from convoy.data.resize import crop_and_resize, resize_and_center
 
 BATCHES_AHEAD = 3
 """Batches that are being decoded while one is in use."""
 
 _IMAGES_A_TASK = 8
 
-Prepare = Callable[[MicroBatch], Callable[[int], NDArray[np.uint8]]]
-"""For a batch, the function from a place in it to the [S, S, C] pixels there. May raise BadImageError."""
+Fill = Callable[[int, NDArray[np.uint8]], None]
+"""Writes the image of a place in a batch into that place, [S, S, C]. May raise BadImageError."""
+
+Prepare = Callable[[MicroBatch], Fill]
+"""For a batch, the function that fills it."""
+
+DecodedBatches = Generator[tuple[MicroBatch, Tensor, Tensor], None, None]
+"""A batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked for; and the places
+in the batch that they have, int64 [B], fewer than the batch's where some were skipped."""
 
 
 @dataclass
@@ -83,35 +85,45 @@ class FolderTraining:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         data, augment = self._data, self._data.augment
         finish = Finisher(data, delivery)
-        ahead = decode_ahead(
-            plan.micro_batches(rank, first_step, end_step),
-            self._prepare,
-            (plan.micro_batch_size, data.image_size, data.channels),
-            self._bad_images,
-            delivery,
-        )
-        with closing(ahead) as decoded:
+        with closing(self.decoded(plan, rank, first_step, end_step, delivery)) as decoded:
             for batch, images, kept in decoded:
                 samples = batch.samples[kept]
                 draws = draw(augment, data.image_size, self._seed, batch.epoch, samples.to(delivery.device))
-                if augment.pad_crop or augment.flip:
+                if augment.pad_crop or (augment.flip and not self._mirrors_at_once):
                     source = WindowSource.of(images, augment.pad_crop, augment.flip)
                     places = torch.arange(len(images), device=delivery.device)
                     images = source.cut(source.starts(places, draws.window, draws.mirrored))
                 yield finish(images, self._labels[samples].to(delivery.device), draws.cutout)
 
-    def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
-        data, scale = self._data, self._data.augment.random_resized_crop
+    def decoded(
+        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
+    ) -> DecodedBatches:
+        """The same batches as uint8, before what is done to whole batches."""
+        data = self._data
+        batches = plan.micro_batches(rank, first_step, end_step)
+        shape = (plan.micro_batch_size, data.image_size, data.channels)
+        return decode_ahead(batches, self._prepare, shape, self._bad_images, delivery)
+
+    @property
+    def _mirrors_at_once(self) -> bool:
+        """Whether images are mirrored as they are written, a fortieth of the work; pad_crop's gather does it too."""
+        return self._data.augment.random_resized_crop is not None
+
+    def _prepare(self, batch: MicroBatch) -> Fill:
+        data, augment, paths = self._data, self._data.augment, self._files.paths
+        scale = augment.random_resized_crop
         if scale is None:
-            return lambda place: _evaluation_pixels(self._files.paths[int(batch.samples[place])], data)
+            return lambda place, out: _fill_for_evaluation(paths[int(batch.samples[place])], data, out)
         streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
         numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
+        coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
 
-        def pixels(place: int) -> NDArray[np.uint8]:
-            image = decode(self._files.paths[int(batch.samples[place])], data.channels)
-            return crop_and_resize(image, random_box(*image.size, scale, numbers[place]), data.image_size)
+        def fill(place: int, out: NDArray[np.uint8]) -> None:
+            picture = open_picture(paths[int(batch.samples[place])], data.channels)
+            box = random_box(picture.width, picture.height, scale, numbers[place])
+            crop_and_resize(picture, box, out, mirrored=augment.flip and coins[place])
 
-        return pixels
+        return fill
 
 
 class FolderEvaluation:
@@ -126,23 +138,23 @@ class FolderEvaluation:
     def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]:
         """The batches of `rank`."""
         finish = Finisher(self._data, delivery)
-        ahead = decode_ahead(
-            plan.batches(rank),
-            self._prepare,
-            (plan.largest_batch, self._data.image_size, self._data.channels),
-            self._bad_images,
-            delivery,
-        )
-        with closing(ahead) as decoded:
+        with closing(self.decoded(plan, rank, delivery)) as decoded:
             for batch, images, kept in decoded:
                 yield finish(images, self._labels[batch.samples[kept]].to(delivery.device))
 
-    def _prepare(self, batch: MicroBatch) -> Callable[[int], NDArray[np.uint8]]:
-        return lambda place: _evaluation_pixels(self._files.paths[int(batch.samples[place])], self._data)
+    def decoded(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> DecodedBatches:
+        """The same batches as uint8."""
+        data, paths = self._data, self._files.paths
+        shape = (plan.largest_batch, data.image_size, data.channels)
+
+        def prepare(batch: MicroBatch) -> Fill:
+            return lambda place, out: _fill_for_evaluation(paths[int(batch.samples[place])], data, out)
+
+        return decode_ahead(plan.batches(rank), prepare, shape, self._bad_images, delivery)
 
 
-def _evaluation_pixels(path: str, data: DataConfig) -> NDArray[np.uint8]:
-    return resize_and_center(decode(path, data.channels), data.eval_resize or data.image_size, data.image_size)
+def _fill_for_evaluation(path: str, data: DataConfig, out: NDArray[np.uint8]) -> None:
+    resize_and_center(open_picture(path, data.channels), data.eval_resize or data.image_size, out)
 
 
 class _Buffer:
@@ -186,7 +198,7 @@ def decode_ahead(
     shape: tuple[int, int, int],
     bad_images: BadImages,
     delivery: Delivery,
-) -> Generator[tuple[MicroBatch, Tensor, Tensor], None, None]:
+) -> DecodedBatches:
     """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
 
     The threads are started by the first `next()`, and are gone when the iterator is exhausted, fails or is
@@ -200,9 +212,7 @@ def decode_ahead(
         delivery: how many threads decode, and where the images go.
 
     Yields:
-        The batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked
-        for; and the places in the batch that they have, int64 [B], fewer than the batch's where some were
-        skipped.
+        See `DecodedBatches`.
 
     Raises:
         UserError: for an image that can't be decoded and isn't to be skipped, or a batch without one that
@@ -235,7 +245,7 @@ def decode_ahead(
 def _start(
     pool: ThreadPoolExecutor,
     batch: MicroBatch,
-    pixels_at: Callable[[int], NDArray[np.uint8]],
+    fill_place: Fill,
     buffer: _Buffer,
 ) -> _Pending:
     buffer.wait()
@@ -244,7 +254,7 @@ def _start(
         bad = {}
         for place in places:
             try:
-                buffer.pixels[place] = pixels_at(place)
+                fill_place(place, buffer.pixels[place])
             except BadImageError as error:
                 bad[place] = error
         return bad

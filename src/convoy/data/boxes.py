@@ -1,0 +1,63 @@
+"""Which part of an image the network sees: the geometry of torchvision's RandomResizedCrop, Resize and CenterCrop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_RATIO_LOG = math.log(4 / 3)
+NUM_TRIES = 10
+NUM_CROP_NUMBERS = 4 * NUM_TRIES
+"""Random numbers that one random resized crop may use up."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of an image, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def bottom(self) -> int:
+        """The first row below it."""
+        return self.top + self.height
+
+
+def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> Box:
+    """A part of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
+
+    The area is uniform in `scale` times the image's, the logarithm of width over height uniform between those
+    of 3/4 and 4/3. A part that doesn't fit in the image is drawn again; after 10 in vain it is the largest
+    central part with the nearest permitted aspect ratio.
+
+    Args:
+        width, height: of the image, in pixels.
+        scale: [smallest, largest] share of the area.
+        numbers: `NUM_CROP_NUMBERS` uniform in [0, 1).
+    """
+    for attempt in range(NUM_TRIES):
+        share, shape, down, right = numbers[4 * attempt : 4 * attempt + 4]
+        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
+        ratio = math.exp(_RATIO_LOG * (2 * shape - 1))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = int(right * (width - box_width + 1)), int(down * (height - box_height + 1))
+            return Box(left, top, box_width, box_height)
+    box_width, box_height = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return Box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
+
+
+def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:
+    """Width and height after the shorter of them was made `shorter_side`, rounded down as torchvision does."""
+    if width <= height:
+        return shorter_side, max(shorter_side, int(shorter_side * height / width))
+    return max(shorter_side, int(shorter_side * width / height)), shorter_side
+
+
+def central_box(width: int, height: int, size: int) -> Box:
+    """The square of side `size` in the middle."""
+    return Box(round((width - size) / 2), round((height - size) / 2), size, size)

@@ -1,0 +1,43 @@
+"""The parts of images that chance picks, against torchvision's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import v2
+
+from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
+from convoy.data.randomness import Stream, as_uniform, random_bits
+
+
+def boxes(width: int, height: int, scale: list[float], count: int) -> np.ndarray:
+    streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
+    numbers = as_uniform(random_bits(1, 0, torch.arange(count), streams)).T.tolist()
+    drawn = [random_box(width, height, scale, row) for row in numbers]
+    return np.array([(box.left, box.top, box.width, box.height) for box in drawn])
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (300, 420)])
+def test_random_boxes_are_distributed_as_torchvisions(width: int, height: int) -> None:
+    ours = boxes(width, height, [0.08, 1.0], 4000)
+    torch.manual_seed(0)
+    image = torch.empty(3, height, width)
+    crop = v2.RandomResizedCrop(224)
+    drawn = [crop.make_params([image]) for _ in range(4000)]
+    theirs = np.array([(p["left"], p["top"], p["width"], p["height"]) for p in drawn])
+    for column in range(4):
+        assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3
+    for array in (ours, theirs):
+        assert (array[:, :2] >= 0).all()
+        assert (array[:, :2] + array[:, 2:] <= (width, height)).all()
+    assert stats.ks_2samp(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("width", "height"), [(1000, 20), (20, 1000)])
+def test_box_of_a_narrow_image_is_its_center(width: int, height: int) -> None:
+    # No part of 90 % of such an image has an aspect ratio up to 4/3.
+    (box,) = {tuple(row) for row in boxes(width, height, [0.9, 1.0], 20).tolist()}
+    long = round(20 * 4 / 3)
+    assert box == ((1000 - long) // 2, 0, long, 20) if width > height else (0, (1000 - long) // 2, 20, long)
