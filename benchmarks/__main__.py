@@ -1,9 +1,18 @@
 """make bench: every benchmark in turn."""
 
-from benchmarks import ledger_time, lightning_overhead, planner_accuracy, step_overhead
+from benchmarks import (
+    augmentation,
+    folder_loader,
+    ledger_time,
+    lightning_overhead,
+    planner_accuracy,
+    step_overhead,
+)
 
 if __name__ == "__main__":
     ledger_time.main()
+    augmentation.main()
+    folder_loader.main()
     lightning_overhead.main()
     step_overhead.main([])
     planner_accuracy.main([])

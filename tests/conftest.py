@@ -57,7 +57,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv without the columns that a clock wrote."""
     with (folder / "metrics.csv").open(newline="") as file:
         return [
-            {name: value for name, value in row.items() if name not in ("images_per_s", "seconds")}
+            {name: value for name, value in row.items() if name not in ("images_per_s", "seconds", "data_wait")}
             for row in csv.DictReader(file)
         ]
 

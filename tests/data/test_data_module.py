@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch import Tensor
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.module import ImageData, num_decoding_threads
+from convoy.data.finish import Batch
+from convoy.data.module import Batches, ImageData, num_decoding_threads
 
 MakeData = Callable[..., DataConfig]
 AUGMENT = AugmentConfig(pad_crop=2, flip=True, cutout=6)
@@ -228,3 +231,23 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(digits_folder: Path, folder_data:
             assert device_batch[0].is_cuda
             torch.testing.assert_close(device_batch[0].cpu(), host_batch[0], rtol=0, atol=2e-6)
             assert torch.equal(device_batch[1].cpu(), host_batch[1])
+
+
+def test_what_is_waited_for_batches_is_counted_but_for_the_first() -> None:
+    closed, waits = [], []
+
+    def slow() -> Iterator[Batch]:
+        try:
+            for seconds in (0.05, 0.0, 0.02):
+                time.sleep(seconds)
+                yield torch.zeros(1), torch.zeros(1)
+        finally:
+            closed.append(True)
+
+    assert len(list(Batches(3, slow, waits.append))) == 3
+    assert len(waits) == 2
+    assert waits[1] >= 0.02
+    assert waits[0] < waits[1]
+    with closing(iter(Batches(3, slow))) as batches:
+        next(batches)
+    assert closed == [True, True]

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_ac
 
 from convoy.training.evaluation import EvaluationMetrics
 from convoy.training.metrics_file import COLUMNS, MetricsFile
+from convoy.training.results import wait_lines
 from convoy.training.tally import Tally
 
 
@@ -88,3 +89,10 @@ def test_a_new_metrics_file_begins_anew(tmp_path: Path) -> None:
     MetricsFile(path).log_metrics({"train/loss": 1.0}, 1)
     MetricsFile(path).log_metrics({"train/loss": 2.0}, 1)
     assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_run_that_waited_for_its_data_says_what_to_change() -> None:
+    assert wait_lines({"data_wait": 0.05}, "image_folder") == []
+    assert wait_lines({}, "digits") == []
+    (line,) = wait_lines({"data_wait": 0.31}, "image_folder")
+    assert line.startswith("waited for data 31% of the time: more threads decode with data.num_workers=")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,18 +18,42 @@ from convoy.data.plan import EvaluationPlan, TrainingPlan
 
 
 class Batches:
-    """A sized iterable of batches. Nothing is read, and no thread started, before the first `next()`."""
+    """A sized iterable of batches. Nothing is read, and no thread started, before the first `next()`.
 
-    def __init__(self, length: int, start: Callable[[], Iterator[Batch]]) -> None:
+    Args:
+        length: number of batches.
+        start: gives their iterator.
+        waited: told the seconds that each batch but the first, before which nothing could be made ready, was
+            waited for.
+    """
+
+    def __init__(
+        self, length: int, start: Callable[[], Iterator[Batch]], waited: Callable[[float], None] | None = None
+    ) -> None:
         self._length = length
         self._start = start
+        self._waited = waited
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        # The generator, not what `start` returns, so that `start` too waits for the first next().
-        yield from self._start()
+        # A generator, so that `start` too waits for the first next(), and what it returns is closed with this one.
+        batches = iter(self._start())
+        try:
+            is_first = True
+            while True:
+                began = time.perf_counter()
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                if self._waited is not None and not is_first:
+                    self._waited(time.perf_counter() - began)
+                is_first = False
+                yield batch
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()
 
 
 class ImageData(pl.LightningDataModule):
@@ -43,6 +68,7 @@ class ImageData(pl.LightningDataModule):
         num_classes, classes: how many, and their names. After `open`.
         sizes: images in "train", "val" and "test"; 0 where there is no such split. After `open`.
         notes: what a user may not expect about the set, a sentence each. After `open`.
+        waited_s: seconds for which training has waited for its batches, augmentation of a set in memory counted in.
     """
 
     def __init__(
@@ -75,6 +101,7 @@ class ImageData(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.channels_last = channels_last
         self.max_steps = max_steps
+        self.waited_s = 0.0
         self._opened: OpenedData | None = None
 
     def open(self) -> None:
@@ -126,6 +153,7 @@ class ImageData(pl.LightningDataModule):
         return Batches(
             (end_step - first_step) * self.accumulation,
             lambda: opened.train.batches(plan, rank, first_step, end_step, delivery),
+            self._count_wait,
         )
 
     def evaluation_loader(
@@ -178,6 +206,9 @@ class ImageData(pl.LightningDataModule):
         """The batch itself: it was made on the device."""
         images, labels = batch
         return images.to(device), labels.to(device)
+
+    def _count_wait(self, seconds: float) -> None:
+        self.waited_s += seconds
 
     @property
     def _set(self) -> OpenedData:

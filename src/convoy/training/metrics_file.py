@@ -17,6 +17,7 @@ COLUMNS = (
     "train/top1",
     "lr",
     "images_per_s",
+    "data_wait",
     "seconds",
     "val/loss",
     "val/top1",

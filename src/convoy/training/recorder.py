@@ -22,6 +22,8 @@ class Recorder(pl.Callback):
     Attributes:
         seconds: wall time of training so far, validation and checkpoints left out, earlier starts counted in.
         images_per_s: training samples per second of that time, this start only.
+        data_wait: share of that time, this start only, for which this rank waited for its batches; None before it is
+            known.
     """
 
     def __init__(self, every_steps: int, steps_per_epoch: int, global_batch_size: int) -> None:
@@ -32,6 +34,7 @@ class Recorder(pl.Callback):
         self._row_seconds = self._before = self.seconds = 0.0
         self._running_since: float | None = None
         self._is_timed = True
+        self._waited = self._row_waited = self._waited_before = 0.0
 
     def hold_timing(self) -> None:
         """From now on steps are slowed by something else than training, and no images/s are told."""
@@ -43,6 +46,12 @@ class Recorder(pl.Callback):
         self._is_timed = True
         self._first_step = self._row_step = self._step
         self._before = self._row_seconds = self.seconds
+        self._waited_before = self._row_waited = self._waited
+
+    @property
+    def data_wait(self) -> float | None:
+        seconds = self.seconds - self._before
+        return (self._waited - self._waited_before) / seconds if self._is_timed and seconds else None
 
     @property
     def images_per_s(self) -> float | None:
@@ -92,9 +101,11 @@ class Recorder(pl.Callback):
             torch.cuda.synchronize()
         self._tick()
         steps, seconds = self._step - self._row_step, self.seconds - self._row_seconds
+        self._waited = getattr(trainer.datamodule, "waited_s", 0.0)  # type: ignore[attr-defined]
         if steps and seconds and self._is_timed:
             values["images_per_s"] = steps * self._global_batch_size / seconds
-        self._row_step, self._row_seconds = self._step, self.seconds
+            values["data_wait"] = (self._waited - self._row_waited) / seconds
+        self._row_step, self._row_seconds, self._row_waited = self._step, self.seconds, self._waited
         pl_module.latest.update(values)
         self._write_row(trainer, {**values, "lr": pl_module.learning_rate(), "seconds": self.seconds})
 

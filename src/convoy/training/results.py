@@ -12,6 +12,7 @@ from rich.table import Table
 
 from convoy.config.batch import BatchSizes
 from convoy.config.schema import Config
+from convoy.data.check import FOLDER_SOURCE
 from convoy.data.module import ImageData
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError
@@ -21,6 +22,9 @@ from convoy.training.position import Length
 from convoy.training.progress import duration
 from convoy.training.recorder import Recorder
 from convoy.training.terminal import Terminal
+
+MOST_WAIT = 0.05
+"""Share of the time of training that a run may wait for its data before it says so."""
 
 
 def announce(
@@ -85,6 +89,7 @@ def summarize(
         "epochs": round(step / span.steps_per_epoch, 4),
         "seconds": round(recorder.seconds, 3),
         "images_per_s": recorder.images_per_s,
+        "data_wait": recorder.data_wait,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "images": dict(data.sizes),
         "skipped_images": num_skipped,
@@ -114,8 +119,8 @@ def write_matrix(path: Path, matrix: Sequence[Sequence[int]], classes: Sequence[
             writer.writerow([name, *row])
 
 
-def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any]) -> None:
-    """val and test side by side, the best checkpoint, and where everything lies."""
+def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any], source: str) -> None:
+    """val and test side by side, the best checkpoint, and where everything lies. `source` is the data's."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
     grid.add_column("val", justify="right")
@@ -130,11 +135,23 @@ def table(terminal: Terminal, run: RunFolder, summary: dict[str, Any]) -> None:
         terminal.say("no test: the data set has no test split, or trainer.test=false")
     speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
     terminal.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
-    for line in memory_lines(summary):
+    for line in (*wait_lines(summary, source), *memory_lines(summary)):
         terminal.say(line)
     if summary["skipped_images"]:
         terminal.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
     terminal.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
+
+
+def wait_lines(summary: Mapping[str, Any], source: str) -> list[str]:
+    """That a run has waited for its data, and what to change; nothing where it hardly did."""
+    share = summary.get("data_wait")
+    if share is None or share <= MOST_WAIT:
+        return []
+    if source == FOLDER_SOURCE:
+        remedy = "more threads decode with data.num_workers=…, smaller files on a local disk are read faster"
+    else:
+        remedy = "its augmentation is computed between two steps: a larger trainer.micro_batch_size costs less of it"
+    return [f"waited for data {share:.0%} of the time: {remedy}"]
 
 
 def memory_lines(summary: Mapping[str, Any]) -> list[str]:

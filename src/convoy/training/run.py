@@ -283,7 +283,7 @@ def _conclude(
             flat = {key: value for key, value in summary.items() if not isinstance(value, dict)}
             loggers.wandb.log_results(flat, module.test_report.get("confusion_matrix", []), data.classes)
         if status == "finished":
-            results.table(terminal, run, summary)
+            results.table(terminal, run, summary, module.config.data.source)
     # The first rank's code is the run's. A code of another's makes Lightning kill the first, which may still write.
     return Outcome(run, summary, exit_code if is_first_rank() else 0)
 

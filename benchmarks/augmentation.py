@@ -1,0 +1,102 @@
+"""A set in memory, augmented a batch at a time, against transforms of one Pillow image at a time, on one core.
+
+Both give normalized float32 batches of the same images: a crop from the image padded by 4 pixels, and a flip. The
+ceiling is a batch copied and normalized as it is, with no crop or flip.
+
+    python -m benchmarks.augmentation --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.photos import tiles
+from benchmarks.rounds import compare, machine, tell
+from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.data.finish import Delivery
+from convoy.data.memory import MemoryEvaluation, MemoryTraining
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sources.image_set import LabelledImages
+
+SIZE, PADDING = 32, 4
+MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+GOAL = 50
+_SHARE_OF_THE_PEER = 8
+"""The peer sees an eighth of the images a round, or it would take most of the time."""
+
+
+class PilImages(Dataset[tuple[Tensor, int]]):
+    """As torchvision's CIFAR10 keeps and gives its images: an array, and a Pillow image for each."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+        self._labels = labels.tolist()
+        self._transform = transforms.Compose(
+            [
+                transforms.RandomCrop(SIZE, padding=PADDING),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    images, labels = tiles(given.images, SIZE), torch.arange(given.images) % 10
+    data = DataConfig(
+        name="tiles",
+        source="cifar10",
+        channels=3,
+        image_size=SIZE,
+        mean=MEAN,
+        std=STD,
+        augment=AugmentConfig(pad_crop=PADDING, flip=True),
+    )
+    labelled = LabelledImages(images, labels)
+    training, evaluation = MemoryTraining(labelled, data, 1), MemoryEvaluation(labelled, data)
+    delivery, plan = Delivery(torch.device("cpu")), TrainingPlan(given.images, 1, given.batch)
+    part = slice(0, given.images // _SHARE_OF_THE_PEER)
+    loader = DataLoader(PilImages(images[part], labels[part]), given.batch, shuffle=True, drop_last=True)
+
+    def ours() -> float:
+        began = time.perf_counter()
+        count = sum(len(batch) for batch, _ in training.batches(plan, 0, 0, plan.steps_per_epoch, delivery))
+        return count / (time.perf_counter() - began)
+
+    def peer() -> float:
+        began = time.perf_counter()
+        count = sum(len(batch) for batch, _ in loader)
+        return count / (time.perf_counter() - began)
+
+    def as_they_are() -> float:
+        began = time.perf_counter()
+        batches = evaluation.batches(EvaluationPlan(given.images, given.batch), 0, delivery)
+        return sum(len(batch) for batch, _ in batches) / (time.perf_counter() - began)
+
+    print(machine("torch", "torchvision", "pillow"))
+    title = f"{given.images:,} images of {SIZE}x{SIZE}, batches of {given.batch}, one thread"
+    compare(title, ours, peer, given.rounds, names=("convoy", "PIL"), goal=GOAL)
+    tell("as they are, images/s", [as_they_are() for _ in range(given.rounds)], digits=0)
+
+
+if __name__ == "__main__":
+    main()

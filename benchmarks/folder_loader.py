@@ -1,0 +1,131 @@
+"""A folder of JPEGs through Convoy's loader against torchvision's ImageFolder with a DataLoader.
+
+As many threads as the DataLoader has processes; batches of uint8 on both sides, of the same images at the same size.
+Training is a random resized crop and a flip, validation a resize and the centre. The DataLoader's workers are started
+before anything is measured and stay. The ceiling is what the threads do if they only read and decode whole files.
+
+    python -m benchmarks.folder_loader --workers 2 --rounds 5
+    python -m benchmarks.folder_loader --root FOLDER      with train/CLASS/*.jpg and val/CLASS/*.jpg of your own
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import simplejpeg
+import torch
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from benchmarks.photos import write_folder
+from benchmarks.rounds import Arm, compare, machine, tell
+from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.data.check import FOLDER_SOURCE
+from convoy.data.finish import Delivery
+from convoy.data.folder_loader import BadImages, FolderEvaluation, FolderTraining
+from convoy.data.folders import find_layout, list_images, read_classes
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+
+SIZE, SHORTER_SIDE = 224, 256
+GOAL = 1.9
+
+
+def images_per_s(batches: Iterable[Any], place: int) -> float:
+    """Over all `batches`, whose images are at `place`."""
+    began, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch[place])
+    return count / (time.perf_counter() - began)
+
+
+def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
+    """Training and validation by Convoy."""
+    data = DataConfig(
+        name="photos",
+        source=FOLDER_SOURCE,
+        root=str(root),
+        image_size=SIZE,
+        eval_resize=SHORTER_SIDE,
+        channels=3,
+        augment=AugmentConfig(random_resized_crop=[0.08, 1.0], flip=True),
+    )
+    layout = find_layout(str(root))
+    assert layout.val is not None, "the folder has train/ and val/"
+    classes, bad = read_classes(layout), BadImages(skip=False)
+    train, val = list_images(layout.train, classes), list_images(layout.val, classes)
+    training, evaluation = FolderTraining(train, data, 1, bad), FolderEvaluation(val, data, bad)
+    delivery = Delivery(torch.device("cpu"), num_threads=workers)
+    plan, val_plan = TrainingPlan(len(train), 1, batch_size), EvaluationPlan(len(val), batch_size)
+    return (
+        lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
+        lambda: images_per_s(evaluation.decoded(val_plan, 0, delivery), 1),
+    )
+
+
+def peer_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
+    """The same by torchvision and PyTorch's DataLoader."""
+    random_part = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()]
+    center = [transforms.Resize(SHORTER_SIDE), transforms.CenterCrop(SIZE)]
+    loaders = [
+        DataLoader(
+            ImageFolder(str(root / split), transforms.Compose([*steps, transforms.PILToTensor()])),
+            batch_size,
+            shuffle=split == "train",
+            drop_last=split == "train",
+            num_workers=workers,
+            persistent_workers=True,
+        )
+        for split, steps in (("train", random_part), ("val", center))
+    ]
+    return lambda: images_per_s(loaders[0], 0), lambda: images_per_s(loaders[1], 0)
+
+
+def decode_only(root: Path, workers: int) -> float:
+    """images/s of reading and decoding whole files, with nothing else."""
+    paths = sorted((root / "train").rglob("*.jpg"))
+    began = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda path: simplejpeg.decode_jpeg(path.read_bytes()).shape, paths))
+    return len(paths) / (time.perf_counter() - began)
+
+
+def measure(root: Path, given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)  # neither side computes anything in the main thread
+    num_bytes = [path.stat().st_size for path in (root / "train").rglob("*.jpg")]
+    print(machine("torch", "torchvision", "pillow", "simplejpeg"))
+    print(
+        f"{len(num_bytes):,} training images of {sum(num_bytes) / len(num_bytes) / 1000:.0f} KB, "
+        f"{given.workers} threads against {given.workers} processes, batches of {given.batch}"
+    )
+    ours, peers = our_arms(root, given.batch, given.workers), peer_arms(root, given.batch, given.workers)
+    names = ("convoy", "DataLoader")
+    for title, our, peer in zip(("training", "validation"), ours, peers, strict=True):
+        compare(title, our, peer, given.rounds, names=names, goal=GOAL)
+    tell("\ndecode only, images/s", [decode_only(root, given.workers) for _ in range(given.rounds)], digits=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="a folder of your own")
+    parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    if given.root is not None:
+        measure(given.root, given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), given.images)
+        measure(Path(folder), given)
+
+
+if __name__ == "__main__":
+    main()
