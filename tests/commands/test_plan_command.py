@@ -85,3 +85,15 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
     done = convoy("plan", *words)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+def test_activation_checkpointing_takes_less_and_is_refused_where_there_is_nothing_to_compute_again(
+    convoy: Convoy,
+) -> None:
+    words = (*RESNET, "hardware=v100", "--format=json")
+    kept = json.loads(convoy(*words).out)
+    again = json.loads(convoy(*words, "trainer.activation_checkpointing=true").out)
+    assert again["categories"]["activations"] < 0.6 * kept["categories"]["activations"]
+    refused = convoy("plan", "model=lenet5", "trainer.activation_checkpointing=true")
+    assert refused.code == 2
+    assert "finds no blocks in lenet5" in refused.err

@@ -99,6 +99,8 @@ class TrainerConfig:
     """alpha of the Beta distribution (Yun et al. 2019); 0: off. With mixup, each batch draws one of them."""
     compile: bool = False
     """torch.compile the network."""
+    activation_checkpointing: bool = False
+    """Compute each block again in the backward pass instead of keeping it: much less memory, a third more time."""
     channels_last: bool = True
     """NHWC memory, faster for convolutions on tensor cores and with oneDNN."""
     deterministic: bool = False

@@ -92,6 +92,7 @@ def remedy(plan: Plan) -> str:
     others = ["a card with more memory"]
     if plan.precision == "32":
         others.append("trainer.precision=16-mixed or bf16-mixed")
+    others.append("trainer.activation_checkpointing=true")
     return f"not even a micro batch of one image fits: choose {', '.join(others)}, or a smaller data.image_size"
 
 

@@ -10,11 +10,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from convoy.config.batch import BatchSizes, divide
+from convoy.config.faults import Fault, UserError
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import num_classes
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
+from convoy.models.recompute import recompute_activations
 from convoy.optim.build import build_optimizer
 
 
@@ -39,7 +41,20 @@ def skeleton(config: Config) -> nn.Module:
     node = {key: value for key, value in config.model.items() if key != "pretrained"}
     sizes = sizes_of(config)
     network = without_weights(lambda: construct_model(node, **sizes))
+    if config.trainer.activation_checkpointing:
+        checkpointed(network, config)
     return network.to(memory_format=torch.channels_last) if config.trainer.channels_last else network
+
+
+def checkpointed(network: nn.Module, config: Config) -> None:
+    """Let a network compute its blocks again in the backward pass.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not recompute_activations(network):
+        rule = f"finds no blocks in {name_of(config)} that could be computed again"
+        raise UserError(Fault("trainer.activation_checkpointing", rule, "leave it out", "true"))
 
 
 def optimizer_of(config: Config, network: nn.Module) -> Optimizer:

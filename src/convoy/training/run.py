@@ -22,6 +22,7 @@ from convoy.config.rules import max_time_seconds
 from convoy.config.schema import Config
 from convoy.data.module import ImageData
 from convoy.models.build import build_model
+from convoy.planner.workload import checkpointed
 from convoy.training import results
 from convoy.training.averaging import Averaging
 from convoy.training.checkpoints import Checkpoints
@@ -180,6 +181,8 @@ def _build_module(config: Config, data: ImageData) -> Classifier:
     )
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
+    if config.trainer.activation_checkpointing:
+        checkpointed(network, config)
     if config.trainer.compile:
         network.compile()  # in place: the names in the state dict stay as they are
     mix = mixing({"mixup": config.trainer.mixup, "cutmix": config.trainer.cutmix}, data.num_classes)

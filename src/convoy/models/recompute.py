@@ -1,0 +1,130 @@
+"""Activation checkpointing: what a block computed is given up, and computed again when its gradient is wanted.
+
+Chen et al. 2016 (arXiv:1604.06174). A network keeps the inputs of its blocks and, for one block at a time in the
+backward pass, what is within: about a forward pass more of time for much less memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_WORKING = (nn.Conv2d, nn.Linear)
+
+
+def recompute_activations(network: nn.Module) -> int:
+    """Let a network compute its blocks again in the backward pass. Names and weights stay as they are.
+
+    A block is a member of a Sequential, ModuleList or ModuleDict that has two convolutions or linear layers or more,
+    such as a bottleneck of a ResNet; of nested ones the outermost. A Sequential of single layers, such as those of
+    VGG, is divided into as many parts as the root of their number.
+
+    Args:
+        network: changed in place.
+
+    Returns:
+        How many blocks and divided chains there are; 0: nothing was changed.
+    """
+    if isinstance(network, nn.Sequential) and _is_chain(network):
+        network.__class__ = _recomputed_chain(type(network))  # type: ignore[arg-type]
+        return 1
+    count = 0
+    for child in network.children():
+        if isinstance(network, _CONTAINERS) and not isinstance(child, _CONTAINERS) and _num_working(child) > 1:
+            child.__class__ = _recomputed_block(type(child))  # type: ignore[arg-type]
+            count += 1
+        else:
+            count += recompute_activations(child)
+    return count
+
+
+def _is_chain(sequence: nn.Sequential) -> bool:
+    return sum(isinstance(child, _WORKING) for child in sequence) > 3
+
+
+def _num_working(module: nn.Module) -> int:
+    return sum(isinstance(one, _WORKING) for one in module.modules())
+
+
+@cache
+def _recomputed_block(kind: type[nn.Module]) -> type[nn.Module]:
+    # A class of its own rather than a function put into the object, so that a copy of the network works by itself.
+    class Recomputed(kind):  # type: ignore[valid-type,misc]
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            # A list may grow until it is wanted again, as that of a dense block does.
+            own = [list(one) if isinstance(one, list) else one for one in inputs]
+            return _recomputed(self, super().forward, *own, **named)
+
+    Recomputed.__name__ = Recomputed.__qualname__ = kind.__name__
+    return Recomputed
+
+
+@cache
+def _recomputed_chain(kind: type[nn.Sequential]) -> type[nn.Sequential]:
+    class Recomputed(kind):  # type: ignore[valid-type,misc]
+        def forward(self, input: Tensor) -> Tensor:
+            for part in _parts(list(self)):
+                input = _recomputed(part, _through, part, input)
+            return input
+
+    Recomputed.__name__ = Recomputed.__qualname__ = kind.__name__
+    return Recomputed
+
+
+def _parts(modules: list[nn.Module]) -> list[list[nn.Module]]:
+    """About as many parts as the root of the number of convolutions and linear layers.
+
+    Each begins with one of them: what it is given is kept, and an in-place ReLU would overwrite it.
+    """
+    starts = [index for index, module in enumerate(modules) if isinstance(module, _WORKING)]
+    step = round(math.sqrt(len(starts)))
+    cuts = [0, *starts[step::step], len(modules)]
+    return [modules[begin:end] for begin, end in pairwise(cuts)]
+
+
+def _through(modules: list[nn.Module], maps: Tensor) -> Tensor:
+    for module in modules:
+        maps = module(maps)
+    return maps
+
+
+def _recomputed(owner: nn.Module | list[nn.Module], function: Any, *inputs: Any, **named: Any) -> Any:
+    owners = [owner] if isinstance(owner, nn.Module) else owner
+    if not torch.is_grad_enabled() or not any(module.training for module in owners):
+        return function(*inputs, **named)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _without_statistics(owners)
+
+    has_values = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
+    return checkpoint(
+        function, *inputs, use_reentrant=False, preserve_rng_state=has_values, context_fn=contexts, **named
+    )
+
+
+@contextmanager
+def _without_statistics(owners: list[nn.Module]) -> Iterator[None]:
+    """Batch norms have counted these images the first time.
+
+    They take part as before, since what autograd saves must be the same, but move their statistics by nothing.
+    """
+    modules = [one for owner in owners for one in owner.modules()]
+    norms = [one for one in modules if isinstance(one, _BatchNorm) and one.track_running_stats]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
