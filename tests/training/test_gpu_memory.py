@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+import torch
+from packaging.version import Version
 
 from convoy.config.faults import UserError
 from convoy.config.schema import Config
@@ -114,7 +116,8 @@ def test_the_allocators_settings_are_those_of_the_card_unless_the_user_has_set_s
     use_allocator(read("hardware=auto").hardware)
     assert "PYTORCH_ALLOC_CONF" not in os.environ
     use_allocator(read("hardware=a100").hardware)
-    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    name = "PYTORCH_ALLOC_CONF" if Version(torch.__version__) >= Version("2.9") else "PYTORCH_CUDA_ALLOC_CONF"
+    assert os.environ[name] == "expandable_segments:True"
     # torch itself refuses a setting that it doesn't know, and warns of a name that is out of use.
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import torch; torch.cuda.is_available()"],
@@ -123,6 +126,6 @@ def test_the_allocators_settings_are_those_of_the_card_unless_the_user_has_set_s
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "backend:native")
+    monkeypatch.setenv(name, "backend:native")
     use_allocator(read("hardware=a100").hardware)
-    assert os.environ["PYTORCH_ALLOC_CONF"] == "backend:native"
+    assert os.environ[name] == "backend:native"

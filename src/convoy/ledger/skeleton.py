@@ -24,6 +24,8 @@ def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     Raises:
         Exception: whatever the constructor raises on the CPU.
     """
+    # torch 2.7 and its torchvision import more of torch when they are first used, which fails under torch.device.
+    FakeTensorMode()
     try:
         with torch.device("meta"):
             return build()
