@@ -20,6 +20,7 @@ BELOW = {
     "cluster": {"config"},
     "planner": {"config", "models", "data", "optim", "ledger"},
     "training": {"config", "models", "data", "optim", "ledger", "cluster", "planner"},
+    "deploy": {"config", "models", "data", "training"},
     "commands": {
         "config",
         "models",
@@ -29,6 +30,7 @@ BELOW = {
         "cluster",
         "planner",
         "training",
+        "deploy",
     },
 }
 """The rooms that each room may import besides itself."""

@@ -74,6 +74,18 @@ def test_the_composed_config_can_be_shown_whole_or_in_part(convoy: Convoy) -> No
         ("evaluate", "run=nowhere"),
         ("evaluate", "run=latest", "split=dev"),
         ("evaluate", "run=latest", "model=vgg16"),
+        ("export",),
+        ("export", "run=nowhere"),
+        ("export", "run=latest"),
+        ("export", "run=latest", "format=onyx"),
+        ("export", "run=latest", "fold_bn"),
+        ("predict",),
+        ("predict", "checkpoint=nowhere", "1.png"),
+        ("predict", "checkpoint=nowhere.onnx", "1.png"),
+        ("predict", "checkpoint=latest"),
+        ("predict", "checkpoint=latest", "1.png", "top=0"),
+        ("predict", "checkpoint=latest", "1.png", "--format", "tabel"),
+        ("predict", "chekpoint=latest", "1.png"),
     ],
 )
 def test_a_mistake_ends_in_one_message_exit_code_2_and_nothing_written(convoy: Convoy, words: tuple[str, ...]) -> None:
@@ -88,7 +100,9 @@ def test_a_mistake_ends_in_one_message_exit_code_2_and_nothing_written(convoy: C
 def test_a_typo_is_answered_without_importing_torch() -> None:
     code = "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])"
     heavy = "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'numpy', 'timm'} & set(sys.modules)))"
-    for words in (["train", "modle=vgg16"], ["train", "model=vgg16", "model.layers=[CNOV3-64]"], ["--help"]):
+    wrong_layers = ["train", "model=vgg16", "model.layers=[CNOV3-64]"]
+    wrong_format = ["export", "run=latest", "format=onyx"]
+    for words in (["train", "modle=vgg16"], wrong_layers, wrong_format, ["predict"], ["--help"]):
         done = subprocess.run(
             [sys.executable, "-c", f"{code}\n{heavy}", *words], capture_output=True, text=True, check=True
         )

@@ -15,6 +15,8 @@ VERBS = {
     "plan": ("peak GPU memory, and whether it fits a card", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
+    "export": ("write a run's network for others", "convoy export run=latest format=onnx"),
+    "predict": ("the classes of images", "convoy predict checkpoint=latest images/*.png"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
     "jobs": ("show where queued runs stand", "convoy jobs"),
     "cancel": ("end queued or running jobs", "convoy cancel 1234"),

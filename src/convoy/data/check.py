@@ -14,6 +14,8 @@ FOLDER_SOURCE = "image_folder"
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
 """Pixels on a side, as published."""
+IMAGE_CHANNELS = {"digits": 1, "fashion_mnist": 1, "mnist": 1, "cifar10": 3, "cifar100": 3}
+"""1: gray, 3: colours, as published."""
 TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 """Training images as published, val among them; digits has them all."""
 SOURCES = (*NUM_CLASSES, FOLDER_SOURCE)

@@ -57,7 +57,7 @@ class LocallyConnected2d(nn.Module):
             outputs = torch.bmm(by_place, self.weight)
         else:
             outputs = torch.baddbmm(self.bias, by_place, self.weight)
-        return outputs.permute(1, 2, 0).reshape(len(images), self.out_channels, *self.output_size)
+        return outputs.permute(1, 2, 0).reshape(images.shape[0], self.out_channels, *self.output_size)
 
     def extra_repr(self) -> str:
         return (
