@@ -64,18 +64,19 @@ $(VENV)/.installed-dev: $(VENV)/.installed $(DEV_LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r $(DEV_LOCK)
 	@touch $@
 
-# torch and torchvision are released in pairs: both are named here, so that they are raised together.
+# torch and torchvision are released in pairs: both are named here, so that they are raised together. botocore, under
+# the tests' S3 server, stays below dateutil 3.
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate -q --group build
-PAIR = printf 'torch==2.14.1\ntorchvision==0.29.2\n'
+PAIR = printf 'torch==2.14.1\ntorchvision==0.29.2\npython-dateutil<3\n'
 
 lock: $(VENV)/.python
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
 	$(PAIR) > $(VENV)/pair.txt
 	$(LOCK) -c $(VENV)/pair.txt -o requirements.lock
-	$(LOCK) -c requirements.lock --extra export --group test --group check -o requirements-dev.lock
-	$(LOCK) --extra v100 --extra export --group test --group check -o requirements-v100.lock
-	$(LOCK) --extra p100 --extra export --group test --group check -o requirements-p100.lock
+	$(LOCK) -c requirements.lock --extra export --extra s3 --group test --group check -o requirements-dev.lock
+	$(LOCK) --extra v100 --extra export --extra s3 --group test --group check -o requirements-v100.lock
+	$(LOCK) --extra p100 --extra export --extra s3 --group test --group check -o requirements-p100.lock
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
