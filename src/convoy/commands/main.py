@@ -17,6 +17,8 @@ VERBS = {
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
     "export": ("write a run's network for others", "convoy export run=latest format=onnx"),
     "predict": ("the classes of images", "convoy predict checkpoint=latest images/*.png"),
+    "features": ("a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
+    "probe": ("a linear classifier on a layer's features", "convoy probe run=latest data=fashion_mnist"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
     "jobs": ("show where queued runs stand", "convoy jobs"),
     "cancel": ("end queued or running jobs", "convoy cancel 1234"),

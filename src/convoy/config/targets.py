@@ -23,7 +23,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 SETTINGS: dict[str, frozenset[str]] = {
-    "model": frozenset({"lr", "auxiliary_weight"}),
+    "model": frozenset({"lr", "auxiliary_weight", "freeze"}),
     "optimizer": frozenset({"decay_norms_and_biases"}),
     "scheduler": frozenset({"interval", "monitor"}),
 }

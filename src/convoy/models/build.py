@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.models.freezing import freeze_faults, freeze_weights
 from convoy.models.libraries import stem_faults
 from convoy.models.refusal import one_line
 from convoy.models.shapes import read_chain
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAIN = "convoy.models.chain.Chain"
-CHAIN_KEYS = ("_target_", "name", "layers", "activation", "batch_norm", "pooling", "pretrained", "weights", "lr")
+CHAIN_KEYS = (
+    "_target_",
+    "name",
+    "layers",
+    "activation",
+    "batch_norm",
+    "pooling",
+    "pretrained",
+    "weights",
+    "lr",
+    "freeze",
+)
 
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
@@ -34,6 +46,7 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
         faults.append(Fault("model.name", "is missing", "name the model, such as model.name=resnet18"))
     faults += _pretrained_faults(model.get("pretrained", False))
     faults += _auxiliary_faults(model.get("auxiliary_weight", 0))
+    faults += freeze_faults(model.get("freeze"), aux_logits=bool(model.get("aux_logits", False)))
     if "stem" in model and str(model.get("_target_")).startswith("convoy.models."):
         faults += stem_faults(model["stem"])
     if model.get("_target_") == CHAIN:
@@ -99,6 +112,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
             in_channels=in_channels,
             source=pretrained,
         )
+    freeze_weights(network, model.get("freeze"), num_classes)
     return network
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from convoy.config.schema import Config
 from convoy.models import auxiliary
+from convoy.models.freezing import frozen_norms
 from convoy.optim.build import build_optimizer
 from convoy.training.evaluation import EvaluationMetrics
 from convoy.training.position import loops_at
@@ -54,6 +55,15 @@ class Classifier(pl.LightningModule):
         self.test_report: dict[str, Any] = {}
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes, per_class=True)
+        self._frozen_norms = frozen_norms(network, config.model.get("freeze"), num_classes)
+        self.train()
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode for all but frozen batch norms, whose statistics would else go on changing."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes] of images [B, C, H, W]."""

@@ -90,7 +90,7 @@ def open_run(
     config = checked(overlay(saved, overrides, options))
     devices = choose(config)
     use_threads(devices)
-    data = _open(config)
+    data = open_images(config)
     classes_trained = trained.data.num_classes
     if classes_trained is not None and data.num_classes != classes_trained:
         rule = f"has {data.num_classes} classes; the run was trained with {classes_trained}"
@@ -115,7 +115,12 @@ def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str]) -> tu
     return run, checkpoint
 
 
-def _open(config: Config) -> ImageData:
+def open_images(config: Config) -> ImageData:
+    """The data of a config, opened, in batches for evaluation.
+
+    Raises:
+        UserError: the data can't be used.
+    """
     batch_size = config.trainer.eval_batch_size or 2 * int(
         config.trainer.micro_batch_size or config.trainer.global_batch_size
     )

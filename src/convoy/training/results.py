@@ -40,7 +40,9 @@ def announce(
     resumed_at: int | None,
 ) -> None:
     """What was composed, in a few lines."""
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    parameters = f"{sum(parameter.numel() for parameter in module.network.parameters()):,} parameters"
+    if frozen := [parameter.numel() for parameter in module.network.parameters() if not parameter.requires_grad]:
+        parameters += f", of which {sum(frozen):,} are frozen"
     splits = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
     shape = f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"
     batch = f"global batch {sizes.global_batch_size}"
@@ -52,7 +54,7 @@ def announce(
     limit = f", at most {config.trainer.max_time}" if config.trainer.max_time else ""
     optimizer = str(config.optimizer["_target_"]).rsplit(".", 1)[-1]
     schedule = str(config.scheduler["_target_"]).rsplit(".", 1)[-1]
-    terminal.say(f"model   {config.model.get('name', config.name)}: {parameters:,} parameters")
+    terminal.say(f"model   {config.model.get('name', config.name)}: {parameters}")
     terminal.say(f"data    {config.data.name}: {splits}; {shape}, {data.num_classes} classes")
     for note in data.notes:
         terminal.say(f"        {note}")

@@ -22,6 +22,7 @@ from convoy.config.rules import max_time_seconds
 from convoy.config.schema import Config
 from convoy.data.module import ImageData
 from convoy.models.build import build_model
+from convoy.models.freezing import note_on
 from convoy.planner.workload import checkpointed
 from convoy.training import results
 from convoy.training.averaging import Averaging
@@ -94,7 +95,8 @@ def train(
     book = None
     if first:
         book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
-        loggers.notices += [notice for notice in (planned, book.notice) if notice]
+        frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
+        loggers.notices += [notice for notice in (planned, book.notice, frozen) if notice]
     watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
     recovery = OutOfMemory(run, sizes, _eval_batch_size(config, sizes), terminal)
     if restarts:

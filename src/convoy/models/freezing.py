@@ -1,0 +1,106 @@
+"""Which weights stay as they are: `model.freeze=features` trains the head alone, on features learned elsewhere.
+
+Yosinski et al. 2014 (arXiv:1411.1792) show how far features of one set serve another, layer by layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FEATURES = "features"
+KEY = "model.freeze"
+
+
+def freeze_faults(freeze: Any, *, aux_logits: bool) -> list[Fault]:
+    """What is wrong with the value of model.freeze, as far as that can be seen without torch.
+
+    Args:
+        freeze: null, "features", or a list of modules' names.
+        aux_logits: whether the model trains auxiliary classifiers.
+    """
+    names = isinstance(freeze, list | tuple) and freeze and all(isinstance(name, str) and name for name in freeze)
+    if freeze is not None and freeze != FEATURES and not names:
+        remedy = f"write {FEATURES}, for all but the last layer, or a list of modules, such as [layer1,layer2]"
+        return [Fault(KEY, "must be null, features or a list of modules", remedy, str(freeze))]
+    if freeze == FEATURES and aux_logits:
+        rule = "leaves auxiliary classifiers nothing to teach"
+        return [Fault(KEY, rule, "write model.aux_logits=false with it", str(freeze))]
+    return []
+
+
+def freeze_weights(network: nn.Module, freeze: Any, num_classes: int) -> None:
+    """Take the frozen modules' parameters out of training.
+
+    Raises:
+        UserError: see `frozen_modules`, or nothing is left to train.
+    """
+    for module in frozen_modules(network, freeze, num_classes):
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad = False
+    if freeze is not None and not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(Fault(KEY, "leaves nothing to train", "leave out the last modules", str(freeze)))
+
+
+def frozen_modules(network: nn.Module, freeze: Any, num_classes: int) -> list[nn.Module]:
+    """The modules, containers and their parts alike, that `freeze` names.
+
+    Args:
+        network: with its head of `num_classes`.
+        freeze: null (none), "features" (all but the head), or a list of modules' names.
+
+    Raises:
+        UserError: there is no such module, or no head could be found.
+    """
+    if freeze is None:
+        return []
+    if freeze == FEATURES:
+        spared = head_of(network, num_classes)
+        return [module for name, module in network.named_modules() if name != spared]
+    modules = dict(network.named_modules())
+    frozen: list[nn.Module] = []
+    for name in freeze:
+        if name not in modules or not name:
+            children = [name for name, _ in network.named_children()]
+            near = did_you_mean(name, [*modules, FEATURES], f"it has {', '.join(children)} and their parts")
+            raise UserError(Fault(KEY, "the network has no such module", near, name))
+        frozen += modules[name].modules()
+    return frozen
+
+
+def head_of(network: nn.Module, num_classes: int) -> str:
+    """The name of the layer that gives the logits: the last one that has weights, with a row of them for each class.
+
+    Raises:
+        UserError: the last one has another number of rows.
+    """
+    with_weights = [
+        (name, module)
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    ]
+    name: str
+    name, head = with_weights[-1]
+    weight = getattr(head, "weight", None)
+    if weight is None or weight.shape[0] != num_classes:
+        rule = f"the last layer with weights ({name}) does not give the {num_classes} logits"
+        raise UserError(Fault(KEY, rule, "name what is frozen, as in [layer1,layer2]", FEATURES))
+    return name
+
+
+def note_on(freeze: Any, pretrained: Any) -> str:
+    """What a user may not expect of frozen weights; empty where there is nothing to say."""
+    if freeze is None or pretrained:
+        return ""
+    return f"{KEY}: the frozen weights stay as drawn at random; model.pretrained=<checkpoint> gives learned ones"
+
+
+def frozen_norms(network: nn.Module, freeze: Any, num_classes: int) -> list[nn.Module]:
+    """Batch norms in the frozen part. They keep their running statistics, and use them in training too."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return [module for module in frozen_modules(network, freeze, num_classes) if isinstance(module, _BatchNorm)]
