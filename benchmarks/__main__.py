@@ -5,6 +5,7 @@ from benchmarks import (
     folder_loader,
     ledger_time,
     lightning_overhead,
+    optimizer_step,
     planner_accuracy,
     step_overhead,
 )
@@ -14,5 +15,6 @@ if __name__ == "__main__":
     augmentation.main()
     folder_loader.main()
     lightning_overhead.main()
+    optimizer_step.main()
     step_overhead.main([])
     planner_accuracy.main([])

@@ -62,7 +62,7 @@ def compare(title: str, ours: Arm, peer: Arm, rounds: int, *, names: tuple[str, 
     our_name, peer_name = names
     peer()
     ours()
-    print(f"\n{title}\n{'round':>5} {peer_name:>12} {our_name:>12} {peer_name:>12}  images/s   ratio   null  others")
+    print(f"\n{title}\n{'round':>5} {peer_name:>12} {our_name:>12} {peer_name:>12}  a second   ratio   null  others")
     ratios, null, others = [], [], []
     for index in range(rounds):
         began, busy, own = time.perf_counter(), busy_s(), own_s()

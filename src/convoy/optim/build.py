@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build, signature_faults, takes
+from convoy.optim.fusing import fused, watch_layouts
 from convoy.optim.parameters import parameter_groups
 
 _HORIZON = ("total_steps", "steps_per_epoch")
@@ -25,18 +26,25 @@ def check_scheduler(node: Mapping[str, Any]) -> list[Fault]:
     return signature_faults("scheduler", node, frozenset({"optimizer", *_HORIZON}))
 
 
-def build_optimizer(node: Mapping[str, Any], model: nn.Module) -> Optimizer:
+def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = False) -> Optimizer:
     """The optimizer over a model's parameters, norms and biases decayed or not as its config says.
+
+    Args:
+        node: the `optimizer` group.
+        model: its parameters that require a gradient are trained.
+        fuse: update all parameters in one kernel, if the optimizer can and the config says nothing else.
 
     Raises:
         UserError: the optimizer refuses an argument's value.
     """
+    node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
     groups = parameter_groups(model, decay, bool(node.get("decay_norms_and_biases", True)))
     try:
         optimizer: Optimizer = build("optimizer", node, groups)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(Fault("optimizer", f"{node['_target_']} refuses its arguments: {error}")) from error
+    watch_layouts(optimizer)
     return optimizer
 
 

@@ -10,6 +10,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import set_bytes
 from convoy.ledger.record import UntraceableError
+from convoy.optim.fusing import may_fuse
 from convoy.planner.allocator import Heap
 from convoy.planner.calibration import Calibration
 from convoy.planner.convolutions import Convolution
@@ -127,7 +128,7 @@ class Planner:
         self._config = config
         self._sizes = batch_sizes(config)
         self._network = skeleton(config)
-        self._families: dict[tuple[bool, bool, bool], Family] = {}
+        self._families: dict[tuple[bool, bool, bool, bool], Family] = {}
 
     def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None) -> Plan:
         """The prediction for a card.
@@ -203,9 +204,11 @@ class Planner:
         return None
 
     def _family(self, precision: str, *, cuda: bool, accumulates: bool) -> Family:
-        key = (precision != "32", cuda, accumulates)  # bfloat16 and float16 are of one size
+        clips = self._config.trainer.clip_grad_norm is not None
+        fuse = may_fuse("cuda" if cuda else "cpu", precision, clips=clips)
+        key = (precision != "32", cuda, accumulates, fuse)  # bfloat16 and float16 are of one size
         if key not in self._families:
-            training = self._training(precision, cuda=cuda, accumulates=accumulates)
+            training = self._training(precision, cuda=cuda, accumulates=accumulates, fuse=fuse)
             small = max(2, min(32, self._sizes.micro_batch_size))  # batch norm needs two values of a channel
             try:
                 recordings = record(self._network, training, small), record(self._network, training, 2 * small)
@@ -215,12 +218,12 @@ class Planner:
                 raise UserError(Fault("model", str(error), "it can't be planned", name_of(self._config))) from error
         return self._families[key]
 
-    def _training(self, precision: str, *, cuda: bool, accumulates: bool) -> Training:
+    def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
         trainer, sizes = self._config.trainer, sizes_of(self._config)
         return Training(
             (sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
             sizes["num_classes"],
-            lambda model: optimizer_of(self._config, model),
+            lambda model: optimizer_of(self._config, model, fuse=fuse),
             precision,
             on_cuda=cuda,
             accumulation=2 if accumulates else 1,  # a third is like the second

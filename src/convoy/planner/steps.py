@@ -23,6 +23,7 @@ from convoy.ledger.autocast import autocast
 from convoy.ledger.record import UntraceableError
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 from convoy.models.auxiliary import WEIGHT, logits_of
+from convoy.optim.fusing import is_fused
 from convoy.planner.buckets import Buckets
 from convoy.planner.dropout import fused_dropout
 from convoy.planner.events import HOST, Recorder, Recording
@@ -114,7 +115,8 @@ class _Run:
         self._optimizer = training.optimizer(network)
         for group in self._optimizer.param_groups:
             if "foreach" in group:
-                group["foreach"] = group["foreach"] is not False  # CUDA's default; on the CPU it is asked for
+                # CUDA's default where it isn't fused; on the CPU it is asked for.
+                group["foreach"] = group["foreach"] is not False and not group.get("fused")
         recorder.category = "averaged_weights"
         with torch.no_grad():
             state = [*network.parameters(), *network.buffers()] if training.averages else []
@@ -178,11 +180,12 @@ class _Run:
         if self._training.clip_grad_norm:
             nn.utils.clip_grad_norm_(self._parameters, 1.0, foreach=True)
         self._optimizer.step()
+        fused = is_fused(self._optimizer)
         for state in self._optimizer.state.values():
             for name, value in state.items():
                 if isinstance(value, Tensor):
-                    # torch's optimizers keep the number of steps on the host, unless capturable or fused.
-                    recorder.mark(value, HOST if name == "step" else "optimizer_state")
+                    # torch's optimizers keep the number of steps on the host, unless they are fused.
+                    recorder.mark(value, HOST if name == "step" and not fused else "optimizer_state")
         self._optimizer.zero_grad()
         if self._averaged:
             real = [pair for pair in self._averaged if pair[0].is_floating_point()]

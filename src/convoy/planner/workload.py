@@ -57,9 +57,9 @@ def checkpointed(network: nn.Module, config: Config) -> None:
         raise UserError(Fault("trainer.activation_checkpointing", rule, "leave it out", "true"))
 
 
-def optimizer_of(config: Config, network: nn.Module) -> Optimizer:
-    """The config's optimizer over a network's parameters."""
-    return build_optimizer(config.optimizer, network)
+def optimizer_of(config: Config, network: nn.Module, *, fuse: bool = False) -> Optimizer:
+    """The config's optimizer over a network's parameters, fused where it can be and `fuse` asks for it."""
+    return build_optimizer(config.optimizer, network, fuse=fuse)
 
 
 def precision_on(config: Config, hardware: HardwareConfig) -> str:

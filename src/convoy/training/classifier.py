@@ -15,6 +15,7 @@ from convoy.config.schema import Config
 from convoy.models import auxiliary
 from convoy.models.freezing import frozen_norms
 from convoy.optim.build import build_optimizer
+from convoy.optim.fusing import may_fuse
 from convoy.training.evaluation import EvaluationMetrics
 from convoy.training.position import loops_at
 from convoy.training.tally import Tally
@@ -71,7 +72,9 @@ class Classifier(pl.LightningModule):
         return logits
 
     def configure_optimizers(self) -> Optimizer:
-        return build_optimizer(self.config.optimizer, self.network)
+        clips = self.config.trainer.clip_grad_norm is not None
+        fuse = may_fuse(self.device.type, str(self.trainer.precision), clips=clips)
+        return build_optimizer(self.config.optimizer, self.network, fuse=fuse)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout and mixing draw from a state that follows from the step alone, so that a resumed run, and a
