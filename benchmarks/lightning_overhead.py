@@ -32,7 +32,7 @@ OVERRIDES = ("model=resnet18", "model.stem=small", "data=fashion_mnist", "traine
 
 def images_per_s_bare(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
     """A loop as one writes it by hand: forward, loss, backward, step, schedule."""
-    optimizer = build_optimizer(config.optimizer, network)
+    optimizer = build_optimizer(config.optimizer, network, fuse=True)
     schedule = build_scheduler(config.scheduler, optimizer, total_steps=steps, steps_per_epoch=steps)
     network.train()
     began = time.perf_counter()

@@ -61,7 +61,7 @@ class Template(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.config.optimizer, self.network)
+        optimizer = build_optimizer(self.config.optimizer, self.network, fuse=True)
         schedule = build_scheduler(self.config.scheduler, optimizer, total_steps=self.steps, steps_per_epoch=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

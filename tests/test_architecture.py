@@ -21,6 +21,7 @@ BELOW = {
     "planner": {"config", "models", "data", "optim", "ledger"},
     "training": {"config", "models", "data", "optim", "ledger", "cluster", "planner"},
     "deploy": {"config", "models", "data", "training"},
+    "report": {"config", "models", "data", "training", "deploy"},
     "commands": {
         "config",
         "models",
@@ -31,6 +32,7 @@ BELOW = {
         "planner",
         "training",
         "deploy",
+        "report",
     },
 }
 """The rooms that each room may import besides itself."""
