@@ -1,0 +1,57 @@
+"""Every command of docs/features.md and docs/compare.md is run, in its order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convoy.report import entries
+from tests.conftest import TINY, Run
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def commands_of(page: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
+
+
+def test_the_page_on_features(convoy: Callable[..., Run]) -> None:
+    assert convoy("train", *TINY, folder=None).code == 0
+    checkpoint = next(Path("outputs").glob("**/last.ckpt"))
+    short = ["logger=csv", "trainer.gpus=0", "trainer.max_steps=2", "trainer.precision=32"]
+    for command in commands_of("features.md"):
+        words = shlex.split(command.replace("<checkpoint>", str(checkpoint)).replace("model=resnet20", "model=lenet5"))
+        if words[1] == "train":
+            # The network of the checkpoint, which stands for one that was trained for long.
+            words += [*short, TINY[1]]
+        done = convoy(*words[1:])
+        assert done.code == 0, f"{command}: {done.err}"
+
+
+def test_the_page_on_comparing(convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    # All 59 of ImageNet take a minute, and AlexNet, VGG16 and ResNet-50 six seconds of timing: two and a moment do.
+    whole = entries.zoo
+    monkeypatch.setattr(entries, "zoo", lambda data: dict(list(whole(data).items())[:2]))
+    monkeypatch.setattr(entries, "_SPEED_SECONDS", 0.01)
+    for folder in ("outputs/a", "outputs/b", None):
+        assert convoy("train", *TINY, folder=folder).code == 0
+    for command in commands_of("compare.md"):
+        text = command.replace("[alexnet,vgg16,resnet50]", "[squeezenet1_0]")
+        if "squeezenet" in text:
+            monkeypatch.setattr(entries, "zoo", whole)
+        done = convoy(*shlex.split(text)[1:])
+        assert done.code == 0, f"{command}: {done.err}"
+    assert {path.name for path in Path.cwd().glob("*.png")} == {"zoo.png", "mine.png"}
+    assert len(list(Path("outputs").glob("**/activation_maps.png"))) == 1
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_a_picture_of_a_page_is_there(page: str) -> None:
+    for path in re.findall(r"!\[[^\]]*\]\((\S+)\)", (DOCS / page).read_text(encoding="utf-8")):
+        assert (DOCS / path).is_file()
