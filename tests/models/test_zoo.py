@@ -49,6 +49,7 @@ PUBLISHED = {
 """Parameters of the options that torchvision has no weights of, as others have counted them."""
 
 PUBLISHED_ROUNDED = {
+    "amoebanet": (86.7, "Real et al. 2018, table 2"),
     "resnet20": (0.27, HE),
     "resnet32": (0.46, HE),
     "resnet44": (0.66, HE),
@@ -83,7 +84,7 @@ SMALLEST = {
 """Side in pixels of the smallest images that a network takes; for torchvision's those that its weights' meta state,
 but for Inception v3, whose auxiliary classifier needs 299."""
 
-SLOW = ("densenet161", "densenet169", "densenet201", "inception_resnet_v2", "pnasnet", "resnet1202")
+SLOW = ("amoebanet", "densenet161", "densenet169", "densenet201", "inception_resnet_v2", "pnasnet", "resnet1202")
 """Whose step takes more than a second even without values: `make zoo`."""
 
 
@@ -226,6 +227,18 @@ def test_inception_without_its_auxiliary_classifier_takes_smaller_images() -> No
     assert "aux" not in refusal("googlenet", 14).remedy
     fault = refusal("inception_v3", 74, aux_logits=False)
     assert fault.remedy == "data.image_size=75 is the smallest that works"
+
+
+def test_amoebanet_has_the_macs_of_the_paper_too_and_its_large_form() -> None:
+    network = without_weights(
+        lambda: construct_model(load("amoebanet"), num_classes=1000, in_channels=3, image_size=331)
+    )
+    # Real et al. 2018, table 2: 23.1 billion, of which batch norms and the like may be a part.
+    assert account(network, (3, 331, 331)).total("macs") / 1e9 == pytest.approx(23.1, rel=0.005)
+    large = without_weights(
+        lambda: construct_model({**load("amoebanet"), "filters": 448}, num_classes=1000, in_channels=3, image_size=331)
+    )
+    assert sum(parameter.numel() for parameter in large.parameters()) / 1e6 == pytest.approx(469, rel=0.005)
 
 
 def test_the_docs_name_every_option() -> None:
