@@ -1,0 +1,220 @@
+"""Training at 224 pixels on a GPU: what of the card's speed is left behind each part of the way.
+
+    python -m benchmarks.gpu_training
+    python -m benchmarks.gpu_training --models resnet50 --precisions bf16-mixed --batch 256 --rounds 7
+
+For each network, precision and with and without torch.compile, these arms take turns in every round, in one process:
+
+    synthetic   a bare loop over one fixed batch: the ceiling
+    timm        the same loop over timm's network of that name
+    memory      the same loop over a set in the card's memory, augmented there
+    folder      the same loop over JPEGs, decoded by threads
+    convoy      `convoy train`'s Lightning module over the set in memory
+
+All train with the same optimizer, channels_last and autocast (float16 with a gradient scaler). Figures are images/s,
+medians over the rounds with their range, MFU (forward and backward FLOPs by the ledger over the card's peak), and the
+share of synthetic. With --device cpu it only shows that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.lightning_overhead import images_per_s_convoy
+from benchmarks.photos import write_folder
+from benchmarks.rounds import machine
+from convoy.config.schema import Config
+from convoy.data.module import ImageData
+from convoy.ledger.account import account
+from convoy.models.build import build_model
+from convoy.optim.build import build_optimizer
+from convoy.optim.fusing import may_fuse
+from convoy.training.preflight import read
+
+WARMUP_STEPS = 2
+CLASSES = 1000
+
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "A40": 149.7e12,
+    "H100 80GB HBM3": 989.4e12,
+    "H100 PCIe": 756e12,
+    "H200": 989.4e12,
+    "L40S": 362.05e12,
+    "V100-SXM2": 125e12,
+    "V100-PCIE": 112e12,
+}
+"""FLOP/s of tensor cores in float16, and in bfloat16 where the card has it, without sparsity: NVIDIA's data sheets."""
+
+Batch = tuple[Tensor, Tensor]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print a table for each network, precision and compiler setting."""
+    given = _parsed(words)
+    device = torch.device(given.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device here: --device cpu --size 64 --batch 8 shows that it runs")
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    print(f"{card}; batch {given.batch}, {given.steps} steps a turn; {machine('torch', 'timm', 'pytorch-lightning')}")
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), max(2 * given.batch, given.batch * (given.steps + WARMUP_STEPS)))
+        for model, precision, compiled in itertools.product(given.models, given.precisions, given.compile):
+            _compare(given, device, card, model, precision, compiled=compiled == "on", photos=Path(folder))
+
+
+def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vgg16"])
+    parser.add_argument("--precisions", nargs="+", default=["bf16-mixed", "16-mixed"])
+    parser.add_argument("--compile", nargs="+", choices=["off", "on"], default=["off", "on"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    return parser.parse_args(words)
+
+
+def _compare(
+    given: argparse.Namespace,
+    device: torch.device,
+    card: str,
+    model: str,
+    precision: str,
+    *,
+    compiled: bool,
+    photos: Path,
+) -> None:
+    common = [f"model={model}", f"trainer.precision={precision}", f"trainer.global_batch_size={given.batch}"]
+    common += ["logger=csv", "optimizer=sgd", "trainer.gpus=" + ("1" if device.type == "cuda" else "0")]
+    size = [f"data.image_size={given.size}", f"trainer.max_steps={given.steps + WARMUP_STEPS}"]
+    memory = read([*common, *size, "data=digits", "data.channels=3"])
+    folder = read([*common, *size, "data=image_folder", f"data.root={photos}", "data.eval_resize=null"])
+    sets = {"memory": _opened(memory, given.batch), "folder": _opened(folder, given.batch)}
+    pl.seed_everything(1, verbose=False)
+    network = build_model(memory.model, num_classes=CLASSES, in_channels=3, image_size=given.size)
+    flops = 2 * account(network, (3, given.size, given.size)).total("training_macs")
+    network = network.to(device, memory_format=torch.channels_last)
+    other = timm.create_model(model, num_classes=CLASSES).to(device, memory_format=torch.channels_last)
+    fixed = next(iter(sets["memory"].training_loader(0, device=device)))
+    if compiled:
+        network.compile()
+        other.compile()
+
+    def bare(trained: nn.Module, batches: Callable[[], Iterable[Batch]]) -> Callable[[], float]:
+        return lambda: _bare(trained, memory, batches(), given.steps, given.batch, device, precision)
+
+    repeated = lambda: itertools.repeat(fixed, given.steps + WARMUP_STEPS)  # noqa: E731
+    arms: dict[str, Callable[[], float]] = {
+        "synthetic": bare(network, repeated),
+        "timm": bare(other, repeated),
+        "memory": bare(network, lambda: _batches(sets["memory"], given.steps + WARMUP_STEPS, device)),
+        "folder": bare(network, lambda: _batches(sets["folder"], given.steps + WARMUP_STEPS, device)),
+    }
+    if not compiled:  # a copy of a compiled network is not compiled
+        steps = min(given.steps, sets["memory"].steps_per_epoch(1))
+        short = _opened(memory, given.batch, steps)
+        arms["convoy"] = lambda: images_per_s_convoy(copy.deepcopy(network), memory, short, steps)
+    print(f"\n{model}, {precision}, {'compiled' if compiled else 'not compiled'}")
+    _tell(_rounds(arms, given.rounds), flops, _peak(card))
+
+
+def _opened(config: Config, batch: int, max_steps: int | None = None) -> ImageData:
+    data = ImageData(
+        config.data, seed=1, micro_batch_size=batch, accumulation=1, eval_batch_size=batch, max_steps=max_steps
+    )
+    data.open()
+    return data
+
+
+def _batches(data: ImageData, steps: int, device: torch.device) -> Iterator[Batch]:
+    """Those of the first steps of a run, through as many epochs as they take."""
+    done = 0
+    while done < steps:
+        for batch in data.training_loader(done, device=device):
+            yield batch
+            done += 1
+            if done == steps:
+                return
+
+
+def _bare(
+    network: nn.Module,
+    config: Config,
+    batches: Iterable[Batch],
+    steps: int,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+) -> float:
+    """images/s of a loop written by hand, over all batches but the first `WARMUP_STEPS`."""
+    fuse = may_fuse(device.type, precision, clips=False)
+    optimizer = build_optimizer({**config.optimizer, "lr": 1e-4}, network, fuse=fuse)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    network.train()
+    began = 0.0
+    for step, (images, labels) in enumerate(batches):
+        if step == WARMUP_STEPS:
+            _synchronize(device)
+            began = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
+            loss = functional.cross_entropy(network(images), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    _synchronize(device)
+    return steps * batch_size / (time.perf_counter() - began)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _rounds(arms: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each arm once unmeasured, then all in turn."""
+    for arm in arms.values():
+        arm()
+    found: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, arm in arms.items():
+            found[name].append(arm())
+    return found
+
+
+def _peak(card: str) -> float | None:
+    """FLOP/s; None for a card that isn't in the table, rather than another one's."""
+    return next((peak for name, peak in PEAK_FLOPS.items() if name in card), None)
+
+
+def _tell(found: dict[str, list[float]], flops: int, peak: float | None) -> None:
+    print(f"{'':<10} {'images/s':>10} {'range':>19} {'MFU':>7} {'of synthetic':>13}")
+    for name, values in found.items():
+        median = statistics.median(values)
+        spread = f"{min(values):,.0f} to {max(values):,.0f}"
+        # timm's network may have other MACs than ours.
+        share = "–" if peak is None or name == "timm" else f"{median * flops / peak:.1%}"
+        of_ceiling = statistics.median(one / top for one, top in zip(values, found["synthetic"], strict=True))
+        print(f"{name:<10} {median:>10,.0f} {spread:>19} {share:>7} {of_ceiling:>13.1%}")
+
+
+if __name__ == "__main__":
+    main()
