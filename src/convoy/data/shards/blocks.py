@@ -1,0 +1,125 @@
+"""The parts of shards that are about to be needed: told to the kernel for a local file, fetched from a store."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from convoy.config.faults import Fault, UserError
+from convoy.data.shards.storage import LocalFolder, Storage
+
+FETCHING_THREADS = 4
+"""Requests to a store at a time."""
+
+
+class Block(Protocol):
+    """A range of a shard."""
+
+    def bytes_at(self, begin: int, end: int) -> bytearray | memoryview:
+        """The bytes begin .. end - 1 of the shard, to be read and written without a change to the file."""
+        ...
+
+
+OpenBlock = Callable[[str, int, int], Block]
+"""Gives the block of a file from `begin` to `end`, and sees to it that it is soon at hand."""
+
+
+def damaged(root: str, file: str, what: str) -> UserError:
+    """That a file of a packed set isn't as it was written."""
+    remedy = f"convoy pack verify={root} checks all; copy it again, or pack again into the same folder"
+    return UserError(Fault("data.root", f"{file} {what}", remedy, root))
+
+
+class BlockSource:
+    """Blocks of a set's files; a context that ends the requests under way."""
+
+    def __init__(self, storage: Storage, mapped: bool) -> None:
+        """`mapped`: whether local blocks are mapped into memory rather than read where they are needed."""
+        self._storage = storage
+        self._mapped = mapped
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> BlockSource:
+        if self._storage.is_remote:
+            self._pool = ThreadPoolExecutor(FETCHING_THREADS, thread_name_prefix="convoy-fetch")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def open(self, file: str, begin: int, end: int) -> Block:
+        """See `OpenBlock`.
+
+        Raises:
+            UserError: a local file is gone or too short.
+        """
+        if self._pool is not None:
+            return _FetchedBlock(self._pool.submit(self._fetch, file, begin, end), begin)
+        assert isinstance(self._storage, LocalFolder), "what isn't remote is a folder"
+        try:
+            kind = _MappedBlock if self._mapped else _FileBlock
+            return kind(self._storage, file, begin, end)
+        except FileNotFoundError as error:
+            raise damaged(self._storage.root, file, "is gone") from error
+        except ValueError as error:
+            raise damaged(self._storage.root, file, "is shorter than it was packed") from error
+
+    def _fetch(self, file: str, begin: int, end: int) -> bytes:
+        try:
+            found = self._storage.read_range(file, begin, end)
+        except FileNotFoundError as error:
+            raise damaged(self._storage.root, file, "is gone") from error
+        if len(found) != end - begin:
+            raise damaged(self._storage.root, file, "is shorter than it was packed")
+        return found
+
+
+class _FetchedBlock:
+    def __init__(self, content: Future[bytes], begin: int) -> None:
+        self._content = content
+        self._begin = begin
+
+    def bytes_at(self, begin: int, end: int) -> bytearray:
+        return bytearray(memoryview(self._content.result())[begin - self._begin : end - self._begin])
+
+
+class _FileBlock:
+    """Read by offsets, which lets go of Python's lock; the kernel is told to have the block ready."""
+
+    def __init__(self, storage: LocalFolder, file: str, begin: int, end: int) -> None:
+        self._file = file
+        self._root = storage.root
+        self._descriptor = os.open(storage.path / file, os.O_RDONLY)
+        _read_ahead(self._descriptor, begin, end)
+
+    def bytes_at(self, begin: int, end: int) -> bytearray:
+        found = bytearray(end - begin)
+        if os.preadv(self._descriptor, [found], begin) != len(found):
+            raise damaged(self._root, self._file, "is shorter than it was packed")
+        return found
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+class _MappedBlock:
+    def __init__(self, storage: LocalFolder, file: str, begin: int, end: int) -> None:
+        self._begin = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        with Path(storage.path / file).open("rb") as opened:
+            _read_ahead(opened.fileno(), begin, end)
+            # A private copy as soon as it is written to: torch takes no memory that it may not write.
+            self._memory = mmap.mmap(opened.fileno(), end - self._begin, access=mmap.ACCESS_COPY, offset=self._begin)
+
+    def bytes_at(self, begin: int, end: int) -> memoryview:
+        return memoryview(self._memory)[begin - self._begin : end - self._begin]
+
+
+def _read_ahead(descriptor: int, begin: int, end: int) -> None:
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
