@@ -35,7 +35,7 @@ def damaged(root: str, file: str, what: str) -> UserError:
 
 
 class BlockSource:
-    """Blocks of a set's files; a context that ends the requests under way."""
+    """Blocks of a set's files; a context that waits for the requests under way, and gives up the rest if it fails."""
 
     def __init__(self, storage: Storage, mapped: bool) -> None:
         """`mapped`: whether local blocks are mapped into memory rather than read where they are needed."""
@@ -48,9 +48,9 @@ class BlockSource:
             self._pool = ThreadPoolExecutor(FETCHING_THREADS, thread_name_prefix="convoy-fetch")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def open(self, file: str, begin: int, end: int) -> Block:
         """See `OpenBlock`.

@@ -11,11 +11,9 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -28,15 +26,13 @@ from convoy.config.faults import Fault, UserError
 from convoy.data.decode import BadImageError
 from convoy.data.folders import ImageFiles
 from convoy.data.randomness import Stream, permutation
-from convoy.data.shards.encode import encoded_jpeg, raw_pixels
+from convoy.data.shards.encode import EncodedImages
 from convoy.data.shards.index import FILE, SUFFIXES, Index, Shard, Split, read_index
 from convoy.data.shards.pictures import read_table
 from convoy.data.shards.storage import LocalFolder, digest
+from convoy.data.shards.tar import END, member
 
 RECORDS = ".packing"
-_AHEAD = 64
-"""Images that are encoded before they are written."""
-
 Tell = Callable[[str, Shard], None]
 """Told of each shard that it was "kept" or "written"."""
 
@@ -217,7 +213,7 @@ def _split(
     tell: Tell,
 ) -> Iterator[_Written]:
     order = permutation(packing.seed, 0, len(files), Stream.PACKED_ORDER).tolist()
-    images = _Encoded(packing, files, order, pool)
+    images = EncodedImages(files, order, packing.format, packing.size, pool)
     storage = LocalFolder(str(packing.output))
     begin = number = 0
     while begin < len(order):
@@ -242,11 +238,12 @@ def _is_whole(storage: LocalFolder, shard: Shard) -> bool:
         return False
 
 
-def _write_shard(packing: Packing, file: str, images: _Encoded, begin: int) -> _Written:
+def _write_shard(packing: Packing, file: str, images: EncodedImages, begin: int) -> _Written:
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     partial = packing.output / f"{file}.partial"
     checksum, offset = hashlib.sha256(), 0
+    end = END if packing.format == "jpeg" else b""
     with partial.open("wb") as opened:
 
         def write(content: bytes) -> None:
@@ -260,16 +257,17 @@ def _write_shard(packing: Packing, file: str, images: _Encoded, begin: int) -> _
                 _note_bad(image.content, packing.skip, skipped)
                 images.drop()
                 continue
-            before, after = _wrapping(packing.format, image.position, image.label, image.content)
+            before, after = b"", b""
+            if packing.format == "jpeg":
+                before, after = member(f"{image.position:08}", image.label, len(image.content))
             size = len(before) + len(image.content) + len(after)
-            if rows and offset + size > packing.shard_bytes:
+            if rows and offset + size + len(end) > packing.shard_bytes:
                 break
             rows.append((offset + len(before), len(image.content), image.label, zlib.crc32(image.content)))
             for part in (before, image.content, after):
                 write(part)
             images.drop()
-        if packing.format == "jpeg":
-            write(bytes(2 * tarfile.BLOCKSIZE))
+        write(end)
         opened.flush()
         os.fsync(opened.fileno())
     partial.replace(packing.output / file)
@@ -283,29 +281,6 @@ def _note_bad(error: BadImageError, skip: bool, skipped: dict[str, str]) -> None
         remedy = "repair or remove it, or set data.on_bad_image=skip; what is packed already is kept"
         raise UserError(Fault("data.root", rule, remedy)) from error
     skipped[error.path] = error.reason
-
-
-def _wrapping(form: str, position: int, label: int, content: bytes) -> tuple[bytes, bytes]:
-    """What stands before and after an image: nothing, or headers of a tar and the member with its class."""
-    if form == "raw":
-        return b"", b""
-    name = f"{position:08}"
-    return _header(f"{name}.jpg", len(content)), _padding(content) + _member(f"{name}.cls", str(label).encode())
-
-
-def _member(name: str, content: bytes) -> bytes:
-    return _header(name, len(content)) + content + _padding(content)
-
-
-def _header(name: str, size: int) -> bytes:
-    """The same on any machine and day: no owner, and the time 0."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT)
-
-
-def _padding(content: bytes) -> bytes:
-    return bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def _table_bytes(rows: Iterator[Row]) -> bytes:
@@ -322,49 +297,3 @@ def _write_whole(path: Path, content: bytes) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     partial.replace(path)
-
-
-@dataclass(frozen=True)
-class _Image:
-    position: int
-    label: int
-    content: bytes | BadImageError
-
-
-class _Encoded:
-    """The images of a split in the packed order, from a position on; threads encode a little ahead."""
-
-    def __init__(self, packing: Packing, files: ImageFiles, order: list[int], pool: ThreadPoolExecutor) -> None:
-        self._packing = packing
-        self._files = files
-        self._order = order
-        self._pool = pool
-        self._coming: deque[Future[_Image]] = deque()
-        self.position = 0
-
-    def seek(self, position: int) -> None:
-        if position != self.position:
-            self._coming.clear()
-            self.position = position
-
-    def peek(self) -> _Image | None:
-        """The image at the position; None at the end."""
-        ahead = min(len(self._order), self.position + _AHEAD)
-        for position in range(self.position + len(self._coming), ahead):
-            self._coming.append(self._pool.submit(self._encode, position))
-        return self._coming[0].result() if self._coming else None
-
-    def drop(self) -> None:
-        """Go on to the next."""
-        self._coming.popleft()
-        self.position += 1
-
-    def _encode(self, position: int) -> _Image:
-        sample = self._order[position]
-        encode = raw_pixels if self._packing.format == "raw" else encoded_jpeg
-        content: bytes | BadImageError
-        try:
-            content = encode(self._files.paths[sample], self._packing.size)
-        except BadImageError as error:
-            content = error
-        return _Image(position, self._files.labels[sample], content)

@@ -125,8 +125,9 @@ class _Bucket:
         except ImportError as error:
             remedy = "pip install 'convoy[s3]'"
             raise UserError(Fault("data.root", "an address of S3 needs the package s3fs", remedy, root)) from error
-        # Not the listing of before, which may be of when the set wasn't there yet.
-        self._files = s3fs.S3FileSystem(use_listings_cache=False)
+        # Not the listing of before, which may be of when the set wasn't there yet. The endpoint is named since s3fs
+        # keeps a client for the next one who asks for the same.
+        self._files = s3fs.S3FileSystem(endpoint_url=_endpoint(), use_listings_cache=False)
         self._prefix = root[len(S3) :].strip("/")
         if not self._prefix:
             raise UserError(Fault("data.root", "names no bucket", f"write {S3}bucket/prefix", root))
@@ -157,7 +158,7 @@ class _Bucket:
         try:
             self._files.ls(bucket)
         except FileNotFoundError:
-            where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            where = _endpoint()
             rule = f"there is no bucket {bucket}" + (f" at {where}" if where else "")
             return rule, "mend its name, or set AWS_ENDPOINT_URL to the store that has it"
         except self._errors:
@@ -182,3 +183,8 @@ class _Bucket:
         else:
             remedy = "see that the store can be reached (AWS_ENDPOINT_URL, AWS_REGION)"
         return UserError(Fault("data.root", f"can't be read ({said})", remedy, self.root))
+
+
+def _endpoint() -> str | None:
+    """As the environment has it; None: botocore looks for it elsewhere, such as in ~/.aws/config."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
