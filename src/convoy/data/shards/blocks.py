@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary, finalize
 
 from convoy.config.faults import Fault, UserError
 from convoy.data.shards.storage import LocalFolder, Storage
@@ -42,6 +43,7 @@ class BlockSource:
         self._storage = storage
         self._mapped = mapped
         self._pool: ThreadPoolExecutor | None = None
+        self._opened: WeakValueDictionary[str, _OpenFile] = WeakValueDictionary()
 
     def __enter__(self) -> BlockSource:
         if self._storage.is_remote:
@@ -60,14 +62,20 @@ class BlockSource:
         """
         if self._pool is not None:
             return _FetchedBlock(self._pool.submit(self._fetch, file, begin, end), begin)
-        assert isinstance(self._storage, LocalFolder), "what isn't remote is a folder"
+        short = damaged(self._storage.root, file, "is shorter than it was packed")
         try:
-            kind = _MappedBlock if self._mapped else _FileBlock
-            return kind(self._storage, file, begin, end)
+            return _FileBlock(self._local(file), short, begin, end)
         except FileNotFoundError as error:
             raise damaged(self._storage.root, file, "is gone") from error
-        except ValueError as error:
-            raise damaged(self._storage.root, file, "is shorter than it was packed") from error
+        except ValueError as error:  # an empty file can't be mapped
+            raise short from error
+
+    def _local(self, file: str) -> _OpenFile:
+        assert isinstance(self._storage, LocalFolder), "what isn't remote is a folder"
+        opened = self._opened.get(file)
+        if opened is None:
+            opened = self._opened[file] = _OpenFile(self._storage.path / file, self._mapped)
+        return opened
 
     def _fetch(self, file: str, begin: int, end: int) -> bytes:
         try:
@@ -88,38 +96,36 @@ class _FetchedBlock:
         return bytearray(memoryview(self._content.result())[begin - self._begin : end - self._begin])
 
 
-class _FileBlock:
-    """Read by offsets, which lets go of Python's lock; the kernel is told to have the block ready."""
+class _OpenFile:
+    """A shard that is open for as long as a block of it is held, once for all of them."""
 
-    def __init__(self, storage: LocalFolder, file: str, begin: int, end: int) -> None:
-        self._file = file
-        self._root = storage.root
-        self._descriptor = os.open(storage.path / file, os.O_RDONLY)
-        _read_ahead(self._descriptor, begin, end)
-
-    def bytes_at(self, begin: int, end: int) -> bytearray:
-        found = bytearray(end - begin)
-        if os.preadv(self._descriptor, [found], begin) != len(found):
-            raise damaged(self._root, self._file, "is shorter than it was packed")
-        return found
-
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
-
-
-class _MappedBlock:
-    def __init__(self, storage: LocalFolder, file: str, begin: int, end: int) -> None:
-        self._begin = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        with Path(storage.path / file).open("rb") as opened:
-            _read_ahead(opened.fileno(), begin, end)
+    def __init__(self, path: Path, mapped: bool) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        # Not by __del__, during which another thread may still be given the object by a weak reference.
+        finalize(self, os.close, self.descriptor)
+        self.memory: memoryview | None = None
+        if mapped:
             # A private copy as soon as it is written to: torch takes no memory that it may not write.
-            self._memory = mmap.mmap(opened.fileno(), end - self._begin, access=mmap.ACCESS_COPY, offset=self._begin)
-
-    def bytes_at(self, begin: int, end: int) -> memoryview:
-        return memoryview(self._memory)[begin - self._begin : end - self._begin]
+            self.memory = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_COPY))
 
 
-def _read_ahead(descriptor: int, begin: int, end: int) -> None:
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
+class _FileBlock:
+    """Read by offsets, which lets go of Python's lock, or mapped; the kernel is told to have the block ready."""
+
+    def __init__(self, file: _OpenFile, short: UserError, begin: int, end: int) -> None:
+        self._file = file
+        self._short = short
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            os.posix_fadvise(file.descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
+
+    def bytes_at(self, begin: int, end: int) -> bytearray | memoryview:
+        found: bytearray | memoryview
+        if self._file.memory is not None:
+            found = self._file.memory[begin:end]
+            num_read = len(found)
+        else:
+            found = bytearray(end - begin)
+            num_read = os.preadv(self._file.descriptor, [found], begin)
+        if num_read != end - begin:
+            raise self._short
+        return found

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,8 +27,8 @@ from convoy.data.decode import BadImageError
 from convoy.data.folders import ImageFiles
 from convoy.data.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages
-from convoy.data.shards.index import FILE, SUFFIXES, Index, Shard, Split, read_index
-from convoy.data.shards.pictures import read_table
+from convoy.data.shards.index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index
+from convoy.data.shards.pictures import Table, read_table
 from convoy.data.shards.storage import LocalFolder, digest
 from convoy.data.shards.tar import END, member
 
@@ -82,7 +82,7 @@ class _Written:
     """A shard with its rows of the table, and what was left out, by path."""
 
     shard: Shard
-    rows: list[Row]
+    rows: Table
     skipped: dict[str, str]
 
 
@@ -108,7 +108,7 @@ def pack(packing: Packing, tell: Tell = lambda *_: None) -> Index:
             _write_whole(output / RECORDS / "settings.json", json.dumps(_head(packing, settings)).encode())
             for name, files in packing.splits.items():
                 written = list(_split(packing, name, files, known, pool, tell))
-                table = _table_bytes(row for part in written for row in part.rows)
+                table = _table_bytes(np.concatenate([part.rows for part in written]))
                 _write_whole(output / f"{name}.samples.npy", table)
                 shards = tuple(part.shard for part in written)
                 splits[name] = Split(shards, f"{name}.samples.npy", hashlib.sha256(table).hexdigest())
@@ -174,8 +174,7 @@ def _known(output: Path, packing: Packing, settings: Mapping[str, Any]) -> dict[
         if path.name == "settings.json":
             _refuse_other(values, _head(packing, settings), output)
             continue
-        rows = [(int(a), int(b), int(c), int(d)) for a, b, c, d in values["rows"]]
-        written = _Written(Shard(**values["shard"]), rows, values["skipped"])
+        written = _Written(Shard(**values["shard"]), _as_table(values["rows"]), values["skipped"])
         known[written.shard.file] = written
     return known
 
@@ -193,7 +192,7 @@ def _from_index(output: Path, index: Index) -> dict[str, _Written]:
     storage, known = LocalFolder(str(output)), {}
     for split in index.splits.values():
         try:
-            rows: list[Row] = [(a, b, c, d) for a, b, c, d in read_table(storage, split).tolist()]
+            rows = read_table(storage, split)
         except UserError:
             continue
         first = 0
@@ -224,7 +223,7 @@ def _split(
         else:
             images.seek(begin)
             written = _write_shard(packing, file, images, begin)
-            record = {**asdict(written), "rows": written.rows}
+            record = {"shard": asdict(written.shard), "rows": written.rows.tolist(), "skipped": written.skipped}
             _write_whole(packing.output / RECORDS / f"{file}.json", json.dumps(record).encode())
             tell("written", written.shard)
         yield written
@@ -272,7 +271,7 @@ def _write_shard(packing: Packing, file: str, images: EncodedImages, begin: int)
         os.fsync(opened.fileno())
     partial.replace(packing.output / file)
     shard = Shard(file, begin, images.position, len(rows), offset, checksum.hexdigest())
-    return _Written(shard, rows, skipped)
+    return _Written(shard, _as_table(rows), skipped)
 
 
 def _note_bad(error: BadImageError, skip: bool, skipped: dict[str, str]) -> None:
@@ -283,9 +282,13 @@ def _note_bad(error: BadImageError, skip: bool, skipped: dict[str, str]) -> None
     skipped[error.path] = error.reason
 
 
-def _table_bytes(rows: Iterator[Row]) -> bytes:
+def _as_table(rows: Sequence[Row]) -> Table:
+    return np.array(rows, dtype=np.uint32).reshape(-1, len(COLUMNS))
+
+
+def _table_bytes(table: Table) -> bytes:
     buffer = BytesIO()
-    np.save(buffer, np.array(list(rows), dtype=np.uint32).reshape(-1, 4))
+    np.save(buffer, table)
     return buffer.getvalue()
 
 
