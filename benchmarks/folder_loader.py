@@ -29,8 +29,9 @@ from benchmarks.rounds import Arm, compare, machine, tell
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE
 from convoy.data.finish import Delivery
-from convoy.data.folder_loader import BadImages, FolderEvaluation, FolderTraining
+from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import find_layout, list_images, read_classes
+from convoy.data.pictures import FilePictures
 from convoy.data.plan import EvaluationPlan, TrainingPlan
 
 SIZE, SHORTER_SIDE = 224, 256
@@ -60,7 +61,8 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     assert layout.val is not None, "the folder has train/ and val/"
     classes, bad = read_classes(layout), BadImages(skip=False)
     train, val = list_images(layout.train, classes), list_images(layout.val, classes)
-    training, evaluation = FolderTraining(train, data, 1, bad), FolderEvaluation(val, data, bad)
+    training = PictureTraining(FilePictures(train, data.channels), data, 1, bad)
+    evaluation = PictureEvaluation(FilePictures(val, data.channels), data, bad)
     delivery = Delivery(torch.device("cpu"), num_threads=workers)
     plan, val_plan = TrainingPlan(len(train), 1, batch_size), EvaluationPlan(len(val), batch_size)
     return (

@@ -79,6 +79,19 @@ def test_the_composed_config_can_be_shown_whole_or_in_part(convoy: Convoy) -> No
         ("export", "run=latest"),
         ("export", "run=latest", "format=onyx"),
         ("export", "run=latest", "fold_bn"),
+        ("pack",),
+        ("pack", "data=image_folder", "output=packed"),
+        ("pack", "data=image_folder", "data.root=nowhere", "output=packed"),
+        ("pack", "data=digits", "output=packed"),
+        ("pack", "data=image_folder", "outptu=packed"),
+        ("pack", "data=image_folder", "output=packed", "format=jpg"),
+        ("pack", "data=image_folder", "output=packed", "size=0"),
+        ("pack", "data=image_folder", "output=packed", "shard_mib=5000"),
+        ("pack", "data=image_foldr", "output=packed"),
+        ("pack", "verify=nowhere"),
+        ("pack", "verify=nowhere", "size=3"),
+        ("train", "data=shards", "data.root=nowhere"),
+        ("train", "data=shards"),
         ("predict",),
         ("predict", "checkpoint=nowhere", "1.png"),
         ("predict", "checkpoint=nowhere.onnx", "1.png"),
@@ -102,7 +115,8 @@ def test_a_typo_is_answered_without_importing_torch() -> None:
     heavy = "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'numpy', 'timm'} & set(sys.modules)))"
     wrong_layers = ["train", "model=vgg16", "model.layers=[CNOV3-64]"]
     wrong_format = ["export", "run=latest", "format=onyx"]
-    for words in (["train", "modle=vgg16"], wrong_layers, wrong_format, ["predict"], ["--help"]):
+    no_output = ["pack", "data=image_folder", "data.root=nowhere"]
+    for words in (["train", "modle=vgg16"], wrong_layers, wrong_format, no_output, ["predict"], ["--help"]):
         done = subprocess.run(
             [sys.executable, "-c", f"{code}\n{heavy}", *words], capture_output=True, text=True, check=True
         )

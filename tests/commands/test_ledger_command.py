@@ -77,7 +77,7 @@ def test_a_card_brings_its_precision(convoy: Convoy) -> None:
 
 @pytest.mark.parametrize("data", Options().of("data"))
 def test_every_data_option_works_without_its_files(convoy: Convoy, data: str) -> None:
-    classes = ("data.num_classes=7",) if data == "image_folder" else ()
+    classes = ("data.num_classes=7",) if data in ("image_folder", "shards") else ()
     done = convoy("ledger", "model=resnet18", f"data={data}", *classes)
     assert done.code == 0, done.err
 

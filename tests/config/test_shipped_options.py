@@ -31,12 +31,23 @@ def folder_of_images(root: Path) -> Path:
     return root
 
 
+def packed_images(root: Path) -> Path:
+    from convoy.data.folders import list_images
+    from convoy.data.shards.packing import Packing, pack
+
+    folder, classes = folder_of_images(root / "images"), ("cat", "dog")
+    pack(Packing(classes, {name: list_images(folder / name, classes) for name in ("train", "val")}, root / "packed"))
+    return root / "packed"
+
+
 def overrides_for(group: str, option: str, root: Path) -> list[str]:
     """The option, and what its users must say with it."""
     chosen = [f"{group}={option}"]
     if option in ("image_folder", "imagenet"):
         folder = folder_of_images(root)
         return [*chosen, f"data.root={folder}", "data.num_classes=2", "model=resnet18"]
+    if (group, option) == ("data", "shards"):
+        return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
     if group == "model":
         chosen.append("data.image_size=224")
     if option in ("timm", "torchvision"):

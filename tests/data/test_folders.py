@@ -104,12 +104,12 @@ def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: o
     assert "no val folder: 15 images of train were held out" in opened[0].notes[0]
     assert "no test split" in opened[0].notes[1]
     # By a seed of its own, not the run's.
-    paths = [set(one.train._files.paths) for one in opened]  # type: ignore[attr-defined]
+    paths = [set(one.train._pictures._paths) for one in opened]  # type: ignore[attr-defined]
     assert paths[0] == paths[1]
     assert len(paths[0]) == 45
-    held_out = opened[0].evaluation["val"]._files  # type: ignore[attr-defined]
-    assert paths[0].isdisjoint(held_out.paths)
-    assert [held_out.labels.count(label) for label in range(3)] == [5, 5, 5]
+    held_out = opened[0].evaluation["val"]._pictures  # type: ignore[attr-defined]
+    assert paths[0].isdisjoint(held_out._paths)
+    assert held_out.labels.bincount().tolist() == [5, 5, 5]
 
 
 def test_checking_and_counting_import_no_torch_and_no_numpy() -> None:

@@ -11,6 +11,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
+    "pack": ("an image folder as shards", "convoy pack data=image_folder data.root=photos output=photos256"),
     "ledger": ("memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "plan": ("peak GPU memory, and whether it fits a card", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),

@@ -99,7 +99,7 @@ def _run(words: Sequence[str]) -> int:
         return 0
     path = json.dumps(str(folder.path))
     train = [f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
-    if asked.fast_disk is not None and config.data.root is not None:
+    if asked.fast_disk is not None and config.data.root is not None and "://" not in config.data.root:
         staged = stage(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
         train.append(f"data.root={json.dumps(str(staged))}")
     return supervise(

@@ -27,7 +27,7 @@ class AugmentConfig:
     """Side of one square set to the mean at a random place, in pixels (DeVries & Taylor 2017)."""
     random_resized_crop: list[float] | None = None
     """[smallest, largest] share of the image's area cut at random, aspect ratio 3/4 to 4/3, then resized
-    (Szegedy et al. 2014). Image folders only."""
+    (Szegedy et al. 2014). Image folders and shards only."""
 
 
 @dataclass
@@ -36,13 +36,14 @@ class DataConfig:
 
     name: str = MISSING
     source: str = MISSING
-    """Who reads it: digits, fashion_mnist, mnist, cifar10, cifar100 or image_folder."""
+    """Who reads it: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder or shards."""
     root: str | None = None
-    """The folder that holds it; null: the source's own places (see the option's file)."""
+    """The folder that holds it, of shards also s3://bucket/prefix; null: the source's own places (see the option's
+    file)."""
     download: bool = True
     """Whether torchvision may fetch it where it is found nowhere."""
     num_classes: int | None = None
-    """null: counted from the class folders."""
+    """null: counted from the class folders, or as the shards' index says."""
     channels: int = 3
     """1 or 3. Gray images are repeated to 3, colour images made gray for 1."""
     image_size: int = MISSING
@@ -50,7 +51,7 @@ class DataConfig:
     fit: str = "resize"
     """How an image comes to image_size: resize (bilinear) or pad (zeros around it)."""
     eval_resize: int | None = None
-    """Shorter side in pixels before the centre crop of val and test; null: image_size. Folders only."""
+    """Shorter side in pixels before the centre crop of val and test; null: image_size. Folders and shards only."""
     mean: list[float] = MISSING
     """Of pixel values in 0..1: one number for all channels, or one a channel."""
     std: list[float] = MISSING
@@ -58,9 +59,12 @@ class DataConfig:
     """Share of the training images held out for val where the set has no val split: stratified, by a seed of
     its own, the same for every run."""
     on_bad_image: str = "error"
-    """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders only."""
+    """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders and shards
+    only."""
     num_workers: int | None = None
-    """Threads that decode; null: this process's share of the cores it may use. Folders only."""
+    """Threads that decode; null: this process's share of the cores it may use. Folders and shards only."""
+    shuffle_buffer: int = 8192
+    """Samples among which the next one is drawn, on each rank; 1: read in sequence. Shards only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 

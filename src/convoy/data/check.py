@@ -9,8 +9,13 @@ from typing import Any
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.folders import count_classes
+from convoy.data.shards.index import read_index
+from convoy.data.shards.storage import S3
 
 FOLDER_SOURCE = "image_folder"
+SHARDS_SOURCE = "shards"
+FILE_SOURCES = (FOLDER_SOURCE, SHARDS_SOURCE)
+"""Those whose images are decoded as they are needed."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
 """Pixels on a side, as published."""
@@ -18,11 +23,13 @@ IMAGE_CHANNELS = {"digits": 1, "fashion_mnist": 1, "mnist": 1, "cifar10": 3, "ci
 """1: gray, 3: colours, as published."""
 TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 """Training images as published, val among them; digits has them all."""
-SOURCES = (*NUM_CLASSES, FOLDER_SOURCE)
+SOURCES = (*NUM_CLASSES, *FILE_SOURCES)
+MOST_BUFFER = 1 << 22
+"""Samples that data.shuffle_buffer may have at most."""
 
 
 def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
-    """All faults of `data`, each by its key; of the disk only data.root and its folders are looked at.
+    """All faults of `data`, each by its key; of the disk only data.root, its folders and its index are looked at.
 
     Args:
         data: what is checked.
@@ -34,6 +41,8 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         faults.append(Fault("data.source", "is no source", remedy, data.source))
     elif data.source == FOLDER_SOURCE:
         faults += _folder_faults(data, present=present)
+    elif data.source == SHARDS_SOURCE:
+        faults += _shard_faults(data, present=present)
     else:
         faults += _memory_faults(data, present=present)
     return faults
@@ -43,7 +52,7 @@ def num_classes(data: DataConfig) -> int:
     """data.num_classes, or where it is null what the source has.
 
     Raises:
-        UserError: if the classes of an image folder can't be counted.
+        UserError: if the classes of an image folder or of shards can't be counted.
     """
     if data.num_classes is not None:
         return data.num_classes
@@ -51,12 +60,16 @@ def num_classes(data: DataConfig) -> int:
         if data.root is None:
             raise UserError(_no_root())
         return count_classes(data.root)
+    if data.source == SHARDS_SOURCE:
+        if data.root is None:
+            raise UserError(_no_shards())
+        return len(read_index(data.root).classes)
     return NUM_CLASSES[data.source]
 
 
 def set_bytes(data: DataConfig) -> int:
-    """Bytes of a set in memory as training reads it: padded, beside its mirror images; 0 of an image folder."""
-    if data.source == FOLDER_SOURCE:
+    """Bytes of a set in memory as training reads it: padded, beside its mirror images; 0 of folders and shards."""
+    if data.source in FILE_SOURCES:
         return 0
     augment = data.augment
     image = data.channels * (data.image_size + 2 * augment.pad_crop) ** 2
@@ -64,10 +77,18 @@ def set_bytes(data: DataConfig) -> int:
 
 
 def _number_faults(data: DataConfig) -> Iterator[Fault]:
-    for name, least in (("image_size", 1), ("num_classes", 2), ("eval_resize", 1), ("num_workers", 1)):
+    for name, least in (
+        ("image_size", 1),
+        ("num_classes", 2),
+        ("eval_resize", 1),
+        ("num_workers", 1),
+        ("shuffle_buffer", 1),
+    ):
         value = getattr(data, name)
         if isinstance(value, int) and value < least:
             yield _fault(f"data.{name}", value, f"must be at least {least}")
+    if data.shuffle_buffer > MOST_BUFFER:
+        yield _fault("data.shuffle_buffer", data.shuffle_buffer, f"must be at most {MOST_BUFFER}")
     if not isinstance(data.image_size, int):
         yield Fault("data.image_size", "is missing", "give the side of the image that the network sees, in pixels")
     if data.eval_resize is not None and isinstance(data.image_size, int) and 0 < data.eval_resize < data.image_size:
@@ -122,7 +143,7 @@ def _augment_faults(data: DataConfig) -> Iterator[Fault]:
         yield _fault(
             "data.augment.random_resized_crop",
             crop,
-            f"is for image folders, not for data.source={data.source}",
+            f"is for image folders and shards, not for data.source={data.source}",
             "use data.augment.pad_crop",
         )
     if augment.pad_crop > 0:
@@ -146,7 +167,7 @@ def _memory_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
             "use data.fit=resize",
         )
     if data.eval_resize is not None:
-        yield _fault("data.eval_resize", data.eval_resize, "is for image folders", "use data.image_size")
+        yield _fault("data.eval_resize", data.eval_resize, "is for image folders and shards", "use data.image_size")
     if present and data.root is not None and not _is_folder(data.root):
         yield _fault("data.root", data.root, "is not a folder", "data.root=null looks in the usual places")
 
@@ -178,6 +199,32 @@ def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
         )
 
 
+def _shard_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
+    if data.fit == "pad":
+        yield _fault("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+    is_at_hand = data.root is not None and (_is_folder(data.root) or (data.num_classes is None and _is_address(data)))
+    if not present and not is_at_hand:
+        if data.num_classes is None:
+            where = "without data.root" if data.root is None else f"without the folder {data.root}"
+            yield Fault("data.num_classes", f"can't be counted {where}", "write data.num_classes=…", "null")
+        return
+    if data.root is None:
+        yield _no_shards()
+        return
+    try:
+        classes = len(read_index(data.root).classes)
+    except UserError as error:
+        yield from error.faults
+        return
+    if data.num_classes not in (None, classes):
+        rule = f"{data.root} was packed with {classes} classes"
+        yield _fault("data.num_classes", data.num_classes, rule, "leave it null")
+
+
+def _is_address(data: DataConfig) -> bool:
+    return data.root is not None and data.root.startswith(S3)
+
+
 def _is_folder(root: str | None) -> bool:
     return root is not None and Path(root).expanduser().is_dir()
 
@@ -189,6 +236,10 @@ def _no_root() -> Fault:
         "give the folder with train/ and val/, each with a folder of images a class",
         "null",
     )
+
+
+def _no_shards() -> Fault:
+    return Fault("data.root", "is missing", f"give the folder that convoy pack wrote, or {S3}bucket/prefix", "null")
 
 
 def _fault(key: str, value: Any, rule: str, remedy: str = "") -> Fault:

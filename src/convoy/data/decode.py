@@ -60,16 +60,44 @@ def open_picture(path: str, channels: int) -> Picture:
         file = jpeg.read_file(path)
     except OSError as error:
         raise BadImageError(path, str(error) or type(error).__name__) from error
+    return _picture(file, channels, lambda: decode(path, channels))
+
+
+def open_encoded(name: str, file: bytearray, channels: int) -> Picture:
+    """The same of a file that is in memory already, all of it.
+
+    Args:
+        name: what an error calls it.
+        file: its bytes; what a JPEG says of its height is changed for a moment.
+        channels: 1 for gray, 3 for RGB.
+
+    Raises:
+        BadImageError: if it is truncated, or nothing that Pillow can decode.
+    """
+    return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
+
+
+def pixels_of(array: NDArray[np.uint8], channels: int) -> Picture:
+    """An image that needs no decoding: uint8 [H, W, 3] as gray (1 channel) or RGB (3)."""
+    height, width, _ = array.shape
+
+    def pixels(*_: int) -> NDArray[np.uint8]:
+        return array if channels == 3 else _array(Image.fromarray(array).convert("L"))
+
+    return Picture(width, height, can_shrink=False, pixels=pixels)
+
+
+def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image]) -> Picture:
     frame = jpeg.read_frame(file)
     if frame is None or jpeg.is_huge(frame) or (frame.has_metadata and _is_turned(file)):
-        image = decode(path, channels)
+        image = by_pillow()
         return Picture(*image.size, can_shrink=False, pixels=lambda *_: _array(image))
 
     def pixels(bottom: int, factor: int) -> NDArray[np.uint8]:
         decoded = jpeg.decode_rows(file, frame, channels, bottom, factor)
         if decoded is not None:
             return decoded
-        image = decode(path, channels)
+        image = by_pillow()
         return _array(image if factor == 1 else image.reduce(factor))
 
     return Picture(frame.width, frame.height, can_shrink=True, pixels=pixels)
@@ -92,8 +120,12 @@ def decode(path: str, channels: int) -> Image.Image:
     Raises:
         BadImageError: if it is missing, truncated, or nothing that Pillow can decode.
     """
+    return _decode(path, path, channels)
+
+
+def _decode(source: str | BytesIO, name: str, channels: int) -> Image.Image:
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             image.load()
@@ -102,7 +134,7 @@ def decode(path: str, channels: int) -> Image.Image:
         raise
     # Pillow's decoders raise whatever a damaged file leads them to.
     except Exception as error:
-        raise BadImageError(path, str(error) or type(error).__name__) from error
+        raise BadImageError(name, str(error) or type(error).__name__) from error
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Image folders: threads decode into uint8 batches ahead of the step that needs them.
+"""Images of folders and shards: threads decode into uint8 batches ahead of the step that needs them.
 
 Threads, since the decoders let go of Python's lock while they work, and they start at once. Each image has a
 place of its own in its batch and random numbers of its own, so nothing depends on which thread is done first
@@ -22,9 +22,9 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
 from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
-from convoy.data.decode import BadImageError, open_picture
+from convoy.data.decode import BadImageError, Picture
 from convoy.data.finish import Batch, Delivery, Finisher
-from convoy.data.folders import ImageFiles
+from convoy.data.pictures import OpenPlace, Pictures
 from convoy.data.plan import EvaluationPlan, MicroBatch, TrainingPlan
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
@@ -37,8 +37,8 @@ _IMAGES_A_TASK = 8
 Fill = Callable[[int, NDArray[np.uint8]], None]
 """Writes the image of a place in a batch into that place, [S, S, C]. May raise BadImageError."""
 
-Prepare = Callable[[MicroBatch], Fill]
-"""For a batch, the function that fills it."""
+Prepare = Callable[[MicroBatch, OpenPlace], Fill]
+"""For a batch and what opens its images, the function that fills it."""
 
 DecodedBatches = Generator[tuple[MicroBatch, Tensor, Tensor], None, None]
 """A batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked for; and the places
@@ -69,12 +69,12 @@ class BadImages:
         self.reasons[error.path] = error.reason
 
 
-class FolderTraining:
-    """Training images in a folder."""
+class PictureTraining:
+    """Training images that are decoded as they are needed."""
 
-    def __init__(self, files: ImageFiles, data: DataConfig, seed: int, bad_images: BadImages) -> None:
-        self._files = files
-        self._labels = torch.tensor(files.labels)
+    def __init__(self, pictures: Pictures, data: DataConfig, seed: int, bad_images: BadImages) -> None:
+        self._pictures = pictures
+        self._labels = pictures.labels
         self._data = data
         self._seed = seed
         self._bad_images = bad_images
@@ -100,7 +100,7 @@ class FolderTraining:
     ) -> DecodedBatches:
         """The same batches as uint8, before what is done to whole batches."""
         data = self._data
-        batches = plan.micro_batches(rank, first_step, end_step)
+        batches = self._pictures.visit(plan.micro_batches(rank, first_step, end_step))
         shape = (plan.micro_batch_size, data.image_size, data.channels)
         return decode_ahead(batches, self._prepare, shape, self._bad_images, delivery)
 
@@ -109,29 +109,29 @@ class FolderTraining:
         """Whether images are mirrored as they are written, a fortieth of the work; pad_crop's gather does it too."""
         return self._data.augment.random_resized_crop is not None
 
-    def _prepare(self, batch: MicroBatch) -> Fill:
-        data, augment, paths = self._data, self._data.augment, self._files.paths
+    def _prepare(self, batch: MicroBatch, open_place: OpenPlace) -> Fill:
+        data, augment = self._data, self._data.augment
         scale = augment.random_resized_crop
         if scale is None:
-            return lambda place, out: _fill_for_evaluation(paths[int(batch.samples[place])], data, out)
+            return lambda place, out: _fill_for_evaluation(open_place(place), data, out)
         streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
         numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
         coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
 
         def fill(place: int, out: NDArray[np.uint8]) -> None:
-            picture = open_picture(paths[int(batch.samples[place])], data.channels)
+            picture = open_place(place)
             box = random_box(picture.width, picture.height, scale, numbers[place])
             crop_and_resize(picture, box, out, mirrored=augment.flip and coins[place])
 
         return fill
 
 
-class FolderEvaluation:
-    """The images of a split in a folder, as they are."""
+class PictureEvaluation:
+    """The images of a split as they are, decoded as they are needed."""
 
-    def __init__(self, files: ImageFiles, data: DataConfig, bad_images: BadImages) -> None:
-        self._files = files
-        self._labels = torch.tensor(files.labels)
+    def __init__(self, pictures: Pictures, data: DataConfig, bad_images: BadImages) -> None:
+        self._pictures = pictures
+        self._labels = pictures.labels
         self._data = data
         self._bad_images = bad_images
 
@@ -144,17 +144,17 @@ class FolderEvaluation:
 
     def decoded(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> DecodedBatches:
         """The same batches as uint8."""
-        data, paths = self._data, self._files.paths
+        data = self._data
         shape = (plan.largest_batch, data.image_size, data.channels)
 
-        def prepare(batch: MicroBatch) -> Fill:
-            return lambda place, out: _fill_for_evaluation(paths[int(batch.samples[place])], data, out)
+        def prepare(_: MicroBatch, open_place: OpenPlace) -> Fill:
+            return lambda place, out: _fill_for_evaluation(open_place(place), data, out)
 
-        return decode_ahead(plan.batches(rank), prepare, shape, self._bad_images, delivery)
+        return decode_ahead(self._pictures.visit(plan.batches(rank)), prepare, shape, self._bad_images, delivery)
 
 
-def _fill_for_evaluation(path: str, data: DataConfig, out: NDArray[np.uint8]) -> None:
-    resize_and_center(open_picture(path, data.channels), data.eval_resize or data.image_size, out)
+def _fill_for_evaluation(picture: Picture, data: DataConfig, out: NDArray[np.uint8]) -> None:
+    resize_and_center(picture, data.eval_resize or data.image_size, out)
 
 
 class _Buffer:
@@ -193,7 +193,7 @@ class _Pending:
 
 
 def decode_ahead(
-    batches: Iterable[MicroBatch],
+    batches: Iterable[tuple[MicroBatch, OpenPlace]],
     prepare: Prepare,
     shape: tuple[int, int, int],
     bad_images: BadImages,
@@ -205,7 +205,7 @@ def decode_ahead(
     dropped.
 
     Args:
-        batches: what to decode.
+        batches: what to decode, and what opens it; closed at the end where it is a generator.
         prepare: see `Prepare`; called in this thread, in order.
         shape: of a buffer: the most images of a batch, S, C.
         bad_images: takes note of those that can't be decoded.
@@ -224,8 +224,8 @@ def decode_ahead(
     remaining = iter(batches)
     try:
         while True:
-            while len(pending) < BATCHES_AHEAD and (batch := next(remaining, None)) is not None:
-                pending.append(_start(pool, batch, prepare(batch), free.popleft()))
+            while len(pending) < BATCHES_AHEAD and (coming := next(remaining, None)) is not None:
+                pending.append(_start(pool, coming[0], prepare(*coming), free.popleft()))
             if not pending:
                 return
             done = pending.popleft()
@@ -239,6 +239,8 @@ def decode_ahead(
             yield done.batch, done.buffer.on_device(kept, num_images), torch.tensor(kept)
             free.append(done.buffer)
     finally:
+        if isinstance(remaining, Generator):
+            remaining.close()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

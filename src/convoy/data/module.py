@@ -216,7 +216,10 @@ class ImageData(pl.LightningDataModule):
         return self._opened
 
     def _plan(self, world_size: int) -> TrainingPlan:
-        return TrainingPlan(self._set.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size)
+        opened = self._set
+        return TrainingPlan(
+            opened.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size, opened.order
+        )
 
     def _delivery(self, device: torch.device | str) -> Delivery:
         device = torch.device(device)

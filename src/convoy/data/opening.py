@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,13 +10,18 @@ import torch
 
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import FOLDER_SOURCE, check_data
+from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE, check_data
 from convoy.data.finish import Batch, Delivery
 from convoy.data.fitting import fit_images, with_channels
-from convoy.data.folder_loader import BadImages, FolderEvaluation, FolderTraining
+from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
 from convoy.data.memory import MemoryEvaluation, MemoryTraining
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.pictures import FilePictures, Pictures
+from convoy.data.plan import EvaluationPlan, Order, TrainingPlan
+from convoy.data.shards.index import read_index
+from convoy.data.shards.order import ShardOrder
+from convoy.data.shards.pictures import ShardPictures, check_files
+from convoy.data.shards.storage import open_storage
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.splits import stratified_split
@@ -47,6 +52,7 @@ class OpenedData:
         sizes: images in train, val and test.
         bad_images: those skipped so far, by path.
         notes: what a user may not expect about the set, a sentence each.
+        order: of the training images, where it is the set's own.
     """
 
     classes: tuple[str, ...]
@@ -55,14 +61,15 @@ class OpenedData:
     sizes: dict[str, int]
     bad_images: BadImages
     notes: tuple[str, ...] = ()
+    order: Order | None = None
 
 
 def open_data(data: DataConfig, seed: int) -> OpenedData:
-    """Reads a set in memory, or lists a folder's images.
+    """Reads a set in memory, lists a folder's images, or reads the index of shards.
 
     Args:
         data: what to read.
-        seed: of the augmentation.
+        seed: of the augmentation, and of the order of shards.
 
     Raises:
         UserError: with all faults of `data`, or the first of its files that can't be used.
@@ -71,6 +78,8 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
         raise UserError(*faults)
     if data.source == FOLDER_SOURCE:
         return _open_folder(data, seed)
+    if data.source == SHARDS_SOURCE:
+        return _open_shards(data, seed)
     return _open_memory(data, seed)
 
 
@@ -96,7 +105,25 @@ def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
     return LabelledImages(with_channels(images, data.channels).contiguous(), split.labels)
 
 
-def _open_folder(data: DataConfig, seed: int) -> OpenedData:
+@dataclass(frozen=True)
+class FolderSplits:
+    """The images of a folder by split: train, val, and test where there is one.
+
+    Attributes:
+        notes: what a user may not expect about them, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    splits: dict[str, ImageFiles]
+    notes: tuple[str, ...]
+
+
+def folder_splits(data: DataConfig) -> FolderSplits:
+    """Lists the images of a folder, val held out of train where it has none.
+
+    Raises:
+        UserError: if the folder can't be used.
+    """
     assert data.root is not None, "check_data has seen to it"
     layout = find_layout(data.root)
     classes = read_classes(layout)
@@ -110,16 +137,51 @@ def _open_folder(data: DataConfig, seed: int) -> OpenedData:
     if layout.test is not None:
         splits["test"] = list_images(layout.test, classes)
     else:
-        notes.append(f"{data.root} has no test split: val chose the checkpoint, so there is nothing to test on.")
+        notes.append(_no_test(data))
+    return FolderSplits(classes, splits, tuple(notes))
+
+
+def _open_folder(data: DataConfig, seed: int) -> OpenedData:
+    found = folder_splits(data)
+    pictures = {name: FilePictures(files, data.channels) for name, files in found.splits.items()}
+    return _open_pictures(data, seed, found.classes, pictures, found.notes)
+
+
+def _open_shards(data: DataConfig, seed: int) -> OpenedData:
+    assert data.root is not None, "check_data has seen to it"
+    storage = open_storage(data.root)
+    index = read_index(data.root, storage)
+    check_files(storage, index)
+    notes = [] if "test" in index.splits else [_no_test(data)]
+    if (shorter := data.eval_resize or data.image_size) > index.size:
+        notes.append(f"{data.root} was packed with {index.size} pixels, which val enlarges to {shorter}.")
+    pictures = {name: ShardPictures(storage, index, split, data.channels) for name, split in index.splits.items()}
+    order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
+    return _open_pictures(data, seed, index.classes, pictures, notes, order)
+
+
+def _open_pictures(
+    data: DataConfig,
+    seed: int,
+    classes: tuple[str, ...],
+    pictures: Mapping[str, Pictures],
+    notes: Sequence[str],
+    order: Order | None = None,
+) -> OpenedData:
     bad_images = BadImages(skip=data.on_bad_image == "skip")
     return OpenedData(
         classes=classes,
-        train=FolderTraining(splits["train"], data, seed, bad_images),
-        evaluation={name: FolderEvaluation(files, data, bad_images) for name, files in splits.items()},
-        sizes={name: len(splits.get(name, ())) for name in ("train", "val", "test")},
+        train=PictureTraining(pictures["train"], data, seed, bad_images),
+        evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
+        sizes={name: len(pictures[name].labels) if name in pictures else 0 for name in ("train", "val", "test")},
         bad_images=bad_images,
         notes=tuple(notes),
+        order=order,
     )
+
+
+def _no_test(data: DataConfig) -> str:
+    return f"{data.root} has no test split: val chose the checkpoint, so there is nothing to test on."
 
 
 def _held_out(files: ImageFiles, fraction: float) -> tuple[ImageFiles, ImageFiles]:

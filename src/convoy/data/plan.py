@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ class MicroBatch:
     samples: Tensor
 
 
+class Order(Protocol):
+    """The order of a set that each rank reads a part of, and not all ranks any sample."""
+
+    def of_rank(self, epoch: int, rank: int, num_samples: int) -> Tensor:
+        """What a rank sees in an epoch, where each sees as many: int64 [num_samples] on the CPU, no sample twice."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """The order of training samples.
@@ -38,6 +47,8 @@ class TrainingPlan:
         micro_batch_size: samples a rank in one forward pass.
         accumulation: forward passes a rank in one optimizer step.
         world_size: data-parallel ranks.
+        order: of the samples, where it is not one permutation that the ranks share batch by batch. What is in a global
+            batch then depends on the number of ranks.
     """
 
     num_samples: int
@@ -45,6 +56,7 @@ class TrainingPlan:
     micro_batch_size: int
     accumulation: int = 1
     world_size: int = 1
+    order: Order | None = None
 
     def __post_init__(self) -> None:
         if self.num_samples < self.global_batch_size:
@@ -82,10 +94,18 @@ class TrainingPlan:
         """
         steps = self.steps_per_epoch
         for epoch in range(first_step // steps, -(-end_step // steps)):
-            order = permutation(self.seed, epoch, self.num_samples)[: steps * self.global_batch_size]
-            share = order.view(steps, self.accumulation, self.world_size, self.micro_batch_size)[:, :, rank]
+            share = self._share(epoch, rank)
             begin, end = max(first_step - epoch * steps, 0), min(end_step - epoch * steps, steps)
             yield epoch, share[begin:end].flatten(0, 1)
+
+    def _share(self, epoch: int, rank: int) -> Tensor:
+        """[steps, accumulation, micro_batch_size]."""
+        steps = self.steps_per_epoch
+        if self.order is not None:
+            share = self.order.of_rank(epoch, rank, steps * self.accumulation * self.micro_batch_size)
+            return share.view(steps, self.accumulation, self.micro_batch_size)
+        order = permutation(self.seed, epoch, self.num_samples)[: steps * self.global_batch_size]
+        return order.view(steps, self.accumulation, self.world_size, self.micro_batch_size)[:, :, rank]
 
     def micro_batches(self, rank: int, first_step: int, end_step: int) -> Iterator[MicroBatch]:
         """The same, `accumulation` micro batches a step."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.augment import Normalizer
-from convoy.data.check import FOLDER_SOURCE, IMAGE_CHANNELS, IMAGE_SIDES
+from convoy.data.check import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 from convoy.data.decode import BadImageError, open_picture
 from convoy.data.fitting import fit_images, with_channels
 from convoy.data.resize import resize_and_center
@@ -48,7 +48,7 @@ class Preparation:
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
         """What the val split of `data` goes through."""
-        if data.source == FOLDER_SOURCE:
+        if data.source in FILE_SOURCES:
             square, shorter, channels = data.image_size, data.eval_resize or data.image_size, data.channels
         else:
             square, channels = IMAGE_SIDES[data.source], IMAGE_CHANNELS[data.source]

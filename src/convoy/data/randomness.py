@@ -31,6 +31,10 @@ class Stream(IntEnum):
     CUTOUT_TOP = 4
     CUTOUT_LEFT = 5
     SPLIT = 6
+    PACKED_ORDER = 7
+    SHARD_ORDER = 8
+    SHARD_START = 9
+    SHUFFLE_BUFFER = 10
     # One for each number that a random resized crop may need.
     RESIZED_CROP = 64
 

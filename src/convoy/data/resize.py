@@ -67,10 +67,15 @@ def resize_and_center(picture: Picture, shorter_side: int, out: Pixels) -> None:
         _resize_by_pillow(pixels, (left * across, top * down, right * across, bottom_edge * down), out)
         return
     if (width, height) != (picture.width, picture.height):
-        resized = np.empty((height, width, out.shape[2]), dtype=np.uint8)
-        _resize(pixels, resized)
-        pixels = resized
+        pixels = resized(pixels, width, height)
     out[:] = pixels[center.top : center.bottom, center.left : center.left + center.width]
+
+
+def resized(pixels: Pixels, width: int, height: int) -> Pixels:
+    """uint8 [height, width, C] from all of `pixels`, uint8 [H, W, C]."""
+    out = np.empty((height, width, pixels.shape[2]), dtype=np.uint8)
+    _resize(pixels, out)
+    return out
 
 
 def _factor(picture: Picture, side: int, target: int) -> int:

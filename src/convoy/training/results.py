@@ -12,7 +12,7 @@ from rich.table import Table
 
 from convoy.config.batch import BatchSizes
 from convoy.config.schema import Config
-from convoy.data.check import FOLDER_SOURCE
+from convoy.data.check import FILE_SOURCES
 from convoy.data.module import ImageData
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError
@@ -149,7 +149,7 @@ def wait_lines(summary: Mapping[str, Any], source: str) -> list[str]:
     share = summary.get("data_wait")
     if share is None or share <= MOST_WAIT:
         return []
-    if source == FOLDER_SOURCE:
+    if source in FILE_SOURCES:
         remedy = "more threads decode with data.num_workers=…, smaller files on a local disk are read faster"
     else:
         remedy = "its augmentation is computed between two steps: a larger trainer.micro_batch_size costs less of it"

@@ -1,0 +1,133 @@
+"""Shards and the raw cache against the folder that they were packed from, all by Convoy's loader.
+
+The same photographs as files of their own (about 500x375), packed with 256 pixels as JPEGs, and as raw pixels. As many
+threads everywhere; batches of uint8 of 224 pixels; training is a random resized crop and a flip, validation a resize
+and the centre. All files are in the page cache: what a disk or a network adds is not in these figures. Where webdataset
+is installed, the shards of JPEGs are also read by it, in a DataLoader with as many processes.
+
+    python -m benchmarks.shards --workers 2 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torchvision import transforms
+
+from benchmarks.folder_loader import SHORTER_SIDE, SIZE, images_per_s
+from benchmarks.photos import write_folder
+from benchmarks.rounds import Arm, compare, machine
+from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
+from convoy.data.finish import Delivery
+from convoy.data.folder_loader import PictureEvaluation, PictureTraining
+from convoy.data.opening import folder_splits, open_data
+from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.shards.packing import Packing, pack
+
+GOALS = {"jpeg": 1.5, "raw": 4.0}
+WEBDATASET_GOAL = 1.9
+SHARD_BYTES = 4 << 20
+"""So small that WebDataset has shards for each of its processes."""
+
+
+def config(root: Path, source: str) -> DataConfig:
+    return DataConfig(
+        name=source,
+        source=source,
+        root=str(root),
+        image_size=SIZE,
+        eval_resize=SHORTER_SIDE,
+        mean=[0.5],
+        std=[0.25],
+        augment=AugmentConfig(random_resized_crop=[0.08, 1.0], flip=True),
+    )
+
+
+def arms(data: DataConfig, batch_size: int, workers: int) -> tuple[Arm, Arm]:
+    """Training and validation."""
+    opened = open_data(data, 1)
+    train, val = opened.train, opened.evaluation["val"]
+    assert isinstance(train, PictureTraining)
+    assert isinstance(val, PictureEvaluation)
+    delivery = Delivery(torch.device("cpu"), num_threads=workers)
+    plan = TrainingPlan(opened.sizes["train"], 1, batch_size, order=opened.order)
+    val_plan = EvaluationPlan(opened.sizes["val"], batch_size)
+    return (
+        lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
+        lambda: images_per_s(val.decoded(val_plan, 0, delivery), 1),
+    )
+
+
+def webdataset_arm(root: Path, batch_size: int, workers: int) -> Arm:
+    """Training on the same shards as WebDataset's documentation has it."""
+    import webdataset
+
+    transform = transforms.Compose(
+        [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
+    )
+    shards = sorted(map(str, root.glob("train-*.tar")))
+    data = (
+        webdataset.WebDataset(shards, shardshuffle=len(shards), workersplitter=webdataset.split_by_worker)
+        .shuffle(1000)
+        .decode("pil")
+        .to_tuple("jpg", "cls")
+        .map_tuple(transform, int)
+        .batched(batch_size)
+    )
+    loader = webdataset.WebLoader(data, batch_size=None, num_workers=workers, persistent_workers=True)
+    return lambda: images_per_s(loader, 0)
+
+
+def measure(folder: Path, given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)  # the main thread computes nothing
+    photos = folder / "photos"
+    write_folder(photos, given.images)
+    print(machine("torch", "pillow", "simplejpeg", "numpy"))
+    sizes = [path.stat().st_size for path in (photos / "train").rglob("*.jpg")]
+    print(f"{len(sizes):,} training images of {sum(sizes) / len(sizes) / 1000:.0f} KB, {given.workers} threads")
+    found = folder_splits(config(photos, FOLDER_SOURCE))
+    theirs = arms(config(photos, FOLDER_SOURCE), given.batch, given.workers)
+    for form, goal in GOALS.items():
+        began = time.perf_counter()
+        packing = Packing(
+            found.classes,
+            found.splits,
+            folder / form,
+            form,
+            SHORTER_SIDE,
+            shard_bytes=SHARD_BYTES,
+            num_threads=given.workers,
+        )
+        split = pack(packing).splits["train"]
+        num_packed, seconds = 2 * split.num_samples, time.perf_counter() - began
+        num_bytes = sum(shard.num_bytes for shard in split.shards) / split.num_samples
+        print(f"\n{form}: packed {num_packed / seconds:,.0f} images/s; {num_bytes / 1000:.0f} KB an image")
+        ours = arms(config(folder / form, SHARDS_SOURCE), given.batch, given.workers)
+        for title, our, their in zip(("training", "validation"), ours, theirs, strict=True):
+            names = (f"shards {form}", "folder")
+            compare(f"{title}, {form}", our, their, given.rounds, names=names, goal=goal)
+        if form == "jpeg" and find_spec("webdataset") is not None:
+            peer = webdataset_arm(folder / form, given.batch, given.workers)
+            names = ("shards jpeg", "webdataset")
+            compare("training, jpeg, WebDataset", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), given)
+
+
+if __name__ == "__main__":
+    main()
