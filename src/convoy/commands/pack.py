@@ -116,6 +116,8 @@ def _config(overrides: Sequence[str], parsed: Arguments) -> Config:
     except OverrideError as error:
         faults, composed = list(error.faults), error.config
     config = to_config(composed)
+    if any(fault.key == "data" for fault in faults):
+        raise UserError(*faults)
     if config.data.source != FOLDER_SOURCE:
         remedy = "choose data=image_folder or another option of image folders"
         faults.append(Fault("data", "only image folders can be packed", remedy, config.data.name))
