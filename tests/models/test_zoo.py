@@ -15,6 +15,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.data.sources.digits import read_digits
 from convoy.ledger.account import account
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
@@ -201,6 +203,30 @@ def test_an_option_takes_a_step_in_which_every_parameter_has_a_part(name: str) -
 
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", OPTIONS)
+def test_the_loss_falls_on_a_batch_that_an_option_is_trained_on_thirty_times(name: str) -> None:
+    side = max(32, SMALLEST.get(name, 0))
+    torch.manual_seed(0)
+    network = construct_model(load(name), num_classes=4, in_channels=1, image_size=side).train()
+    digits = read_digits(DataConfig()).train
+    chosen = torch.cat([(digits.labels == label).nonzero()[:2, 0] for label in range(4)])
+    images = nn.functional.interpolate(digits.images[chosen].float() / 128 - 0.6, size=side, mode="bilinear")
+    labels = digits.labels[chosen]
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-4)
+    losses = []
+    for _ in range(30):
+        main, others = logits_of(network(images))
+        loss = sum((nn.functional.cross_entropy(logits, labels) for logits in (main, *others)), torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    # Dropout makes single steps differ.
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5]), losses
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_ledger_accounts_for_every_parameter(name: str) -> None:
     _, channels, side, classes = stated(name)
     option = load(name)
@@ -250,7 +276,7 @@ def test_every_family_of_the_course_is_there() -> None:
     families = (
         "lenet alexnet alexnet_2012 zfnet vgg googlenet inception_v3 inception_v4 inception_resnet plain resnet "
         "preact_resnet wide_resnet resnext densenet senet seresnet mobilenet_v1 mobilenet_v2 mobilenet_v3 "
-        "shufflenet_v1 shufflenet_v2 squeezenet efficientnet mnasnet nasnet pnasnet "
+        "shufflenet_v1 shufflenet_v2 squeezenet efficientnet mnasnet nasnet pnasnet amoebanet "
         "fully_connected locally_connected convolutional"
     )
     for family in families.split():
