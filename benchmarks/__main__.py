@@ -7,6 +7,7 @@ from benchmarks import (
     lightning_overhead,
     optimizer_step,
     planner_accuracy,
+    shards,
     step_overhead,
 )
 
@@ -14,6 +15,7 @@ if __name__ == "__main__":
     ledger_time.main()
     augmentation.main()
     folder_loader.main()
+    shards.main()
     lightning_overhead.main()
     optimizer_step.main()
     step_overhead.main([])
