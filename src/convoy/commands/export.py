@@ -63,18 +63,7 @@ def read(words: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: with every fault of the words.
     """
-    faults, given = [], {}
-    for text in words:
-        key, sign, value = text.partition("=")
-        if key in _KEYS and sign and value:
-            given[key] = value
-        elif key in _KEYS:
-            faults.append(Fault(key, "needs a value", f"write {key}=…"))
-        else:
-            near = did_you_mean(key, _KEYS, f"it has {', '.join(_KEYS)}")
-            faults.append(Fault(key, "export has no such key", near, value if sign else None))
-    if "run" not in given and not any(fault.key == "run" for fault in faults):
-        faults.append(Fault("run", "must be set", "write run=<run folder> or run=latest"))
+    given, faults = arguments.sort(words, _KEYS, "export")
     output = given.get("output")
     by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}.get(Path(output or "").suffix)
     chosen = given.setdefault("format", by_suffix or "safetensors")

@@ -52,19 +52,7 @@ def read(words: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: with every fault of the words.
     """
-    own: dict[str, str] = {}
-    faults = []
-    for text in words:
-        key, sign, value = text.partition("=")
-        if key in _KEYS and sign and value:
-            own[key] = value
-        elif key in _KEYS:
-            faults.append(Fault(key, "needs a value", f"write {key}=…"))
-        else:
-            near = did_you_mean(key, _KEYS, f"it has {', '.join(_KEYS)}")
-            faults.append(Fault(key, "filters has no such key", near, value if sign else None))
-    if "run" not in own and not any(fault.key == "run" for fault in faults):
-        faults.append(Fault("run", "must be set", "write run=<run folder> or run=latest"))
+    own, faults = arguments.sort(words, _KEYS, "filters")
     images, split = own.get("images", "8"), own.get("split", "test")
     if not images.isdecimal():
         faults.append(Fault("images", "must be a number, 0 or more", "", images))
