@@ -8,8 +8,10 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
+from convoy.training.executions import EachStep
 
-class Averaging(WeightAveraging):
+
+class Averaging(EachStep, WeightAveraging):
     """Lightning's weight averaging with a decay that warms up.
 
     The decay of update t is min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage with

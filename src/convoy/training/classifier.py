@@ -12,11 +12,13 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from convoy.config.schema import Config
+from convoy.data.finish import Batch
 from convoy.models import auxiliary
 from convoy.models.freezing import frozen_norms
 from convoy.optim.build import build_optimizer
 from convoy.optim.fusing import may_fuse
 from convoy.training.evaluation import EvaluationMetrics
+from convoy.training.executions import Execution, execute
 from convoy.training.position import loops_at
 from convoy.training.tally import Tally
 
@@ -57,6 +59,7 @@ class Classifier(pl.LightningModule):
         self.val_metrics = EvaluationMetrics(num_classes)
         self.test_metrics = EvaluationMetrics(num_classes, per_class=True)
         self._frozen_norms = frozen_norms(network, config.model.get("freeze"), num_classes)
+        self.automatic_optimization = config.trainer.steps_per_execution == 1
         self.train()
 
     def train(self, mode: bool = True) -> Classifier:
@@ -77,11 +80,24 @@ class Classifier(pl.LightningModule):
         return build_optimizer(self.config.optimizer, self.network, fuse=fuse)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Dropout and mixing draw from a state that follows from the step alone, so that a resumed run, and a
-        # run with another number of loader threads, draws the same.
-        micro_step = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        micro_step += batch_idx % self.trainer.accumulate_grad_batches
+        if self.automatic_optimization:
+            accumulation = self.trainer.accumulate_grad_batches
+            self.seed(batch_idx % accumulation, accumulation)
+
+    def seed(self, index: int, accumulation: int) -> None:
+        """Seed what dropout and mixing draw from before micro batch `index` of the step's `accumulation`.
+
+        The state follows from the step alone, so that a resumed run, and a run with another number of loader
+        threads, draws the same.
+        """
+        micro_step = self.trainer.global_step * accumulation + index
         seed_step((self.config.seed * 1_000_003 + micro_step) * 4096 + self.trainer.global_rank, self.device)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Of an execution; else it is Lightning that clips, at this same place.
+        clip = self.config.trainer.clip_grad_norm
+        if not self.automatic_optimization and clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -89,7 +105,14 @@ class Classifier(pl.LightningModule):
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch | Execution, batch_idx: int) -> Tensor | None:
+        if isinstance(batch, Execution):
+            execute(self, batch)
+            return None
+        return self.loss(batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The training loss of a micro batch, a scalar, counted in the tally."""
         images, labels = batch
         targets = labels
         if self.mixing is not None:
@@ -103,10 +126,10 @@ class Classifier(pl.LightningModule):
         self.tally.add(loss.detach(), logits.detach(), labels, self.trainer.global_step)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, self.test_metrics)
 
     def on_validation_epoch_end(self) -> None:
@@ -146,7 +169,7 @@ class Classifier(pl.LightningModule):
         optimizer = self.trainer.optimizers[0]
         return float(optimizer.param_groups[0]["lr"])
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], metrics: EvaluationMetrics) -> None:
+    def _evaluate(self, batch: Batch, metrics: EvaluationMetrics) -> None:
         images, labels = batch
         logits = self(images)
         # The plain loss, without label smoothing: val/loss of two runs can then be compared.

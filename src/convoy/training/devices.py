@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.rules import execution_fault
 from convoy.config.schema import Config
 
 
@@ -50,6 +51,8 @@ def choose(config: Config) -> Devices:
     if gpus and (fault := _missing_kernels()):
         raise UserError(fault)
     per_node = gpus or trainer.processes
+    if fault := execution_fault(config, per_node * trainer.nodes):  # of trainer.gpus=auto
+        raise UserError(fault)
     return Devices(
         accelerator="cuda" if gpus else "cpu",
         per_node=per_node,

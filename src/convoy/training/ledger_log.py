@@ -14,6 +14,7 @@ from convoy.ledger.measured import with_measured
 from convoy.ledger.record import Ledger, UntraceableError
 from convoy.ledger.texts import csv_text, json_text
 from convoy.training.devices import Devices
+from convoy.training.executions import EachStep
 from convoy.training.folder import RunFolder, replace_text
 from convoy.training.layer_times import LayerTimes
 from convoy.training.ledgers import network_ledger
@@ -87,7 +88,7 @@ def measures(config: Config, span: Length, accumulation: int) -> bool:
     return span.total_steps is None or span.total_steps * accumulation >= _SHARE_MEASURED * steps
 
 
-class Measuring(pl.Callback):
+class Measuring(EachStep, pl.Callback):
     """Measures the first steps and writes the ledger once more. Must come after the recorder.
 
     Args:
@@ -102,12 +103,13 @@ class Measuring(pl.Callback):
         self._recorder = recorder
         self._steps = steps
         self._device_name = device_name
-        self._passes = 0
+        self._passes = self._step = 0
         self._times: LayerTimes | None = None
         self._is_done = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._recorder.hold_timing()
+        self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._is_done:
@@ -121,7 +123,7 @@ class Measuring(pl.Callback):
         if self._is_done:
             return
         self._passes += 1
-        is_whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        is_whole_step, self._step = trainer.global_step != self._step, trainer.global_step
         if self._passes >= _WARM_UP_STEPS + self._steps and is_whole_step:
             self._finish(pl_module)
 
@@ -138,7 +140,7 @@ class Measuring(pl.Callback):
             what = f"the medians of {self._passes - _WARM_UP_STEPS} passes of {ledger.micro_batch_size} images"
             self._log.ledger = with_measured(ledger, times.medians(), f"{what} on {self._device_name}")
             self._log.write()
-        self._recorder.begin_timing()
+        self._recorder.begin_timing(self._step)
 
     def _stop(self) -> None:
         self._is_done = True

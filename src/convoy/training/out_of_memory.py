@@ -28,6 +28,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from convoy.cluster import reports
 from convoy.config.batch import BatchSizes
+from convoy.training.executions import EachStep
 from convoy.training.folder import RunFolder
 from convoy.training.terminal import Terminal
 
@@ -53,7 +54,7 @@ def smaller(sizes: BatchSizes) -> int | None:
     return next((micro for micro in halves if share % micro == 0), None)
 
 
-class OutOfMemory(pl.Callback):
+class OutOfMemory(EachStep, pl.Callback):
     """Restarts a run that has run out of memory. Must come before callbacks that clean up after an exception.
 
     Args:

@@ -54,6 +54,7 @@ def loops_at(trainer: pl.Trainer, step: int, steps_per_epoch: int) -> dict[str, 
     _fill(fit["epoch_progress"], epoch)
     _fill(fit["epoch_loop.batch_progress"]["total"], step * trainer.accumulate_grad_batches)
     _fill(fit["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"], step)
+    _fill(fit["epoch_loop.manual_optimization.optim_step_progress"]["total"], step)
     fit["epoch_loop.state_dict"]["_batches_that_stepped"] = step
     return {"fit_loop": fit}
 

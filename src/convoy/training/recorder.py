@@ -40,11 +40,11 @@ class Recorder(pl.Callback):
         """From now on steps are slowed by something else than training, and no images/s are told."""
         self._is_timed = False
 
-    def begin_timing(self) -> None:
-        """Images/s count from now on, with nothing of what came before."""
+    def begin_timing(self, step: int) -> None:
+        """Images/s count from now on, after `step` optimizer steps, with nothing of what came before."""
         self._tick()
         self._is_timed = True
-        self._first_step = self._row_step = self._step
+        self._first_step = self._row_step = step
         self._before = self._row_seconds = self.seconds
         self._waited_before = self._row_waited = self._waited
 
@@ -58,7 +58,7 @@ class Recorder(pl.Callback):
         if not self._is_timed:
             return None
         steps, seconds = self._step - self._first_step, self.seconds - self._before
-        return steps * self._global_batch_size / seconds if steps and seconds else None
+        return steps * self._global_batch_size / seconds if steps > 0 and seconds else None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = self._first_step = self._row_step = trainer.global_step

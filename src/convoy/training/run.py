@@ -29,6 +29,7 @@ from convoy.training.averaging import Averaging
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError, mixing
 from convoy.training.devices import Devices, choose
+from convoy.training.executions import ExecutionData
 from convoy.training.folder import RunFolder, create, shown, write_start
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison, sizes_for
 from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
@@ -156,14 +157,20 @@ def _prepare(config: Config) -> tuple[Devices, BatchSizes, str]:
 
 
 def _open_data(config: Config, sizes: BatchSizes) -> ImageData:
-    data = ImageData(
+    trainer = config.trainer
+    given: dict[str, Any] = {}
+    if trainer.steps_per_execution > 1:
+        due_every = [trainer.log_every_steps, trainer.checkpoint_every_steps or trainer.log_every_steps]
+        given = {"most_steps": trainer.steps_per_execution, "due_every": due_every}
+    data = (ExecutionData if given else ImageData)(
         config.data,
         seed=config.seed,
         micro_batch_size=sizes.micro_batch_size,
         accumulation=sizes.accumulation,
         eval_batch_size=_eval_batch_size(config, sizes),
-        channels_last=config.trainer.channels_last,
-        max_steps=config.trainer.max_steps,
+        channels_last=trainer.channels_last,
+        max_steps=trainer.max_steps,
+        **given,
     )
     data.open()
     return data

@@ -14,9 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from convoy.config.faults import Fault, UserError
 from convoy.optim.build import build_scheduler
+from convoy.training.executions import EachStep
 
 
-class Schedule(pl.Callback):
+class Schedule(EachStep, pl.Callback):
     """Builds the schedule when training starts and moves it.
 
     Args:

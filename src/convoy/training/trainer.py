@@ -46,8 +46,10 @@ def build_trainer(
 
     `max_steps` is not Lightning's to count: with it, Lightning takes every resumed run for one that was stopped
     in the middle of an epoch. The last epoch's loader is as short as it must be instead (see `position`).
+    Of an execution (see `executions`) Lightning must neither accumulate nor clip.
     """
     trainer = config.trainer
+    automatic = trainer.steps_per_execution == 1
     return pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.per_node,
@@ -55,8 +57,8 @@ def build_trainer(
         strategy=_strategy(devices),
         precision=devices.precision,  # type: ignore[arg-type]
         max_epochs=span.epochs if span.epochs is not None else -1,
-        accumulate_grad_batches=sizes.accumulation,
-        gradient_clip_val=trainer.clip_grad_norm,
+        accumulate_grad_batches=sizes.accumulation if automatic else 1,
+        gradient_clip_val=trainer.clip_grad_norm if automatic else None,
         deterministic=trainer.deterministic,
         benchmark=not trainer.deterministic,
         logger=list(loggers) or False,

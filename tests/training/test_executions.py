@@ -1,0 +1,107 @@
+"""Several steps in one of Lightning's: the same run, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import TINY, Run
+from tests.training.test_resume import LONG, assert_equal_runs, start, stop_after
+
+from convoy.training.executions import lengths
+
+Convoy = Callable[..., Run]
+
+STATEFUL = (
+    "trainer.micro_batch_size=32",
+    "trainer.ema_decay=0.98",
+    "trainer.mixup=0.2",
+    "trainer.clip_grad_norm=0.5",
+    "ledger.norms_every_steps=2",
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "most", "due", "expected"),
+    [
+        (0, 10, 4, [100], [4, 4, 2]),
+        (0, 10, 100, [3], [3, 3, 3, 1]),
+        (5, 12, 4, [3, 4], [1, 2, 1, 3]),  # to 6, 8, 9, 12
+        (7, 7, 4, [3], []),
+    ],
+)
+def test_an_execution_ends_where_something_is_due(
+    first: int, end: int, most: int, due: list[int], expected: list[int]
+) -> None:
+    assert lengths(first, end, most, due) == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        STATEFUL,
+        ("optimizer=adamw", "trainer.precision=bf16-mixed", "scheduler=plateau", "scheduler.patience=0"),
+        ("model=resnet20", "data.image_size=16", "trainer.max_steps=7", "trainer.checkpoint_every_steps=2"),
+    ],
+    ids=["stateful", "bfloat16", "batch norm"],
+)
+def test_it_is_the_same_run(convoy: Convoy, words: tuple[str, ...]) -> None:
+    """Rows (losses, learning rates, validation), weights, their average and norms; and so few calls of Lightning's."""
+    for folder, steps in (("one", 1), ("four", 4)):
+        tiny = [word for word in TINY if not (word.startswith("model.layers") and "model=resnet20" in words)]
+        run = convoy("train", *tiny, *words, f"trainer.steps_per_execution={steps}", folder=folder)
+        assert run.code == 0, run.err
+    averaged = ("current_model_state",) if "trainer.ema_decay=0.98" in words else ()
+    assert_equal_runs(Path("one"), Path("four"), averaged)
+    one, four = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("one", "four"))
+    assert four["global_step"] == one["global_step"]
+    assert four["lr_schedulers"] == one["lr_schedulers"]
+    if Path("one/norms.csv").is_file():
+        assert Path("four/norms.csv").read_text() == Path("one/norms.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_stopped_between_executions_ends_as_an_undisturbed_one(shell: Convoy) -> None:
+    """One is never stopped nor executed; the other goes on once with other executions, then without any."""
+    assert shell("train", *LONG, *STATEFUL, folder="a").code == 0
+    process: subprocess.Popen[str] = start(*LONG, *STATEFUL, "trainer.steps_per_execution=5", "folder=b")
+    for step, number, words in (
+        (14, signal.SIGTERM, ("trainer.steps_per_execution=2",)),
+        (81, signal.SIGINT, ("trainer.steps_per_execution=1",)),
+    ):
+        out = stop_after(process, Path("b"), step, number)
+        assert process.returncode == 128 + number, out
+        process = start("resume=b", *words)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert_equal_runs(Path("a"), Path("b"), extra=("current_model_state",))
+
+
+def test_layers_are_measured_on_as_many_passes(convoy: Convoy) -> None:
+    words = (
+        "trainer.max_epochs=12",
+        "ledger.measure_steps=20",
+        "trainer.micro_batch_size=64",
+        "trainer.log_every_steps=50",
+    )
+    run = convoy("train", *TINY, *words, "trainer.steps_per_execution=7")
+    assert run.code == 0, run.err
+    assert "the medians of 21 passes" in (run.folder / "ledger.json").read_text()
+    assert run.summary()["images_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("trainer.steps_per_execution=0",), "trainer.steps_per_execution=0: must be at least 1"),
+        (("trainer.steps_per_execution=4", "trainer.processes=2"), "is for one device, and this run has 2"),
+    ],
+)
+def test_what_can_not_be_is_refused(convoy: Convoy, words: tuple[str, ...], message: str) -> None:
+    run = convoy("train", *TINY, *words)
+    assert run.code == 2
+    assert message in run.err
