@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from convoy.commands import arguments, train_help
 from convoy.training import preflight
 from convoy.training.allocator_settings import use_allocator
+from convoy.training.cores import CoreTimes
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,17 +25,18 @@ def run(words: Sequence[str]) -> int:
         return sweep.run(parsed.overrides, parsed.options)
     config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
     use_allocator(config.hardware)
-    # From here on torch is needed, which takes seconds to import.
+    # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
+    since = CoreTimes.now()
     if config.resume is not None:
         from convoy.training.resume import resume
         from convoy.training.run import train
 
         resumed = resume(config, parsed.overrides, parsed.options)
         use_allocator(resumed.config.hardware)
-        return train(resumed.config, parsed.overrides, resumed, restarts=True).exit_code
+        return train(resumed.config, parsed.overrides, resumed, restarts=True, since=since).exit_code
     from convoy.training.run import train
 
-    return train(config, parsed.overrides, restarts=True).exit_code
+    return train(config, parsed.overrides, restarts=True, since=since).exit_code
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

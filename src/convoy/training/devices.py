@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import execution_fault
 from convoy.config.schema import Config
+from convoy.training.cores import own_cores
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,12 @@ class Devices:
         return self.per_node * self.nodes
 
 
-def choose(config: Config) -> Devices:
+def choose(config: Config, busy_cores: int = 0) -> Devices:
     """The devices that the config asks for and this machine has.
+
+    Args:
+        config: of the run.
+        busy_cores: that other processes keep busy; a process alone leaves them to those.
 
     Raises:
         UserError: more GPUs than there are, or a precision that they don't have.
@@ -59,16 +63,8 @@ def choose(config: Config) -> Devices:
         nodes=trainer.nodes,
         precision=_precision(config, on_gpu=gpus > 0),
         name=_name(gpus, trainer.processes),
-        cpu_threads=hardware.cpu_threads or _own_cores(per_node),
+        cpu_threads=hardware.cpu_threads or max(1, own_cores(per_node) - (busy_cores if per_node == 1 else 0)),
     )
-
-
-def _own_cores(processes: int) -> int:
-    """Cores of one process: a task's of Slurm's are its own, those of a machine are shared among the processes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
-        return max(1, min(cores, int(task_cores)))
-    return max(1, cores // processes)
 
 
 def _gpus(config: Config, present: int) -> int:

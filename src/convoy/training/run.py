@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,22 @@ from convoy.training import results
 from convoy.training.averaging import Averaging
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.classifier import Classifier, NotFiniteError, mixing
-from convoy.training.devices import Devices, choose
+from convoy.training.cores import CoreTimes
 from convoy.training.executions import ExecutionData
 from convoy.training.folder import RunFolder, create, shown, write_start
-from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison, sizes_for
+from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.ledger_log import LedgerLog, Measuring, measures, open_ledger_log
 from convoy.training.loggers import Loggers, open_loggers
 from convoy.training.norms import Norms
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_memory
+from convoy.training.placement import place
 from convoy.training.position import Length, length
-from convoy.training.preflight import check_targets
 from convoy.training.progress import ProgressLines
 from convoy.training.recorder import Recorder
 from convoy.training.resume import Resumed, load, load_weights
 from convoy.training.schedule import Schedule
 from convoy.training.terminal import Terminal
-from convoy.training.trainer import build_trainer, is_first_rank, use_threads
+from convoy.training.trainer import build_trainer, is_first_rank
 from convoy.training.watch import StoppedError, Watch
 from convoy.training.watchdog import watchdog
 
@@ -61,7 +61,12 @@ class Outcome:
 
 
 def train(
-    config: Config, overrides: Sequence[str], resumed: Resumed | None = None, *, restarts: bool = False
+    config: Config,
+    overrides: Sequence[str],
+    resumed: Resumed | None = None,
+    *,
+    restarts: bool = False,
+    since: CoreTimes | None = None,
 ) -> Outcome:
     """Train, validate and test one run.
 
@@ -70,15 +75,12 @@ def train(
         overrides: what was typed, for the record.
         resumed: the run to go on with; its config is `config`.
         restarts: whether this process may become the run that goes on where a GPU's memory doesn't suffice.
+        since: the beginning of a time, such as that of the imports, in which other processes are watched.
 
     Raises:
         UserError: something that only shows with torch, the data or the checkpoint at hand. Nothing is written.
     """
-    devices, sizes, planned = _prepare(config)
-    # What auto has become is the run's own from here on, and that of every start that goes on with it.
-    config = (
-        replace(config, trainer=replace(config.trainer, micro_batch_size=sizes.micro_batch_size)) if planned else config
-    )
+    config, devices, sizes, chosen = place(config, since)
     data = _open_data(config, sizes)
     span = length(config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(devices.world_size))
     module = _build_module(config, data)
@@ -97,7 +99,7 @@ def train(
     if first:
         book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
         frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
-        loggers.notices += [notice for notice in (planned, book.notice, frozen) if notice]
+        loggers.notices += [notice for notice in (*chosen, book.notice, frozen) if notice]
     watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
     recovery = OutOfMemory(run, sizes, _eval_batch_size(config, sizes), terminal)
     if restarts:
@@ -146,14 +148,6 @@ class _Watched:
     all: list[pl.Callback]
     checkpoints: Checkpoints
     recorder: Recorder
-
-
-def _prepare(config: Config) -> tuple[Devices, BatchSizes, str]:
-    """The devices, how the batch is divided over them, and what is to be told of that."""
-    check_targets(config)
-    devices = choose(config)
-    use_threads(devices)
-    return devices, *sizes_for(config, devices)
 
 
 def _open_data(config: Config, sizes: BatchSizes) -> ImageData:
