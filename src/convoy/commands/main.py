@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from convoy import __version__
+from convoy.commands.deferred import put_off_scipy_signal
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 VERBS = {
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"convoy {__version__}")
         return 0
+    put_off_scipy_signal()
     try:
         return _verb(words[0])(words[1:])
     except UserError as error:

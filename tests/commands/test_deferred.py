@@ -1,0 +1,41 @@
+"""scipy.signal is put off, and is what it is once somebody uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PUT_OFF = "import sys\nfrom convoy.commands.deferred import put_off_scipy_signal\nput_off_scipy_signal()\n"
+
+
+def printed(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_run_does_not_load_it() -> None:
+    words = "['train', 'logger=csv', 'data=fashion_mnist', 'trainer.gpus=0', 'trainer.max_steps=1', '--help']"
+    code = f"import sys\nfrom convoy.commands.main import main\nmain({words})\nimport convoy.training.run\n"
+    assert printed(code + "print('scipy.signal' in sys.modules, 'scipy.signal.windows' in sys.modules)").endswith(
+        "True False"
+    )
+
+
+def test_every_way_to_use_it_loads_it() -> None:
+    """Against the same without it being put off."""
+    uses = (
+        "from scipy.signal import convolve\nprint(convolve([1, 2], [3, 4]))",
+        "import scipy.signal\nprint(scipy.signal.windows.hamming(5), len(dir(scipy.signal.windows)))",
+        "import scipy.signal.windows\nprint(scipy.signal.windows.hann(4))",
+        "from scipy.signal import *\nprint(convolve.__name__, len(__import__('scipy.signal').signal.__all__))",
+        "import scipy\nprint(scipy.signal.__name__, scipy.signal.fftconvolve([1.0], [2.0]))",
+    )
+    for use in uses:
+        assert printed(PUT_OFF + use) == printed(use), use
+
+
+def test_the_name_that_is_looked_for_is_the_window() -> None:
+    code = "import scipy.signal\nprint(hasattr(scipy.signal, 'hamming'), 'scipy.signal.windows' in sys.modules)\n"
+    assert printed(PUT_OFF + code) == "True False"
+    same = "import scipy.signal\nprint((scipy.signal.hamming(7) == scipy.signal.windows.hamming(7)).all())"
+    assert printed(PUT_OFF + same) == "True"
