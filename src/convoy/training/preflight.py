@@ -82,3 +82,16 @@ def check_targets(config: Config) -> None:
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
     if faults:
         raise UserError(*faults)
+
+
+def check_images(config: Config) -> None:
+    """Images that are too small for the network, before data is opened and weights are made.
+
+    Raises:
+        UserError: the network can't be built, or takes only larger ones; with the smallest of these.
+    """
+    from convoy.models.build import CHAIN, refuse_too_small
+    from convoy.planner.workload import sizes_of, skeleton
+
+    if config.model.get("_target_") != CHAIN:  # a chain was followed by `check`
+        refuse_too_small(skeleton(config), config.model, **sizes_of(config))

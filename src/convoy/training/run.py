@@ -36,7 +36,7 @@ from convoy.training.loggers import Loggers, open_loggers
 from convoy.training.norms import Norms
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_memory
 from convoy.training.position import Length, length
-from convoy.training.preflight import check_targets
+from convoy.training.preflight import check_images, check_targets
 from convoy.training.progress import ProgressLines
 from convoy.training.recorder import Recorder
 from convoy.training.resume import Resumed, load, load_weights
@@ -150,6 +150,7 @@ class _Watched:
 def _prepare(config: Config) -> tuple[Devices, BatchSizes, str]:
     """The devices, how the batch is divided over them, and what is to be told of that."""
     check_targets(config)
+    check_images(config)
     devices = choose(config)
     use_threads(devices)
     return devices, *sizes_for(config, devices)
