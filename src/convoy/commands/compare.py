@@ -69,8 +69,9 @@ def run(words: Sequence[str]) -> int:
 
     Terminal().log_to(None)
     if request.runs:
-        title = "runs"
         found = list(entries.from_runs(request.runs, request.output_root))
+        sources = sorted({entry.source for entry in found if entry.source})
+        title = f"runs: accuracies on {', '.join(sources)}" if sources else "runs"
     else:
         title = f"{TITLES[request.published]}: published accuracies"
         figures = entries.chosen(request.models, request.published)
