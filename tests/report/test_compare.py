@@ -13,6 +13,7 @@ from PIL import Image
 from tests.conftest import TINY, Run
 from torchvision.models import get_model_weights
 
+from convoy.commands.compare import _columns
 from convoy.config.options import CONF
 from convoy.report.complexity import draw
 from convoy.report.entries import FAMILIES, Entry, family_of, zoo
@@ -180,3 +181,12 @@ def test_a_picture_that_is_there_is_not_written_over(convoy: Convoy, tmp_path: P
     assert done.code == 2
     assert "exists already" in done.err
     assert (tmp_path / "zoo.png").read_bytes() == b"mine"
+
+
+def test_a_source_goes_on_below_in_a_narrow_terminal() -> None:
+    head, rows = ["", "top-1", "source"], [["net", "1.00%", "the paper, table 2"], ["other", "2.00%", "a test"]]
+    wide = ["       top-1  source", "net    1.00%  the paper, table 2", "other  2.00%  a test"]
+    assert list(_columns(head, rows, 0)) == wide
+    assert list(_columns(head, rows, 80)) == wide
+    below = " " * 14 + "table 2"
+    assert list(_columns(head, rows, 26)) == [wide[0], "net    1.00%  the paper,", below, wide[2]]

@@ -16,8 +16,10 @@ FORMATS = ("table", "json")
 _KEYS = ("run", "runs", "split", "checkpoint", "weights", "--format")
 
 _HELP = """\
-usage: convoy evaluate run=<run folder> [split=test] [checkpoint=best] [key=value ...]
-       convoy evaluate runs=[<run folder>,...] [weights=equal] [--format table|json]
+usage: convoy evaluate run=<run folder> [split=test] [checkpoint=best]
+                       [key=value ...]
+       convoy evaluate runs=[<run folder>,...] [split=test] [weights=equal]
+                       [--format table|json] [key=value ...]
 
   convoy evaluate run=outputs/lenet5/<run>
   convoy evaluate run=latest split=val checkpoint=last
