@@ -34,7 +34,7 @@ def evaluate(
     """Evaluate a run's checkpoint, print the metrics and write them into the run's folder.
 
     Args:
-        run_text: a run's folder, or "latest".
+        run_text: a run's folder, "latest", or a checkpoint in a run's folder, which is then the one.
         split: train (as it is, without augmentation), val or test.
         checkpoint_text: best, last, or a file.
         overrides: put over the run's config.
@@ -112,9 +112,11 @@ def open_run(
 def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str], key: str) -> tuple[RunFolder, Path]:
     roots = [text.partition("=")[2] for text in overrides if text.startswith("output_root=")]
     try:
-        run, _ = find(run_text, Path(roots[-1] if roots else "outputs"))
+        run, own = find(run_text, Path(roots[-1] if roots else "outputs"))
     except UserError as error:
         raise UserError(*(Fault(key, fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
+    if run_text.endswith(".ckpt"):
+        return run, own
     named = {"best": run.best, "last": run.last}
     checkpoint = named.get(checkpoint_text, Path(checkpoint_text))
     if not checkpoint.is_file():
