@@ -147,6 +147,8 @@ def test_evaluate_takes_other_splits_and_checkpoints(convoy: Convoy) -> None:
     assert convoy("evaluate", "run=run", "split=val", "checkpoint=last").code == 0
     record = json.loads(Path("run/evaluation-digits-val.json").read_text())
     assert record["val/loss"] == pytest.approx(float(last["val/loss"]), rel=1e-5)
+    assert convoy("evaluate", "run=run/checkpoints/last.ckpt", "split=val").code == 0
+    assert json.loads(Path("run/evaluation-digits-val.json").read_text()) == record
     assert convoy("evaluate", "run=run", "split=train").code == 0
     record = json.loads(Path("run/evaluation-digits-train.json").read_text())
     assert record["images"] == 1294

@@ -84,5 +84,5 @@ def test_bad_images(tmp_path: Path, photo: Image.Image, damage: str) -> None:
     assert caught.value.path == str(path)
     # What Pillow says of it.
     assert str(caught.value) == str(expected.value)
-    words = {"truncated": "truncated", "empty": "cannot identify", "text": "cannot identify", "missing": "No such file"}
+    words = {"truncated": "truncated", "empty": "cannot identify", "text": "cannot identify", "missing": "no such file"}
     assert words[damage] in caught.value.reason

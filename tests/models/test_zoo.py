@@ -20,7 +20,7 @@ from convoy.data.sources.digits import read_digits
 from convoy.ledger.account import account
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
-from convoy.models.build import build_model, check_model, construct_model
+from convoy.models.build import CHAIN, build_model, check_model, construct_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 OPTIONS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("timm", "torchvision"))
@@ -249,6 +249,32 @@ def test_an_image_too_small_is_answered_with_the_smallest_that_works(name: str, 
     assert (faults[0] if faults else refusal(name, smallest - 1)).remedy.startswith(said)
     with torch.device("meta"):
         build_model(load(name), image_size=smallest, **sizes)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("side", [28, 32])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_takes_small_images_or_says_what_would_do(name: str, side: int) -> None:
+    sizes = {"num_classes": 10, "in_channels": 1}
+    remedy = ""
+    try:
+        with torch.device("meta"):
+            build_model(load(name), image_size=side, **sizes)
+    except UserError as error:
+        (fault,) = error.faults
+        remedy = fault.remedy
+    for told, key, value in re.findall(r"(\d+)(?: is the smallest that works| with model\.(\w+)=(\w+))", remedy):
+        changes = {key: value == "true" if value in ("true", "false") else value} if key else {}
+        with torch.device("meta"):
+            build_model({**load(name), **changes}, image_size=int(told), **sizes)
+    assert not remedy or "is the smallest that works" in remedy
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if load(name)["_target_"] == CHAIN])
+def test_a_chain_takes_another_activation_and_pooling(name: str) -> None:
+    option = load(name)
+    assert "activation" in option
+    assert ("pooling" in option) == any(layer.startswith("POOL") for layer in option["layers"])
 
 
 def test_inception_without_its_auxiliary_classifier_takes_smaller_images() -> None:

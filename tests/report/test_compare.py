@@ -13,10 +13,11 @@ from PIL import Image
 from tests.conftest import TINY, Run
 from torchvision.models import get_model_weights
 
+from convoy.commands.compare import _columns
 from convoy.config.options import CONF
 from convoy.report.complexity import draw
 from convoy.report.entries import FAMILIES, Entry, family_of, zoo
-from convoy.report.labels import Box, Circle, place
+from convoy.report.labels import Box, Circle, Line, place
 from convoy.report.published import published
 
 Convoy = Callable[..., Run]
@@ -96,6 +97,18 @@ def test_no_label_of_the_whole_zoo_covers_another_or_leaves_the_picture() -> Non
     assert set(boxes) == names
     for (one, first), (other, second) in itertools.combinations(boxes.items(), 2):
         assert not first.overlaps(second), f"{one} and {other}"
+    lines = [
+        Line(*axes.transData.transform(line.get_xydata()).ravel()) for line in axes.lines if len(line.get_xydata()) == 2
+    ]
+    lines = [line for line in lines if line.x <= axes.get_window_extent().x1]  # not those of the key
+    assert len(lines) > 10
+    for name, box in boxes.items():
+        # A pixel less: a line ends at the edge of its own label.
+        inner = Box(box.x0 + 1, box.y0 + 1, box.x1 - 1, box.y1 - 1)
+        assert not any(line.crosses(inner) for line in lines), name
+    key = axes.get_legend()
+    assert key is not None
+    assert max(text.get_window_extent().x1 for text in key.get_texts()) < figure.bbox.x1
     frame = axes.get_window_extent()
     for name, box in boxes.items():
         assert frame.x0 <= box.x0, name
@@ -150,7 +163,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
         (["output=nowhere/zoo.png"], "there is no folder nowhere"),
         (["publishd=cifar10"], "did you mean published?"),
         (["published=cifar"], "did you mean cifar10?"),
-        (["runs=[nowhere]"], "nowhere"),
+        (["runs=[nowhere]"], "runs=nowhere: no such folder"),
         (["models=[vgg16]", "runs=[latest]"], "stands beside runs"),
         (["--format", "html"], "no such format"),
     ],
@@ -168,3 +181,12 @@ def test_a_picture_that_is_there_is_not_written_over(convoy: Convoy, tmp_path: P
     assert done.code == 2
     assert "exists already" in done.err
     assert (tmp_path / "zoo.png").read_bytes() == b"mine"
+
+
+def test_a_source_goes_on_below_in_a_narrow_terminal() -> None:
+    head, rows = ["", "top-1", "source"], [["net", "1.00%", "the paper, table 2"], ["other", "2.00%", "a test"]]
+    wide = ["       top-1  source", "net    1.00%  the paper, table 2", "other  2.00%  a test"]
+    assert list(_columns(head, rows, 0)) == wide
+    assert list(_columns(head, rows, 80)) == wide
+    below = " " * 14 + "table 2"
+    assert list(_columns(head, rows, 26)) == [wide[0], "net    1.00%  the paper,", below, wide[2]]

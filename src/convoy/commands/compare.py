@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "md", "csv", "json")
 SETS = ("imagenet", "cifar10")
 PICTURES = (".png", ".svg", ".pdf")
+_NARROWEST = 12
+"""Characters that the last column of a table has at least."""
 _KEYS = ("models", "runs", "published", "measure", "output", "output_root")
 
 _HELP = """\
@@ -69,8 +73,9 @@ def run(words: Sequence[str]) -> int:
 
     Terminal().log_to(None)
     if request.runs:
-        title = "runs"
         found = list(entries.from_runs(request.runs, request.output_root))
+        sources = sorted({entry.source for entry in found if entry.source})
+        title = f"runs: accuracies on {', '.join(sources)}" if sources else "runs"
     else:
         title = f"{TITLES[request.published]}: published accuracies"
         figures = entries.chosen(request.models, request.published)
@@ -182,10 +187,20 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
     if format_name == "md":
         yield markdown_table(head, rows, left=1)
         return
+    yield from _columns(head, rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Lines of a table, the first and the last column to the left.
+
+    In a terminal of `width` columns the last one goes on below where it is too long; 0: no terminal.
+    """
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    room = max(width - indent, _NARROWEST) if width else widths[-1]
     for row in [head, *rows]:
-        cells = [
-            f"{text:<{width}}" if column in (0, len(row) - 1) else f"{text:>{width}}"
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+        first, *middle = row[:-1]
+        figures = [f"{text:>{wide}}" for text, wide in zip(middle, widths[1:-1], strict=True)]
+        last = textwrap.wrap(row[-1], room) or [""]
+        yield "  ".join([f"{first:<{widths[0]}}", *figures, last[0]]).rstrip()
+        yield from (" " * indent + more for more in last[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convoy.commands import arguments
@@ -13,10 +13,13 @@ from convoy.config.options import Options
 SPLITS = ("train", "val", "test")
 WEIGHTS = ("equal", "val")
 FORMATS = ("table", "json")
+_KEYS = ("run", "runs", "split", "checkpoint", "weights", "--format")
 
 _HELP = """\
-usage: convoy evaluate run=<run folder> [split=test] [checkpoint=best] [key=value ...]
-       convoy evaluate runs=[<run folder>,...] [weights=equal] [--format table|json]
+usage: convoy evaluate run=<run folder> [split=test] [checkpoint=best]
+                       [key=value ...]
+       convoy evaluate runs=[<run folder>,...] [split=test] [weights=equal]
+                       [--format table|json] [key=value ...]
 
   convoy evaluate run=outputs/lenet5/<run>
   convoy evaluate run=latest split=val checkpoint=last
@@ -81,7 +84,7 @@ def read(overrides: Sequence[str]) -> Request:
     """Sort this verb's own words from overrides of the run's config.
 
     Raises:
-        UserError: no run is named, or no such split.
+        UserError: with every fault of the verb's own words.
     """
     request, faults = Request(), []
     rest = list(overrides)
@@ -92,25 +95,45 @@ def read(overrides: Sequence[str]) -> Request:
             setattr(request, key, value)
         elif key == "runs" and sign:
             request.runs = [one.strip() for one in value.strip("[]").split(",") if one.strip()]
-            if len(request.runs) < 2:
-                faults.append(Fault("runs", "names several", "write runs=[a,b,c], or run=… for one", value))
         elif key == "--format":
             request.format = value if sign else rest.pop(0) if rest else ""
         elif key in ("model", "optimizer", "scheduler", "experiment", "resume", "folder", "name"):
             remedy = "give data, trainer or hardware; another model is another run"
             faults.append(Fault(key, "is not evaluate's to choose", remedy, value))
+        elif "." not in key and key not in ("data", "trainer", "hardware", "seed", "output_root"):
+            near = did_you_mean(key, _KEYS, f"it has {', '.join(_KEYS)}, and overrides such as data=…")
+            faults.append(Fault(key, "evaluate has no such key", near, value if sign else None))
         else:
             request.overrides.append(text)
     if not request.run and not request.runs and not faults:
         faults.append(Fault("run", "must be set", "write run=<run folder> or run=latest"))
-    if request.run and request.runs:
-        faults.append(Fault("run", "stands beside runs", "write one of them", request.run))
+    faults += _faults(request)
+    if faults:
+        raise UserError(*faults)
+    return request
+
+
+def _faults(request: Request) -> Iterator[Fault]:
+    if request.runs:
+        listed = ",".join(request.runs)
+        if len(request.runs) < 2:
+            yield Fault("runs", "names several", "write runs=[a,b,c], or run=… for one", listed)
+        if len(set(request.runs)) < len(request.runs):
+            yield Fault("runs", "names a run twice", "name each once", listed)
+        if request.run:
+            yield Fault("run", "stands beside runs", "write one of them", request.run)
+    elif request.run:
+        if "," in request.run:
+            yield Fault("run", "names one run", f"write runs=[{request.run.strip('[]')}]", request.run)
+        for key, value, remedy in (
+            ("weights", request.weights, "leave it out, or write runs=[a,b,c]"),
+            ("--format", request.format, "leave it out: the run's folder has it as evaluation-<data>-<split>.json"),
+        ):
+            if value not in ("equal", "table"):
+                yield Fault(key, "is of several runs", remedy, value)
     choices = {"split": SPLITS, "weights": WEIGHTS, "format": FORMATS}
     for key, allowed in choices.items():
         value = getattr(request, key)
         if value not in allowed:
             remedy = did_you_mean(value, allowed, f"one of {', '.join(allowed)}")
-            faults.append(Fault("--format" if key == "format" else key, f"no such {key}", remedy, value))
-    if faults:
-        raise UserError(*faults)
-    return request
+            yield Fault("--format" if key == "format" else key, f"no such {key}", remedy, value)

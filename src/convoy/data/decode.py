@@ -59,7 +59,7 @@ def open_picture(path: str, channels: int) -> Picture:
     try:
         file = jpeg.read_file(path)
     except OSError as error:
-        raise BadImageError(path, str(error) or type(error).__name__) from error
+        raise BadImageError(path, _reason(error)) from error
     return _picture(file, channels, lambda: decode(path, channels))
 
 
@@ -134,7 +134,13 @@ def _decode(source: str | BytesIO, name: str, channels: int) -> Image.Image:
         raise
     # Pillow's decoders raise whatever a damaged file leads them to.
     except Exception as error:
-        raise BadImageError(name, str(error) or type(error).__name__) from error
+        raise BadImageError(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system says ("is a directory"), without its number and the path; else what the decoder says."""
+    said = getattr(error, "strerror", None)
+    return str(said).lower() if said else str(error) or type(error).__name__
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:

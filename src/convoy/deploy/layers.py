@@ -95,6 +95,8 @@ def tap(network: nn.Module, layer: str | None, num_classes: int) -> Tap:
         if index + 1 == len(connected):
             return Tap(layer, connected[index], "output")
     numbers = ", ".join(f"fc{number}" for number in range(1, len(connected) + 1))
+    if len(connected) == 3:
+        numbers += ", also called fc6, fc7, fc8"
     rule = f"the network has no such layer (of fully connected ones it has {numbers or 'none'})"
     remedy = did_you_mean(layer, modules, f"choose {HEAD_INPUT}, or a module that convoy ledger shows")
     raise UserError(Fault("layer", rule, remedy, layer))

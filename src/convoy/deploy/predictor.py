@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError
 from convoy.data.preparation import prepare_files
 from convoy.deploy.facts import Facts
 from convoy.deploy.formats import Run, read, run_network
@@ -77,8 +77,7 @@ def open_predictor(text: str, output_root: str = "outputs") -> Predictor:
         return Predictor(*read(path))
     if path.is_file() and path.suffix != ".ckpt":
         kinds = ("best.ckpt", *_SUFFIXES)
-        near = did_you_mean(path.suffix, (".ckpt", *_SUFFIXES))
         rule = f"is no run's folder, nor a file like {', '.join(kinds)}"
-        raise UserError(Fault("checkpoint", rule, near or "name one of these", text))
+        raise UserError(Fault("checkpoint", rule, "name one of these", text))
     trained = load_trained(*locate(text, "best", output_root, key="checkpoint"))
     return Predictor(trained.facts, run_network(trained.network))

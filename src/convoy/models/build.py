@@ -31,6 +31,8 @@ CHAIN_KEYS = (
     "freeze",
 )
 
+_AUXILIARY_REASON = "its auxiliary classifier needs more"
+
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
     """What is wrong with a `model` group, as far as that can be seen without torch.
@@ -61,8 +63,7 @@ def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int,
         UserError: it can't be constructed (see `construct_model`), or does not take such images.
     """
     network = construct_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    name = str(model.get("name", model["_target_"]))
-    try_on_one_image(network, name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    try_on_one_image(network, model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     return network
 
 
@@ -168,7 +169,34 @@ def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
-def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_channels: int, image_size: int) -> None:
+def refuse_too_small(
+    network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
+) -> None:
+    """Refuse images that are too small, by a network without values: nothing is computed, no weights are needed.
+
+    Args:
+        network: of the `model` group, on any device; the meta device will do.
+        model: the group.
+        num_classes, in_channels, image_size: for which it was constructed.
+
+    Raises:
+        UserError: it takes larger images, but not these; with the smallest that it takes. A network that takes one
+            size only, or can't be followed without values, is not refused here but by `try_on_one_image`.
+    """
+    from convoy.models.sizes import refusal_of, smallest_image_size
+
+    error = refusal_of(network.eval(), in_channels, image_size)
+    reason = one_line(error) if error else ""
+    if not error and getattr(network, "aux_logits", False) and refusal_of(network.train(), in_channels, image_size):
+        reason = _AUXILIARY_REASON
+    if reason and smallest_image_size(network.train(), in_channels, image_size):
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        raise UserError(_size_fault(network, model, sizes, reason))
+
+
+def try_on_one_image(
+    network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
+) -> None:
     """Refuse a network that does not take the images, or does not give one logit a class.
 
     Raises:
@@ -178,6 +206,7 @@ def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_chan
 
     from convoy.models.sizes import takes_image_size
 
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     image = torch.zeros(1, in_channels, image_size, image_size)
     was_training = network.training
     network.eval()
@@ -185,20 +214,25 @@ def try_on_one_image(network: nn.Module, name: str, *, num_classes: int, in_chan
         with torch.no_grad():
             logits = network(image)
     except Exception as error:  # whatever a layer finds wrong with its input
-        raise UserError(_size_fault(network, name, in_channels, image_size, one_line(error))) from error
+        raise UserError(_size_fault(network, model, sizes, one_line(error))) from error
     network.train(was_training)
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (1, num_classes):
         rule = f"gives {shape or type(logits).__name__} for one image, not one logit a class, (1, {num_classes})"
-        raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', name))
+        raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', _name(model)))
     # Only in training does an image go through auxiliary classifiers, which may need a larger one.
     if getattr(network, "aux_logits", False) and not takes_image_size(network.train(), in_channels, image_size):
-        raise UserError(_size_fault(network, name, in_channels, image_size, "its auxiliary classifier needs more"))
+        raise UserError(_size_fault(network, model, sizes, _AUXILIARY_REASON))
 
 
-def _size_fault(network: nn.Module, name: str, in_channels: int, image_size: int, reason: str) -> Fault:
+def _name(model: Mapping[str, Any]) -> str:
+    return str(model.get("name", model["_target_"]))
+
+
+def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str) -> Fault:
     from convoy.models.sizes import smallest_image_size, takes_image_size
 
+    in_channels, image_size = sizes["in_channels"], sizes["image_size"]
     # In training, where auxiliary classifiers take part.
     smallest = smallest_image_size(network.train(), in_channels, image_size)
     if smallest:
@@ -209,8 +243,27 @@ def _size_fault(network: nn.Module, name: str, in_channels: int, image_size: int
             alone = below or smallest_image_size(network, in_channels, image_size)
             if alone and alone < smallest:
                 remedy += f", or {alone} with model.aux_logits=false"
+        if _small_stem_takes(model, sizes):
+            remedy += f", or {image_size} with model.stem=small"
     else:
         made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
         remedy = f"choose data.image_size={made_for}"
     rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({reason})"
-    return Fault("model.name", rule, remedy, name)
+    return Fault("model.name", rule, remedy, _name(model))
+
+
+def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
+    """Whether the network could have a small stem, and then takes the images."""
+    import torch
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    from convoy.models.sizes import takes_image_size
+
+    if model.get("stem") != "standard":
+        return False
+    try:
+        with unset_fake_temporarily(), torch.device("meta"):
+            network = construct_model({**model, "stem": "small", "pretrained": False}, **sizes)
+    except Exception:  # it begins otherwise, or its constructor needs values
+        return False
+    return takes_image_size(network.train(), sizes["in_channels"], sizes["image_size"])

@@ -16,15 +16,20 @@ def takes_image_size(network: nn.Module, in_channels: int, image_size: int) -> b
 
     Its tensors are replaced by some without values for the while, so that nothing is computed or changed.
     """
+    return refusal_of(network, in_channels, image_size) is None
+
+
+def refusal_of(network: nn.Module, in_channels: int, image_size: int, num_images: int = 2) -> Exception | None:
+    """What a layer finds wrong with so many such images; None where it takes them (see `takes_image_size`)."""
     with torch.no_grad(), unset_fake_temporarily():
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         state = {name: _without_values(tensor) for name, tensor in tensors.items()}
-        images = torch.empty(2, in_channels, image_size, image_size, device="meta")
+        images = torch.empty(num_images, in_channels, image_size, image_size, device="meta")
         try:
             functional_call(network, state, (images,))
-        except Exception:  # whatever a layer finds wrong with its input
-            return False
-    return True
+        except Exception as error:  # whatever a layer finds wrong with its input
+            return error
+    return None
 
 
 def smallest_image_size(network: nn.Module, in_channels: int, above: int) -> int | None:

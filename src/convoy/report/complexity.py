@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convoy.report.entries import FAMILIES, OTHERS, Entry
-from convoy.report.labels import Box, Circle, place
+from convoy.report.labels import Box, Circle, leader, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,13 +141,13 @@ def _label(figure: Figure, axes: Axes, entries: Sequence[Entry], radii: Sequence
         text.set_position(tuple(axes.transData.inverted().transform(centre)))
         gap = _gap(box, circle)
         if any(_gap(box, other) < gap + 6 for other in circles if other is not circle) or gap > 10:
-            corner = min(max(circle.x, box.left), box.right), min(max(circle.y, box.bottom), box.top)
-            ends = axes.transData.inverted().transform([corner, (circle.x, circle.y)])
+            line = leader(circle, box)
+            ends = axes.transData.inverted().transform([(line.to_x, line.to_y), (line.x, line.y)])
             axes.plot(ends[:, 0], ends[:, 1], color=_INK, linewidth=0.4)
             axes.plot(ends[1:, 0], ends[1:, 1], color=_INK, marker="o", markersize=1.5)
 
 
 def _gap(box: Box, circle: Circle) -> float:
     """Pixels from a box to a circle's edge; below 0 where they meet."""
-    x, y = min(max(circle.x, box.left), box.right), min(max(circle.y, box.bottom), box.top)
-    return math.hypot(x - circle.x, y - circle.y) - circle.radius
+    line = leader(circle, box)
+    return math.hypot(line.to_x - line.x, line.to_y - line.y) - circle.radius

@@ -21,7 +21,7 @@ from convoy.training.folder import find, shown
 from convoy.training.ledgers import ledger_of
 
 FAMILIES = {
-    "AlexNet, ZFNet": r"alexnet|zfnet|lenet",
+    "LeNet to ZFNet": r"alexnet|zfnet|lenet",
     "VGG": r"vgg",
     "Inception": r"googlenet|inception",
     "DenseNet": r"densenet",
@@ -120,7 +120,11 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
         UserError: there is no such run, or it has not ended.
     """
     for text in runs:
-        run, _ = find(text, Path(output_root))
+        try:
+            run, _ = find(text, Path(output_root))
+        except UserError as error:
+            faults = (Fault("runs", fault.rule, fault.remedy, fault.value) for fault in error.faults)
+            raise UserError(*faults) from error
         try:
             summary = json.loads(run.summary.read_text(encoding="utf-8"))
             totals = json.loads(run.ledger_json.read_text(encoding="utf-8"))

@@ -10,6 +10,8 @@ _DIRECTIONS = 24
 _STEPS = (2, 8, 16, 26, 38, 52, 70, 92, 120, 155, 200, 260, 340)
 """Pixels between a circle's edge and its label that are tried."""
 _GAP = 2.0
+_STRUCK = 150
+"""What a label with a line through it costs: as much as so many pixels more to its circle."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,31 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A straight line from one point to another, in pixels."""
+
+    x: float
+    y: float
+    to_x: float
+    to_y: float
+
+    def crosses(self, box: Box) -> bool:
+        """Whether a part of it lies in a box (by Liang & Barsky 1984: what each side leaves of the line)."""
+        begin, end = 0.0, 1.0
+        for start, way, low, high in (
+            (self.x, self.to_x - self.x, box.left, box.right),
+            (self.y, self.to_y - self.y, box.bottom, box.top),
+        ):
+            if way == 0:
+                if not low < start < high:
+                    return False
+                continue
+            near, far = sorted(((low - start) / way, (high - start) / way))
+            begin, end = max(begin, near), min(end, far)
+        return begin < end
+
+
+@dataclass(frozen=True)
 class Circle:
     """A circle, in pixels."""
 
@@ -52,10 +79,17 @@ class Circle:
         return Box(self.x - side, self.y - side, self.x + side, self.y + side)
 
 
+def leader(circle: Circle, box: Box) -> Line:
+    """From the centre of a circle to the nearest point of its label."""
+    corner = min(max(circle.x, box.left), box.right), min(max(circle.y, box.bottom), box.top)
+    return Line(circle.x, circle.y, *corner)
+
+
 def place(circles: Sequence[Circle], sizes: Sequence[tuple[float, float]], bounds: Box) -> list[Box]:
     """A box for the label of each circle, near it, on no other label, within `bounds`.
 
-    The most crowded circles choose first. A label may lie on a circle where there is no better place.
+    The most crowded circles choose first. A label may lie on a circle, or on another label's line to its circle,
+    where there is no better place.
 
     Args:
         circles: what is labelled.
@@ -68,12 +102,18 @@ def place(circles: Sequence[Circle], sizes: Sequence[tuple[float, float]], bound
     ]
     placed: dict[int, Box] = {}
     for index in sorted(range(len(circles)), key=lambda index: -crowds[index]):
-        placed[index] = _best(circles[index], sizes[index], circles, bounds, list(placed.values()))
+        lines = [leader(circles[other], box) for other, box in placed.items()]
+        placed[index] = _best(circles[index], sizes[index], circles, bounds, list(placed.values()), lines)
     return [placed[index] for index in range(len(circles))]
 
 
 def _best(
-    circle: Circle, size: tuple[float, float], circles: Sequence[Circle], bounds: Box, blocked: Sequence[Box]
+    circle: Circle,
+    size: tuple[float, float],
+    circles: Sequence[Circle],
+    bounds: Box,
+    blocked: Sequence[Box],
+    lines: Sequence[Line],
 ) -> Box:
     width, height = size
     best, least = None, math.inf
@@ -87,7 +127,9 @@ def _best(
             if not box.within(bounds) or any(roomy.overlap(other) for other in blocked):
                 continue
             covered = sum(box.overlap(other.box) for other in circles) / (width * height)
-            cost = step + 60 * covered + 4 * abs(math.sin(angle))
+            own = leader(circle, box)
+            struck = sum(line.crosses(roomy) for line in lines) + sum(own.crosses(other) for other in blocked)
+            cost = step + 60 * covered + 4 * abs(math.sin(angle)) + _STRUCK * struck
             if cost < least:
                 best, least = box, cost
     if best is None:

@@ -67,7 +67,7 @@ def evaluate_together(
         UserError: what `evaluate` raises, or the runs don't see the same images and classes.
     """
     shares, labels, on_val = [], None, []
-    opened_runs = [open_run(text, split, checkpoint, overrides, options) for text in runs]
+    opened_runs = [open_run(text, split, checkpoint, overrides, options, key="runs") for text in runs]
     _check_alike(opened_runs, weights)
     for opened in opened_runs:
         probabilities, own_labels = predictions(opened, split)

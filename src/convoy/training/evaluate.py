@@ -34,7 +34,7 @@ def evaluate(
     """Evaluate a run's checkpoint, print the metrics and write them into the run's folder.
 
     Args:
-        run_text: a run's folder, or "latest".
+        run_text: a run's folder, "latest", or a checkpoint in a run's folder, which is then the one.
         split: train (as it is, without augmentation), val or test.
         checkpoint_text: best, last, or a file.
         overrides: put over the run's config.
@@ -80,10 +80,18 @@ class Opened:
 
 
 def open_run(
-    run_text: str, split: str, checkpoint_text: str, overrides: Sequence[str], options: Options | None = None
+    run_text: str,
+    split: str,
+    checkpoint_text: str,
+    overrides: Sequence[str],
+    options: Options | None = None,
+    key: str = "run",
 ) -> Opened:
-    """Find a run, open a data set for it and load its weights; for the arguments and errors see `evaluate`."""
-    run, checkpoint = _locate(run_text, checkpoint_text, overrides)
+    """Find a run, open a data set for it and load its weights.
+
+    For the arguments and errors see `evaluate`; `key` is what the user calls the run, for messages.
+    """
+    run, checkpoint = _locate(run_text, checkpoint_text, overrides, key)
     saved = from_saved(run.saved_config())
     saved.folder = saved.resume = None
     trained = checked(saved)
@@ -101,12 +109,14 @@ def open_run(
     return Opened(run, checkpoint, config, devices, data, _load(config, data, checkpoint))
 
 
-def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str]) -> tuple[RunFolder, Path]:
+def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str], key: str) -> tuple[RunFolder, Path]:
     roots = [text.partition("=")[2] for text in overrides if text.startswith("output_root=")]
     try:
-        run, _ = find(run_text, Path(roots[-1] if roots else "outputs"))
+        run, own = find(run_text, Path(roots[-1] if roots else "outputs"))
     except UserError as error:
-        raise UserError(*(Fault("run", fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
+        raise UserError(*(Fault(key, fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
+    if run_text.endswith(".ckpt"):
+        return run, own
     named = {"best": run.best, "last": run.last}
     checkpoint = named.get(checkpoint_text, Path(checkpoint_text))
     if not checkpoint.is_file():

@@ -9,7 +9,7 @@ from convoy.config.schema import Config
 from convoy.training.cores import CoreTimes, cores_of_others
 from convoy.training.devices import Devices, choose
 from convoy.training.gpu_memory import sizes_for
-from convoy.training.preflight import check_targets
+from convoy.training.preflight import check_images, check_targets
 from convoy.training.trainer import use_threads
 
 
@@ -29,6 +29,7 @@ def place(config: Config, since: CoreTimes | None = None) -> tuple[Config, Devic
         UserError: the config asks for what this machine doesn't have, or a batch that doesn't divide or fit.
     """
     check_targets(config)
+    check_images(config)
     told = []
     busy = 0 if since is None else cores_of_others(since, CoreTimes.now())
     devices = choose(config, busy)

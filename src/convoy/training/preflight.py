@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -16,6 +17,9 @@ from convoy.data.check import check_data
 from convoy.models.build import check_model
 from convoy.training.folder import read_saved
 from convoy.training.wandb_run import check_wandb
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def read(
@@ -82,3 +86,36 @@ def check_targets(config: Config) -> None:
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
     if faults:
         raise UserError(*faults)
+
+
+def check_images(config: Config) -> None:
+    """Images that are too small for the network, before data is opened and weights are made.
+
+    Raises:
+        UserError: the network can't be built, or takes only larger ones, with the smallest of these; or batch norm
+            would have a single value to normalize.
+    """
+    from convoy.models.build import CHAIN, refuse_too_small
+    from convoy.planner.workload import batch_sizes, sizes_of, skeleton
+
+    is_chain = config.model.get("_target_") == CHAIN  # which `check` has followed
+    is_lone = batch_sizes(config).micro_batch_size == 1
+    if is_chain and not is_lone:
+        return
+    network = skeleton(config)
+    if not is_chain:
+        refuse_too_small(network, config.model, **sizes_of(config))
+    if is_lone:
+        _refuse_lone_image(network.train(), config)
+
+
+def _refuse_lone_image(network: nn.Module, config: Config) -> None:
+    from convoy.models.refusal import one_line
+    from convoy.models.sizes import refusal_of, takes_image_size
+
+    shape = config.data.channels, config.data.image_size
+    error = refusal_of(network, *shape, num_images=1)
+    if error is not None and takes_image_size(network, *shape):
+        key = "micro_batch_size" if config.trainer.micro_batch_size == 1 else "global_batch_size"
+        rule = f"is too small for this network ({one_line(error)})"
+        raise UserError(Fault(f"trainer.{key}", rule, "write 2 or more", "1"))

@@ -63,7 +63,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = str(error).strip()
+        # What is no checkpoint at all may end in a KeyError, whose text is the key alone.
+        reason = said.splitlines()[0] if said and not isinstance(error, KeyError) else "it is no checkpoint"
         raise UserError(Fault("checkpoint", f"can't be read ({reason})", "name another", str(path))) from error
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(Fault("checkpoint", "was not written by Convoy", "name a run's best.ckpt", str(path)))
