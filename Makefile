@@ -33,7 +33,7 @@ check: install-dev
 	$(BIN)/python -m pytest $(TESTS)
 
 bench: install-dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 zoo: install-dev
 	$(BIN)/python -m pytest tests/models/test_zoo.py -m "zoo or not zoo"

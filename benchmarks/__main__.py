@@ -1,4 +1,16 @@
-"""make bench: every benchmark in turn."""
+"""make bench: every benchmark of the CPU in turn, and a table of what they found.
+
+python -m benchmarks --markdown table.md
+python -m benchmarks startup step_overhead      some of them
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
 
 from benchmarks import (
     augmentation,
@@ -7,16 +19,47 @@ from benchmarks import (
     lightning_overhead,
     optimizer_step,
     planner_accuracy,
+    precision,
     shards,
+    startup,
     step_overhead,
 )
+from benchmarks.results import Result, markdown, table
+from benchmarks.rounds import machine
+
+BENCHMARKS: dict[str, Callable[[Sequence[str]], list[Result]]] = {
+    "startup": startup.main,
+    "augmentation": augmentation.main,
+    "folder_loader": folder_loader.main,
+    "shards": shards.main,
+    "step_overhead": step_overhead.main,
+    "lightning_overhead": lightning_overhead.main,
+    "precision": precision.main,
+    "optimizer_step": optimizer_step.main,
+    "ledger_time": ledger_time.main,
+    "planner_accuracy": planner_accuracy.main,
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run those that are named, or all, as they are set up by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    given = parser.parse_args(words)
+    if unknown := sorted(set(given.names) - set(BENCHMARKS)):
+        parser.error(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
+    here = machine("torch", "torchvision", "pytorch-lightning", "torchmetrics", "pillow", "simplejpeg")
+    began, found = time.perf_counter(), []
+    for name in given.names or BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        start = time.perf_counter()
+        found += [(name, result) for result in BENCHMARKS[name]([])]
+        print(f"took {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"\n{here}, {date.today()}; {time.perf_counter() - began:.0f} s in all\n\n{table(found)}")
+    if given.markdown is not None:
+        given.markdown.write_text(markdown(found, [f"{here}, {date.today()}."]), encoding="utf-8")
+
 
 if __name__ == "__main__":
-    ledger_time.main()
-    augmentation.main()
-    folder_loader.main()
-    shards.main()
-    lightning_overhead.main()
-    optimizer_step.main()
-    step_overhead.main([])
-    planner_accuracy.main([])
+    main()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
@@ -18,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.photos import tiles
-from benchmarks.rounds import compare, machine, tell
+from benchmarks.results import Result
+from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.finish import Delivery
 from convoy.data.memory import MemoryEvaluation, MemoryTraining
@@ -54,13 +56,12 @@ class PilImages(Dataset[tuple[Tensor, int]]):
         return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+    given = parser.parse_args(words)
     images, labels = tiles(given.images, SIZE), torch.arange(given.images) % 10
     data = DataConfig(
         name="tiles",
@@ -94,8 +95,18 @@ def main() -> None:
 
     print(machine("torch", "torchvision", "pillow"))
     title = f"{given.images:,} images of {SIZE}x{SIZE}, batches of {given.batch}, one thread"
-    compare(title, ours, peer, given.rounds, names=("convoy", "PIL"), goal=GOAL)
-    tell("as they are, images/s", [as_they_are() for _ in range(given.rounds)], digits=0)
+    with threads(1):
+        return [
+            compare(
+                title,
+                ours,
+                peer,
+                given.rounds,
+                names=("Convoy", "Pillow"),
+                goal=GOAL,
+                ceiling=("batches as they are", as_they_are),
+            )
+        ]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.photos import write_folder
-from benchmarks.rounds import Arm, compare, machine, tell
+from benchmarks.results import Result
+from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE
 from convoy.data.finish import Delivery
@@ -98,8 +99,7 @@ def decode_only(root: Path, workers: int) -> float:
     return len(paths) / (time.perf_counter() - began)
 
 
-def measure(root: Path, given: argparse.Namespace) -> None:
-    torch.set_num_threads(1)  # neither side computes anything in the main thread
+def measure(root: Path, given: argparse.Namespace) -> list[Result]:
     num_bytes = [path.stat().st_size for path in (root / "train").rglob("*.jpg")]
     print(machine("torch", "torchvision", "pillow", "simplejpeg"))
     print(
@@ -107,26 +107,27 @@ def measure(root: Path, given: argparse.Namespace) -> None:
         f"{given.workers} threads against {given.workers} processes, batches of {given.batch}"
     )
     ours, peers = our_arms(root, given.batch, given.workers), peer_arms(root, given.batch, given.workers)
-    names = ("convoy", "DataLoader")
-    for title, our, peer in zip(("training", "validation"), ours, peers, strict=True):
-        compare(title, our, peer, given.rounds, names=names, goal=GOAL)
-    tell("\ndecode only, images/s", [decode_only(root, given.workers) for _ in range(given.rounds)], digits=0)
+    names, ceiling = ("Convoy", "ImageFolder"), ("decoding alone", lambda: decode_only(root, given.workers))
+    with threads(1):  # neither side computes anything in the main thread
+        return [
+            compare(title, our, peer, given.rounds, names=names, goal=GOAL, ceiling=ceiling)
+            for title, our, peer in zip(("folder, training", "folder, validation"), ours, peers, strict=True)
+        ]
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a folder of your own")
     parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     if given.root is not None:
-        measure(given.root, given)
-        return
+        return measure(given.root, given)
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), given.images)
-        measure(Path(folder), given)
+        return measure(Path(folder), given)
 
 
 if __name__ == "__main__":

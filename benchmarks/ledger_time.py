@@ -11,7 +11,11 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from benchmarks.results import Goal, Result
+from benchmarks.rounds import machine
 
 BOUNDS_S = {"vgg16": 0.3, "resnet18": None, "resnet50": None, "resnet152": 2.0}
 """Seconds that a model may take."""
@@ -42,27 +46,33 @@ def measure(model: str) -> None:
     print(seconds, resident_mib() - before, ledger.state.param_bytes / 2**20, len(text.splitlines()) - 1)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="the least of so many processes counts")
+    parser.add_argument("models", nargs="*", help="of conf/model")
+    parser.add_argument("--rounds", type=int, default=3, help="processes a model")
     parser.add_argument("--measure", metavar="MODEL", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     if given.measure:
         measure(given.measure)
-        return
-    print(f"{'model':<10} {'rows':>5} {'seconds':>8} {'bound':>6} {'growth':>10} {'bound':>8} {'weights':>10}")
+        return []
+    results = []
+    print(machine("torch"))
     command = [sys.executable, "-m", "benchmarks.ledger_time", "--measure"]
-    for model, bound in BOUNDS_S.items():
-        results = []
+    for model in given.models or BOUNDS_S:
+        figures = []
         for _ in range(given.rounds):
             done = subprocess.run([*command, model], capture_output=True, text=True, check=True)
-            results.append([float(word) for word in done.stdout.split()])
-        seconds = min(result[0] for result in results)
-        growth = max(result[1] for result in results)
-        print(
-            f"{model:<10} {results[0][3]:>5.0f} {seconds:>8.3f} {bound or '–':>6} {growth:>6.1f} MiB"
-            f" {BOUND_GROWTH_MIB:>4.0f} MiB {results[0][2]:>6.1f} MiB"
-        )
+            figures.append([float(word) for word in done.stdout.split()])
+        seconds, growths, weights, _ = zip(*figures, strict=True)
+        bound = BOUNDS_S.get(model)
+        goal = None if bound is None else Goal(bound, at_least=False)
+        results.append(Result("time after the imports", model, None, seconds, goal=goal, unit="s"))
+        beside = f"{model}, whose weights are {weights[0]:.0f} MiB"
+        most = Goal(BOUND_GROWTH_MIB, at_least=False)
+        results.append(Result("growth of memory", beside, None, growths, goal=most, unit="MiB", digits=0))
+    for result in results:
+        print(result.line())
+    return results
 
 
 if __name__ == "__main__":

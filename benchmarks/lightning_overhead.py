@@ -1,62 +1,89 @@
 """Training through Convoy's Lightning module against a bare PyTorch loop: the same model, batches and optimizer.
 
-Each round trains the same ResNet-18 on Fashion-MNIST for a few steps in both ways, in turn, in one process; the
-ratio of a round is Convoy's images/s over the bare loop's. A null control compares the bare loop with itself.
+Each round trains the same ResNet-18 on Fashion-MNIST for a few steps in both ways, in the precision that a run chooses
+on this machine. The ceiling is the bare loop over one fixed batch.
 
-    python -m benchmarks.lightning_overhead --steps 8 --rounds 5
+    python -m benchmarks.lightning_overhead --steps 8 --batch 128
+    python -m benchmarks.lightning_overhead model=vgg11_bn data=cifar10 trainer.precision=32      of your own
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import statistics
+import itertools
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 
+from benchmarks.networks import built, composed, opened
+from benchmarks.results import Result
+from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import Config
+from convoy.data.finish import Batch
 from convoy.data.module import ImageData
-from convoy.models.build import build_model
 from convoy.optim.build import build_optimizer, build_scheduler
 from convoy.training.classifier import Classifier
-from convoy.training.preflight import read
+from convoy.training.devices import choose
+from convoy.training.executions import ExecutionData
 
-BATCH = 128
-OVERRIDES = ("model=resnet18", "model.stem=small", "data=fashion_mnist", "trainer.gpus=0", "logger=csv")
+OVERRIDES = ("model=resnet18", "model.stem=small", "data=fashion_mnist")
+GOAL = 0.95
+"""The share of a loop without Lightning that is aimed at."""
 
 
 def images_per_s_bare(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
     """A loop as one writes it by hand: forward, loss, backward, step, schedule."""
+    return _bare(network, config, data.training_loader(0), steps)
+
+
+def images_per_s_fixed(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
+    """The same loop over one batch, that lies ready in memory."""
+    batch = next(iter(data.training_loader(0)))
+    return _bare(network, config, itertools.repeat(batch, steps), steps)
+
+
+def _bare(network: torch.nn.Module, config: Config, batches: Iterable[Batch], steps: int) -> float:
+    """On the CPU, in the precision of the config's runs."""
+    halves = choose(config).precision == "bf16-mixed"
     optimizer = build_optimizer(config.optimizer, network, fuse=True)
     schedule = build_scheduler(config.scheduler, optimizer, total_steps=steps, steps_per_epoch=steps)
     network.train()
-    began = time.perf_counter()
-    for images, labels in data.training_loader(0):
+    began, count = time.perf_counter(), 0
+    for images, labels in batches:
         optimizer.zero_grad()
-        functional.cross_entropy(network(images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=halves):
+            loss = functional.cross_entropy(network(images), labels)
+        loss.backward()
         optimizer.step()
         schedule.step()
-    return steps * config.trainer.global_batch_size / (time.perf_counter() - began)
+        count += len(labels)
+    return count / (time.perf_counter() - began)
 
 
 def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
     """The way of `convoy train`, as its own recorder times it; no validation in between.
 
     All callbacks but the one that times each layer on a run's first steps, which images/s leave out.
+
+    Args:
+        network: is trained.
+        config: of the run.
+        data: opened; an `ExecutionData` where the config takes several steps in one of Lightning's.
+        steps: all that `data` gives from its first to the end of its epoch, or to its own `max_steps`.
     """
     from convoy.config.batch import divide
-    from convoy.training.devices import choose
     from convoy.training.folder import RunFolder
     from convoy.training.position import length
     from convoy.training.run import _callbacks
     from convoy.training.terminal import Terminal
     from convoy.training.trainer import build_trainer
 
+    assert (config.trainer.steps_per_execution > 1) == isinstance(data, ExecutionData), "else nothing is learned"
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.checkpoints.mkdir()
@@ -65,40 +92,40 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
         span, sizes = length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
         watched = _callbacks(config, run, terminal, span, sizes)
         trainer = build_trainer(config, choose(config), span, sizes, [], watched.all, run)
-        trainer.fit(Classifier(network, config, data.num_classes), train_dataloaders=data.training_loader(0))
+        trainer.limit_val_batches = 0
+        trainer.fit(Classifier(network, config, data.num_classes), datamodule=data)
         terminal.close()
+    assert trainer.global_step == steps, f"{trainer.global_step} steps of {steps}"
     speed = watched.recorder.images_per_s
     assert speed is not None
     return speed
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6, help="of a turn, at most an epoch's")
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    config = read([*OVERRIDES, f"trainer.max_steps={given.steps}"])
-    data = ImageData(
-        config.data, seed=1, micro_batch_size=BATCH, accumulation=1, eval_batch_size=BATCH, max_steps=given.steps
-    )
-    data.open()
-    pl.seed_everything(1, verbose=False)
-    network = build_model(config.model, num_classes=10, in_channels=1, image_size=32)
-    network = network.to(memory_format=torch.channels_last)
-    images_per_s_bare(copy.deepcopy(network), config, data, given.steps)  # warm-up
-
-    null, ratios = [], []
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {given.steps} steps of {BATCH} a round")
-    print(f"{'round':>5} {'bare':>8} {'convoy':>8} {'bare':>8}  images/s   convoy/bare  bare/bare")
-    for index in range(given.rounds):
-        first = images_per_s_bare(copy.deepcopy(network), config, data, given.steps)
-        convoy = images_per_s_convoy(copy.deepcopy(network), config, data, given.steps)
-        second = images_per_s_bare(copy.deepcopy(network), config, data, given.steps)
-        ratios.append(2 * convoy / (first + second))
-        null.append(second / first)
-        print(f"{index + 1:>5} {first:8.1f} {convoy:8.1f} {second:8.1f}  {ratios[-1]:21.3f} {null[-1]:10.3f}")
-    for name, values in (("convoy/bare", ratios), ("bare/bare (null)", null)):
-        print(f"{name}: median {statistics.median(values):.3f}, range {min(values):.3f} to {max(values):.3f}")
+    parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=… trainer.precision=…")
+    given = parser.parse_args(words)
+    config = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
+    data, devices = opened(config), choose(config)
+    network = built(config, data)
+    steps = min(given.steps, data.steps_per_epoch(1))
+    print(machine("torch", "pytorch-lightning"))
+    with threads(devices.cpu_threads):
+        return [
+            compare(
+                f"{config.model['name']}, {config.data.name}, {devices.precision}, {steps} steps of {given.batch}",
+                lambda: images_per_s_convoy(copy.deepcopy(network), config, data, steps),
+                lambda: images_per_s_bare(copy.deepcopy(network), config, data, steps),
+                given.rounds,
+                names=("Convoy", "bare loop"),
+                goal=GOAL,
+                ceiling=("fixed batch", lambda: images_per_s_fixed(copy.deepcopy(network), config, data, steps)),
+                digits=1,
+            )
+        ]
 
 
 if __name__ == "__main__":

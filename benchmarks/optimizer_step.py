@@ -1,21 +1,23 @@
 """An optimizer's step: fused against torch's default, over the parameters of a ResNet-18.
 
-    python -m benchmarks.optimizer_step
+    python -m benchmarks.optimizer_step --model vgg11
 
 Both arms update the same parameters with the same gradients; a round is ten steps of each.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Sequence
 
 import torch
-from torchvision.models import resnet18
+import torchvision
 
+from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine
 from convoy.optim.build import build_optimizer
 
-ROUNDS = 7
 STEPS = 10
 OPTIMIZERS = {
     "SGD": {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
@@ -23,10 +25,10 @@ OPTIMIZERS = {
 }
 
 
-def arm(node: dict[str, object], *, fuse: bool) -> Arm:
+def arm(model: str, node: dict[str, object], *, fuse: bool) -> Arm:
     """Steps a second."""
     torch.manual_seed(0)
-    network = resnet18(num_classes=10).to(memory_format=torch.channels_last)
+    network = getattr(torchvision.models, model)(num_classes=10).to(memory_format=torch.channels_last)
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer = build_optimizer(node, network, fuse=fuse)
@@ -40,11 +42,19 @@ def arm(node: dict[str, object], *, fuse: bool) -> Arm:
     return run
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     """Print both comparisons; the rates are steps a second."""
-    print(f"optimizer step, 11.2 M parameters: {machine('torch')}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet18", help="of torchvision")
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args(words)
+    print(machine("torch"))
+    results = []
     for name, node in OPTIMIZERS.items():
-        compare(name, arm(node, fuse=True), arm(node, fuse=False), ROUNDS, names=("fused", "default"), goal=1)
+        ours, peer = arm(given.model, node, fuse=True), arm(given.model, node, fuse=False)
+        title = f"{name}, parameters of {given.model}"
+        results.append(compare(title, ours, peer, given.rounds, names=("fused", "torch's default"), goal=1))
+    return results
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ those of torch.profiler. The prediction is by the CPU's rules, without a caching
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.results import Goal, Result
 
 MODELS = (
     "resnet18",
@@ -77,7 +78,7 @@ def predicted_peak_bytes(name: str, precision: str) -> int:
     return family.peak(BATCH, Heap()).allocated_bytes
 
 
-def main(names: list[str]) -> None:
+def main(names: Sequence[str] = ()) -> list[Result]:
     """Print a line a model and precision, and the errors together."""
     import torchvision
 
@@ -91,7 +92,10 @@ def main(names: list[str]) -> None:
             errors.append(100 * (predicted / measured - 1))
             figures = f"predicted {predicted / 2**20:8.1f}  measured {measured / 2**20:8.1f}  {errors[-1]:+.2f} %"
             print(f"{name:20} {precision:10} {figures}", flush=True)
-    print(f"median of the errors without sign {median(map(abs, errors)):.2f} %, largest {max(map(abs, errors)):.2f} %")
+    sizes = [abs(error) for error in errors]
+    result = Result("peak memory", "predicted", "allocated", sizes, goal=Goal(1.0, at_least=False), unit="% off")
+    print(result.line())
+    return [result]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Two ways of doing the same work in turn, as paired ratios, with what else the machine was doing.
+"""Ways of doing the same work in turn, as paired ratios, with what else the machine was doing.
 
-A round is peer, ours, peer. Its ratio is ours over the mean of the peer's two; its null control is the peer's second
-over its first, which shows what the machine's own noise is.
+A round is peer, ours (or several arms of ours) and the peer again. Its ratio is ours over the mean of the peer's two;
+its null control is the peer's second over its first, which shows what the machine's own noise is. A ceiling, which does
+only what no way can do without, takes its turn in the same rounds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.results import Goal, Result
+
 Arm = Callable[[], float]
-"""Does the work once; gives images/s."""
+"""Does the work once; gives a rate, such as images/s, or a time."""
 
 
 def busy_s() -> float:
@@ -46,45 +51,131 @@ def _ticks(children: Path) -> int:
     return total
 
 
-def compare(title: str, ours: Arm, peer: Arm, rounds: int, *, names: tuple[str, str], goal: float) -> list[float]:
-    """Print every round and the medians; both arms are run once before, unmeasured.
+@dataclass(frozen=True)
+class Turns:
+    """What the arms gave, a figure of each round.
+
+    Attributes:
+        peer: of the arm that begins and ends each round, both figures.
+        others: of the other arms, by name.
+        busy_cores: cores that other processes took during each round.
+    """
+
+    peer: list[tuple[float, float]] = field(default_factory=list)
+    others: dict[str, list[float]] = field(default_factory=dict)
+    busy_cores: list[float] = field(default_factory=list)
+
+    def means(self) -> list[float]:
+        """The peer's own."""
+        return [(first + second) / 2 for first, second in self.peer]
+
+    def ratios(self, name: str) -> list[float]:
+        """An arm's rate over the peer's."""
+        return [one / mean for one, mean in zip(self.others[name], self.means(), strict=True)]
+
+    def null_ratios(self) -> list[float]:
+        """The peer's second rate over its first."""
+        return [second / first for first, second in self.peer]
+
+    def differences(self, name: str) -> list[float]:
+        """An arm's time less the peer's."""
+        return [one - mean for one, mean in zip(self.others[name], self.means(), strict=True)]
+
+    def null_differences(self) -> list[float]:
+        """The peer's second time less its first."""
+        return [second - first for first, second in self.peer]
+
+    def shares(self, name: str, ceiling: str) -> list[float]:
+        """An arm's rate over that of the arm that is the ceiling."""
+        return [one / most for one, most in zip(self.others[name], self.others[ceiling], strict=True)]
+
+
+def take_turns(title: str, arms: Mapping[str, Arm], rounds: int, *, unit: str = "a second", digits: int = 0) -> Turns:
+    """Run each arm once unmeasured and then in rounds; print every figure.
+
+    Args:
+        title: what is measured.
+        arms: the peer first. An only arm is run twice a round.
+        rounds: how many.
+        unit: of the figures.
+        digits: that are printed of them behind the point.
+    """
+    peer, *names = arms
+    for arm in arms.values():
+        arm()
+    width = max(12, *(len(name) + 1 for name in arms))
+    heads = "".join(f"{name:>{width}}" for name in (peer, *names, peer))
+    print(f"\n{title}; {unit}\n{'round':>5}{heads}  others' cores")
+    turns = Turns(others={name: [] for name in names})
+    for index in range(rounds):
+        began, busy, own = time.perf_counter(), busy_s(), own_s()
+        figures = [arms[name]() for name in (peer, *names, peer)]
+        seconds = time.perf_counter() - began
+        turns.busy_cores.append(max(0.0, (busy_s() - busy) - (own_s() - own)) / seconds)
+        turns.peer.append((figures[0], figures[-1]))
+        for name, figure in zip(names, figures[1:-1], strict=True):
+            turns.others[name].append(figure)
+        row = "".join(f"{figure:{width},.{digits}f}" for figure in figures)
+        print(f"{index + 1:>5}{row} {turns.busy_cores[-1]:14.2f}", flush=True)
+    return turns
+
+
+def compare(
+    title: str,
+    ours: Arm,
+    peer: Arm,
+    rounds: int,
+    *,
+    names: tuple[str, str],
+    goal: float | None = None,
+    ceiling: tuple[str, Arm] | None = None,
+    digits: int = 0,
+) -> Result:
+    """Print every round and the medians of one way against another.
 
     Args:
         title: what is compared.
-        ours, peer: do the same work.
+        ours, peer: do the same work and give a rate.
         rounds: how many.
         names: of the two.
         goal: the ratio that is aimed at.
+        ceiling: an arm that does only what neither can do without, and what it is.
+        digits: of the rates that are printed behind the point.
 
     Returns:
         The ratios.
     """
     our_name, peer_name = names
-    peer()
-    ours()
-    print(f"\n{title}\n{'round':>5} {peer_name:>12} {our_name:>12} {peer_name:>12}  a second   ratio   null  others")
-    ratios, null, others = [], [], []
-    for index in range(rounds):
-        began, busy, own = time.perf_counter(), busy_s(), own_s()
-        first, our, second = peer(), ours(), peer()
-        seconds = time.perf_counter() - began
-        others.append(max(0.0, (busy_s() - busy) - (own_s() - own)) / seconds)
-        ratios.append(2 * our / (first + second))
-        null.append(second / first)
-        print(
-            f"{index + 1:>5} {first:12,.0f} {our:12,.0f} {second:12,.0f}"
-            f"  {ratios[-1]:16.2f} {null[-1]:6.2f} {others[-1]:7.2f}"
-        )
-    tell(f"{our_name}/{peer_name} (goal {goal:g})", ratios)
-    tell(f"{peer_name}/{peer_name} (null)", null)
-    print(f"other processes took {statistics.median(others):.2f} cores, at most {max(others):.2f}")
-    return ratios
+    arms = {peer_name: peer, our_name: ours, **({ceiling[0]: ceiling[1]} if ceiling else {})}
+    turns = take_turns(title, arms, rounds, digits=digits)
+    result = Result(
+        title,
+        our_name,
+        peer_name,
+        turns.ratios(our_name),
+        turns.null_ratios(),
+        Goal(goal) if goal is not None else None,
+        ceiling=ceiling[0] if ceiling else None,
+        of_ceiling=turns.shares(our_name, ceiling[0]) if ceiling else [],
+        rate=statistics.median(turns.others[our_name]),
+        peer_rate=statistics.median(turns.means()),
+        busy_cores=turns.busy_cores,
+    )
+    print(result.line())
+    return result
 
 
-def tell(name: str, values: Sequence[float], digits: int = 2) -> None:
-    """Median and range in a line."""
-    median, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
-    print(f"{name}: median {median}, range {least} to {most}")
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch compute with so many threads meanwhile."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def machine(*packages: str) -> str:

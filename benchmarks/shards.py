@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from torchvision import transforms
 
 from benchmarks.folder_loader import SHORTER_SIDE, SIZE, images_per_s
 from benchmarks.photos import write_folder
-from benchmarks.rounds import Arm, compare, machine
+from benchmarks.results import Result
+from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.finish import Delivery
@@ -84,8 +86,7 @@ def webdataset_arm(root: Path, batch_size: int, workers: int) -> Arm:
     return lambda: images_per_s(loader, 0)
 
 
-def measure(folder: Path, given: argparse.Namespace) -> None:
-    torch.set_num_threads(1)  # the main thread computes nothing
+def measure(folder: Path, given: argparse.Namespace) -> list[Result]:
     photos = folder / "photos"
     write_folder(photos, given.images)
     print(machine("torch", "pillow", "simplejpeg", "numpy"))
@@ -93,6 +94,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     print(f"{len(sizes):,} training images of {sum(sizes) / len(sizes) / 1000:.0f} KB, {given.workers} threads")
     found = folder_splits(config(photos, FOLDER_SOURCE))
     theirs = arms(config(photos, FOLDER_SOURCE), given.batch, given.workers)
+    results = []
     for form, goal in GOALS.items():
         began = time.perf_counter()
         packing = Packing(
@@ -111,22 +113,23 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         ours = arms(config(folder / form, SHARDS_SOURCE), given.batch, given.workers)
         for title, our, their in zip(("training", "validation"), ours, theirs, strict=True):
             names = (f"shards {form}", "folder")
-            compare(f"{title}, {form}", our, their, given.rounds, names=names, goal=goal)
+            results.append(compare(title, our, their, given.rounds, names=names, goal=goal))
         if form == "jpeg" and find_spec("webdataset") is not None:
             peer = webdataset_arm(folder / form, given.batch, given.workers)
             names = ("shards jpeg", "webdataset")
-            compare("training, jpeg, WebDataset", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL)
+            results.append(compare("training", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL))
+    return results
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), given)
+    given = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as folder, threads(1):  # the main thread computes nothing
+        return measure(Path(folder), given)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """How long one waits: for an answer of a command, and for the first optimizer step of a training.
 
-Answers are those of commands that need no torch; their times are less that of `import hydra` alone, which any program of
-this kind takes. The first step of `convoy train` (LeNet-5, Fashion-MNIST) is set against that of the same training written
-as templates of Hydra and Lightning have it (benchmarks/template.py). Every figure is of a process from its start.
+Answers are those of commands that need no torch; their times are less that of `import hydra` alone, which any program
+of this kind takes. The first step of `convoy train` (LeNet-5, Fashion-MNIST) is set against that of the same training
+written as templates of Hydra and Lightning have it (benchmarks/template.py). Each figure is of a process from its
+start.
 
     python -m benchmarks.startup --rounds 5
     python -m benchmarks.startup --rounds 5 model=resnet18 data=digits      Convoy's side of your own
@@ -34,6 +35,7 @@ ANSWERS = {
 MOST_BEYOND_HYDRA_S = 0.5
 MOST_OF_THE_TEMPLATE = 0.8
 FIRST_STEP = ("-m", "benchmarks.first_step")
+TEMPLATE = (*FIRST_STEP, "benchmarks.template", "data.root=.")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package has it."""
 
@@ -76,15 +78,19 @@ def answers(rounds: int, folder: Path) -> list[Result]:
     ]
 
 
-def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
-    """Convoy's time until the first step is done, as a share of the template's."""
+def unpack_fashion_mnist(folder: Path) -> None:
+    """Where the template's torchvision looks for it."""
     raw = folder / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for path in FASHION_MNIST.glob("*.gz"):  # torchvision reads them unpacked
+    for path in FASHION_MNIST.glob("*.gz"):
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
+    """Convoy's time until the first step is done, as a share of the template's."""
     words = own or ("model=lenet5", "data=fashion_mnist")
     arms: dict[str, Arm] = {
-        "template": lambda: seconds_of((*FIRST_STEP, "benchmarks.template", f"data.root={folder}"), folder),
+        "template": lambda: seconds_of(TEMPLATE, folder),
         "convoy": lambda: seconds_of((*FIRST_STEP, *CONVOY[1:], "train", "logger=csv", *words), folder),
     }
     turns = take_turns("until the first optimizer step is done", arms, rounds, unit="s", digits=2)
@@ -120,6 +126,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
         if not FASHION_MNIST.is_dir():
             print(f"the first step is left out: no Fashion-MNIST in {FASHION_MNIST}")
             return results
+        unpack_fashion_mnist(Path(folder))
         return results + first_step(given.rounds, Path(folder), given.overrides)
 
 

@@ -2,18 +2,18 @@
 
     python -m benchmarks.step_overhead --rounds 10
 
-The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as templates use it, with
-automatic optimization, torchmetrics' objects called in every step, and `self.log` for each of them. A round's figure is
-an arm's time a step less the bare loop's, in microseconds; the null control is the bare loop less itself.
+The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy, also with several steps in one of
+Lightning's; and Lightning as templates use it, with automatic optimization, torchmetrics' objects called in every step,
+and `self.log` for each of them. A round's figure is an arm's time a step less the bare loop's, in microseconds; the
+null control is the bare loop less itself, the ceiling the bare loop over one fixed batch.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import os
-import statistics
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,24 +22,24 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from benchmarks.lightning_overhead import images_per_s_bare, images_per_s_convoy
+from benchmarks.lightning_overhead import images_per_s_bare, images_per_s_convoy, images_per_s_fixed
+from benchmarks.networks import built, composed, opened
+from benchmarks.results import Goal, Result
+from benchmarks.rounds import Arm, machine, take_turns, threads
 from convoy.config.schema import Config
 from convoy.data.module import ImageData
-from convoy.models.build import build_model
 from convoy.optim.build import build_optimizer, build_scheduler
-from convoy.training.preflight import read
 
-BATCH, STEPS = 8, 160
-"""An epoch of digits is 161 steps."""
 OVERRIDES = (
     "data=digits",
     "model.layers=['FC-{num_classes}']",
-    "trainer.gpus=0",
     "trainer.precision=32",
-    "logger=csv",
     "optimizer.lr=0.001",
-    f"trainer.global_batch_size={BATCH}",
 )
+FAST = "trainer.steps_per_execution=16"
+
+Training = Callable[[torch.nn.Module, Config, ImageData, int], float]
+"""images/s of so many steps."""
 
 
 class Template(pl.LightningModule):
@@ -79,7 +79,7 @@ def images_per_s_template(network: torch.nn.Module, config: Config, data: ImageD
     clock = _Clock()
     trainer.callbacks.append(clock)
     trainer.fit(Template(network, config, steps), train_dataloaders=data.training_loader(0))
-    return steps * BATCH / clock.seconds
+    return steps * data.micro_batch_size / clock.seconds
 
 
 class _Clock(pl.Callback):
@@ -94,34 +94,50 @@ class _Clock(pl.Callback):
         self.seconds = time.perf_counter() - self._began
 
 
-def main(words: list[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=160, help="of a turn; an epoch of digits is 161")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=…")
     given = parser.parse_args(words)
-    config = read([*OVERRIDES, f"trainer.max_steps={STEPS}"])
-    data = ImageData(
-        config.data, seed=1, micro_batch_size=BATCH, accumulation=1, eval_batch_size=BATCH, max_steps=STEPS
-    )
-    data.open()
-    pl.seed_everything(1, verbose=False)
-    network = build_model(config.model, num_classes=10, in_channels=1, image_size=config.data.image_size)
-    torch.set_num_threads(1)
-    arms = {"bare": images_per_s_bare, "convoy": images_per_s_convoy, "template": images_per_s_template}
-    found: dict[str, list[float]] = {"convoy": [], "template": [], "null": []}
-    load = os.getloadavg()[0]
-    print(f"torch {torch.__version__}, 1 thread, {STEPS} steps of {BATCH} a round, load {load:.1f}; µs a step")
-    print(f"{'round':>5} {'bare':>8} {'convoy':>8} {'template':>8} {'bare':>8}")
-    for index in range(-1, given.rounds):
-        speeds = [arms[name](copy.deepcopy(network), config, data, STEPS) for name in (*arms, "bare")]
-        bare, convoy, template, again = (1e6 * BATCH / speed for speed in speeds)
-        if index < 0:
-            continue  # the first round warms up
-        print(f"{index + 1:>5} {bare:8.0f} {convoy:8.0f} {template:8.0f} {again:8.0f}", flush=True)
-        both = (bare + again) / 2
-        for name, value in (("convoy", convoy - both), ("template", template - both), ("null", again - bare)):
-            found[name].append(value)
-    for name, values in found.items():
-        print(f"{name:8} less bare: median {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f} µs")
+    plain = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
+    executed = composed(OVERRIDES, [*given.overrides, FAST], steps=given.steps, batch=given.batch)
+    sets = {"plain": opened(plain), "executed": opened(executed)}
+    network = built(plain, sets["plain"])
+
+    def arm(run: Training, config: Config, data: ImageData) -> Arm:
+        return lambda: 1e6 * given.batch / run(copy.deepcopy(network), config, data, given.steps)
+
+    arms = {
+        "bare loop": arm(images_per_s_bare, plain, sets["plain"]),
+        "Convoy": arm(images_per_s_convoy, plain, sets["plain"]),
+        FAST: arm(images_per_s_convoy, executed, sets["executed"]),
+        "template": arm(images_per_s_template, plain, sets["plain"]),
+        "fixed batch": arm(images_per_s_fixed, plain, sets["plain"]),
+    }
+    print(machine("torch", "pytorch-lightning", "torchmetrics"))
+    title = f"{given.steps} steps of {given.batch}, one thread"
+    with threads(1):
+        turns = take_turns(title, arms, given.rounds, unit="µs a step")
+    goals = {"Convoy": Goal(600, at_least=False), FAST: Goal(600, at_least=False)}
+    results = [
+        Result(
+            "overhead a step",
+            name,
+            "bare loop",
+            turns.differences(name),
+            turns.null_differences(),
+            goals.get(name),
+            unit="µs",
+            busy_cores=turns.busy_cores,
+            digits=0,
+        )
+        for name in list(arms)[1:]
+    ]
+    for result in results:
+        print(result.line())
+    return results
 
 
 if __name__ == "__main__":
