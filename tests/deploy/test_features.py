@@ -118,9 +118,9 @@ def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
     # The network's own head is one of the linear classifiers that the probe chooses from.
     assert record["test"] > summary["test/top1"] - 0.03
     assert f"{record['test']:.2%}" in done.out
-    first = convoy("probe", f"run={trained.folder}", "layer=features.0")
+    first = convoy("probe", f"run={trained.folder}", "layer=features.7")
     assert first.code == 0, first.err
-    assert json.loads((trained.folder / "probe-digits-features.0.json").read_text())["num_features"] > 32
+    assert json.loads((trained.folder / "probe-digits-features.7.json").read_text())["num_features"] == 16 * 4 * 4
 
 
 @pytest.mark.parametrize(

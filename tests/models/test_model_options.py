@@ -44,12 +44,12 @@ def test_option_fits_its_target_and_is_described(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
-def test_option_builds_for_gray_and_colour(path: Path) -> None:
+def test_option_takes_colour_images_of_its_own_size(path: Path) -> None:
+    # Gray and small ones, with gradients: test_zoo.
     side = 299 if path.stem == "inception_v3" else 224
-    for in_channels, num_classes in ((1, 10), (3, 1000)):
-        with torch.device("meta"):
-            network = build_model(load(path.stem), num_classes=num_classes, in_channels=in_channels, image_size=side)
-        assert network.training
+    with torch.device("meta"):
+        network = build_model(load(path.stem), num_classes=10, in_channels=3, image_size=side)
+    assert network.training
 
 
 @pytest.mark.parametrize(("name", "side"), SIDES.items())
