@@ -26,9 +26,7 @@ def test_every_way_to_use_it_loads_it() -> None:
     uses = (
         "from scipy.signal import convolve\nprint(convolve([1, 2], [3, 4]))",
         "import scipy.signal\nprint(scipy.signal.windows.hamming(5), len(dir(scipy.signal.windows)))",
-        "import scipy.signal.windows\nprint(scipy.signal.windows.hann(4))",
         "from scipy.signal import *\nprint(convolve.__name__, len(__import__('scipy.signal').signal.__all__))",
-        "import scipy\nprint(scipy.signal.__name__, scipy.signal.fftconvolve([1.0], [2.0]))",
     )
     for use in uses:
         assert printed(PUT_OFF + use) == printed(use), use

@@ -64,21 +64,28 @@ def test_it_is_the_same_run(convoy: Convoy, words: tuple[str, ...]) -> None:
         assert Path("four/norms.csv").read_text() == Path("one/norms.csv").read_text()
 
 
+def test_a_run_goes_on_with_other_executions_and_with_none(convoy: Convoy) -> None:
+    """Stopped within an epoch, where an execution of its own end is due; weights and their average are the same."""
+    words = (*TINY, *STATEFUL, "scheduler=constant")
+    assert convoy("train", *words, folder="whole").code == 0
+    assert convoy("train", *words, "trainer.steps_per_execution=4", "trainer.max_steps=7", folder="parts").code == 0
+    again = convoy("train", "resume=parts", "trainer.max_steps=13", "trainer.steps_per_execution=2")
+    assert again.code == 0, again.err
+    last = convoy("train", "resume=parts", "trainer.max_steps=null", "trainer.steps_per_execution=1")
+    assert last.code == 0, last.err
+    whole, parts = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("whole", "parts"))
+    assert whole["global_step"] == parts["global_step"] == 20
+    for kind in ("state_dict", "current_model_state"):
+        assert all(torch.equal(value, parts[kind][name]) for name, value in whole[kind].items())
+
+
 @pytest.mark.slow
-def test_a_run_stopped_between_executions_ends_as_an_undisturbed_one(shell: Convoy) -> None:
-    """One is never stopped nor executed; the other goes on once with other executions, then without any."""
-    assert shell("train", *LONG, *STATEFUL, folder="a").code == 0
-    process: subprocess.Popen[str] = start(*LONG, *STATEFUL, "trainer.steps_per_execution=5", "folder=b")
-    for step, number, words in (
-        (14, signal.SIGTERM, ("trainer.steps_per_execution=2",)),
-        (81, signal.SIGINT, ("trainer.steps_per_execution=1",)),
-    ):
-        out = stop_after(process, Path("b"), step, number)
-        assert process.returncode == 128 + number, out
-        process = start("resume=b", *words)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
-    assert_equal_runs(Path("a"), Path("b"), extra=("current_model_state",))
+def test_a_signal_is_heard_between_two_executions() -> None:
+    process: subprocess.Popen[str] = start(*LONG, "trainer.steps_per_execution=5", "folder=run")
+    out = stop_after(process, Path("run"), 81, signal.SIGTERM)
+    assert process.returncode == 143, out
+    assert "to go on: convoy train resume=run" in out
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] >= 81
 
 
 def test_layers_are_measured_on_as_many_passes(convoy: Convoy) -> None:

@@ -208,7 +208,14 @@ def test_deterministic_and_contiguous_memory_are_settings_that_run(convoy: Convo
 @pytest.mark.slow
 def test_vgg16_trains_on_fashion_mnist(convoy: Convoy) -> None:
     run = convoy(
-        "train", "model=vgg16", "data=fashion_mnist", "trainer.max_steps=20", "logger=csv", "trainer.test=false"
+        "train",
+        "model=vgg16",
+        "data=fashion_mnist",
+        "data.val_fraction=0.01",
+        "trainer.global_batch_size=32",
+        "trainer.max_steps=12",
+        "trainer.test=false",
+        "logger=csv",
     )
     assert run.code == 0, run.err
     losses = [float(row["train/loss"]) for row in run.rows() if row["train/loss"]]
