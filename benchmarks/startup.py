@@ -88,7 +88,7 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
     """Convoy's time until the first step is done, as a share of the template's."""
-    words = own or ("model=lenet5", "data=fashion_mnist")
+    words = own or ("model=lenet5", "data=fashion_mnist", "data.root=.")
     arms: dict[str, Arm] = {
         "template": lambda: seconds_of(TEMPLATE, folder),
         "convoy": lambda: seconds_of((*FIRST_STEP, *CONVOY[1:], "train", "logger=csv", *words), folder),

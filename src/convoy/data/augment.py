@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from convoy.config.schema import AugmentConfig
 from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
@@ -64,11 +63,15 @@ class WindowSource:
     @classmethod
     def of(cls, images: Tensor, padding: int = 0, mirror: bool = False) -> WindowSource:
         """From uint8 images [n, C, S, S]."""
-        _, channels, size, _ = images.shape
-        padded = functional.pad(images, [padding] * 4)
-        both = [padded, padded.flip(3)] if mirror else [padded]
-        pixels = torch.stack([side.permute(0, 2, 3, 1) for side in both], dim=1)
-        return cls(pixels.flatten(3).contiguous(), size, channels)
+        num_images, channels, size, _ = images.shape
+        outer = size + 2 * padding
+        # Written once, where padding, mirroring and stacking would each copy the whole set.
+        pixels = images.new_zeros(num_images, 1 + mirror, outer, outer, channels)
+        inner = pixels[:, :, padding : padding + size, padding : padding + size]
+        inner[:, 0] = images.permute(0, 2, 3, 1)
+        if mirror:
+            inner[:, 1] = images.permute(0, 2, 3, 1).flip(2)
+        return cls(pixels.flatten(3), size, channels)
 
     def to(self, device: torch.device) -> WindowSource:
         return WindowSource(self.pixels.to(device, non_blocking=True), self.size, self.channels)
