@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from convoy import __version__
-from convoy.commands.deferred import put_off_scipy_signal
+from convoy.commands.starting import put_off_scipy_signal, without_collection
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 VERBS = {
@@ -79,7 +79,8 @@ def _verb(word: str) -> Callable[[Sequence[str]], int]:
     if word not in VERBS:
         near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
         raise UserError(Fault(word, "no such verb", near))
-    run: Callable[[Sequence[str]], int] = import_module(f"convoy.commands.{word}").run
+    with without_collection():
+        run: Callable[[Sequence[str]], int] = import_module(f"convoy.commands.{word}").run
     return run
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
+from convoy.commands.starting import without_collection
 from convoy.training import preflight
 from convoy.training.allocator_settings import use_allocator
 from convoy.training.cores import CoreTimes
@@ -27,15 +28,14 @@ def run(words: Sequence[str]) -> int:
     use_allocator(config.hardware)
     # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
     since = CoreTimes.now()
+    with without_collection():
+        from convoy.training.run import train
     if config.resume is not None:
         from convoy.training.resume import resume
-        from convoy.training.run import train
 
         resumed = resume(config, parsed.overrides, parsed.options)
         use_allocator(resumed.config.hardware)
         return train(resumed.config, parsed.overrides, resumed, restarts=True, since=since).exit_code
-    from convoy.training.run import train
-
     return train(config, parsed.overrides, restarts=True, since=since).exit_code
 
 

@@ -1,11 +1,16 @@
-"""scipy.signal is put off, and is what it is once somebody uses it."""
+"""scipy.signal is put off, and is what it is once somebody uses it; garbage is left while modules are imported."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
-PUT_OFF = "import sys\nfrom convoy.commands.deferred import put_off_scipy_signal\nput_off_scipy_signal()\n"
+import pytest
+
+from convoy.commands.starting import without_collection
+
+PUT_OFF = "import sys\nfrom convoy.commands.starting import put_off_scipy_signal\nput_off_scipy_signal()\n"
 
 
 def printed(code: str) -> str:
@@ -37,3 +42,19 @@ def test_the_name_that_is_looked_for_is_the_window() -> None:
     assert printed(PUT_OFF + code) == "True False"
     same = "import scipy.signal\nprint((scipy.signal.hamming(7) == scipy.signal.windows.hamming(7)).all())"
     assert printed(PUT_OFF + same) == "True"
+
+
+def test_garbage_is_left_meanwhile_and_collected_as_before() -> None:
+    assert gc.isenabled()
+    with without_collection():
+        assert not gc.isenabled()
+    with pytest.raises(ImportError), without_collection():
+        raise ImportError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
