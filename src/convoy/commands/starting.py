@@ -1,7 +1,7 @@
 """What makes the way to the first training step shorter: imports without garbage collection, and one library put off.
 
-Importing torch and Lightning makes 700,000 objects that Python looks through for garbage again and again, a fifth of the
-imports' time. Nearly all of them stay.
+Importing torch and Lightning makes 700,000 objects, which Python looks through for garbage again and again, a fifth of
+the imports' time. Nearly all of them stay.
 
 torchmetrics, which Lightning imports, looks whether scipy.signal still has the name `hamming`, for a package of audio
 metrics. That takes a seventh of the time to the first step, and no run uses it. Here the module stands with that name
