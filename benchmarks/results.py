@@ -72,7 +72,7 @@ class Result:
         against = f" against {self.peer}" if self.peer else ""
         rates = ""
         if self.rate is not None and self.peer_rate is not None:
-            rates = f" ({self.rate:,.0f} against {self.peer_rate:,.0f} a second)"
+            rates = f" ({_rate(self.rate)} against {_rate(self.peer_rate)} a second)"
         return f"{self.title}: {self.ours}{against}{rates}"
 
     def cells(self) -> list[str]:
@@ -96,6 +96,10 @@ class Result:
         what, value, *others = self.cells()
         told = [f"{head} {cell}" for head, cell in zip(HEADS[3:], others, strict=True) if cell != NONE]
         return "; ".join([f"{what}: {value}", *told])
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:

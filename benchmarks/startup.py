@@ -91,7 +91,7 @@ def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
     words = own or ("model=lenet5", "data=fashion_mnist", "data.root=.")
     arms: dict[str, Arm] = {
         "template": lambda: seconds_of(TEMPLATE, folder),
-        "convoy": lambda: seconds_of((*FIRST_STEP, *CONVOY[1:], "train", "logger=csv", *words), folder),
+        "convoy": lambda: seconds_of((*FIRST_STEP, *CONVOY[1:], "train", *words), folder),
     }
     turns = take_turns("until the first optimizer step is done", arms, rounds, unit="s", digits=2)
     shares = Result(

@@ -1,11 +1,13 @@
-"""What a step costs beyond the arithmetic: a network of no size, trained in three ways by turns, in one process.
+"""What a step costs beyond the arithmetic: a network of no size, trained in several ways by turns, in one process.
 
-    python -m benchmarks.step_overhead --rounds 10
+    python -m benchmarks.step_overhead --steps 160 --batch 8
+    python -m benchmarks.step_overhead --per-execution 4 model=lenet5 data=fashion_mnist      of your own
 
-The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy, also with several steps in one of
-Lightning's; and Lightning as templates use it, with automatic optimization, torchmetrics' objects called in every step,
-and `self.log` for each of them. A round's figure is an arm's time a step less the bare loop's, in microseconds; the
-null control is the bare loop less itself, the ceiling the bare loop over one fixed batch.
+The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy, also with several optimizer steps in one of
+Lightning's (`trainer.steps_per_execution`); and Lightning as templates use it, with automatic optimization,
+torchmetrics' objects called in every step, and `self.log` for each of them. A round's figure is an arm's time a step
+less the bare loop's, in microseconds; the null control is the bare loop less itself, the ceiling the bare loop over one
+fixed batch.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -32,23 +35,22 @@ from convoy.optim.build import build_optimizer, build_scheduler
 
 OVERRIDES = (
     "data=digits",
+    "model.name=linear",
     "model.layers=['FC-{num_classes}']",
     "trainer.precision=32",
     "optimizer.lr=0.001",
 )
-FAST = "trainer.steps_per_execution=16"
-
-Training = Callable[[torch.nn.Module, Config, ImageData, int], float]
-"""images/s of so many steps."""
+GOAL_US = 600
+"""Microseconds a step beyond the bare loop, at most."""
 
 
 class Template(pl.LightningModule):
     """A classifier as the templates of the field write it."""
 
-    def __init__(self, network: torch.nn.Module, config: Config, steps: int) -> None:
+    def __init__(self, network: torch.nn.Module, config: Config, num_classes: int, steps: int) -> None:
         super().__init__()
         self.network, self.config, self.steps = network, config, steps
-        self.train_loss, self.train_accuracy = MeanMetric(), MulticlassAccuracy(10)
+        self.train_loss, self.train_accuracy = MeanMetric(), MulticlassAccuracy(num_classes)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, labels = batch
@@ -78,7 +80,7 @@ def images_per_s_template(network: torch.nn.Module, config: Config, data: ImageD
     )
     clock = _Clock()
     trainer.callbacks.append(clock)
-    trainer.fit(Template(network, config, steps), train_dataloaders=data.training_loader(0))
+    trainer.fit(Template(network, config, data.num_classes, steps), train_dataloaders=data.training_loader(0))
     return steps * data.micro_batch_size / clock.seconds
 
 
@@ -96,47 +98,49 @@ class _Clock(pl.Callback):
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=160, help="of a turn; an epoch of digits is 161")
+    parser.add_argument("--steps", type=int, default=160, help="of a turn, at most an epoch's; 161 of digits")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--per-execution", type=int, default=8, help="steps in one of Lightning's, of the fast mode")
     parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=…")
     given = parser.parse_args(words)
-    plain = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
-    executed = composed(OVERRIDES, [*given.overrides, FAST], steps=given.steps, batch=given.batch)
-    sets = {"plain": opened(plain), "executed": opened(executed)}
-    network = built(plain, sets["plain"])
+    config = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
+    fast = replace(config, trainer=replace(config.trainer, steps_per_execution=given.per_execution))
+    data, fast_data = opened(config), opened(fast)
+    network, steps = built(config, data), min(given.steps, data.steps_per_epoch(1))
 
-    def arm(run: Training, config: Config, data: ImageData) -> Arm:
-        return lambda: 1e6 * given.batch / run(copy.deepcopy(network), config, data, given.steps)
+    def arm(speed: Callable[..., float], config: Config, data: ImageData) -> Arm:
+        return lambda: 1e6 * given.batch / speed(copy.deepcopy(network), config, data, steps)
 
+    executions = f"steps_per_execution={given.per_execution}"
     arms = {
-        "bare loop": arm(images_per_s_bare, plain, sets["plain"]),
-        "Convoy": arm(images_per_s_convoy, plain, sets["plain"]),
-        FAST: arm(images_per_s_convoy, executed, sets["executed"]),
-        "template": arm(images_per_s_template, plain, sets["plain"]),
-        "fixed batch": arm(images_per_s_fixed, plain, sets["plain"]),
+        "bare loop": arm(images_per_s_bare, config, data),
+        "Convoy": arm(images_per_s_convoy, config, data),
+        executions: arm(images_per_s_convoy, fast, fast_data),
+        "template": arm(images_per_s_template, config, data),
+        "fixed batch": arm(images_per_s_fixed, config, data),
     }
     print(machine("torch", "pytorch-lightning", "torchmetrics"))
-    title = f"{given.steps} steps of {given.batch}, one thread"
+    title = f"{config.model['name']}, {config.data.name}, {steps} steps of {given.batch}, 1 thread"
     with threads(1):
         turns = take_turns(title, arms, given.rounds, unit="µs a step")
-    goals = {"Convoy": Goal(600, at_least=False), FAST: Goal(600, at_least=False)}
     results = [
         Result(
-            "overhead a step",
+            f"beyond a step of the loop: {title}",
             name,
             "bare loop",
             turns.differences(name),
             turns.null_differences(),
-            goals.get(name),
+            goal,
             unit="µs",
+            ceiling="fixed batch",
+            of_ceiling=[1 / share for share in turns.shares(name, "fixed batch")],
             busy_cores=turns.busy_cores,
             digits=0,
         )
-        for name in list(arms)[1:]
+        for name, goal in (("Convoy", Goal(GOAL_US, at_least=False)), (executions, None), ("template", None))
     ]
-    for result in results:
-        print(result.line())
+    print("\n".join(result.line() for result in results))
     return results
 
 

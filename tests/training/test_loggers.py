@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 import time
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 from tests.conftest import TINY, Run
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from convoy.training import loggers
 
 Convoy = Callable[..., Run]
 
@@ -96,6 +100,36 @@ def test_wandb_writes_offline_without_a_key_and_says_how_to_send_it(convoy: Conv
     final = {item.key: json.loads(item.value_json) for summary in summaries for item in summary.update}
     assert final["best_step"] == run.summary()["best_step"]
     assert final["test/top1"] == pytest.approx(run.summary()["test/top1"])
+
+
+def test_wandb_is_opened_after_the_first_step_and_has_the_ledger(
+    convoy: Convoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    begin = loggers.begin
+    monkeypatch.setattr(loggers, "begin", lambda *given: (events.append("open"), begin(*given))[1])
+
+    def step(optimizer: Optimizer, *_: Any) -> None:
+        if not optimizer.param_groups[0]["params"][0].is_meta:  # as those by which the ledger counts
+            events.append("step")
+
+    handle = register_optimizer_step_post_hook(step)
+    try:
+        run = convoy("train", *TINY, "logger=wandb", "trainer.max_steps=3")
+    finally:
+        handle.remove()
+    assert events == ["step", "open", "step", "step"]
+    (path,) = run.folder.glob("wandb/offline-run-*/files/media/table/ledger*.table.json")
+    with (run.folder / "ledger.csv").open(newline="") as file:
+        assert len(json.loads(path.read_text())["data"]) == len(list(csv.DictReader(file)))
+
+
+def test_a_run_of_which_only_the_test_is_left_opens_its_record_too(convoy: Convoy) -> None:
+    run = convoy("train", *TINY, "logger=wandb", "trainer.max_steps=1")
+    (run.folder / "summary.json").unlink()
+    again = convoy("train", "resume=run")
+    assert (run.code, again.code) == (0, 0)
+    assert len([row for row in history(offline_records(run.folder)) if "test/top1" in row]) == 2
 
 
 def test_wandb_has_the_confusion_matrix_as_a_table(convoy: Convoy) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from convoy import __version__
-from convoy.commands.starting import put_off_scipy_signal, without_collection
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.training.starting import put_off_scipy_signal, without_collection
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),

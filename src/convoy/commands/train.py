@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
-from convoy.commands.starting import without_collection
 from convoy.training import preflight
 from convoy.training.allocator_settings import use_allocator
 from convoy.training.cores import CoreTimes
+from convoy.training.starting import without_collection
 
 
 def run(words: Sequence[str]) -> int:

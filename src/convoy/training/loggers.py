@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
@@ -11,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from convoy.config.schema import Config
 from convoy.training.folder import RunFolder
 from convoy.training.metrics_file import MetricsFile
-from convoy.training.wandb_run import WandbRun, start
+from convoy.training.wandb_run import WandbRun, begin
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Loggers:
 
     Attributes:
         all: what the Trainer is given.
-        wandb: the open W&B run, if there is one.
+        wandb: the W&B run, if there is one.
         notices: one line each for the terminal.
     """
 
@@ -30,15 +31,22 @@ class Loggers:
 
 
 def open_loggers(
-    config: Config, run: RunFolder, saved: Mapping[str, Any], from_step: int | None, *, writing: bool
+    config: Config,
+    run: RunFolder,
+    saved: Mapping[str, Any],
+    from_step: int | None,
+    tell: Callable[[str], None],
+    *,
+    writing: bool,
 ) -> Loggers:
-    """Open every logger of the config.
+    """Open every logger of the config, W&B's when it is first used.
 
     Args:
         config: names them.
         run: where they write.
         saved: the resolved config as plain containers, for those that keep it.
         from_step: the optimizer step that a resumed run goes on from.
+        tell: gets the line of a record that is opened later.
         writing: false on all ranks but the first, which log nothing.
     """
     loggers = Loggers()
@@ -56,7 +64,6 @@ def open_loggers(
     if config.logger.wandb is not None:
         from convoy.training.wandb_logger import RecordLogger
 
-        loggers.wandb = start(config, config.logger.wandb, run, saved)
-        loggers.all.append(RecordLogger(experiment=loggers.wandb.run, save_dir=str(run.path)))
-        loggers.notices.append(loggers.wandb.notice)
+        loggers.wandb = WandbRun(partial(begin, config, config.logger.wandb, run, saved), tell)
+        loggers.all.append(RecordLogger(loggers.wandb))
     return loggers

@@ -40,6 +40,11 @@ class Recorder(pl.Callback):
         """From now on steps are slowed by something else than training, and no images/s are told."""
         self._is_timed = False
 
+    def leave_out(self, seconds: float) -> None:
+        """Of the time since the last row, in which something else was done than training."""
+        if self._running_since is not None:
+            self._running_since += seconds
+
     def begin_timing(self, step: int) -> None:
         """Images/s count from now on, after `step` optimizer steps, with nothing of what came before."""
         self._tick()

@@ -44,6 +44,7 @@ from convoy.training.resume import Resumed, load, load_weights
 from convoy.training.schedule import Schedule
 from convoy.training.terminal import Terminal
 from convoy.training.trainer import build_trainer, is_first_rank
+from convoy.training.wandb_logger import OpenRecord
 from convoy.training.watch import StoppedError, Watch
 from convoy.training.watchdog import watchdog
 
@@ -94,13 +95,16 @@ def train(
     assert isinstance(saved, dict)
     if first:
         write_start(run, OmegaConf.to_yaml(saved), list(overrides))
-    loggers = open_loggers(config, run, {str(key): value for key, value in saved.items()}, checkpoint, writing=first)
+    plain = {str(key): value for key, value in saved.items()}
+    loggers = open_loggers(config, run, plain, checkpoint, terminal.say, writing=first)
     book = None
     if first:
         book = open_ledger_log(module.network, config, devices, sizes, run, loggers.wandb)
         frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
         loggers.notices += [notice for notice in (*chosen, book.notice, frozen) if notice]
     watched = _callbacks(config, run, terminal, span, sizes, book, devices.name, checkpoint)
+    if loggers.wandb is not None:
+        watched.all.insert(0, OpenRecord(loggers.wandb, watched.recorder))
     recovery = OutOfMemory(run, sizes, _eval_batch_size(config, sizes), terminal)
     if restarts:
         watched.all.insert(0, recovery)

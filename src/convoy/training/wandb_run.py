@@ -7,9 +7,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -18,6 +17,7 @@ from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
 from convoy.ledger.record import COLUMNS, Ledger, as_dict
 from convoy.training.folder import RunFolder, shown
+from convoy.training.starting import without_collection
 
 _CONNECT_S = 5.0
 
@@ -28,17 +28,37 @@ _MOST_CLASSES = 100
 """Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
 
 
-@dataclass
 class WandbRun:
-    """An open run of W&B's own.
+    """A run of W&B's own, which `open` or the first use opens.
 
-    Attributes:
-        run: what `wandb.init` gave.
-        notice: one line for the terminal: where the record is, or how to send it.
+    Args:
+        begin: opens it; gives what `wandb.init` gave, and one line for the terminal: where the record is, or how to
+            send it.
+        tell: gets that line.
     """
 
-    run: Any
-    notice: str
+    def __init__(self, begin: Callable[[], tuple[Any, str]], tell: Callable[[str], None]) -> None:
+        self._begin, self._tell = begin, tell
+        self._run: Any = None
+        self._ledger: Ledger | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._run is not None
+
+    @property
+    def run(self) -> Any:
+        """W&B's own."""
+        self.open()
+        return self._run
+
+    def open(self) -> None:
+        """Begin the record, if it hasn't begun, with the ledger where there is one."""
+        if self._run is None:
+            self._run, notice = self._begin()
+            self._tell(notice)
+            if self._ledger is not None:
+                self.log_ledger(self._ledger)
 
     def log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
         """The final metrics into the summary, and the test's confusion matrix as a chart with its table."""
@@ -65,7 +85,10 @@ class WandbRun:
             self.run.log({"test/confusion_matrix": chart})
 
     def log_ledger(self, ledger: Ledger) -> None:
-        """The rows as a table, the totals in the summary."""
+        """The rows as a table, the totals in the summary: now, or as soon as the record is open."""
+        if not self.is_open:
+            self._ledger = ledger
+            return
         import wandb
 
         rows = [list(as_dict(row).values()) for row in ledger.rows]
@@ -73,13 +96,14 @@ class WandbRun:
         self.run.summary.update({f"ledger/{name}": value for name, value in ledger.totals().items()})
 
     def finish(self, exit_code: int) -> None:
-        """Close the record. Where W&B's process is gone there is nothing to close."""
-        with suppress(*_GONE):
-            self.run.finish(exit_code=exit_code)
+        """Close the record, if it was opened. Where W&B's process is gone there is nothing to close."""
+        if self.is_open:
+            with suppress(*_GONE):
+                self._run.finish(exit_code=exit_code)
 
 
-def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> WandbRun:
-    """Open the run's record, or take up the one that its folder names.
+def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> tuple[Any, str]:
+    """Open the run's record, or take up the one that its folder names: for `WandbRun`.
 
     Args:
         config: name, tags and seed.
@@ -87,7 +111,8 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         run: where an offline record goes and the id is kept.
         saved: the resolved config as plain containers.
     """
-    import wandb
+    with without_collection():
+        import wandb
 
     online = _is_online(settings)
     run_id = _run_id(run)
@@ -114,13 +139,13 @@ def start(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
             try:
                 with _its_process_spared():
                     opened = wandb.init(mode="online", **options)
-                return WandbRun(opened, f"W&B: {opened.url or 'online'}")
+                return opened, f"W&B: {opened.url or 'online'}"
             except wandb.errors.Error as error:
                 unreachable = _first_line(error)
                 wandb.teardown()  # its service would hold on to the run's id
         reason = f"can't be reached ({unreachable}), so offline"
     with _its_process_spared():
-        return WandbRun(wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}")
+        return wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}"
 
 
 @contextmanager

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from convoy.commands.starting import without_collection
+from convoy.training.starting import without_collection
 
-PUT_OFF = "import sys\nfrom convoy.commands.starting import put_off_scipy_signal\nput_off_scipy_signal()\n"
+PUT_OFF = "import sys\nfrom convoy.training.starting import put_off_scipy_signal\nput_off_scipy_signal()\n"
 
 
 def printed(code: str) -> str:
