@@ -8,7 +8,8 @@ from importlib import import_module
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.training.starting import put_off_scipy_signal, without_collection
+from convoy.planner.collector import without_collector
+from convoy.training.put_off import put_off_scipy_signal
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
@@ -79,7 +80,7 @@ def _verb(word: str) -> Callable[[Sequence[str]], int]:
     if word not in VERBS:
         near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
         raise UserError(Fault(word, "no such verb", near))
-    with without_collection():
+    with without_collector():
         run: Callable[[Sequence[str]], int] = import_module(f"convoy.commands.{word}").run
     return run
 

@@ -158,7 +158,8 @@ def execution_fault(config: Config, ranks: int) -> Fault | None:
     if steps == 1 or ranks == 1:
         return None
     rule = f"above 1 it is for one device, and this run has {ranks}"
-    return Fault("trainer.steps_per_execution", rule, "leave it out, or write trainer.gpus=1", str(steps))
+    one = "trainer.processes=1" if config.trainer.processes > 1 else "trainer.gpus=1"
+    return Fault("trainer.steps_per_execution", rule, f"leave it out, or write {one}", str(steps))
 
 
 def _length(config: Config) -> Iterable[Fault]:

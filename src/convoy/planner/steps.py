@@ -7,7 +7,6 @@ lands in the holes which that step has left.
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 from convoy.models.auxiliary import WEIGHT, logits_of
 from convoy.optim.fusing import is_fused
 from convoy.planner.buckets import Buckets
+from convoy.planner.collector import without_collector
 from convoy.planner.dropout import fused_dropout
 from convoy.planner.events import HOST, Recorder, Recording
 
@@ -78,7 +78,7 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(on_cuda=training.on_cuda)
     try:
-        with without_torchs_tracebacks(), warnings.catch_warnings(), _without_collector():
+        with without_torchs_tracebacks(), warnings.catch_warnings(), without_collector():
             warnings.simplefilter("ignore")
             copied = fake_copy(network, mode).train()
             with mode, fused_dropout(on=training.on_cuda), recorder:
@@ -89,18 +89,6 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
     except Exception as error:  # whatever a model does with values that aren't there
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UntraceableError(f"its training can't be followed without data ({said})") from error
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """What only the garbage collector would free is not freed at some moment by chance."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class _Run:

@@ -16,8 +16,8 @@ from urllib.request import getproxies
 from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
 from convoy.ledger.record import COLUMNS, Ledger, as_dict
+from convoy.planner.collector import without_collector
 from convoy.training.folder import RunFolder, shown
-from convoy.training.starting import without_collection
 
 _CONNECT_S = 5.0
 
@@ -111,7 +111,7 @@ def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         run: where an offline record goes and the id is kept.
         saved: the resolved config as plain containers.
     """
-    with without_collection():
+    with without_collector():
         import wandb
 
     online = _is_online(settings)

@@ -1,4 +1,4 @@
-"""scipy.signal is put off, and is what it is once somebody uses it; garbage is left while modules are imported."""
+"""scipy.signal is put off, and is what it is once somebody uses it; garbage is left meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from convoy.training.starting import without_collection
+from convoy.planner.collector import without_collector
 
-PUT_OFF = "import sys\nfrom convoy.training.starting import put_off_scipy_signal\nput_off_scipy_signal()\n"
+PUT_OFF = "import sys\nfrom convoy.training.put_off import put_off_scipy_signal\nput_off_scipy_signal()\n"
 
 
 def printed(code: str) -> str:
@@ -46,14 +46,14 @@ def test_the_name_that_is_looked_for_is_the_window() -> None:
 
 def test_garbage_is_left_meanwhile_and_collected_as_before() -> None:
     assert gc.isenabled()
-    with without_collection():
+    with without_collector():
         assert not gc.isenabled()
-    with pytest.raises(ImportError), without_collection():
+    with pytest.raises(ImportError), without_collector():
         raise ImportError
     assert gc.isenabled()
     gc.disable()
     try:
-        with without_collection():
+        with without_collector():
             pass
         assert not gc.isenabled()
     finally:

@@ -1,37 +1,20 @@
-"""What makes the way to the first training step shorter: imports without garbage collection, and one library put off.
-
-Importing torch and Lightning makes 700,000 objects, which Python looks through for garbage again and again, a fifth of
-the imports' time. Nearly all of them stay.
+"""Puts off a library that the first training step waits for and no run uses: scipy.signal.
 
 torchmetrics, which Lightning imports, looks whether scipy.signal still has the name `hamming`, for a package of audio
-metrics. That takes a seventh of the time to the first step, and no run uses it. Here the module stands with that name
-alone until another is asked for; then it is loaded as ever.
+metrics. That takes a seventh of the time to the first step. Here the module stands with that name alone until another
+is asked for; then it is loaded as ever.
 """
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 _NAME = "scipy.signal"
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Let Python keep its garbage meanwhile."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def put_off_scipy_signal() -> None:
