@@ -2,7 +2,7 @@
 
 The pictures are garments of Fashion-MNIST drawn 280 pixels large somewhere on a blurred ground of 400x300, so that
 packing with 256 pixels makes them smaller, JPEGs are compressed twice, and raw pixels lose what lies at the sides. They
-are not photographs: with those it may cost more or less. Ten minutes on two cores; not part of `make bench`.
+are not photographs: with those it may cost more or less. Some minutes on two cores; not part of `make bench`.
 
     python -m benchmarks.pack_accuracy --seeds 1 2 3
 """
@@ -26,7 +26,7 @@ from convoy.config.schema import DataConfig
 from convoy.data.sources.mnist import read_fashion_mnist
 
 WIDTH, HEIGHT, GARMENT, QUALITY = 400, 300, 280, 90
-SPLITS = {"train": 6000, "val": 1000, "test": 2000}
+SPLITS = {"train": 4000, "val": 400, "test": 2000}
 TRAINING = (
     "model=lenet5",
     "model.layers=[CONV3-24 bn,POOL2,CONV3-48 bn,POOL2,CONV3-96 bn,POOL2,CONV3-96 bn,GAP,'FC-{num_classes}']",
@@ -35,7 +35,7 @@ TRAINING = (
     "data.eval_resize=72",
     "data.augment.random_resized_crop=[0.35,1.0]",
     "optimizer.lr=0.1",
-    "trainer.max_epochs=6",
+    "trainer.max_epochs=4",
     "trainer.global_batch_size=64",
     "trainer.gpus=0",
     "logger=csv",
