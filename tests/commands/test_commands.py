@@ -110,13 +110,17 @@ def test_a_mistake_ends_in_one_message_exit_code_2_and_nothing_written(convoy: C
     assert list(Path().iterdir()) == []
 
 
-def test_a_typo_is_answered_without_importing_torch() -> None:
+def test_what_needs_no_training_is_answered_without_importing_its_libraries() -> None:
+    """A typo, help, a config."""
     code = "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])"
-    heavy = "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'numpy', 'timm'} & set(sys.modules)))"
+    libraries = "torch torchvision torchmetrics pytorch_lightning timm wandb numpy scipy sklearn matplotlib PIL rich"
+    heavy = f"print(sorted(set({libraries.split()}) & set(sys.modules)))"
     wrong_layers = ["train", "model=vgg16", "model.layers=[CNOV3-64]"]
     wrong_format = ["export", "run=latest", "format=onyx"]
     no_output = ["pack", "data=image_folder", "data.root=nowhere"]
-    for words in (["train", "modle=vgg16"], wrong_layers, wrong_format, no_output, ["predict"], ["--help"]):
+    refused = (["train", "modle=vgg16"], wrong_layers, wrong_format, no_output, ["predict"])
+    config = ["train", "model=resnet18", "data=fashion_mnist", "--cfg", "job"]
+    for words in (*refused, ["--help"], ["train", "--help"], config):
         done = subprocess.run(
             [sys.executable, "-c", f"{code}\n{heavy}", *words], capture_output=True, text=True, check=True
         )

@@ -1,4 +1,4 @@
-"""scipy.signal is put off, and is what it is once somebody uses it; garbage is left meanwhile."""
+"""scipy.signal and matplotlib are put off, and are what they are once somebody uses them; garbage is left meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from convoy.planner.collector import without_collector
 
-PUT_OFF = "import sys\nfrom convoy.training.put_off import put_off_scipy_signal\nput_off_scipy_signal()\n"
+PUT_OFF = "import sys\nfrom convoy.training.put_off import put_off_unused\nput_off_unused()\n"
 
 
 def printed(code: str) -> str:
@@ -18,15 +18,23 @@ def printed(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_run_does_not_load_it() -> None:
+def test_a_run_does_not_load_them() -> None:
     words = "['train', 'logger=csv', 'data=fashion_mnist', 'trainer.gpus=0', 'trainer.max_steps=1', '--help']"
     code = f"import sys\nfrom convoy.commands.main import main\nmain({words})\nimport convoy.training.run\n"
-    assert printed(code + "print('scipy.signal' in sys.modules, 'scipy.signal.windows' in sys.modules)").endswith(
-        "True False"
-    )
+    names = "('scipy.signal', 'scipy.signal.windows', 'torchmetrics.utilities.plot', 'matplotlib')"
+    assert printed(code + f"print([name in sys.modules for name in {names}])").endswith("[True, False, True, False]")
 
 
-def test_every_way_to_use_it_loads_it() -> None:
+def test_matplotlib_is_there_for_whoever_imports_it() -> None:
+    """Before torchmetrics and after it, with the metrics' values as they are."""
+    metric = "from torchmetrics.regression import MeanSquaredError\nimport torch\n"
+    value = "print(MeanSquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))\n"
+    drawn = "from matplotlib.figure import Figure\nprint(len(Figure().subplots(1, 2)))\n"
+    for code in (metric + value + drawn, drawn + metric + value):
+        assert printed(PUT_OFF + code) == printed(code)
+
+
+def test_every_way_to_use_scipy_signal_loads_it() -> None:
     """Against the same without it being put off."""
     uses = (
         "from scipy.signal import convolve\nprint(convolve([1, 2], [3, 4]))",

@@ -9,7 +9,7 @@ from importlib import import_module
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.planner.collector import without_collector
-from convoy.training.put_off import put_off_scipy_signal
+from convoy.training.put_off import put_off_unused
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"convoy {__version__}")
         return 0
-    put_off_scipy_signal()
+    put_off_unused()
     try:
         return _verb(words[0])(words[1:])
     except UserError as error:

@@ -1,8 +1,12 @@
-"""Puts off a library that the first training step waits for and no run uses: scipy.signal.
+"""Puts off libraries that the first training step waits for and no run uses: scipy.signal and matplotlib.
 
 torchmetrics, which Lightning imports, looks whether scipy.signal still has the name `hamming`, for a package of audio
 metrics. That takes a seventh of the time to the first step. Here the module stands with that name alone until another
 is asked for; then it is loaded as ever.
+
+It also imports matplotlib where that is installed, to name the types of what its metrics' `plot` gives. Here it finds
+matplotlib not installed: its metrics then can't plot, which nothing in Convoy asks of them. Whoever imports matplotlib
+itself gets it as ever.
 """
 
 from __future__ import annotations
@@ -14,12 +18,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_NAME = "scipy.signal"
+_SIGNAL = "scipy.signal"
+_TORCHMETRICS = "torchmetrics.utilities.imports"
+"""Where torchmetrics keeps what is installed."""
 
 
-def put_off_scipy_signal() -> None:
-    """From now on the import of scipy.signal takes no time. Does nothing where it is loaded already."""
-    if _NAME not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+def put_off_unused() -> None:
+    """From now on scipy.signal and torchmetrics' plots take no time to import. What is loaded already stays."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
@@ -46,15 +52,27 @@ class _LaterLoader(Loader):
         module.hamming = _hamming  # type: ignore[attr-defined]
 
 
+class _PlotlessLoader(Loader):
+    def __init__(self, inner: Loader) -> None:
+        self._inner = inner
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._inner.exec_module(module)
+        module._MATPLOTLIB_AVAILABLE = False  # type: ignore[attr-defined]
+
+
+_LOADERS: dict[str, type[_LaterLoader | _PlotlessLoader]] = {_SIGNAL: _LaterLoader, _TORCHMETRICS: _PlotlessLoader}
+
+
 class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _NAME:
+        if fullname not in _LOADERS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _LaterLoader(spec.loader)
+            spec.loader = _LOADERS[fullname](spec.loader)
         return spec
 
 
