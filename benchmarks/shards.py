@@ -3,20 +3,26 @@
 The same photographs as files of their own (about 500x375), packed with 256 pixels as JPEGs, and as raw pixels. As many
 threads everywhere; batches of uint8 of 224 pixels; training is a random resized crop and a flip, validation a resize
 and the centre. All files are in the page cache: what a disk or a network adds is not in these figures. Where webdataset
-is installed, the shards of JPEGs are also read by it, in a DataLoader with as many processes.
+is installed, the shards of JPEGs are also read by it, in a DataLoader with as many processes. The ceilings are what the
+threads do if they only decode whole packed JPEGs, and if they only copy 224 pixels of each raw image into a batch.
 
     python -m benchmarks.shards --workers 2 --rounds 5
+    python -m benchmarks.shards --root FOLDER      with train/CLASS/*.jpg and val/CLASS/*.jpg of your own
 """
 
 from __future__ import annotations
 
 import argparse
+import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import simplejpeg
 import torch
 from torchvision import transforms
 
@@ -86,13 +92,53 @@ def webdataset_arm(root: Path, batch_size: int, workers: int) -> Arm:
     return lambda: images_per_s(loader, 0)
 
 
-def measure(folder: Path, given: argparse.Namespace) -> list[Result]:
-    photos = folder / "photos"
-    write_folder(photos, given.images)
-    print(machine("torch", "pillow", "simplejpeg", "numpy"))
-    sizes = [path.stat().st_size for path in (photos / "train").rglob("*.jpg")]
-    print(f"{len(sizes):,} training images of {sum(sizes) / len(sizes) / 1000:.0f} KB, {given.workers} threads")
+def images_per_s_in_threads(work: Callable[[int], int], num_parts: int, workers: int) -> float:
+    """Of `work`, which does the part of that number and gives how many images it had."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        count = sum(pool.map(work, range(num_parts)))
+    return count / (time.perf_counter() - began)
+
+
+def decode_only(root: Path, workers: int) -> Arm:
+    """Whole JPEGs of the training shards, whose bytes lie in memory."""
+    contents = []
+    for path in sorted(root.glob("train-*.tar")):
+        packed = path.read_bytes()
+        with tarfile.open(path) as shard:
+            jpegs = [part for part in shard if part.name.endswith(".jpg")]
+        contents += [packed[jpeg.offset_data : jpeg.offset_data + jpeg.size] for jpeg in jpegs]
+    parts = [contents[first::workers] for first in range(workers)]
+
+    def decode(part: int) -> int:
+        return sum(len(simplejpeg.decode_jpeg(content)) > 0 for content in parts[part])
+
+    return lambda: images_per_s_in_threads(decode, workers, workers)
+
+
+def copy_only(root: Path, batch_size: int, workers: int) -> Arm:
+    """The centre of the training shards' raw images, whole batches of them."""
+    shape = (-1, SHORTER_SIDE, SHORTER_SIDE, 3)
+    shards = [np.memmap(path, np.uint8, "r").reshape(shape) for path in sorted(root.glob("train-*.u8"))]
+    images = [image for shard in shards for image in shard]
+    inner = slice((SHORTER_SIDE - SIZE) // 2, (SHORTER_SIDE + SIZE) // 2)
+    parts = [images[first::workers] for first in range(workers)]
+    batches = np.zeros((workers, batch_size, SIZE, SIZE, 3), np.uint8)
+
+    def copy(part: int) -> int:
+        for place, image in enumerate(parts[part]):
+            batches[part, place % batch_size] = image[inner, inner]
+        return len(parts[part])
+
+    return lambda: images_per_s_in_threads(copy, workers, workers)
+
+
+def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Result]:
+    """Of the images in `photos`; what is packed goes to `folder`."""
     found = folder_splits(config(photos, FOLDER_SOURCE))
+    sizes = [Path(path).stat().st_size for path in found.splits["train"].paths]
+    print(machine("torch", "pillow", "simplejpeg", "numpy"))
+    print(f"{len(sizes):,} training images of {sum(sizes) / len(sizes) / 1000:.0f} KB, {given.workers} threads")
     theirs = arms(config(photos, FOLDER_SOURCE), given.batch, given.workers)
     results = []
     for form, goal in GOALS.items():
@@ -106,30 +152,41 @@ def measure(folder: Path, given: argparse.Namespace) -> list[Result]:
             shard_bytes=SHARD_BYTES,
             num_threads=given.workers,
         )
-        split = pack(packing).splits["train"]
-        num_packed, seconds = 2 * split.num_samples, time.perf_counter() - began
+        splits = pack(packing).splits
+        seconds, split = time.perf_counter() - began, splits["train"]
+        num_packed = sum(one.num_samples for one in splits.values())
         num_bytes = sum(shard.num_bytes for shard in split.shards) / split.num_samples
         print(f"\n{form}: packed {num_packed / seconds:,.0f} images/s; {num_bytes / 1000:.0f} KB an image")
         ours = arms(config(folder / form, SHARDS_SOURCE), given.batch, given.workers)
+        if form == "jpeg":
+            ceiling = ("decoding alone", decode_only(folder / form, given.workers))
+        else:
+            ceiling = ("copying alone", copy_only(folder / form, given.batch, given.workers))
         for title, our, their in zip(("training", "validation"), ours, theirs, strict=True):
             names = (f"shards {form}", "folder")
-            results.append(compare(title, our, their, given.rounds, names=names, goal=goal))
+            results.append(compare(title, our, their, given.rounds, names=names, goal=goal, ceiling=ceiling))
         if form == "jpeg" and find_spec("webdataset") is not None:
             peer = webdataset_arm(folder / form, given.batch, given.workers)
             names = ("shards jpeg", "webdataset")
-            results.append(compare("training", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL))
+            results.append(
+                compare("training", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL, ceiling=ceiling)
+            )
     return results
 
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="a folder of your own, packed into a temporary one")
     parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder, threads(1):  # the main thread computes nothing
-        return measure(Path(folder), given)
+        photos = given.root or Path(folder) / "photos"
+        if given.root is None:
+            write_folder(photos, given.images)
+        return measure(photos, Path(folder), given)
 
 
 if __name__ == "__main__":
