@@ -1,12 +1,12 @@
 """How long one waits: for an answer of a command, and for the first optimizer step of a training.
 
 Answers are those of commands that need no torch; their times are less that of `import hydra` alone, which any program
-of this kind takes. The first step of `convoy train` (LeNet-5, Fashion-MNIST) is set against that of the same training
-written as templates of Hydra and Lightning have it (benchmarks/template.py). Each figure is of a process from its
-start.
+of this kind takes. The first step of `convoy train` on Fashion-MNIST is set against that of the same network and batch
+size on the same images, written as templates of Hydra and Lightning have it (benchmarks/template.py); each side in the
+precision that it chooses. Each figure is of a process from its start.
 
-    python -m benchmarks.startup --rounds 5
-    python -m benchmarks.startup --rounds 5 model=resnet18 data=digits      Convoy's side of your own
+    python -m benchmarks.startup --rounds 5 --models resnet18
+    python -m benchmarks.startup --convoy trainer.precision=32 logger=csv --template data.num_workers=2
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ MOST_BEYOND_HYDRA_S = 0.5
 MOST_OF_THE_TEMPLATE = 0.8
 FIRST_STEP = ("-m", "benchmarks.first_step")
 TEMPLATE = (*FIRST_STEP, "benchmarks.template", "data.root=.")
+TRAINING = (*FIRST_STEP, *CONVOY[1:], "train", "data=fashion_mnist", "data.root=.")
+NETWORKS = {"lenet5": "LeNet5", "resnet18": "ResNet18"}
+"""By their names in conf/model, those of benchmarks/template.py."""
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package has it."""
 
@@ -86,16 +89,25 @@ def unpack_fashion_mnist(folder: Path) -> None:
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
 
 
-def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
-    """Convoy's time until the first step is done, as a share of the template's."""
-    words = own or ("model=lenet5", "data=fashion_mnist", "data.root=.")
+def first_step(
+    model: str, rounds: int, folder: Path, convoy: Sequence[str] = (), template: Sequence[str] = ()
+) -> Result:
+    """Convoy's time until the first step is done, as a share of the template's.
+
+    Args:
+        model: of `NETWORKS`.
+        rounds: how many.
+        folder: where both run, with what `unpack_fashion_mnist` writes.
+        convoy, template: further overrides of each.
+    """
+    theirs = (*TEMPLATE, f"model.network._target_=benchmarks.template.{NETWORKS[model]}", *template)
     arms: dict[str, Arm] = {
-        "template": lambda: seconds_of(TEMPLATE, folder),
-        "convoy": lambda: seconds_of((*FIRST_STEP, *CONVOY[1:], "train", *words), folder),
+        "template": lambda: seconds_of(theirs, folder),
+        "convoy": lambda: seconds_of((*TRAINING, f"model={model}", *convoy), folder),
     }
-    turns = take_turns("until the first optimizer step is done", arms, rounds, unit="s", digits=2)
-    shares = Result(
-        "until the first step",
+    turns = take_turns(f"until the first optimizer step is done, {model}", arms, rounds, unit="s", digits=2)
+    share = Result(
+        f"until the first step, {model}",
         "convoy",
         "template",
         turns.ratios("convoy"),
@@ -105,8 +117,8 @@ def first_step(rounds: int, folder: Path, own: Sequence[str]) -> list[Result]:
         null_unit="times",
         busy_cores=turns.busy_cores,
     )
-    print(shares.line())
-    return [shares]
+    print(share.line())
+    return share
 
 
 def _environment() -> dict[str, str]:
@@ -116,7 +128,9 @@ def _environment() -> dict[str, str]:
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="Convoy's own, for the first step")
+    parser.add_argument("--models", nargs="*", choices=NETWORKS, default=list(NETWORKS), help="of the first step")
+    parser.add_argument("--convoy", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of its first step")
+    parser.add_argument("--template", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of its first step")
     given = parser.parse_args(words)
     print(machine("torch", "pytorch-lightning", "hydra-core"))
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +141,9 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
             print(f"the first step is left out: no Fashion-MNIST in {FASHION_MNIST}")
             return results
         unpack_fashion_mnist(Path(folder))
-        return results + first_step(given.rounds, Path(folder), given.overrides)
+        return results + [
+            first_step(model, given.rounds, Path(folder), given.convoy, given.template) for model in given.models
+        ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peer of benchmarks/startup.py: LeNet-5 on Fashion-MNIST in the way of the templates of Hydra and Lightning.
+"""The peer of benchmarks/startup.py: a network on Fashion-MNIST in the way of the templates of Hydra and Lightning.
 
 Everything is imported at the top and made by `hydra.utils.instantiate` from a config: a data module over torchvision's
 set with one Pillow image at a time, a module with torchmetrics' objects, callbacks, logger and Trainer.
@@ -24,6 +24,7 @@ from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import FashionMNIST
+from torchvision.models.resnet import BasicBlock, ResNet
 
 Batch = tuple[Tensor, Tensor]
 
@@ -35,6 +36,14 @@ class LeNet5(nn.Sequential):
         convolutions = [nn.Conv2d(1, 6, 5), nn.Tanh(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.MaxPool2d(2)]
         layers = [nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)]
         super().__init__(*convolutions, *layers)
+
+
+class ResNet18(ResNet):
+    """As torchvision has it, for gray images of 10 classes."""
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=10)
+        self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
 
 
 class FashionMnist(pl.LightningDataModule):

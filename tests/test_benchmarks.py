@@ -17,10 +17,14 @@ from benchmarks import (
     shards,
     startup,
     step_overhead,
+    template,
 )
 from benchmarks.results import Goal, Result, markdown, table
 from benchmarks.rounds import Turns, threads
+from omegaconf import OmegaConf
 
+from convoy.models.build import build_model
+from convoy.training.preflight import read
 from tests.conftest import needs_fashion_mnist
 
 TINY = {
@@ -60,6 +64,17 @@ def test_commands_are_timed_beside_the_import_of_hydra(tmp_path: Path, monkeypat
     monkeypatch.setattr(startup, "ANSWERS", {"a typo refused": startup.ANSWERS["a typo refused"]})
     (answer,) = startup.answers(1, tmp_path)
     assert (answer.ours, answer.peer, len(answer.values)) == ("a typo refused", "import hydra", 1)
+
+
+@pytest.mark.parametrize("model", startup.NETWORKS)
+def test_both_sides_of_the_first_step_train_the_same_network(model: str) -> None:
+    config = read([f"model={model}", "data=fashion_mnist", "logger=csv"])
+    ours = build_model(config.model, num_classes=10, in_channels=1, image_size=config.data.image_size)
+    theirs = getattr(template, startup.NETWORKS[model])()
+    shapes = [[tuple(parameter.shape) for parameter in network.parameters()] for network in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    batch_size = OmegaConf.load(Path(template.__file__).with_suffix(".yaml")).data.batch_size
+    assert batch_size == config.trainer.global_batch_size
 
 
 def test_ratios_and_differences_are_those_of_a_round() -> None:
