@@ -12,6 +12,7 @@ import torch
 from tests.conftest import TINY, Run
 from tests.training.test_resume import LONG, assert_equal_runs, start, stop_after
 
+from convoy.training.classifier import Classifier
 from convoy.training.executions import lengths
 
 Convoy = Callable[..., Run]
@@ -49,17 +50,24 @@ def test_an_execution_ends_where_something_is_due(
     ],
     ids=["stateful", "bfloat16", "batch norm"],
 )
-def test_it_is_the_same_run(convoy: Convoy, words: tuple[str, ...]) -> None:
-    """Rows (losses, learning rates, validation), weights, their average and norms; and so few calls of Lightning's."""
+def test_it_is_the_same_run(convoy: Convoy, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows (losses, rates, validation), weights, schedule, average and norms, by fewer steps of Lightning's."""
+    calls = []
+    step = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", lambda *given: (calls.append(1), step(*given))[1])
+    counts = []
     for folder, steps in (("one", 1), ("four", 4)):
         tiny = [word for word in TINY if not (word.startswith("model.layers") and "model=resnet20" in words)]
         run = convoy("train", *tiny, *words, f"trainer.steps_per_execution={steps}", folder=folder)
         assert run.code == 0, run.err
+        counts.append(len(calls))
+        calls.clear()
+    assert 0 < counts[1] < counts[0]
     averaged = ("current_model_state",) if "trainer.ema_decay=0.98" in words else ()
     assert_equal_runs(Path("one"), Path("four"), averaged)
     one, four = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("one", "four"))
     assert four["global_step"] == one["global_step"]
-    assert four["lr_schedulers"] == one["lr_schedulers"]
+    assert four["callbacks"]["Schedule"] == one["callbacks"]["Schedule"] != {}
     if Path("one/norms.csv").is_file():
         assert Path("four/norms.csv").read_text() == Path("one/norms.csv").read_text()
 
