@@ -43,7 +43,7 @@ from convoy.training.recorder import Recorder
 from convoy.training.resume import Resumed, load, load_weights
 from convoy.training.schedule import Schedule
 from convoy.training.terminal import Terminal
-from convoy.training.trainer import build_trainer, is_first_rank
+from convoy.training.trainer import build_trainer, end_process_group, is_first_rank
 from convoy.training.wandb_logger import OpenRecord
 from convoy.training.watch import StoppedError, Watch
 from convoy.training.watchdog import watchdog
@@ -139,6 +139,7 @@ def train(
         raise
     finally:
         recovery.stop()
+        end_process_group()
         if loggers.wandb is not None:
             loggers.wandb.finish(exit_code)
         terminal.close()
