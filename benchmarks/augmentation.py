@@ -23,9 +23,9 @@ from benchmarks.photos import tiles
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.finish import Delivery
+from convoy.data.collate import BatchSpec
 from convoy.data.memory import MemoryEvaluation, MemoryTraining
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 
 PADDING = 4
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     labelled = LabelledImages(images, labels)
     in_order = LabelledImages(images.contiguous(memory_format=torch.channels_last), labels)
     training, evaluation = MemoryTraining(labelled, data, 1), MemoryEvaluation(in_order, data)
-    delivery, plan = Delivery(torch.device("cpu")), TrainingPlan(given.images, 1, given.batch)
+    delivery, plan = BatchSpec(torch.device("cpu")), TrainingSampler(given.images, 1, given.batch)
     part = slice(0, given.images // _SHARE_OF_THE_PEER)
     loader = DataLoader(PilImages(images[part], labels[part]), given.batch, shuffle=True, drop_last=True)
 
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
 
     def copied() -> float:
         began = time.perf_counter()
-        batches = evaluation.batches(EvaluationPlan(given.images, given.batch), 0, delivery)
+        batches = evaluation.batches(EvaluationSampler(given.images, given.batch), 0, delivery)
         return sum(len(batch) for batch, _ in batches) / (time.perf_counter() - began)
 
     print(machine("torch", "torchvision", "pillow"))

@@ -29,11 +29,11 @@ from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE
-from convoy.data.finish import Delivery
+from convoy.data.collate import BatchSpec
 from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import find_layout, list_images, read_classes
-from convoy.data.pictures import FilePictures
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.split_images import FilePictures
 
 SIZE, SHORTER_SIDE = 224, 256
 GOAL = 1.9
@@ -64,8 +64,8 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     train, val = list_images(layout.train, classes), list_images(layout.val, classes)
     training = PictureTraining(FilePictures(train, data.channels), data, 1, bad)
     evaluation = PictureEvaluation(FilePictures(val, data.channels), data, bad)
-    delivery = Delivery(torch.device("cpu"), num_threads=workers)
-    plan, val_plan = TrainingPlan(len(train), 1, batch_size), EvaluationPlan(len(val), batch_size)
+    delivery = BatchSpec(torch.device("cpu"), num_threads=workers)
+    plan, val_plan = TrainingSampler(len(train), 1, batch_size), EvaluationSampler(len(val), batch_size)
     return (
         lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
         lambda: images_per_s(evaluation.decoded(val_plan, 0, delivery), 1),

@@ -37,10 +37,10 @@ from benchmarks.lightning_overhead import images_per_s_convoy
 from benchmarks.photos import write_folder
 from benchmarks.rounds import machine
 from convoy.config.schema import Config
-from convoy.data.module import ImageData
-from convoy.ledger.account import account
+from convoy.data.data_module import ImageData
+from convoy.ledger.build_ledger import account
 from convoy.models.build import build_model
-from convoy.optim.build import build_optimizer
+from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import may_fuse
 from convoy.training.preflight import read
 

@@ -33,8 +33,8 @@ def measure(model: str) -> None:
     """Print seconds, growth and bytes of the weights of one model's ledger, from its config to its table."""
     import torchvision  # noqa: F401  (an import of the model's, not the ledger's work)
 
-    from convoy.ledger.texts import csv_text
-    from convoy.training.ledgers import ledger_of
+    from convoy.ledger.text_formats import csv_text
+    from convoy.planner.config_ledger import ledger_of
     from convoy.training.preflight import read
 
     config = read([f"model={model}", "data=imagenet"], to_run=False)

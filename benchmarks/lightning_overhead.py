@@ -24,12 +24,11 @@ from benchmarks.networks import built, composed, opened
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import Config
-from convoy.data.finish import Batch
-from convoy.data.module import ImageData
-from convoy.optim.build import build_optimizer, build_scheduler
-from convoy.training.classifier import Classifier
-from convoy.training.devices import choose
-from convoy.training.executions import ExecutionData
+from convoy.data.collate import Batch
+from convoy.data.data_module import ImageData
+from convoy.optim.construction import build_optimizer, build_scheduler
+from convoy.runtime.devices import choose
+from convoy.training.lightning_module import TrainingModule
 
 OVERRIDES = ("model=resnet18", "model.stem=small", "data=fashion_mnist")
 GOAL = 0.95
@@ -73,27 +72,26 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
     Args:
         network: is trained.
         config: of the run.
-        data: opened; an `ExecutionData` where the config takes several steps in one of Lightning's.
+        data: opened.
         steps: all that `data` gives from its first to the end of its epoch, or to its own `max_steps`.
     """
     from convoy.config.batch import divide
-    from convoy.training.folder import RunFolder
-    from convoy.training.position import length
+    from convoy.config.run_length import run_length
+    from convoy.records.console import Console
+    from convoy.runs.layout import RunFolder
     from convoy.training.run import _callbacks
-    from convoy.training.terminal import Terminal
     from convoy.training.trainer import build_trainer
 
-    assert (config.trainer.steps_per_execution > 1) == isinstance(data, ExecutionData), "else nothing is learned"
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.checkpoints.mkdir()
-        terminal = Terminal(speaking=False)
+        terminal = Console(speaking=False)
         terminal.log_to(None)
-        span, sizes = length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
-        watched = _callbacks(config, run, terminal, span, sizes)
-        trainer = build_trainer(config, choose(config), span, sizes, [], watched.all, run)
+        length, sizes = run_length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
+        watched = _callbacks(config, run, terminal, length, sizes)
+        trainer = build_trainer(config, choose(config), length, sizes, [], watched.all, run)
         trainer.limit_val_batches = 0
-        trainer.fit(Classifier(network, config, data.num_classes), datamodule=data)
+        trainer.fit(TrainingModule(network, config, data.num_classes), datamodule=data)
         terminal.close()
     assert trainer.global_step == steps, f"{trainer.global_step} steps of {steps}"
     speed = watched.recorder.images_per_s

@@ -8,7 +8,7 @@ from torch import nn
 
 from convoy.config.batch import divide
 from convoy.config.schema import Config
-from convoy.data.module import ImageData
+from convoy.data.data_module import ImageData
 from convoy.training.preflight import read
 from convoy.training.run import _build_module, _open_data
 

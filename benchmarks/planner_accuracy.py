@@ -69,8 +69,8 @@ def predicted_peak_bytes(name: str, precision: str) -> int:
 
     from convoy.ledger.skeleton import without_weights
     from convoy.planner.allocator import Heap
-    from convoy.planner.plan import Family
-    from convoy.planner.steps import Training, record
+    from convoy.planner.peak_memory import Family
+    from convoy.planner.traced_training import Training, record
 
     skeleton = without_weights(getattr(torchvision.models, name))
     training = Training((3, SIDE, SIDE), 1000, sgd, precision, on_cuda=False, channels_last=False)

@@ -4,7 +4,7 @@
     python -m benchmarks.planner_gpu measure figures.json
 
 `predict` needs no GPU; `measure` runs every case in a process of its own, three steps with a fixed batch through the
-same order of things as Convoy's Lightning module (`convoy.planner.steps` says which), and adds what CUDA's allocator
+same order of things as Convoy's Lightning module (`convoy.planner.traced_training` says which), and adds what CUDA's allocator
 counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a smaller
 one in `fits`: the planned largest micro batch must run, under torch.cuda.set_per_process_memory_fraction.
 """
@@ -133,8 +133,8 @@ def _family(case: Case) -> Any:
     import torchvision
 
     from convoy.ledger.skeleton import without_weights
-    from convoy.planner.plan import Family
-    from convoy.planner.steps import Training, record
+    from convoy.planner.peak_memory import Family
+    from convoy.planner.traced_training import Training, record
 
     network = without_weights(getattr(torchvision.models, case.model))
     if case.channels_last:
@@ -150,7 +150,7 @@ def _family(case: Case) -> Any:
 
 
 def _largest(models: list[str]) -> list[dict[str, Any]]:
-    from convoy.planner.plan import Card
+    from convoy.planner.peak_memory import Card
 
     found = []
     for name, limit in product(models or MODELS, SHARES_BYTES):

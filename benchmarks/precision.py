@@ -18,7 +18,7 @@ from benchmarks.lightning_overhead import images_per_s_convoy, images_per_s_fixe
 from benchmarks.networks import built, composed, opened
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
-from convoy.training.devices import choose, cpu_has_bf16
+from convoy.runtime.devices import choose, cpu_has_bf16
 
 OVERRIDES = ("model=resnet18", "model.stem=small", "data=digits", "data.channels=3")
 """The pixels don't change how long a step takes, and these need no download."""

@@ -32,10 +32,10 @@ from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
-from convoy.data.finish import Delivery
+from convoy.data.collate import BatchSpec
+from convoy.data.datasets import folder_splits, open_data
 from convoy.data.folder_loader import PictureEvaluation, PictureTraining
-from convoy.data.opening import folder_splits, open_data
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack
 
 GOALS = {"jpeg": 1.5, "raw": 4.0}
@@ -63,9 +63,9 @@ def arms(data: DataConfig, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     train, val = opened.train, opened.evaluation["val"]
     assert isinstance(train, PictureTraining)
     assert isinstance(val, PictureEvaluation)
-    delivery = Delivery(torch.device("cpu"), num_threads=workers)
-    plan = TrainingPlan(opened.sizes["train"], 1, batch_size, order=opened.order)
-    val_plan = EvaluationPlan(opened.sizes["val"], batch_size)
+    delivery = BatchSpec(torch.device("cpu"), num_threads=workers)
+    plan = TrainingSampler(opened.sizes["train"], 1, batch_size, order=opened.order)
+    val_plan = EvaluationSampler(opened.sizes["val"], batch_size)
     return (
         lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
         lambda: images_per_s(val.decoded(val_plan, 0, delivery), 1),

@@ -1,10 +1,9 @@
 """What a step costs beyond the arithmetic: a network of no size, trained in several ways by turns, in one process.
 
     python -m benchmarks.step_overhead --steps 160 --batch 8
-    python -m benchmarks.step_overhead --per-execution 4 model=lenet5 data=fashion_mnist      of your own
+    python -m benchmarks.step_overhead model=lenet5 data=fashion_mnist      of your own
 
-The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy, also with several optimizer steps in one of
-Lightning's (`trainer.steps_per_execution`); and Lightning as templates use it, with automatic optimization,
+The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as templates use it, with automatic optimization,
 torchmetrics' objects called in every step, and `self.log` for each of them. A round's figure is an arm's time a step
 less the bare loop's, in microseconds; the null control is the bare loop less itself, the ceiling the bare loop over one
 fixed batch.
@@ -16,7 +15,6 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,8 +28,8 @@ from benchmarks.networks import built, composed, opened
 from benchmarks.results import Goal, Result
 from benchmarks.rounds import Arm, machine, take_turns, threads
 from convoy.config.schema import Config
-from convoy.data.module import ImageData
-from convoy.optim.build import build_optimizer, build_scheduler
+from convoy.data.data_module import ImageData
+from convoy.optim.construction import build_optimizer, build_scheduler
 
 OVERRIDES = (
     "data=digits",
@@ -101,22 +99,18 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     parser.add_argument("--steps", type=int, default=160, help="of a turn, at most an epoch's; 161 of digits")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--per-execution", type=int, default=8, help="steps in one of Lightning's, of the fast mode")
     parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=…")
     given = parser.parse_args(words)
     config = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
-    fast = replace(config, trainer=replace(config.trainer, steps_per_execution=given.per_execution))
-    data, fast_data = opened(config), opened(fast)
+    data = opened(config)
     network, steps = built(config, data), min(given.steps, data.steps_per_epoch(1))
 
     def arm(speed: Callable[..., float], config: Config, data: ImageData) -> Arm:
         return lambda: 1e6 * given.batch / speed(copy.deepcopy(network), config, data, steps)
 
-    executions = f"steps_per_execution={given.per_execution}"
     arms = {
         "bare loop": arm(images_per_s_bare, config, data),
         "Convoy": arm(images_per_s_convoy, config, data),
-        executions: arm(images_per_s_convoy, fast, fast_data),
         "template": arm(images_per_s_template, config, data),
         "fixed batch": arm(images_per_s_fixed, config, data),
     }
@@ -138,7 +132,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
             busy_cores=turns.busy_cores,
             digits=0,
         )
-        for name, goal in (("Convoy", Goal(GOAL_US, at_least=False)), (executions, None), ("template", None))
+        for name, goal in (("Convoy", Goal(GOAL_US, at_least=False)), ("template", None))
     ]
     print("\n".join(result.line() for result in results))
     return results

@@ -5,72 +5,68 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "convoy"
 
-BELOW = {
-    "config": set(),
-    "models": {"config"},
-    "data": {"config"},
-    "optim": {"config"},
-    "ledger": {"config"},
-    "cluster": {"config"},
-    "planner": {"config", "models", "data", "optim", "ledger"},
-    "training": {"config", "models", "data", "optim", "ledger", "cluster", "planner"},
-    "deploy": {"config", "models", "data", "training"},
-    "report": {"config", "models", "data", "training", "deploy"},
-    "commands": {
-        "config",
-        "models",
-        "data",
-        "optim",
-        "ledger",
-        "cluster",
-        "planner",
-        "training",
-        "deploy",
-        "report",
-    },
-}
-"""The rooms that each room may import besides itself."""
+FLOORS = (
+    {"config"},
+    {"runs", "cluster", "models", "data", "optim", "ledger", "runtime"},
+    {"tasks"},
+    {"planner", "records"},
+    {"training"},
+    {"evaluation", "export"},
+    {"report"},
+    {"commands"},
+)
+"""Packages from the bottom up. A package imports those below it and those of its own floor, without cycles."""
 
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
-def imported_rooms(path: Path) -> set[str]:
-    rooms = set()
+def imported_packages(path: Path) -> set[str]:
+    packages = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        rooms |= {name.split(".")[1] for name in names if name.startswith("convoy.")}
-    return rooms
+        packages |= {name.split(".")[1] for name in names if name.startswith("convoy.")}
+    return packages
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
-    room = path.relative_to(SOURCE).parts[0]
-    if room.endswith(".py"):
-        assert imported_rooms(path) == set()
-    else:
-        assert imported_rooms(path) <= BELOW[room] | {room}
+def test_imports_go_one_way(path: Path) -> None:
+    package = path.relative_to(SOURCE).parts[0]
+    if package.endswith(".py"):
+        return
+    floor = next(number for number, names in enumerate(FLOORS) if package in names)
+    assert imported_packages(path) <= set().union(*FLOORS[: floor + 1])
 
 
-def test_every_folder_is_a_room() -> None:
-    assert {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(BELOW)
+def test_packages_of_one_floor_have_no_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        package = path.relative_to(SOURCE).parts[0]
+        graph.setdefault(package, set()).update(imported_packages(path) - {package})
+    assert tuple(TopologicalSorter(graph).static_order())
 
 
-def test_no_module_is_a_drawer_for_everything_or_longer_than_a_reader_can_hold() -> None:
+def test_every_folder_is_a_package() -> None:
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set().union(*FLOORS)
+
+
+def test_module_names_and_lengths() -> None:
     for path in MODULES:
         assert path.stem not in ("utils", "helpers", "common", "misc")
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
 
 
-@pytest.mark.parametrize("room", ["config", "cluster"])
-def test_a_room_that_answers_at_once_imports_no_torch(room: str) -> None:
-    modules = [f"convoy.{room}.{path.stem}" for path in (SOURCE / room).glob("*.py") if path.stem != "__init__"]
+@pytest.mark.parametrize("package", ["config", "cluster", "runs"])
+def test_package_imports_no_torch(package: str) -> None:
+    modules = [f"convoy.{package}.{path.stem}" for path in (SOURCE / package).glob("*.py") if path.stem != "__init__"]
     code = f"import sys, importlib\n[importlib.import_module(m) for m in {modules!r}]\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

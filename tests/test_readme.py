@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convoy.commands.arguments import parse
-from convoy.config.sweep import points
+from convoy.config.sweep_points import points
 from convoy.training.preflight import read
 from tests.conftest import FASHION_MNIST, TINY, Run
 

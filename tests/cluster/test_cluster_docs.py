@@ -12,7 +12,7 @@ import yaml
 from tests.conftest import Run
 
 from convoy.commands.main import VERBS
-from convoy.config.cluster import ClusterConfig
+from convoy.config.cluster_schema import ClusterConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")

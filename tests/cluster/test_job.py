@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from convoy.cluster import allocation as allocations
-from convoy.cluster.claim import JobFolder, hash_of, take, wait_for_the_start_before
 from convoy.cluster.reports import Report, of_code, of_exception
-from convoy.cluster.verdict import Verdict, decide
+from convoy.cluster.requeue_policy import Verdict, decide
+from convoy.cluster.run_lease import JobFolder, hash_of, take, wait_for_the_start_before
 from convoy.training.preflight import read
 
 JOB = {

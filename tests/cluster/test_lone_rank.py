@@ -10,17 +10,17 @@ from pathlib import Path
 
 from tests.conftest import TINY
 
-from convoy.cluster.claim import take
+from convoy.cluster.run_lease import take
 
 HANGING = """
 import sys, time
-from convoy.training import classifier
-step = classifier.Classifier.training_step
+from convoy.training import lightning_module
+step = lightning_module.Classifier.training_step
 def hanging(self, batch, index):
     if self.trainer.global_step == 5:
         time.sleep(600)
     return step(self, batch, index)
-classifier.Classifier.training_step = hanging
+lightning_module.Classifier.training_step = hanging
 from convoy.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import Run
 
-from convoy.cluster.claim import take
-from convoy.cluster.jobs import Known, Queued, known_jobs, row, state
+from convoy.cluster.job_table import Known, Queued, known_jobs, row, state
 from convoy.cluster.reports import Rank, Report
+from convoy.cluster.run_lease import take
 from convoy.cluster.submission import Submission, Task
 from convoy.commands.sync import unsent
 

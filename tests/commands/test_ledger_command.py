@@ -108,8 +108,8 @@ def test_the_table_fits_the_terminal(columns: str, model: str) -> None:
 
     from rich.console import Console
 
-    from convoy.ledger.terminal import rendered
-    from convoy.training.ledgers import ledger_of
+    from convoy.ledger.ledger_table import rendered
+    from convoy.planner.config_ledger import ledger_of
     from convoy.training.preflight import read
 
     ledger = ledger_of(read([f"model={model}", "data=imagenet"], to_run=False))

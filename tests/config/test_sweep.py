@@ -5,7 +5,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from convoy.config.faults import UserError
-from convoy.config.sweep import points, varied
+from convoy.config.sweep_points import points, varied
 
 
 @pytest.mark.parametrize(

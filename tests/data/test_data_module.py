@@ -15,8 +15,8 @@ from torch import Tensor
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.finish import Batch
-from convoy.data.module import Batches, ImageData, num_decoding_threads
+from convoy.data.collate import Batch
+from convoy.data.data_module import Batches, ImageData, num_decoding_threads
 
 MakeData = Callable[..., DataConfig]
 AUGMENT = AugmentConfig(pad_crop=2, flip=True, cutout=6)

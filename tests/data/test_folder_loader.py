@@ -13,12 +13,12 @@ from torchvision.transforms import v2
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.finish import Batch, Delivery
-from convoy.data.opening import OpenedData, open_data
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.collate import Batch, BatchSpec
+from convoy.data.datasets import OpenedData, open_data
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
 
 CPU = torch.device("cpu")
-DELIVERY = Delivery(CPU, num_threads=2)
+DELIVERY = BatchSpec(CPU, num_threads=2)
 MakeData = Callable[..., DataConfig]
 ALL_AUGMENTATION = AugmentConfig(random_resized_crop=[0.3, 1.0], flip=True, cutout=5)
 
@@ -34,8 +34,8 @@ def no_thread_is_left() -> object:
 
 
 def train_batches(opened: OpenedData, first: int = 0, end: int = 6, num_threads: int = 2) -> list[Batch]:
-    plan = TrainingPlan(opened.sizes["train"], 5, 10)
-    return list(opened.train.batches(plan, 0, first, end, Delivery(CPU, num_threads=num_threads)))
+    plan = TrainingSampler(opened.sizes["train"], 5, 10)
+    return list(opened.train.batches(plan, 0, first, end, BatchSpec(CPU, num_threads=num_threads)))
 
 
 def same(ours: list[Batch], others: list[Batch]) -> bool:
@@ -48,7 +48,7 @@ def same(ours: list[Batch], others: list[Batch]) -> bool:
 def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, channels: int) -> None:
     data = folder_data(digits_folder, eval_resize=28, channels=channels, mean=[0.5], std=[0.25])
     opened = open_data(data, 1)
-    plan = EvaluationPlan(opened.sizes["val"], 7)
+    plan = EvaluationSampler(opened.sizes["val"], 7)
     images, labels = (
         torch.cat(parts) for parts in zip(*opened.evaluation["val"].batches(plan, 0, DELIVERY), strict=True)
     )
@@ -127,7 +127,7 @@ def test_bad_images_are_left_out_and_counted_once(digits_folder: Path, folder_da
     batches = train_batches(opened, 0, 12)
     assert sorted(opened.bad_images.reasons) == paths
     bad = {whole.train._pictures._paths.index(path) for path in paths}  # type: ignore[attr-defined]
-    plan = TrainingPlan(60, 5, 10)
+    plan = TrainingSampler(60, 5, 10)
     for batch, ours, all_images in zip(plan.micro_batches(0, 0, 12), batches, expected, strict=True):
         kept = [place for place, sample in enumerate(batch.samples.tolist()) if sample not in bad]
         assert torch.equal(ours[0], all_images[0][kept])
@@ -139,12 +139,12 @@ def test_a_batch_of_bad_images_only_is_an_error(digits_folder: Path, folder_data
         path.write_bytes(b"")
     opened = open_data(folder_data(digits_folder, on_bad_image="skip"), 5)
     with pytest.raises(UserError, match="none of the 10 images of a batch can be decoded"):
-        list(opened.evaluation["val"].batches(EvaluationPlan(30, 10), 0, DELIVERY))
+        list(opened.evaluation["val"].batches(EvaluationSampler(30, 10), 0, DELIVERY))
 
 
 def test_threads_start_with_the_first_batch_and_stop_when_abandoned(digits_folder: Path, folder_data: MakeData) -> None:
     opened = open_data(folder_data(digits_folder), 5)
-    plan = TrainingPlan(60, 5, 10)
+    plan = TrainingSampler(60, 5, 10)
     batches = opened.train.batches(plan, 0, 0, 600, DELIVERY)
     assert decoding_threads() == 0
     next(batches)
@@ -155,7 +155,7 @@ def test_threads_start_with_the_first_batch_and_stop_when_abandoned(digits_folde
 
 def test_threads_stop_when_the_loop_fails_or_the_loader_does(digits_folder: Path, folder_data: MakeData) -> None:
     opened = open_data(folder_data(digits_folder), 5)
-    plan = TrainingPlan(60, 5, 10)
+    plan = TrainingSampler(60, 5, 10)
 
     def loop() -> None:
         for _ in opened.train.batches(plan, 0, 0, 600, DELIVERY):
@@ -173,7 +173,7 @@ def test_threads_stop_when_the_loop_fails_or_the_loader_does(digits_folder: Path
 
 def test_results_are_in_order_and_buffers_are_not_overwritten(digits_folder: Path, folder_data: MakeData) -> None:
     opened = open_data(folder_data(digits_folder), 5)
-    plan = TrainingPlan(60, 5, 6)
+    plan = TrainingSampler(60, 5, 6)
     kept, copied = [], []
     for images, labels in opened.train.batches(plan, 0, 0, 30, DELIVERY):
         kept.append((images, labels))

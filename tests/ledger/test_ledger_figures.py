@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from convoy.ledger.account import account
-from convoy.ledger.record import Ledger
+from convoy.ledger.build_ledger import account
+from convoy.ledger.rows import Ledger
 from convoy.ledger.skeleton import without_weights
 
 BATCH = 2

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torchvision import models
 
-from convoy.ledger.account import account
-from convoy.ledger.page import html_text
-from convoy.ledger.record import Ledger
+from convoy.ledger.build_ledger import account
+from convoy.ledger.html_page import html_text
+from convoy.ledger.rows import Ledger
 from convoy.ledger.skeleton import without_weights
-from convoy.ledger.texts import markdown_text
+from convoy.ledger.text_formats import markdown_text
 
 
 class Elements(HTMLParser):

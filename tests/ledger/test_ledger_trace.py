@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from convoy.ledger.account import account
 from convoy.ledger.autocast import autocast
-from convoy.ledger.record import Ledger, Row, UntraceableError
+from convoy.ledger.build_ledger import account
+from convoy.ledger.rows import Ledger, Row, UntraceableError
 from convoy.ledger.skeleton import without_weights
 
 

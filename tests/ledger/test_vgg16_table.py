@@ -13,10 +13,10 @@ from torch import nn
 from torchvision import models
 
 from convoy.config.options import CONF
-from convoy.ledger.account import account
-from convoy.ledger.record import COLUMNS, Ledger
+from convoy.ledger.build_ledger import account
+from convoy.ledger.rows import COLUMNS, Ledger
 from convoy.ledger.skeleton import without_weights
-from convoy.ledger.texts import csv_text
+from convoy.ledger.text_formats import csv_text
 from convoy.models.build import build_model
 
 TAUGHT = """\

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from convoy.config.faults import Fault, UserError
-from convoy.models import build as build_module
+from convoy.models import build
 from convoy.models.build import build_model, check_model
 from convoy.models.chain import Chain
 
@@ -113,7 +113,7 @@ def test_classes_that_are_not_counted_yet_are_no_fault() -> None:
 
 def test_keys_of_a_chain_are_those_of_its_class() -> None:
     parameters = set(inspect.signature(Chain).parameters)
-    assert set(build_module.CHAIN_KEYS) - {"_target_", "lr", "freeze"} == parameters - set(SIZES)
+    assert set(build.CHAIN_KEYS) - {"_target_", "lr", "freeze"} == parameters - set(SIZES)
 
 
 class TestWeightsFromAFile:

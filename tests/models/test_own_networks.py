@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from convoy.config.faults import UserError
-from convoy.ledger.account import account
+from convoy.ledger.build_ledger import account
 from convoy.ledger.skeleton import without_weights
 from convoy.models.build import build_model
 from convoy.models.chain import Chain

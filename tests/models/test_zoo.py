@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.sources.digits import read_digits
-from convoy.ledger.account import account
+from convoy.ledger.build_ledger import account
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
 from convoy.models.build import CHAIN, build_model, check_model, construct_model

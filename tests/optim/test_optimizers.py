@@ -7,7 +7,7 @@ import torchvision
 from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
 from convoy.config.options import Options
-from convoy.optim.build import build_optimizer
+from convoy.optim.construction import build_optimizer
 from convoy.optim.parameters import parameter_groups
 
 

@@ -12,8 +12,8 @@ from convoy.ledger.skeleton import without_weights
 from convoy.planner.allocator import MIB, Allocator
 from convoy.planner.convolutions import BACKWARD_OF_WEIGHTS, FORWARD, Convolution
 from convoy.planner.events import WORKSPACE, Recorder
-from convoy.planner.plan import Card, Family
-from convoy.planner.steps import Training, record
+from convoy.planner.peak_memory import Card, Family
+from convoy.planner.traced_training import Training, record
 
 BATCH = 8
 

@@ -15,10 +15,10 @@ from torchvision.models import get_model_weights
 
 from convoy.commands.compare import _columns
 from convoy.config.options import CONF
+from convoy.evaluation.comparison import FAMILIES, Entry, family_of, zoo
+from convoy.evaluation.published import published
 from convoy.report.complexity import draw
-from convoy.report.entries import FAMILIES, Entry, family_of, zoo
 from convoy.report.labels import Box, Circle, Line, place
-from convoy.report.published import published
 
 Convoy = Callable[..., Run]
 

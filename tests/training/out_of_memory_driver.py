@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from convoy.commands.main import main
-from convoy.training.classifier import Classifier
+from convoy.training.lightning_module import TrainingModule
 
 PLACES = {
     "forward": "training_step",
@@ -28,15 +28,15 @@ PLACES = {
 def install(place: str, step: int, rank: str) -> None:
     """Let the method of that place fail once the run has done so many optimizer steps."""
     name = PLACES[place]
-    whole = getattr(Classifier, name)
+    whole = getattr(TrainingModule, name)
 
-    def failing(self: Classifier, *args: Any) -> Any:
+    def failing(self: TrainingModule, *args: Any) -> Any:
         result = whole(self, *args)
         if self.trainer.global_step == step and os.environ.get("LOCAL_RANK", "0") == rank:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return result
 
-    setattr(Classifier, name, failing)
+    setattr(TrainingModule, name, failing)
 
 
 if __name__ == "__main__":

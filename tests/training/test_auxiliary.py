@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from convoy.config.faults import UserError
 from convoy.models.build import build_model, check_model
-from convoy.training.classifier import Classifier
+from convoy.training.lightning_module import TrainingModule
 from convoy.training.preflight import read
 
 
@@ -29,7 +29,7 @@ class Sided(nn.Module):
         return (self.main, *self.sides) if self.training else self.main
 
 
-class Still(Classifier):
+class Still(TrainingModule):
     """Outside a run, where there is no trainer to ask for the step."""
 
     class _Trainer:

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from tests.conftest import TINY, Run
 
-from convoy.training.ensemble import best_weights
+from convoy.evaluation.ensemble import best_weights
 
 Convoy = Callable[..., Run]
 

@@ -14,11 +14,11 @@ from packaging.version import Version
 
 from convoy.config.faults import UserError
 from convoy.config.schema import Config
+from convoy.runtime.allocator_settings import use_allocator
+from convoy.runtime.devices import Devices
 from convoy.training import gpu_memory, preflight
-from convoy.training.allocator_settings import use_allocator
-from convoy.training.devices import Devices
 from convoy.training.gpu_memory import Measured, PeakMemory, comparison, plan_on, sizes_for
-from convoy.training.results import memory_lines
+from convoy.training.summary import memory_lines
 
 GIB = 2**30
 RESNET = ("model=resnet18", "data.image_size=224", "trainer.global_batch_size=512")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 
-from convoy.training.evaluation import EvaluationMetrics
-from convoy.training.metrics_file import COLUMNS, MetricsFile
-from convoy.training.results import wait_lines
-from convoy.training.tally import Tally
+from convoy.records.metrics_csv import COLUMNS, MetricsFile
+from convoy.tasks.evaluation_metrics import EvaluationMetrics
+from convoy.training.running_metrics import RunningMetrics
+from convoy.training.summary import wait_lines
 
 
 def test_evaluation_over_ragged_batches_is_scikit_learns_over_all_samples() -> None:
@@ -44,7 +44,7 @@ def test_there_is_no_top5_of_five_classes_and_no_accuracy_of_a_class_without_ima
 
 
 def test_the_tally_is_the_mean_over_samples_not_over_batches() -> None:
-    tally = Tally()
+    tally = RunningMetrics()
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -56,10 +56,10 @@ def test_the_tally_is_the_mean_over_samples_not_over_batches() -> None:
 
 
 def test_the_tally_knows_the_first_step_that_broke_and_survives_a_checkpoint() -> None:
-    tally, logits, labels = Tally(), torch.zeros(1, 2), torch.tensor([0])
+    tally, logits, labels = RunningMetrics(), torch.zeros(1, 2), torch.tensor([0])
     for step, loss in enumerate([1.0, float("nan"), float("inf"), 1.0]):
         tally.add(torch.tensor(loss), logits, labels, step)
-    again = Tally()
+    again = RunningMetrics()
     again.load(tally.state())
     assert again.take()["first_bad_step"] == 2
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from convoy.cluster import kernels
 from convoy.cluster.request import Request, card_of, ranks_per_node, the_cluster
 from convoy.cluster.times import seconds_of, shown
-from convoy.config.cluster import ClusterConfig, PartitionConfig
+from convoy.config.cluster_schema import ClusterConfig, PartitionConfig
 from convoy.config.faults import Fault, did_you_mean
 from convoy.config.schema import Config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convoy.cluster.request import Request
-from convoy.config.cluster import ClusterConfig
+from convoy.config.cluster_schema import ClusterConfig
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from convoy.cluster.claim import JobFolder
+from convoy.cluster.run_lease import JobFolder
 
 FOLDER, START = "CONVOY_RUN_FOLDER", "CONVOY_SLURM_START"
 """What `convoy slurm run` hands its ranks: the run's folder and which start this is."""

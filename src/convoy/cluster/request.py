@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convoy.cluster.times import seconds_of
-from convoy.config.cluster import CardConfig, ClusterConfig, SlurmJobConfig
+from convoy.config.cluster_schema import CardConfig, ClusterConfig, SlurmJobConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 

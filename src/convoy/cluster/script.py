@@ -10,7 +10,7 @@ import re
 import shlex
 
 from convoy.cluster.request import Request
-from convoy.config.cluster import ClusterConfig
+from convoy.config.cluster_schema import ClusterConfig
 from convoy.config.faults import Fault, UserError
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_.,:;@%&|*()\[\]/+= -]+")

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 
-from convoy.cluster import reports, slurm
+from convoy.cluster import reports, slurm_commands
 from convoy.cluster.allocation import Allocation
-from convoy.cluster.claim import Claim, JobFolder
-from convoy.cluster.verdict import decide
+from convoy.cluster.requeue_policy import decide
+from convoy.cluster.run_lease import Claim, JobFolder
 
 _FIRST_PORT, _NUM_PORTS = 20000, 10000
 _WAIT_FOR_REQUEUE_S = 120
@@ -53,7 +53,7 @@ def supervise(
     code = 128 - code if code < 0 else code
     verdict = decide(
         code,
-        slurm.job_state(allocation.job_id),
+        slurm_commands.job_state(allocation.job_id),
         list(reports.read(folder, claim.start).values()),
         progressed=folder.checkpoint_time() > claim.checkpoint,
         stalled=claim.stalled,
@@ -69,7 +69,7 @@ def supervise(
     folder.alive.unlink(missing_ok=True)  # srun has seen all ranks end, so the next start need not wait for them
     folder.write(replace(claim, requeues=claim.requeues + verdict.requeue, stalled=verdict.stalled))
     if verdict.requeue:
-        refusal = slurm.requeue(allocation.job_id)
+        refusal = slurm_commands.requeue(allocation.job_id)
         if refusal is None:
             time.sleep(_WAIT_FOR_REQUEUE_S)  # Slurm ends this script within it
         say(f"Slurm did not requeue the job: {refusal}")
@@ -96,7 +96,7 @@ def rank_environment(
         reports.FOLDER: str(folder.path),
         reports.START: str(claim.start),
         "CONVOY_HANG_S": str(hang_s),
-        "MASTER_ADDR": own.get("MASTER_ADDR") or slurm.first_host(allocation.node_list),
+        "MASTER_ADDR": own.get("MASTER_ADDR") or slurm_commands.first_host(allocation.node_list),
         "MASTER_PORT": own.get("MASTER_PORT") or str(free_port(allocation.job_id, claim.start)),
         # Another NumPy or OpenMP pool beside torch's would take more CPUs than the rank has.
         "OMP_NUM_THREADS": own.get("OMP_NUM_THREADS") or str(allocation.cpus_per_task or 1),

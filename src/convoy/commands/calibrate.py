@@ -9,11 +9,11 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.planner.calibration import calibration_of, path_of
+from convoy.runtime.allocator_settings import use_allocator
 from convoy.training import preflight
-from convoy.training.allocator_settings import use_allocator
 
 if TYPE_CHECKING:
-    from convoy.planner.probe import Gpu
+    from convoy.planner.gpu_calibration import Gpu
 
 _HELP = """\
 usage: convoy calibrate hardware=<card> [group=option ...] [key=value ...]
@@ -48,18 +48,19 @@ def run(words: Sequence[str]) -> int:
         rule = "this machine has no GPU that torch can use"
         remedy = "call it on a node that has the card (srun --gres=gpu:1 …)"
         raise UserError(Fault("hardware", rule, remedy, config.hardware.name))
-    from convoy.planner.probe import CudaGpu
+    from convoy.optim.construction import check_targets
+    from convoy.planner.gpu_calibration import CudaGpu
 
-    preflight.check_targets(config)
+    check_targets(config)
     measure(config, CudaGpu())
     return 0
 
 
 def measure(config: Config, gpu: Gpu, seconds: float = _MOST_SECONDS) -> None:
     """Measure a GPU, write what was found beside what was known, and tell it."""
-    from convoy.planner.predict import Planner
-    from convoy.planner.probe import calibrate
-    from convoy.planner.terminal import gib
+    from convoy.planner.gpu_calibration import calibrate
+    from convoy.planner.memory_plan import Planner
+    from convoy.planner.plan_table import gib
 
     planner = Planner(config)
     convolutions = planner.convolutions(config.hardware)

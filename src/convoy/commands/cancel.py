@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from convoy.cluster import slurm
+from convoy.cluster import slurm_commands
 from convoy.commands.jobs import current
 from convoy.config.faults import Fault, UserError
 
@@ -33,14 +33,14 @@ def run(words: Sequence[str]) -> int:
     wrong = [word for word in named if word != "all" and not re.fullmatch(r"\d+(_\d+)?", word)]
     if wrong:
         raise UserError(*(Fault(word, "is no job's id", "convoy jobs lists them") for word in wrong))
-    slurm.require("scancel")
+    slurm_commands.require("scancel")
     ids = [word for word in named if word != "all"]
     if "all" in named:
         ids += [row.job_id for row in current(root) if row.state in _UNDER_WAY]
     if not ids:
         print("nothing to cancel")
         return 0
-    refusal = slurm.cancel(ids)
+    refusal = slurm_commands.cancel(ids)
     if refusal is not None:
         raise UserError(Fault("scancel", f"Slurm says: {refusal}", "convoy jobs lists what is queued"))
     print(f"cancelled {' '.join(ids)}")

@@ -16,10 +16,10 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from convoy.report.entries import Entry
+    from convoy.evaluation.comparison import Entry
 
 FORMATS = ("table", "md", "csv", "json")
-SETS = ("imagenet", "cifar10")
+PUBLISHED_SETS = ("imagenet", "cifar10")
 PICTURES = (".png", ".svg", ".pdf")
 _NARROWEST = 12
 """Characters that the last column of a table has at least."""
@@ -67,19 +67,19 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     request = read(parsed.overrides)
-    from convoy.report import entries
-    from convoy.report.published import SETS as TITLES
-    from convoy.training.terminal import Terminal
+    from convoy.evaluation import comparison
+    from convoy.evaluation.published import SETS
+    from convoy.records.console import Console
 
-    Terminal().log_to(None)
+    Console().log_to(None)
     if request.runs:
-        found = list(entries.from_runs(request.runs, request.output_root))
+        found = list(comparison.from_runs(request.runs, request.output_root))
         sources = sorted({entry.source for entry in found if entry.source})
         title = f"runs: accuracies on {', '.join(sources)}" if sources else "runs"
     else:
-        title = f"{TITLES[request.published]}: published accuracies"
-        figures = entries.chosen(request.models, request.published)
-        found = list(_telling(entries.from_zoo(figures, measure=request.measure), len(figures)))
+        title = f"{SETS[request.published]}: published accuracies"
+        figures = comparison.chosen(request.models, request.published)
+        found = list(_telling(comparison.from_zoo(figures, measure=request.measure), len(figures)))
     for line in _text(found, request.format):
         print(line)
     if request.output is not None:
@@ -130,7 +130,10 @@ def _faults(request: Request) -> Iterator[Fault]:
         yield Fault("models", "stands beside runs", "write one of them", ",".join(request.models))
     if request.runs and request.measure:
         yield Fault("measure", "is of models; a run has its training's images/s", "leave it out", "true")
-    for key, value, choices in (("--format", request.format, FORMATS), ("published", request.published, SETS)):
+    for key, value, choices in (
+        ("--format", request.format, FORMATS),
+        ("published", request.published, PUBLISHED_SETS),
+    ):
         if value not in choices:
             near = did_you_mean(value, choices, f"choose from {', '.join(choices)}")
             yield Fault(key, f"no such {key.lstrip('-')}", near, value)
@@ -166,8 +169,8 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
         writer.writerow(names)
         writer.writerows([getattr(entry, name) for name in names] for entry in found)
         return
-    from convoy.ledger.texts import markdown_table
-    from convoy.ledger.wording import memory, short
+    from convoy.ledger.summary_text import memory, short
+    from convoy.ledger.text_formats import markdown_table
 
     speeds = any(entry.images_per_s is not None for entry in found)
     head = ["", "top-1", "params", "MACs", "kept", "pixels", *(["images/s"] if speeds else []), "source"]

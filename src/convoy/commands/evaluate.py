@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> int:
     request = read(parsed.overrides)
     if request.runs:
         return _together(request, parsed.options)
-    from convoy.training.evaluate import evaluate
+    from convoy.evaluation.run_evaluation import evaluate
 
     assert request.run is not None
     evaluate(request.run, request.split, request.checkpoint, request.overrides, parsed.options)
@@ -68,7 +68,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _together(request: Request, options: Options) -> int:
-    from convoy.training.ensemble import as_data, evaluate_together, tell
+    from convoy.evaluation.ensemble import as_data, evaluate_together, tell
 
     members = evaluate_together(
         request.runs, request.split, request.checkpoint, request.weights, request.overrides, options

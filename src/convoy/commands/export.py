@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.deploy.suffixes import SUFFIXES
+from convoy.export.suffixes import SUFFIXES
 
 _KEYS = ("run", "checkpoint", "format", "fold_bn", "output", "images", "output_root")
 
@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     values = read(parsed.overrides)
-    from convoy.deploy.export import Request, export
+    from convoy.export.run_export import Request, export
 
     images = None if values["images"] == "all" else int(values["images"])
     export(

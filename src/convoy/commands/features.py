@@ -9,7 +9,7 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from convoy.deploy.features import Request
+    from convoy.evaluation.feature_arrays import Request
 
 SPLITS = ("train", "val", "test")
 
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     split = own.get("split", "test")
     if split not in SPLITS:
         raise UserError(Fault("split", "no such split", did_you_mean(split, SPLITS, ", ".join(SPLITS)), split))
-    from convoy.deploy.features import write_features
+    from convoy.evaluation.feature_arrays import write_features
 
     write_features(request(own, overrides), split, own.get("output"), parsed.options)
     return 0
@@ -88,7 +88,7 @@ def read(words: Sequence[str], more_keys: Sequence[str], verb: str) -> tuple[dic
 
 def request(own: dict[str, str], overrides: Sequence[str]) -> Request:
     """What `read` found, for the deploy room."""
-    from convoy.deploy.features import Request
+    from convoy.evaluation.feature_arrays import Request
 
     chosen = {key: own[key] for key in ("checkpoint", "layer", "output_root") if key in own}
     return Request(own["run"], overrides=tuple(overrides), **chosen)

@@ -35,11 +35,11 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     own = read(parsed.overrides)
-    from convoy.report.of_run import Request, draw_run
-    from convoy.training.folder import shown
-    from convoy.training.terminal import Terminal
+    from convoy.records.console import Console
+    from convoy.report.run_figures import Request, draw_run
+    from convoy.runs.layout import shown
 
-    Terminal().log_to(None)
+    Console().log_to(None)
     texts = {key: value for key, value in own.items() if key != "images"}
     for path in draw_run(Request(**texts, images=int(own.get("images", "8")))):
         print(shown(path))

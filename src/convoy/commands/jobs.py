@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from convoy.cluster import slurm
-from convoy.cluster.jobs import Row, known_jobs, queue_of, row, waiting_scripts
+from convoy.cluster import slurm_commands
+from convoy.cluster.job_table import Row, known_jobs, queue_of, row, waiting_scripts
 from convoy.config.faults import Fault, UserError
 
 _HELP = """\
@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
             most = sys.maxsize
         else:
             raise UserError(Fault(word, "is not for convoy jobs", "write convoy jobs, or convoy jobs all"))
-    slurm.require("squeue")
+    slurm_commands.require("squeue")
     rows = current(root)[-most:]
     if not rows:
         print(f"no jobs under {root}")
@@ -54,15 +54,15 @@ def current(root: Path) -> list[Row]:
         UserError: Slurm doesn't answer.
     """
     jobs = known_jobs(root)
-    rows = slurm.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M|%j")
+    rows = slurm_commands.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M|%j")
     if rows is None:
         raise UserError(Fault("squeue", "Slurm doesn't answer", "try again in a minute"))
     queue = queue_of(rows)
     jobs += waiting_scripts(queue, jobs)
     ended = [job.job_id for job in jobs if job.job_id not in queue]
-    accounted = {line[0]: line[1] for line in slurm.sacct(ended, "JobID,State") if len(line) > 1}
+    accounted = {line[0]: line[1] for line in slurm_commands.sacct(ended, "JobID,State") if len(line) > 1}
     for job_id in ended:
-        if job_id not in accounted and (remembered := slurm.job_state(job_id)):
+        if job_id not in accounted and (remembered := slurm_commands.job_state(job_id)):
             accounted[job_id] = remembered  # it has ended not long ago, and there is no accounting
     return [row(job, queue.get(job.job_id), accounted.get(job.job_id)) for job in jobs]
 

@@ -11,11 +11,11 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.config.sweep import points, varied
+from convoy.config.sweep_points import points, varied
 from convoy.training import preflight
 
 if TYPE_CHECKING:
-    from convoy.ledger.record import Ledger
+    from convoy.ledger.rows import Ledger
 
 FORMATS = ("terminal", "csv", "json", "md", "html")
 
@@ -60,11 +60,11 @@ def run(words: Sequence[str]) -> int:
     combinations, wrong = _combinations(request)
     configs = _configs(combinations, parsed.options, faults + wrong)
     # From here on torch is needed, which takes seconds to import.
-    from convoy.training.ledgers import ledger_of
+    from convoy.planner.config_ledger import ledger_of
 
     ledgers = [ledger_of(config) for config in configs]
     if request.compare:
-        from convoy.ledger.compare import compared
+        from convoy.ledger.totals_table import compared
 
         keys = varied(request.overrides)
         labels = [_label(combination, keys) for combination in combinations]
@@ -138,15 +138,15 @@ def _label(combination: Sequence[str], keys: Sequence[str]) -> str:
 
 
 def _print(format_name: str, ledger: Ledger) -> None:
-    from convoy.ledger import terminal, texts
+    from convoy.ledger import ledger_table, text_formats
 
     if format_name == "terminal":
-        screen = terminal.console()
-        sys.stdout.write(terminal.printed(terminal.rendered(ledger, screen.width), screen))
+        screen = ledger_table.console()
+        sys.stdout.write(ledger_table.printed(ledger_table.rendered(ledger, screen.width), screen))
     elif format_name == "html":
-        from convoy.ledger.page import html_text
+        from convoy.ledger.html_page import html_text
 
         sys.stdout.write(html_text(ledger))
     else:
-        writers = {"csv": texts.csv_text, "json": texts.json_text, "md": texts.markdown_text}
+        writers = {"csv": text_formats.csv_text, "json": text_formats.json_text, "md": text_formats.markdown_text}
         sys.stdout.write(writers[format_name](ledger))

@@ -8,8 +8,8 @@ from importlib import import_module
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.planner.collector import without_collector
-from convoy.training.put_off import put_off_unused
+from convoy.runtime.garbage_collection import without_collector
+from convoy.runtime.lazy_imports import put_off_unused
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),

@@ -129,8 +129,8 @@ def _config(overrides: Sequence[str], parsed: Arguments) -> Config:
 
 
 def _pack(values: dict[str, str], config: Config) -> int:
-    from convoy.data.module import num_decoding_threads
-    from convoy.data.opening import folder_splits
+    from convoy.data.data_module import num_decoding_threads
+    from convoy.data.datasets import folder_splits
     from convoy.data.shards.packing import Packing, pack
 
     found = folder_splits(config.data)

@@ -58,11 +58,12 @@ def run(words: Sequence[str]) -> int:
         return _several(asked, parsed.options)
     config = _config(asked.words, parsed.options)
     # From here on torch is needed, which takes seconds to import.
-    from convoy.ledger.terminal import console, printed
-    from convoy.planner.predict import predicted
-    from convoy.planner.terminal import rendered
+    from convoy.ledger.ledger_table import console, printed
+    from convoy.optim.construction import check_targets
+    from convoy.planner.memory_plan import predicted
+    from convoy.planner.plan_table import rendered
 
-    preflight.check_targets(config)
+    check_targets(config)
     plan = predicted(config, _calibration(config, asked.words))
     if asked.format == "json":
         print(json.dumps(plan.as_data(), indent=2))
@@ -84,11 +85,12 @@ def _several(asked: _Asked, options: Options) -> int:
         raise UserError(
             *dict.fromkeys(fault for one in configs.values() if isinstance(one, UserError) for fault in one.faults)
         )
-    from convoy.ledger.terminal import console, printed
-    from convoy.planner.predict import Plan, Planner
-    from convoy.planner.terminal import table
+    from convoy.ledger.ledger_table import console, printed
+    from convoy.optim.construction import check_targets
+    from convoy.planner.memory_plan import Plan, Planner
+    from convoy.planner.plan_table import table
 
-    preflight.check_targets(able[0])
+    check_targets(able[0])
     planner = Planner(able[0])
     rows: list[tuple[str, Plan | UserError]] = [
         (card, planner.plan(one.hardware, _calibration(one, asked.words)) if isinstance(one, Config) else one)
@@ -102,7 +104,7 @@ def _several(asked: _Asked, options: Options) -> int:
 
 
 def _row(card: str, plan: object) -> dict[str, object]:
-    from convoy.planner.predict import Plan
+    from convoy.planner.memory_plan import Plan
 
     return plan.as_data() if isinstance(plan, Plan) else {"hardware": card, "refused": str(plan)}
 

@@ -12,7 +12,7 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from convoy.deploy.predictor import Prediction
+    from convoy.export.predictor import Prediction
 
 FORMATS = ("table", "jsonl")
 
@@ -52,10 +52,10 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     request = read(parsed.overrides)
-    from convoy.deploy.predictor import open_predictor
-    from convoy.training.terminal import Terminal
+    from convoy.export.predictor import open_predictor
+    from convoy.records.console import Console
 
-    Terminal().log_to(None)  # no library's warnings between the lines
+    Console().log_to(None)  # no library's warnings between the lines
     predictor = open_predictor(request.checkpoint, request.output_root)
     bad: list[Prediction] = []
     predictions = _noting(predictor.predict(request.images, int(request.top)), bad)

@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> int:
         print(_HELP)
         return 0
     own, overrides = features.read(parsed.overrides, (), "probe")
-    from convoy.deploy.probe import probe_run
+    from convoy.evaluation.linear_probe import probe_run
 
     probe_run(features.request(own, overrides), parsed.options)
     return 0

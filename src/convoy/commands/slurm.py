@@ -12,15 +12,15 @@ from pathlib import Path
 from convoy.cluster import allocation as allocations
 from convoy.cluster import kernels
 from convoy.cluster.allocation import Allocation
-from convoy.cluster.claim import hash_of, take, wait_for_the_start_before
-from convoy.cluster.stage import stage
+from convoy.cluster.node_local_data import stage
+from convoy.cluster.run_lease import hash_of, take, wait_for_the_start_before
 from convoy.cluster.submission import Submission
 from convoy.cluster.supervisor import say, supervise
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
+from convoy.runs.layout import git_state
 from convoy.training import preflight
-from convoy.training.folder import git_state
 
 _HELP = """\
 usage: convoy slurm render [cluster=carc] [folder=slurm] [key=value ...]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from convoy.cluster import kernels, script, slurm
+from convoy.cluster import kernels, script, slurm_commands
 from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, job_keys, request_of, the_cluster
@@ -26,9 +26,9 @@ from convoy.config.compose import OverrideError, compose
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.config.sweep import points, varied
+from convoy.config.sweep_points import points, varied
+from convoy.runs.layout import git_state, shown
 from convoy.training import preflight
-from convoy.training.folder import git_state, shown
 
 _HELP = """\
 usage: convoy submit hardware=<card> [group=option ...] [key=value ...]
@@ -91,7 +91,7 @@ def run(words: Sequence[str]) -> int:
     if asked.dry_run:
         print(f"{text}\n{cost}")
         return 0
-    slurm.require()
+    slurm_commands.require()
     memory = memory_lines([point.config for point in found])
     print(cost)
     for line in memory:
@@ -198,7 +198,7 @@ def _test(text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
         path = Path(folder) / "job.sbatch"
         path.write_text(text, encoding="utf-8")
-        print(f"Slurm   {slurm.test_only(path)}")
+        print(f"Slurm   {slurm_commands.test_only(path)}")
 
 
 def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> Task:
@@ -224,7 +224,7 @@ def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Pa
             (folder / task.config).write_text(_snapshot(point.config), encoding="utf-8")
         (folder / "job.sbatch").write_text(text, encoding="utf-8")
         submission.write(folder)
-        job_id = slurm.sbatch(folder / "job.sbatch")
+        job_id = slurm_commands.sbatch(folder / "job.sbatch")
     except UserError:
         shutil.rmtree(folder)
         raise

@@ -37,9 +37,9 @@ def memory_lines(configs: Sequence[Config]) -> list[str]:
 
 
 def _of(config: Config) -> tuple[str, Fault | None]:
-    from convoy.ledger.record import UntraceableError
-    from convoy.planner.predict import predicted
-    from convoy.planner.terminal import gib, remedy
+    from convoy.ledger.rows import UntraceableError
+    from convoy.planner.memory_plan import predicted
+    from convoy.planner.plan_table import gib, remedy
 
     name = config.hardware.name
     try:

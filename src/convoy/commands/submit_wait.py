@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from convoy.cluster import slurm
+from convoy.cluster import slurm_commands
 
 _POLL_S = 2.0
 _UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED", "RESIZING")
@@ -20,7 +20,7 @@ def wait(job_id: str, folder: Path) -> int:
     states = [""]
     try:
         while True:
-            states = slurm.job_states(job_id)
+            states = slurm_commands.job_states(job_id)
             for path in sorted(folder.glob(f"{job_id}*.log")):
                 read[path] = _show(path, read.get(path, 0))
             if not any(state in _UNDER_WAY for state in states):

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.config.sweep import points, varied
+from convoy.config.sweep_points import points, varied
 from convoy.training import preflight
 
 _METRICS = ("val/top1", "test/top1", "val/loss", "test/loss", "seconds")

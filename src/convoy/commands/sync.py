@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import WandbConfig
-from convoy.training.wandb_run import check_wandb
+from convoy.records.wandb_run import check_wandb
 
 _HELP = """\
 usage: convoy sync [<folder> ...]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
-from convoy.planner.collector import without_collector
+from convoy.runtime.allocator_settings import use_allocator
+from convoy.runtime.cpu_cores import CoreTimes
+from convoy.runtime.garbage_collection import without_collector
 from convoy.training import preflight
-from convoy.training.allocator_settings import use_allocator
-from convoy.training.cores import CoreTimes
 
 
 def run(words: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def _config_text(parsed: arguments.Arguments) -> str:
 
     from convoy.config.compose import compose
     from convoy.config.faults import Fault, UserError, did_you_mean
-    from convoy.config.wording import known_keys
+    from convoy.config.hydra_errors import known_keys
 
     composed = compose(parsed.overrides, parsed.options)
     if parsed.package is None:

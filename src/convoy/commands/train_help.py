@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from convoy.config import cluster, schema
+from convoy.config import cluster_schema, schema
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import GROUPS
@@ -27,7 +27,12 @@ _TYPED: dict[str, list[type]] = {
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
     "ledger": [schema.LedgerConfig],
-    "cluster": [cluster.ClusterConfig, cluster.CardConfig, cluster.PartitionConfig, cluster.SlurmJobConfig],
+    "cluster": [
+        cluster_schema.ClusterConfig,
+        cluster_schema.CardConfig,
+        cluster_schema.PartitionConfig,
+        cluster_schema.SlurmJobConfig,
+    ],
 }
 
 _PREFIXES: dict[type, str] = {
@@ -35,9 +40,9 @@ _PREFIXES: dict[type, str] = {
     schema.WandbConfig: "logger.wandb",
     schema.TensorBoardConfig: "logger.tensorboard",
     schema.CsvConfig: "logger.csv",
-    cluster.CardConfig: "cluster.cards.<card>",
-    cluster.PartitionConfig: "cluster.partitions.<partition>",
-    cluster.SlurmJobConfig: "cluster.job",
+    cluster_schema.CardConfig: "cluster_schema.cards.<card>",
+    cluster_schema.PartitionConfig: "cluster_schema.partitions.<partition>",
+    cluster_schema.SlurmJobConfig: "cluster_schema.job",
 }
 
 

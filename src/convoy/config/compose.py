@@ -22,10 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
 from convoy.config.overrides import parse
 from convoy.config.schema import OPEN_GROUPS, Config
-from convoy.config.wording import first_line, known_keys, reworded, value_fault, written
 
 ConfigStore.instance().store(name="schema", node=Config)
 

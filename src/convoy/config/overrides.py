@@ -10,9 +10,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from convoy.config.faults import Fault, did_you_mean
+from convoy.config.hydra_errors import first_line, written
 from convoy.config.options import Options
 from convoy.config.schema import GROUPS
-from convoy.config.wording import first_line, written
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ _AT_LEAST: dict[str, float] = {
     "trainer.early_stopping_epochs": 1,
     "trainer.log_every_steps": 1,
     "trainer.checkpoint_every_steps": 1,
-    "trainer.steps_per_execution": 1,
     "ledger.norms_every_steps": 0,
     "hardware.gpus_per_node": 0,
     "hardware.cpu_threads": 1,
@@ -140,9 +139,6 @@ def _devices(config: Config) -> Iterable[Fault]:
         if hardware.gpus_per_node > 0:
             remedy += f" trainer.nodes={-(-gpus // hardware.gpus_per_node)}"
         yield Fault("trainer.gpus", rule, remedy, str(gpus))
-    ranks = max(gpus if isinstance(gpus, int) else 1, trainer.processes) * trainer.nodes
-    if fault := execution_fault(config, ranks):
-        yield fault
     if trainer.precision == "bf16-mixed" and hardware.bf16 is False:
         rule = f"hardware={hardware.name} has no bfloat16"
         remedy = f"write trainer.precision={hardware.precision or '32'}, or auto"
@@ -150,16 +146,6 @@ def _devices(config: Config) -> Iterable[Fault]:
     if trainer.precision == "16-mixed" and (gpus == 0 or hardware.accelerator == "cpu"):
         rule = "float16 needs a GPU"
         yield Fault("trainer.precision", rule, "write trainer.precision=32 or bf16-mixed", trainer.precision)
-
-
-def execution_fault(config: Config, ranks: int) -> Fault | None:
-    """That several steps are to be taken at once on several ranks, where batch norm's statistics would part."""
-    steps = config.trainer.steps_per_execution
-    if steps == 1 or ranks == 1:
-        return None
-    rule = f"above 1 it is for one device, and this run has {ranks}"
-    one = "trainer.processes=1" if config.trainer.processes > 1 else "trainer.gpus=1"
-    return Fault("trainer.steps_per_execution", rule, f"leave it out, or write {one}", str(steps))
 
 
 def _length(config: Config) -> Iterable[Fault]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from convoy.config.cluster import ClusterConfig
+from convoy.config.cluster_schema import ClusterConfig
 
 
 @dataclass
@@ -113,9 +113,6 @@ class TrainerConfig:
     """Stop after this many epochs without a better val/loss."""
     log_every_steps: int = 50
     """Optimizer steps between two rows of training metrics."""
-    steps_per_execution: int = 1
-    """The most optimizer steps that Lightning sees as one of its own, which costs small networks less time; what is
-    computed, logged and saved stays the same. On one device; a run can be stopped between two executions."""
     checkpoint_every_steps: int | None = None
     """Also save last.ckpt every so many optimizer steps, beside the end of each epoch."""
     on_nan: str = "stop"

@@ -22,12 +22,12 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
 from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
+from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.decode import BadImageError, Picture
-from convoy.data.finish import Batch, Delivery, Finisher
-from convoy.data.pictures import OpenPlace, Pictures
-from convoy.data.plan import EvaluationPlan, MicroBatch, TrainingPlan
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
+from convoy.data.sampling import EvaluationSampler, MicroBatch, TrainingSampler
+from convoy.data.split_images import OpenPlace, Pictures
 
 BATCHES_AHEAD = 3
 """Batches that are being decoded while one is in use."""
@@ -80,11 +80,11 @@ class PictureTraining:
         self._bad_images = bad_images
 
     def batches(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
+        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         data, augment = self._data, self._data.augment
-        finish = Finisher(data, delivery)
+        finish = BatchFinalizer(data, delivery)
         with closing(self.decoded(plan, rank, first_step, end_step, delivery)) as decoded:
             for batch, images, kept in decoded:
                 samples = batch.samples[kept]
@@ -96,7 +96,7 @@ class PictureTraining:
                 yield finish(images, self._labels[samples].to(delivery.device), draws.cutout)
 
     def decoded(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
+        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
     ) -> DecodedBatches:
         """The same batches as uint8, before what is done to whole batches."""
         data = self._data
@@ -135,14 +135,14 @@ class PictureEvaluation:
         self._data = data
         self._bad_images = bad_images
 
-    def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]:
+    def batches(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = Finisher(self._data, delivery)
+        finish = BatchFinalizer(self._data, delivery)
         with closing(self.decoded(plan, rank, delivery)) as decoded:
             for batch, images, kept in decoded:
                 yield finish(images, self._labels[batch.samples[kept]].to(delivery.device))
 
-    def decoded(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> DecodedBatches:
+    def decoded(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> DecodedBatches:
         """The same batches as uint8."""
         data = self._data
         shape = (plan.largest_batch, data.image_size, data.channels)
@@ -197,7 +197,7 @@ def decode_ahead(
     prepare: Prepare,
     shape: tuple[int, int, int],
     bad_images: BadImages,
-    delivery: Delivery,
+    delivery: BatchSpec,
 ) -> DecodedBatches:
     """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
-from convoy.data.finish import Batch, Delivery, Finisher
-from convoy.data.plan import EvaluationPlan, TrainingPlan
+from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 
 
@@ -25,11 +25,11 @@ class MemoryTraining:
         self._labels = images.labels
 
     def batches(
-        self, plan: TrainingPlan, rank: int, first_step: int, end_step: int, delivery: Delivery
+        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         source, labels = self._on(delivery.device)
-        finish = Finisher(self._data, delivery)
+        finish = BatchFinalizer(self._data, delivery)
         for epoch, share in plan.epochs(rank, first_step, end_step):
             # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
             samples = share.flatten().to(source.pixels.device)
@@ -57,9 +57,9 @@ class MemoryEvaluation:
         self._data = data
         self._images = images
 
-    def batches(self, plan: EvaluationPlan, rank: int, delivery: Delivery) -> Iterator[Batch]:
+    def batches(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = Finisher(self._data, delivery)
+        finish = BatchFinalizer(self._data, delivery)
         for batch in plan.batches(rank):
             start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
             images, labels = self._images.images[start:end], self._images.labels[start:end]

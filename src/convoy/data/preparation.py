@@ -15,8 +15,8 @@ from convoy.config.schema import DataConfig
 from convoy.data.augment import Normalizer
 from convoy.data.check import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 from convoy.data.decode import BadImageError, open_picture
-from convoy.data.fitting import fit_images, with_channels
 from convoy.data.resize import resize_and_center
+from convoy.data.tensor_resize import fit_images, with_channels
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from convoy.ledger.record import Ledger, Row
+from convoy.ledger.rows import Ledger, Row
 
 Call = tuple[str, int]
 """A module's name, and which of its calls in a forward pass, from 1."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from convoy.ledger.book import Step
+from convoy.ledger.forward_recorder import Step
 from convoy.ledger.windows import Window, pair_text
 
 _PLAIN = {

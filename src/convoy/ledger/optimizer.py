@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from convoy.ledger.record import State
+from convoy.ledger.rows import State
 
 
 def state_of(model: nn.Module, make: Callable[[nn.Module], Optimizer] | None) -> tuple[State, str]:

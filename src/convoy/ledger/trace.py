@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from convoy.ledger.autocast import autocast
-from convoy.ledger.book import Book, Frame, Pass
-from convoy.ledger.record import UntraceableError
+from convoy.ledger.forward_recorder import ForwardRecorder, Frame, Pass
+from convoy.ledger.rows import UntraceableError
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 
 
@@ -50,7 +50,7 @@ def _run(model: nn.Module, input_shape: Sequence[int], batch: int, precision: st
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     # A copy for each pass, since some models keep what they computed in the first.
     copied = fake_copy(model, mode).train()
-    book = Book(copied)
+    book = ForwardRecorder(copied)
     with without_torchs_tracebacks(), mode, warnings.catch_warnings(), book.hooks(copied):
         warnings.simplefilter("ignore")
         images = torch.empty(batch, *input_shape)
@@ -62,7 +62,7 @@ def _run(model: nn.Module, input_shape: Sequence[int], batch: int, precision: st
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: ForwardRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._book = book
 
@@ -77,7 +77,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Functions(TorchFunctionMode):
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: ForwardRecorder) -> None:
         super().__init__()
         self._book = book
 

@@ -17,7 +17,7 @@ from convoy.data.check import num_classes
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
 from convoy.models.recompute import recompute_activations
-from convoy.optim.build import build_optimizer
+from convoy.optim.construction import build_optimizer
 
 
 def sizes_of(config: Config) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.report.entries import FAMILIES, OTHERS, Entry
+from convoy.evaluation.comparison import FAMILIES, OTHERS, Entry
 from convoy.report.labels import Box, Circle, leader, place
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from convoy.training.folder import RunFolder
+from convoy.runs.layout import RunFolder
 
 
 class Checkpoints(pl.Callback):

@@ -11,11 +11,11 @@ import torch
 from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config, HardwareConfig
-from convoy.ledger.record import UntraceableError
+from convoy.ledger.rows import UntraceableError
 from convoy.planner.calibration import Calibration, calibration_of
-from convoy.planner.predict import Plan, Planner
-from convoy.planner.terminal import gib
-from convoy.training.devices import Devices
+from convoy.planner.memory_plan import Plan, Planner
+from convoy.planner.plan_table import gib
+from convoy.runtime.devices import Devices
 
 USUAL_CONTEXT_BYTES = 512 * 2**20
 """Of CUDA and its libraries, where hardware.context_bytes doesn't say: between 290 and 670 MiB on the cards that

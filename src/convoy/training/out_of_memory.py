@@ -28,9 +28,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from convoy.cluster import reports
 from convoy.config.batch import BatchSizes
-from convoy.training.executions import EachStep
-from convoy.training.folder import RunFolder
-from convoy.training.terminal import Terminal
+from convoy.records.console import Console
+from convoy.runs.layout import RunFolder
 
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
 """Set where a run begins again in its own folder, since it had no checkpoint to go on from."""
@@ -54,7 +53,7 @@ def smaller(sizes: BatchSizes) -> int | None:
     return next((micro for micro in halves if share % micro == 0), None)
 
 
-class OutOfMemory(EachStep, pl.Callback):
+class OutOfMemory(pl.Callback):
     """Restarts a run that has run out of memory. Must come before callbacks that clean up after an exception.
 
     Args:
@@ -64,7 +63,7 @@ class OutOfMemory(EachStep, pl.Callback):
         terminal: of the first rank.
     """
 
-    def __init__(self, run: RunFolder, sizes: BatchSizes, eval_batch_size: int, terminal: Terminal) -> None:
+    def __init__(self, run: RunFolder, sizes: BatchSizes, eval_batch_size: int, terminal: Console) -> None:
         self._run, self._sizes, self._terminal = run, sizes, terminal
         self._eval_batch_size = eval_batch_size
         self._is_updating = False

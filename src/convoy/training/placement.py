@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from convoy.config.batch import BatchSizes
 from convoy.config.schema import Config
-from convoy.training.cores import CoreTimes, cores_of_others
-from convoy.training.devices import Devices, choose
+from convoy.optim.construction import check_targets
+from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
+from convoy.runtime.devices import Devices, choose
 from convoy.training.gpu_memory import sizes_for
-from convoy.training.preflight import check_images, check_targets
+from convoy.training.preflight import check_images
 from convoy.training.trainer import use_threads
 
 

@@ -15,8 +15,8 @@ from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data
 from convoy.models.build import check_model
-from convoy.training.folder import read_saved
-from convoy.training.wandb_run import check_wandb
+from convoy.records.wandb_run import check_wandb
+from convoy.runs.layout import read_saved
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,19 +73,6 @@ def check(config: Config, *, to_run: bool = True) -> list[Fault]:
             config.model, num_classes=data.num_classes, in_channels=data.channels, image_size=data.image_size
         )
     return faults
-
-
-def check_targets(config: Config) -> None:
-    """Arguments that optimizer and scheduler don't have or lack. Imports their libraries.
-
-    Raises:
-        UserError: with every such argument.
-    """
-    from convoy.optim.build import check_optimizer, check_scheduler
-
-    faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
-    if faults:
-        raise UserError(*faults)
 
 
 def check_images(config: Config) -> None:

@@ -12,7 +12,7 @@ from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.training.folder import RunFolder, find
+from convoy.runs.layout import RunFolder, find
 from convoy.training.preflight import checked
 
 

@@ -13,11 +13,10 @@ import pytorch_lightning as pl
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from convoy.config.faults import Fault, UserError
-from convoy.optim.build import build_scheduler
-from convoy.training.executions import EachStep
+from convoy.optim.construction import build_scheduler
 
 
-class Schedule(EachStep, pl.Callback):
+class Schedule(pl.Callback):
     """Builds the schedule when training starts and moves it.
 
     Args:

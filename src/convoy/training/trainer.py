@@ -13,10 +13,10 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from convoy.config.batch import BatchSizes
+from convoy.config.run_length import RunLength
 from convoy.config.schema import Config
-from convoy.training.devices import Devices
-from convoy.training.folder import RunFolder
-from convoy.training.position import Length
+from convoy.runs.layout import RunFolder
+from convoy.runtime.devices import Devices
 
 _RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
@@ -47,7 +47,7 @@ def use_threads(devices: Devices) -> None:
 def build_trainer(
     config: Config,
     devices: Devices,
-    span: Length,
+    length: RunLength,
     sizes: BatchSizes,
     loggers: Sequence[Logger],
     callbacks: Sequence[pl.Callback],
@@ -57,19 +57,17 @@ def build_trainer(
 
     `max_steps` is not Lightning's to count: with it, Lightning takes every resumed run for one that was stopped
     in the middle of an epoch. The last epoch's loader is as short as it must be instead (see `position`).
-    Of an execution (see `executions`) Lightning must neither accumulate nor clip.
     """
     trainer = config.trainer
-    automatic = trainer.steps_per_execution == 1
     return pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.per_node,
         num_nodes=devices.nodes,
         strategy=_strategy(devices),
         precision=devices.precision,  # type: ignore[arg-type]
-        max_epochs=span.epochs if span.epochs is not None else -1,
-        accumulate_grad_batches=sizes.accumulation if automatic else 1,
-        gradient_clip_val=trainer.clip_grad_norm if automatic else None,
+        max_epochs=length.epochs if length.epochs is not None else -1,
+        accumulate_grad_batches=sizes.accumulation,
+        gradient_clip_val=trainer.clip_grad_norm,
         deterministic=trainer.deterministic,
         benchmark=not trainer.deterministic,
         logger=list(loggers) or False,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convoy.data.plan import TrainingPlan
+from convoy.data.sampling import TrainingSampler
 from convoy.data.shards.order import ShardOrder
 
 SIZES = (17, 5, 29, 1, 23, 26)
 
 
-def of_epoch(plan: TrainingPlan, rank: int, epoch: int) -> list[int]:
+def of_epoch(plan: TrainingSampler, rank: int, epoch: int) -> list[int]:
     steps = plan.steps_per_epoch
     batches = plan.micro_batches(rank, epoch * steps, (epoch + 1) * steps)
     return torch.cat([batch.samples for batch in batches]).tolist()
@@ -22,7 +22,7 @@ def of_epoch(plan: TrainingPlan, rank: int, epoch: int) -> list[int]:
     [(1, 1, 1), (1, 7, 2), (2, 3, 1), (3, 5, 1), (4, 4, 2), (5, 7, 1), (8, 3, 2)],
 )
 def test_ranks_see_each_sample_once_and_equally_many(world_size: int, micro: int, accumulation: int) -> None:
-    plan = TrainingPlan(101, 3, micro, accumulation, world_size, ShardOrder(SIZES, 3, 12))
+    plan = TrainingSampler(101, 3, micro, accumulation, world_size, ShardOrder(SIZES, 3, 12))
     seen_by_epoch = []
     for epoch in range(30):
         ranks = [of_epoch(plan, rank, epoch) for rank in range(world_size)]
@@ -80,7 +80,7 @@ def test_epochs_and_seeds_differ_and_nothing_else_does() -> None:
 
 @pytest.mark.parametrize("first", [1, 7, 12, 13, 20])
 def test_from_any_step_on_it_is_the_rest(first: int) -> None:
-    plan = TrainingPlan(101, 3, 4, 2, 1, ShardOrder(SIZES, 3, 12))
+    plan = TrainingSampler(101, 3, 4, 2, 1, ShardOrder(SIZES, 3, 12))
     whole, rest = list(plan.micro_batches(0, 0, 30)), list(plan.micro_batches(0, first, 30))
     assert [(batch.epoch, batch.samples.tolist()) for batch in rest] == [
         (batch.epoch, batch.samples.tolist()) for batch in whole[2 * first :]
@@ -90,6 +90,6 @@ def test_from_any_step_on_it_is_the_rest(first: int) -> None:
 def test_half_the_micro_batch_twice_is_the_same_order() -> None:
     """So a run that ran out of GPU memory goes on with the same samples on each rank."""
     for rank in range(2):
-        one = TrainingPlan(101, 3, 8, 1, 2, ShardOrder(SIZES, 3, 12))
-        two = TrainingPlan(101, 3, 4, 2, 2, ShardOrder(SIZES, 3, 12))
+        one = TrainingSampler(101, 3, 8, 1, 2, ShardOrder(SIZES, 3, 12))
+        two = TrainingSampler(101, 3, 4, 2, 2, ShardOrder(SIZES, 3, 12))
         assert of_epoch(one, rank, 1) == of_epoch(two, rank, 1)

@@ -14,11 +14,11 @@ from tests.data.shards.conftest import MakeData, PackFolder
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.finish import Batch, Delivery
-from convoy.data.module import ImageData
-from convoy.data.opening import OpenedData, open_data
-from convoy.data.plan import EvaluationPlan, TrainingPlan
-from convoy.data.shards import pictures
+from convoy.data.collate import Batch, BatchSpec
+from convoy.data.data_module import ImageData
+from convoy.data.datasets import OpenedData, open_data
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.shards import shard_images
 from convoy.data.shards.index import read_index
 from convoy.data.shards.storage import LocalFolder
 
@@ -29,8 +29,8 @@ ALL_AUGMENTATION = AugmentConfig(random_resized_crop=[0.3, 1.0], flip=True, cuto
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Several in a shard, so that they come and go; at the end none is left, nor a thread or an open file."""
-    monkeypatch.setattr(pictures, "BLOCK_BYTES", 6000)
-    monkeypatch.setattr(pictures, "BLOCKS_AHEAD", 2)
+    monkeypatch.setattr(shard_images, "BLOCK_BYTES", 6000)
+    monkeypatch.setattr(shard_images, "BLOCKS_AHEAD", 2)
     yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("convoy-")]
     gc.collect()
@@ -42,13 +42,13 @@ def train_batches(
     data: DataConfig, first: int = 0, end: int = 15, *, threads: int = 2, rank: int = 0, world_size: int = 1
 ) -> list[Batch]:
     opened = open_data(data, 5)
-    plan = TrainingPlan(opened.sizes["train"], 5, 10 // world_size, 1, world_size, opened.order)
-    return list(opened.train.batches(plan, rank, first, end, Delivery(CPU, num_threads=threads)))
+    plan = TrainingSampler(opened.sizes["train"], 5, 10 // world_size, 1, world_size, opened.order)
+    return list(opened.train.batches(plan, rank, first, end, BatchSpec(CPU, num_threads=threads)))
 
 
 def evaluated(opened: OpenedData, split: str, rank: int = 0, world_size: int = 1) -> Batch:
-    plan = EvaluationPlan(opened.sizes[split], 7, world_size)
-    batches = opened.evaluation[split].batches(plan, rank, Delivery(CPU, num_threads=2))
+    plan = EvaluationSampler(opened.sizes[split], 7, world_size)
+    batches = opened.evaluation[split].batches(plan, rank, BatchSpec(CPU, num_threads=2))
     images, labels = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(labels)
 
@@ -116,7 +116,7 @@ def test_raw_val_is_what_the_folder_gives(
 
 def test_an_abandoned_epoch_leaves_nothing_behind(packed: Path, shard_data: MakeData) -> None:
     opened = open_data(shard_data(packed), 1)
-    batches = iter(opened.train.batches(TrainingPlan(60, 5, 10, order=opened.order), 0, 0, 600, Delivery(CPU)))
+    batches = iter(opened.train.batches(TrainingSampler(60, 5, 10, order=opened.order), 0, 0, 600, BatchSpec(CPU)))
     next(batches)
     del batches
 
@@ -226,9 +226,9 @@ def test_a_shard_that_is_damaged_while_it_is_read(
     pack_folder(digits_folder, root, format=form, size=26)
     data = shard_data(root)
     opened = open_data(data, 5)
-    plan = TrainingPlan(60, 5, 10, order=opened.order)
+    plan = TrainingSampler(60, 5, 10, order=opened.order)
     split = read_index(str(root)).splits["train"]
     os.truncate(root / split.shards[1].file, 100)
     with pytest.raises(UserError, match=f"{split.shards[1].file} is shorter than it was packed"):
-        list(opened.train.batches(plan, 0, 0, 6, Delivery(CPU)))
+        list(opened.train.batches(plan, 0, 0, 6, BatchSpec(CPU)))
     assert LocalFolder(str(root)).sizes() is not None

@@ -28,7 +28,7 @@ from convoy.data.folders import ImageFiles
 from convoy.data.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages
 from convoy.data.shards.index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index
-from convoy.data.shards.pictures import Table, read_table
+from convoy.data.shards.shard_images import Table, read_table
 from convoy.data.shards.storage import LocalFolder, digest
 from convoy.data.shards.tar import END, member
 

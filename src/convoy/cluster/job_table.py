@@ -1,0 +1,154 @@
+"""The jobs of a folder of runs: what Slurm says of them, and what their runs have written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convoy.cluster.run_lease import JobFolder
+from convoy.cluster.submission import all_under
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as squeue shows it.
+
+    Attributes:
+        state: Slurm's word, such as PENDING.
+        reason: why it waits, or where it runs.
+        elapsed: since this start.
+        name: of the job.
+    """
+
+    state: str
+    reason: str
+    elapsed: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A job that was sent from here.
+
+    Attributes:
+        job_id: 1234, or 1234_7 for a task of an array.
+        what: the values of a sweep's point, else the run's name.
+        folder: of the run; it need not be there yet. None: only the job itself will know.
+    """
+
+    job_id: str
+    what: str
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What `convoy jobs` shows of a job; None where a run has not come so far."""
+
+    job_id: str
+    state: str
+    what: str
+    folder: Path | None
+    epoch: str | None = None
+    best_top1: float | None = None
+    starts: int = 0
+    reason: str = ""
+
+
+def known_jobs(output_root: Path) -> list[Known]:
+    """Jobs of `convoy submit` by their records, and of the scripts of slurm/ by their folders, oldest first."""
+    found: dict[str, Known] = {}
+    for _, submission in all_under(output_root):
+        if submission.job_id is None:
+            continue
+        for index, task in enumerate(submission.tasks):
+            job_id = f"{submission.job_id}_{index}" if submission.is_array else submission.job_id
+            found[job_id] = Known(job_id, task.label, Path(task.folder_of(submission.job_id)))
+    for path in [*output_root.glob("*/slurm-*/slurm/job.json"), *output_root.glob("sweeps/slurm-*/*/slurm/job.json")]:
+        folder = JobFolder(path.parent.parent)
+        claim = folder.claim()
+        if claim is not None and (claim.job_id not in found or folder.path.name.count(".")):
+            before = found.get(claim.job_id)
+            found[claim.job_id] = Known(claim.job_id, before.what if before else folder.path.parent.name, folder.path)
+    return sorted(found.values(), key=lambda job: [int(part) for part in job.job_id.split("_") if part.isdigit()])
+
+
+def waiting_scripts(queue: Mapping[str, Queued], known: Sequence[Known]) -> list[Known]:
+    """Jobs of the scripts of slurm/, by their names, that have not made their run's folder yet."""
+    ids = {job.job_id for job in known}
+    return [
+        Known(job_id, job.name, None)
+        for job_id, job in queue.items()
+        if job_id not in ids and job.name.startswith("convoy-")
+    ]
+
+
+def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
+    """What is to be shown of a job.
+
+    Args:
+        job: the job.
+        queued: as squeue shows it; None where it is not queued.
+        accounted: its state as sacct or scontrol have it; None where neither does.
+    """
+    if job.folder is None:
+        word = state(queued, accounted, 0, finished=False)
+        return Row(job.job_id, word, job.what, None, reason=queued.reason if queued else "")
+    folder = JobFolder(job.folder)
+    claim = folder.claim()
+    starts = claim.start if claim else 0
+    epoch, best = progress(job.folder / "metrics.csv")
+    return Row(
+        job.job_id,
+        state(queued, accounted, starts, finished=folder.is_finished()),
+        job.what,
+        job.folder,
+        epoch,
+        best,
+        starts,
+        queued.reason if queued else _ended_by(job.folder, starts),
+    )
+
+
+def state(queued: Queued | None, accounted: str | None, starts: int, *, finished: bool) -> str:
+    """One word for where a job stands. What the run itself has written counts where Slurm has forgotten."""
+    if queued is not None:
+        if queued.state == "PENDING":
+            return "requeued" if starts else "waiting"
+        return queued.state.lower()
+    if finished:
+        return "done"
+    words = (accounted or "").split()
+    return {"COMPLETED": "done", "": "ended"}.get(words[0] if words else "", words[0].lower() if words else "ended")
+
+
+def progress(metrics: Path) -> tuple[str | None, float | None]:
+    """The last epoch and the best val/top1 of a run's metrics.csv."""
+    try:
+        with metrics.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
+        return None, None
+    epochs = [row["epoch"] for row in rows if row.get("epoch")]
+    best = [float(row["val/top1"]) for row in rows if row.get("val/top1")]
+    return epochs[-1] if epochs else None, max(best, default=None)
+
+
+def queue_of(rows: Sequence[Sequence[str]]) -> Mapping[str, Queued]:
+    """squeue's rows of id, state, reason, elapsed time and name, by id."""
+    return {row[0]: Queued(*row[1:]) for row in rows if len(row) == 5}
+
+
+def _ended_by(folder: Path, start: int) -> str:
+    """What the first rank that failed has said in a run's last start."""
+    for path in sorted(JobFolder(folder).reports(start).glob("rank-*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if report.get("kind") == "error":
+            return str(report.get("text", ""))
+    return ""

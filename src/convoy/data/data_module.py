@@ -1,0 +1,250 @@
+"""The data of a run, for Lightning and without it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.data.collate import Batch, BatchSpec
+from convoy.data.datasets import OpenedData, open_data
+from convoy.data.sampling import EvaluationSampler, TrainingSampler
+
+
+class Batches:
+    """A sized iterable of batches. Nothing is read, and no thread started, before the first `next()`.
+
+    Args:
+        length: number of batches.
+        start: gives their iterator.
+        waited: told the seconds that each batch but the first, before which nothing could be made ready, was
+            waited for.
+    """
+
+    def __init__(
+        self, length: int, start: Callable[[], Iterator[Batch]], waited: Callable[[float], None] | None = None
+    ) -> None:
+        self._length = length
+        self._start = start
+        self._waited = waited
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator, so that `start` too waits for the first next(), and what it returns is closed with this one.
+        batches = iter(self._start())
+        try:
+            is_first = True
+            while True:
+                began = time.perf_counter()
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                if self._waited is not None and not is_first:
+                    self._waited(time.perf_counter() - began)
+                is_first = False
+                yield batch
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()
+
+
+class ImageData(pl.LightningDataModule):
+    """Batches of a data set, in an order that depends on the seed and the optimizer step only.
+
+    A batch is (images, labels): float32 [B, C, S, S], normalized, on the device; int64 [B]. Training batches
+    are `micro_batch_size` long (less what data.on_bad_image=skip leaves out), `accumulation` of them an
+    optimizer step. The Trainer is to be made with `reload_dataloaders_every_n_epochs=1`: each call of
+    `train_dataloader` gives the rest of one epoch.
+
+    Attributes:
+        num_classes, classes: how many, and their names. After `open`.
+        sizes: images in "train", "val" and "test"; 0 where there is no such split. After `open`.
+        notes: what a user may not expect about the set, a sentence each. After `open`.
+        waited_s: seconds for which training has waited for its batches, augmentation of a set in memory counted in.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        *,
+        seed: int,
+        micro_batch_size: int,
+        accumulation: int,
+        eval_batch_size: int,
+        channels_last: bool = True,
+        max_steps: int | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            data: the set.
+            seed: of order and augmentation.
+            micro_batch_size: samples a rank in one forward pass of training.
+            accumulation: forward passes an optimizer step.
+            eval_batch_size: samples a rank in one forward pass of val and test.
+            channels_last: memory format of the images.
+            max_steps: the optimizer step at which training ends, if not at the end of an epoch.
+        """
+        super().__init__()
+        self.data = data
+        self.seed = seed
+        self.micro_batch_size = micro_batch_size
+        self.accumulation = accumulation
+        self.eval_batch_size = eval_batch_size
+        self.channels_last = channels_last
+        self.max_steps = max_steps
+        self.waited_s = 0.0
+        self._opened: OpenedData | None = None
+
+    def open(self) -> None:
+        """Reads the set, or lists its files, if that isn't done yet.
+
+        Raises:
+            UserError: if something about the config or the files is wrong.
+        """
+        if self._opened is None:
+            self._opened = open_data(self.data, self.seed)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._set.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._set.classes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return self._set.sizes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._set.notes
+
+    @property
+    def skipped_images(self) -> dict[str, str]:
+        """What was wrong with each image that this process left out so far because it can't be decoded, by path."""
+        return dict(self._set.bad_images.reasons)
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Optimizer steps of an epoch.
+
+        Raises:
+            UserError: if the training images are fewer than a global batch.
+        """
+        return self._plan(world_size).steps_per_epoch
+
+    def training_loader(
+        self, first_step: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> Batches:
+        """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch or to max_steps."""
+        opened, plan, delivery = self._set, self._plan(world_size), self._delivery(device)
+        end_step = plan.epoch_end(first_step)
+        if self.max_steps is not None:
+            end_step = max(first_step, min(end_step, self.max_steps))
+        return Batches(
+            (end_step - first_step) * self.accumulation,
+            lambda: opened.train.batches(plan, rank, first_step, end_step, delivery),
+            self._count_wait,
+        )
+
+    def evaluation_loader(
+        self,
+        split: str,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> Batches:
+        """The batches of `rank` of "val", "test", or "train" as it is, not augmented.
+
+        Rank, world size and device are the Trainer's unless given.
+
+        Raises:
+            UserError: if there is no such split, or it has fewer images than there are ranks.
+        """
+        opened = self._set
+        if split not in opened.evaluation:
+            remedy = f"add a folder {split}/ beside train/, or go without with trainer.test=false"
+            raise UserError(Fault("data.root", f"has no {split} split", remedy, self.data.root))
+        rank = self._trainer_or(rank, "global_rank", 0)
+        world_size = self._trainer_or(world_size, "world_size", 1)
+        delivery = self._delivery(self._device() if device is None else device)
+        plan = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
+        return Batches(plan.num_batches, lambda: opened.evaluation[split].batches(plan, rank, delivery))
+
+    def setup(self, stage: str) -> None:
+        self.open()
+
+    def train_dataloader(self) -> Batches:
+        """The batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
+
+        A Trainer that resumes within an epoch must count that epoch's batches from zero: it ends the epoch when its
+        count is the loader's length, which is that of the rest.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "Lightning sets it; without a Trainer there is training_loader"
+        return self.training_loader(
+            trainer.global_step, rank=trainer.global_rank, world_size=trainer.world_size, device=self._device()
+        )
+
+    def val_dataloader(self) -> Batches:
+        return self.evaluation_loader("val")
+
+    def test_dataloader(self) -> Batches:
+        return self.evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch itself: it was made on the device."""
+        images, labels = batch
+        return images.to(device), labels.to(device)
+
+    def _count_wait(self, seconds: float) -> None:
+        self.waited_s += seconds
+
+    @property
+    def _set(self) -> OpenedData:
+        assert self._opened is not None, "open() comes first"
+        return self._opened
+
+    def _plan(self, world_size: int) -> TrainingSampler:
+        opened = self._set
+        return TrainingSampler(
+            opened.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size, opened.order
+        )
+
+    def _delivery(self, device: torch.device | str) -> BatchSpec:
+        device = torch.device(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        local_processes = 1 if self.trainer is None else self.trainer.num_devices
+        return BatchSpec(device, self.channels_last, num_decoding_threads(self.data.num_workers, local_processes))
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _trainer_or(self, given: int | None, name: str, otherwise: int) -> int:
+        if given is not None:
+            return given
+        return otherwise if self.trainer is None else int(getattr(self.trainer, name))
+
+
+def num_decoding_threads(num_workers: int | None, local_processes: int) -> int:
+    """The threads asked for, else one a processor core that this process may use.
+
+    Under Slurm a task's cores are its own; elsewhere the processes of a run on one machine share them.
+    """
+    if num_workers is not None:
+        return num_workers
+    cores = len(os.sched_getaffinity(0))
+    if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+        return max(1, min(cores, int(task_cores)))
+    return max(1, cores // local_processes)

@@ -1,0 +1,149 @@
+"""The images of a split in shards, in any order that keeps near the sequence in which they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convoy.config.faults import UserError
+from convoy.data.decode import Picture, open_encoded, pixels_of
+from convoy.data.sampling import MicroBatch
+from convoy.data.shards.blocks import Block, BlockSource, damaged
+from convoy.data.shards.index import COLUMNS, Index, Split
+from convoy.data.shards.storage import Storage
+from convoy.data.split_images import OpenPlace
+
+BLOCK_BYTES = 8 << 20
+"""What is asked of a store at a time, about."""
+
+BLOCKS_AHEAD = 8
+"""Blocks that are asked for before a batch needs them."""
+
+Table = NDArray[np.uint32]
+"""[samples, 4], see `COLUMNS`."""
+
+
+def read_table(storage: Storage, split: Split) -> Table:
+    """The table of a split's samples.
+
+    Raises:
+        UserError: it is gone or isn't as it was written.
+    """
+    try:
+        content = storage.read(split.table)
+    except FileNotFoundError as error:
+        raise damaged(storage.root, split.table, "is gone") from error
+    if hashlib.sha256(content).hexdigest() != split.sha256:
+        raise damaged(storage.root, split.table, "isn't as it was packed (its checksum differs)")
+    table: Table = np.load(io.BytesIO(content))
+    assert table.shape == (split.num_samples, len(COLUMNS)), "its checksum is right"
+    return table
+
+
+def check_files(storage: Storage, index: Index) -> None:
+    """See that all shards are there, each as long as it was packed.
+
+    Raises:
+        UserError: naming each that isn't.
+    """
+    sizes = storage.sizes()
+    if sizes is None:
+        return
+    wrong = []
+    for split in index.splits.values():
+        for shard in split.shards:
+            if shard.file not in sizes:
+                wrong.append(damaged(storage.root, shard.file, "is gone"))
+            elif sizes[shard.file] != shard.num_bytes:
+                what = f"has {sizes[shard.file]:,} bytes, not the {shard.num_bytes:,} that were packed"
+                wrong.append(damaged(storage.root, shard.file, what))
+    if wrong:
+        raise UserError(*(fault for error in wrong for fault in error.faults))
+
+
+class ShardPictures:
+    """The images of a split."""
+
+    def __init__(self, storage: Storage, index: Index, split: Split, channels: int) -> None:
+        """Reads the table of the samples. `channels`: 1 for gray, 3 for RGB.
+
+        Raises:
+            UserError: the table isn't as it was written.
+        """
+        self._storage = storage
+        self._channels = channels
+        self._is_raw = index.format == "raw"
+        self._size = index.size
+        self._files = [shard.file for shard in split.shards]
+        table = read_table(storage, split)
+        self._begins = table[:, 0].astype(np.int64)
+        self._ends = self._begins + table[:, 1]
+        self._checksums = table[:, 3]
+        self.labels = torch.from_numpy(table[:, 2].astype(np.int64))
+        self._shards = np.repeat(np.arange(len(split.shards)), [shard.num_samples for shard in split.shards])
+        block_in_shard = self._begins // BLOCK_BYTES
+        is_first = np.ones(len(table), dtype=bool)
+        is_first[1:] = (np.diff(self._shards) != 0) | (np.diff(block_in_shard) != 0)
+        self._blocks = np.cumsum(is_first) - 1
+        self._first_of_block = np.flatnonzero(is_first)
+        self._last_of_block = np.append(self._first_of_block[1:], len(table)) - 1
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:
+        """See `Pictures`. Blocks are held from `BLOCKS_AHEAD` before their first use in an epoch to their last."""
+        with BlockSource(self._storage, mapped=self._is_raw) as source:
+            for _, group in groupby(batches, key=lambda batch: batch.epoch):
+                yield from self._visit_epoch(list(group), source)
+
+    def _visit_epoch(self, batches: list[MicroBatch], source: BlockSource) -> Iterator[tuple[MicroBatch, OpenPlace]]:
+        used = self._blocks[torch.cat([batch.samples for batch in batches]).numpy()]
+        blocks, first_use = np.unique(used, return_index=True)
+        last_use = len(used) - 1 - np.unique(used[::-1], return_index=True)[1]
+        coming, first_use = blocks[np.argsort(first_use)], np.sort(first_use)
+        leaving, last_use = blocks[np.argsort(last_use)], np.sort(last_use)
+        held: dict[int, Block] = {}
+        num_opened = num_left = done = 0
+        for batch in batches:
+            done += len(batch.samples)
+            wanted = min(len(coming), int(np.searchsorted(first_use, done)) + BLOCKS_AHEAD)
+            for block in coming[num_opened:wanted].tolist():
+                held[block] = self._open(source, block)
+            num_opened = max(num_opened, wanted)
+            yield batch, self._opener(batch, held)
+            finished = int(np.searchsorted(last_use, done))
+            for block in leaving[num_left:finished].tolist():
+                del held[block]
+            num_left = finished
+
+    def _open(self, source: BlockSource, block: int) -> Block:
+        first, last = self._first_of_block[block], self._last_of_block[block]
+        return source.open(self._files[self._shards[first]], int(self._begins[first]), int(self._ends[last]))
+
+    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> OpenPlace:
+        samples = batch.samples.tolist()
+        blocks = [held[block] for block in self._blocks[samples].tolist()]
+        return lambda place: self._picture(samples[place], blocks[place])
+
+    def _picture(self, sample: int, block: Block) -> Picture:
+        content = block.bytes_at(int(self._begins[sample]), int(self._ends[sample]))
+        if isinstance(content, memoryview):
+            # Mapped, so that a crop reads its own rows only: a checksum would read all of them.
+            return self._pixels(content)
+        if zlib.crc32(content) != self._checksums[sample]:
+            file = self._files[self._shards[sample]]
+            raise damaged(self._storage.root, file, "isn't as it was packed (an image's checksum differs)")
+        if self._is_raw:
+            return self._pixels(content)
+        name = f"{self._storage.root}/{self._files[self._shards[sample]]}, image {sample}"
+        assert isinstance(content, bytearray)
+        return open_encoded(name, content, self._channels)
+
+    def _pixels(self, content: bytearray | memoryview) -> Picture:
+        pixels = np.frombuffer(content, dtype=np.uint8)
+        return pixels_of(pixels.reshape(self._size, self._size, 3), self._channels)

@@ -1,0 +1,208 @@
+"""A trained run's metrics once more, on any split or another data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.table import Table
+
+from convoy.config.compose import from_saved, overlay
+from convoy.config.faults import Fault, UserError
+from convoy.config.options import Options
+from convoy.config.schema import Config
+from convoy.data.data_module import ImageData
+from convoy.models.build import build_model
+from convoy.records.console import Console
+from convoy.runs.layout import RunFolder, find, replace_text, shown
+from convoy.runtime.devices import Devices, choose
+from convoy.training import summary
+from convoy.training.lightning_module import TrainingModule
+from convoy.training.preflight import checked
+from convoy.training.resume import load, load_weights
+from convoy.training.trainer import use_threads
+
+
+def evaluate(
+    run_text: str, split: str, checkpoint_text: str, overrides: Sequence[str], options: Options | None = None
+) -> dict[str, float]:
+    """Evaluate a run's checkpoint, print the metrics and write them into the run's folder.
+
+    Args:
+        run_text: a run's folder, "latest", or a checkpoint in a run's folder, which is then the one.
+        split: train (as it is, without augmentation), val or test.
+        checkpoint_text: best, last, or a file.
+        overrides: put over the run's config.
+        options: where options are looked for.
+
+    Returns:
+        `<split>/loss`, `/top1`, `/error` and, with more than 5 classes, `/top5`.
+
+    Raises:
+        UserError: no such run, checkpoint or split, or data of another number of classes.
+    """
+    terminal = Console()
+    terminal.log_to(None)
+    opened = open_run(run_text, split, checkpoint_text, overrides, options)
+    run, config, data, module = opened.run, opened.config, opened.data, opened.module
+
+    trainer = _trainer(opened.devices, run)
+    trainer.test(module, dataloaders=data.evaluation_loader(split, device=trainer.strategy.root_device), verbose=False)
+    values = {name.replace("test/", f"{split}/"): value for name, value in module.latest.items()}
+    _leave(terminal, run, opened.checkpoint, config, split, values, module.test_report, data)
+    return values
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained run, ready to be evaluated.
+
+    Attributes:
+        run: its folder.
+        checkpoint: whose weights the module has.
+        config: with what was typed on top.
+        devices: of which one is used.
+        data: opened.
+        module: the network in its Lightning module.
+    """
+
+    run: RunFolder
+    checkpoint: Path
+    config: Config
+    devices: Devices
+    data: ImageData
+    module: TrainingModule
+
+
+def open_run(
+    run_text: str,
+    split: str,
+    checkpoint_text: str,
+    overrides: Sequence[str],
+    options: Options | None = None,
+    key: str = "run",
+) -> Opened:
+    """Find a run, open a data set for it and load its weights.
+
+    For the arguments and errors see `evaluate`; `key` is what the user calls the run, for messages.
+    """
+    run, checkpoint = _locate(run_text, checkpoint_text, overrides, key)
+    saved = from_saved(run.saved_config())
+    saved.folder = saved.resume = None
+    trained = checked(saved)
+    config = checked(overlay(saved, overrides, options))
+    devices = choose(config)
+    use_threads(devices)
+    data = open_images(config)
+    classes_trained = trained.data.num_classes
+    if classes_trained is not None and data.num_classes != classes_trained:
+        rule = f"has {data.num_classes} classes; the run was trained with {classes_trained}"
+        raise UserError(Fault("data", rule, f"choose a set like {trained.data.name}", config.data.name))
+    if not data.sizes.get(split):
+        there = ", ".join(name for name, count in data.sizes.items() if count)
+        raise UserError(Fault("split", f"{config.data.name} has no such split", f"it has {there}", split))
+    return Opened(run, checkpoint, config, devices, data, _load(config, data, checkpoint))
+
+
+def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str], key: str) -> tuple[RunFolder, Path]:
+    roots = [text.partition("=")[2] for text in overrides if text.startswith("output_root=")]
+    try:
+        run, own = find(run_text, Path(roots[-1] if roots else "outputs"))
+    except UserError as error:
+        raise UserError(*(Fault(key, fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
+    if run_text.endswith(".ckpt"):
+        return run, own
+    named = {"best": run.best, "last": run.last}
+    checkpoint = named.get(checkpoint_text, Path(checkpoint_text))
+    if not checkpoint.is_file():
+        there = [name for name, path in named.items() if path.is_file()]
+        raise UserError(Fault("checkpoint", "no such file", f"choose {' or '.join(there)}", checkpoint_text))
+    return run, checkpoint
+
+
+def open_images(config: Config) -> ImageData:
+    """The data of a config, opened, in batches for evaluation.
+
+    Raises:
+        UserError: the data can't be used.
+    """
+    batch_size = config.trainer.eval_batch_size or 2 * int(
+        config.trainer.micro_batch_size or config.trainer.global_batch_size
+    )
+    data = ImageData(
+        config.data,
+        seed=config.seed,
+        micro_batch_size=1,
+        accumulation=1,
+        eval_batch_size=batch_size,
+        channels_last=config.trainer.channels_last,
+    )
+    data.open()
+    return data
+
+
+def _load(config: Config, data: ImageData, checkpoint: Path) -> TrainingModule:
+    # The checkpoint's weights replace all others, pretrained ones too.
+    model = {name: value for name, value in config.model.items() if name != "pretrained"}
+    network = build_model(
+        model,
+        num_classes=data.num_classes,
+        in_channels=config.data.channels,
+        image_size=config.data.image_size,
+    )
+    load_weights(network, load(checkpoint), checkpoint)
+    if config.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return TrainingModule(network, config, data.num_classes)
+
+
+def _trainer(devices: Devices, run: RunFolder) -> pl.Trainer:
+    """One process on one device: every image counts exactly once whatever the run was trained on."""
+    return pl.Trainer(
+        accelerator=devices.accelerator,
+        devices=1,
+        precision=devices.precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run.path,
+    )
+
+
+def _leave(
+    terminal: Console,
+    run: RunFolder,
+    checkpoint: Path,
+    config: Config,
+    split: str,
+    values: dict[str, float],
+    report: dict[str, Any],
+    data: ImageData,
+) -> None:
+    stem = f"evaluation-{config.data.name}-{split}"
+    record = {
+        "checkpoint": str(checkpoint),
+        "data": config.data.name,
+        "split": split,
+        "images": data.sizes[split],
+        **values,
+        "per_class": dict(zip(data.classes, report["per_class"], strict=True)),
+    }
+    replace_text(run.path / f"{stem}.json", json.dumps(record, indent=2) + "\n")
+    summary.write_matrix(run.path / f"{stem}-confusion_matrix.csv", report["confusion_matrix"], data.classes)
+    terminal.say(f"{config.name}, {shown(checkpoint)}")
+    terminal.say(f"{config.data.name}: {data.sizes[split]:,} {split} images")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("")
+    grid.add_column(split, justify="right")
+    for metric, label in (("top1", "top-1"), ("top5", "top-5"), ("loss", "loss")):
+        if f"{split}/{metric}" in values:
+            grid.add_row(label, summary.metric_text(metric, values[f"{split}/{metric}"]))
+    terminal.show(grid)
+    terminal.say(f"{shown(run.path)}/{stem}.json")

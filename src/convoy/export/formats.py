@@ -1,0 +1,205 @@
+"""The formats in which a network leaves Convoy: each is written and read here, metadata and all.
+
+All take float32 images (N, C, S, S) and give float32 logits (N, num_classes), for any N.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convoy.config.faults import Fault, UserError
+from convoy.export.batch_norm_folding import fold
+from convoy.export.metadata import Facts
+from convoy.export.suffixes import SUFFIXES
+from convoy.models.build import build_model
+from convoy.models.refusal import one_line
+from convoy.training.resume import load_weights
+
+Run = Callable[[Tensor], Tensor]
+"""Logits [N, num_classes] of images [N, C, S, S]."""
+
+_EXTRA_FILE = "convoy.json"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Attributes:
+        runtime: what runs such a file, for people.
+        write: a network in evaluation mode and what is said of it, to a file.
+        read: the other way; what runs it.
+        to_write, to_read: packages that it needs and Convoy doesn't bring along.
+    """
+
+    runtime: str
+    write: Callable[[nn.Module, Facts, Path], None]
+    read: Callable[[Path], tuple[Facts, Run]]
+    to_write: tuple[str, ...] = ()
+    to_read: tuple[str, ...] = ()
+
+
+def run_network(network: nn.Module) -> Run:
+    """A network as what runs it."""
+
+    def run(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = network(images)
+        return logits
+
+    return run
+
+
+def build(facts: Facts) -> nn.Module:
+    """The network of an exported file with weights of chance, in evaluation mode and folded as the file's."""
+    network = build_model(
+        facts.model,
+        num_classes=len(facts.classes),
+        in_channels=facts.preparation.channels,
+        image_size=facts.preparation.image_size,
+    ).eval()
+    fold(network, facts.folded or ())
+    return network
+
+
+def _write_safetensors(network: nn.Module, facts: Facts, path: Path) -> None:
+    from safetensors.torch import save
+
+    state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    # Not save_file, whose files only their owner may read.
+    path.write_bytes(save(state, {"format": "pt", **facts.as_metadata()}))
+
+
+def _read_safetensors(path: Path) -> tuple[Facts, Run]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        facts = Facts.from_metadata(file.metadata() or {}, str(path))
+        state = {f"network.{name}": file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    network = build(facts)
+    load_weights(network, {"state_dict": state}, path)
+    if facts.config.get("trainer", {}).get("channels_last", True):
+        network = network.to(memory_format=torch.channels_last)
+    return facts, run_network(network)
+
+
+def _example(facts: Facts) -> Tensor:
+    # Of two, since a size of 1 would be taken for a constant.
+    side = facts.preparation.image_size
+    return torch.zeros(2, facts.preparation.channels, side, side)
+
+
+def _write_onnx(network: nn.Module, facts: Facts, path: Path) -> None:
+    program = torch.onnx.export(
+        network.to(memory_format=torch.contiguous_format),
+        (_example(facts),),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    assert program is not None, "with dynamo=True it gives a program"
+    program.model.metadata_props.update(facts.as_metadata())
+    program.save(path, external_data=False)
+
+
+def _read_onnx(path: Path) -> tuple[Facts, Run]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    facts = Facts.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    name = session.get_inputs()[0].name
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run(None, {name: images.contiguous().numpy()})
+        return torch.from_numpy(logits)
+
+    return facts, run
+
+
+def _write_torch_export(network: nn.Module, facts: Facts, path: Path) -> None:
+    program = torch.export.export(
+        network.to(memory_format=torch.contiguous_format),
+        (_example(facts),),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )
+    torch.export.save(program, path, extra_files={_EXTRA_FILE: json.dumps(facts.as_metadata())})
+
+
+def _read_torch_export(path: Path) -> tuple[Facts, Run]:
+    extra: dict[str, Any] = {_EXTRA_FILE: ""}
+    logger = logging.getLogger("torch.export")
+    logger.disabled = True  # what is wrong with a file is told once, in our words
+    try:
+        program = torch.export.load(path, extra_files=extra)
+    finally:
+        logger.disabled = False
+    facts = Facts.from_metadata(json.loads(extra[_EXTRA_FILE] or "{}"), str(path))
+    run = run_network(program.module())
+    return facts, lambda images: run(images.contiguous())
+
+
+FORMATS = {
+    "safetensors": Format("PyTorch", _write_safetensors, _read_safetensors),
+    "onnx": Format(
+        "onnxruntime", _write_onnx, _read_onnx, ("onnx", "onnxscript", "onnxruntime"), to_read=("onnxruntime",)
+    ),
+    "torch_export": Format("torch.export", _write_torch_export, _read_torch_export),
+}
+
+
+def require(packages: Sequence[str], key: str, value: str) -> None:
+    """See whether packages can be imported.
+
+    Raises:
+        UserError: about `key` and `value`, where one can't; with the command that installs them.
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            remedy = f"pip install {' '.join(packages)}"
+            raise UserError(Fault(key, f"{package} is not installed ({one_line(error)})", remedy, value)) from error
+
+
+def write(format_name: str, network: nn.Module, facts: Facts, path: Path) -> None:
+    """Write a network in evaluation mode; its parameters may lie in another memory format afterwards.
+
+    Raises:
+        UserError: the format's exporter can't express it.
+    """
+    try:
+        FORMATS[format_name].write(network, facts, path)
+    except Exception as error:  # whatever an exporter raises of a network that it can't express
+        if isinstance(error, UserError):
+            raise
+        rule = f"{facts.name} can't be written as that ({one_line(error)})"
+        raise UserError(Fault("format", rule, "choose another format", format_name)) from error
+
+
+def read(path: Path) -> tuple[Facts, Run]:
+    """Open an exported file.
+
+    Raises:
+        UserError: it is no such file, or it is damaged, or what runs it isn't installed.
+    """
+    form = FORMATS[next(name for name, suffix in SUFFIXES.items() if suffix == path.suffix)]
+    require(form.to_read, "checkpoint", str(path))
+    try:
+        return form.read(path)
+    except Exception as error:  # whatever the formats' readers raise of a damaged file
+        if isinstance(error, UserError):
+            raise
+        raise UserError(Fault("checkpoint", f"can't be read ({one_line(error)})", "name another", str(path))) from error

@@ -1,0 +1,179 @@
+"""A run's network as a file for others: folded, written, opened again, and held against what it was."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from convoy.config.faults import Fault, UserError
+from convoy.data.data_module import ImageData
+from convoy.evaluation.trained_run import Trained, load_trained, locate
+from convoy.export import formats
+from convoy.export.batch_norm_folding import Folding, find_pairs, fold
+from convoy.export.formats import FORMATS, run_network
+from convoy.export.suffixes import SUFFIXES
+from convoy.export.verification import Agreement, Speeds, compare, measure_speeds
+from convoy.records.console import Console
+from convoy.runs.layout import RunFolder, shown
+
+_SPEED_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be exported.
+
+    Attributes:
+        run: a run's folder, or latest.
+        checkpoint: best, last, or a file.
+        format: a name of `formats.FORMATS`.
+        fold_bn: whether batch norm is folded.
+        output: the file; None: export/<checkpoint><suffix> in the run's folder.
+        images: on how many it is checked; None: all of the test split, or of val where there is none.
+        output_root: where latest is looked for.
+    """
+
+    run: str
+    checkpoint: str = "best"
+    format: str = "safetensors"
+    fold_bn: bool = True
+    output: str | None = None
+    images: int | None = None
+    output_root: str = "outputs"
+
+
+def export(request: Request) -> Path:
+    """Write the file and tell how it compares; all in float32 on the CPU.
+
+    Raises:
+        UserError: there is no such run, the file exists, or what would be written predicts another class for some
+            image. Then nothing is written.
+    """
+    terminal = Console()
+    terminal.log_to(None)
+    form = FORMATS[request.format]
+    formats.require(form.to_write, "format", request.format)
+    run, checkpoint = locate(request.run, request.checkpoint, request.output_root)
+    output = _output(request, run, checkpoint)
+    trained = load_trained(run, checkpoint)
+    data, split = _open(trained)
+
+    network, folding = trained.network, None
+    runs = {"as trained": run_network(trained.network)}
+    if request.fold_bn:
+        network, folding = _folded(trained)
+        if folding.pairs:
+            runs["folded"] = run_network(network)
+    facts = replace(trained.facts, folded=None if folding is None else folding.pairs)
+    with _partial(output) as partial:
+        formats.write(request.format, copy.deepcopy(network), facts, partial)
+        _, runs[form.runtime if request.format != "safetensors" else output.name] = formats.read(partial)
+        agreements = compare(runs, data.evaluation_loader(split), request.images)
+        _refuse_changes(agreements, request)
+        images, _ = next(iter(data.evaluation_loader(split)))
+        images = images[:_SPEED_BATCH_SIZE]
+        speeds = measure_speeds(runs, images)
+        partial.replace(output)
+
+    terminal.say(f"{trained.config.name}, {shown(checkpoint)}")
+    if folding is not None:
+        terminal.say(f"batch norm: {folding.told()}")
+    threads = torch.get_num_threads()
+    terminal.say(
+        f"checked on {agreements['as trained'].images:,} {split} images of {trained.config.data.name}, in float32 on "
+        f"the CPU ({threads} thread{'' if threads == 1 else 's'});\nimages/s with batches of {len(images)}: "
+        f"medians of {speeds.rounds} interleaved rounds"
+    )
+    terminal.show(_table(agreements, speeds))
+    terminal.say(f"{shown(output)} ({output.stat().st_size / 1e6:,.1f} MB)")
+    return output
+
+
+def _output(request: Request, run: RunFolder, checkpoint: Path) -> Path:
+    """Where the file will be, seen to be free."""
+    if request.output is None:
+        output = run.path / "export" / f"{checkpoint.stem}{SUFFIXES[request.format]}"
+    else:
+        output = Path(request.output).absolute()
+        if not output.parent.is_dir():
+            remedy = "make it, or name another"
+            raise UserError(Fault("output", f"there is no folder {output.parent}", remedy, request.output))
+    if output.exists():
+        remedy = "remove it, or name another file with output=<file>"
+        raise UserError(Fault("output", "exists already", remedy, shown(output)))
+    return output
+
+
+def _open(trained: Trained) -> tuple[ImageData, str]:
+    """The run's data, and the split on which the file is checked."""
+    trainer = trained.config.trainer
+    data = ImageData(
+        trained.config.data,
+        seed=trained.config.seed,
+        micro_batch_size=1,
+        accumulation=1,
+        eval_batch_size=trainer.eval_batch_size or trainer.global_batch_size,
+        channels_last=trainer.channels_last,
+    )
+    data.open()
+    if data.classes != trained.facts.classes:
+        rule = f"has {data.num_classes} classes that aren't the {len(trained.facts.classes)} of the run"
+        raise UserError(Fault("data", rule, "bring its data back as it was", trained.config.data.name))
+    return data, "test" if data.sizes["test"] else "val"
+
+
+def _folded(trained: Trained) -> tuple[nn.Module, Folding]:
+    preparation = trained.facts.preparation
+    image = torch.zeros(1, preparation.channels, preparation.image_size, preparation.image_size)
+    network = copy.deepcopy(trained.network)
+    folding = find_pairs(network, image)
+    fold(network, folding.pairs)
+    return network, folding
+
+
+@contextmanager
+def _partial(output: Path) -> Iterator[Path]:
+    """A file beside `output` to write into; what is left of it at the end is removed."""
+    made_folder = not output.parent.exists()
+    output.parent.mkdir(exist_ok=True)
+    partial = output.with_name(f".partial-{output.name}")
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+        if made_folder and not any(output.parent.iterdir()):
+            output.parent.rmdir()
+
+
+def _refuse_changes(agreements: Mapping[str, Agreement], request: Request) -> None:
+    for name, agreement in agreements.items():
+        if not agreement.changed:
+            continue
+        key, value = ("fold_bn", "true") if name == "folded" else ("format", request.format)
+        rule = (
+            f"{name} gives another class than as trained for {agreement.changed:,} of {agreement.images:,} images "
+            f"(largest difference of a logit {agreement.max_difference:.1e}); nothing was written"
+        )
+        remedy = "write fold_bn=false" if name == "folded" else "choose another format"
+        raise UserError(Fault(key, rule, remedy, value))
+
+
+def _table(agreements: Mapping[str, Agreement], speeds: Speeds) -> Table:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("")
+    for heading in ("top-1", "largest difference\nof a logit", "predictions\nchanged", "images/s", "speed-up"):
+        grid.add_column(heading, justify="right", vertical="bottom")
+    before = speeds.images_per_s["as trained"]
+    for index, (name, agreement) in enumerate(agreements.items()):
+        speed = speeds.images_per_s[name]
+        against = (f"{agreement.max_difference:.1e}", str(agreement.changed)) if index else ("", "")
+        times = f"{speed / before:.2f}" if index else ""
+        grid.add_row(name, f"{agreement.top1:.2%}", *against, f"{speed:,.0f}", times)
+    return grid

@@ -1,0 +1,74 @@
+"""The totals of several models side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from convoy.ledger.ledger_table import console, printed
+from convoy.ledger.rows import Ledger
+from convoy.ledger.summary_text import convention, memory, short, shortened
+from convoy.ledger.text_formats import markdown_table
+
+_HEAD = ("", "params", "params held", "optimizer", "written", "kept", "MACs", "training")
+
+
+def compared(labels: Sequence[str], ledgers: Sequence[Ledger], format_name: str) -> str:
+    """A row a model, in the format that is asked for.
+
+    Args:
+        labels: what each is called.
+        ledgers: one a label.
+        format_name: terminal, csv, json or md.
+    """
+    if format_name == "csv":
+        return _csv(labels, ledgers)
+    if format_name == "json":
+        totals = {label: ledger.totals() for label, ledger in zip(labels, ledgers, strict=True)}
+        return json.dumps(totals, indent=2) + "\n"
+    rows = [_cells(label, ledger) for label, ledger in zip(labels, ledgers, strict=True)]
+    if format_name == "md":
+        return markdown_table(_HEAD, rows, left=1) + "\n\n" + " ".join(convention(ledgers[0])) + "\n"
+    return _terminal(rows, ledgers[0])
+
+
+def _cells(label: str, ledger: Ledger) -> list[str]:
+    state = ledger.state
+    return [
+        label,
+        short(ledger.total("params")),
+        memory(state.param_bytes),
+        "–" if state.optimizer_bytes is None else memory(state.optimizer_bytes),
+        memory(ledger.total("written_bytes")),
+        memory(ledger.total("saved_bytes")),
+        short(ledger.total("macs")),
+        short(ledger.total("training_macs")),
+    ]
+
+
+def _csv(labels: Sequence[str], ledgers: Sequence[Ledger]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["model", *ledgers[0].totals()])
+    for label, ledger in zip(labels, ledgers, strict=True):
+        writer.writerow([label, *ledger.totals().values()])
+    return file.getvalue()
+
+
+def _terminal(rows: Sequence[Sequence[str]], first: Ledger) -> str:
+    screen = console()
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for index, heading in enumerate(_HEAD):
+        grid.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(shortened(row[0], max(12, screen.width - 70)), *row[1:])
+    footer = Text(
+        "Memory written and kept is of an image; optimizer is its state. " + " ".join(convention(first)), style="dim"
+    )
+    return printed(Group(grid, Text(), footer), screen)

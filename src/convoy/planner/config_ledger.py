@@ -1,0 +1,66 @@
+"""The ledger of a config, and of the network that a run trains."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config
+from convoy.ledger.build_ledger import account
+from convoy.ledger.rows import Ledger, UntraceableError
+from convoy.optim.construction import check_targets
+from convoy.planner.workload import (
+    batch_sizes,
+    name_of,
+    on_cuda,
+    optimizer_of,
+    precision_on,
+    refuse_untraceable,
+    skeleton,
+)
+
+
+def ledger_of(config: Config) -> Ledger:
+    """The ledger of what a config would train, without its weights, its data and its card.
+
+    Raises:
+        UserError: the model can't be built, does not take the images, or can't be followed without data.
+    """
+    check_targets(config)
+    network = skeleton(config)
+    cuda, micro = on_cuda(config, config.hardware), batch_sizes(config).micro_batch_size
+    precision = precision_on(config, config.hardware)
+    try:
+        return network_ledger(network, config, precision, on_cuda=cuda, micro_batch_size=micro)
+    except UntraceableError as error:
+        refuse_untraceable(network, config)
+        raise UserError(
+            Fault("model", str(error), "train it: the run goes on without a ledger", name_of(config))
+        ) from error
+
+
+def network_ledger(
+    network: nn.Module, config: Config, precision: str, *, on_cuda: bool, micro_batch_size: int
+) -> Ledger:
+    """The ledger of a network that a config has built. The network stays as it is.
+
+    Args:
+        network: on any device.
+        config: its data, optimizer and name.
+        precision: 32, bf16-mixed or 16-mixed.
+        on_cuda: whether mixed precision follows CUDA's rules or the CPU's.
+        micro_batch_size: samples a rank in one forward pass.
+
+    Raises:
+        UntraceableError: it can't be followed without data.
+    """
+    data = config.data
+    return account(
+        network,
+        (data.channels, data.image_size, data.image_size),
+        name=name_of(config),
+        precision=precision,
+        on_cuda=on_cuda,
+        optimizer=lambda model: optimizer_of(config, model),
+        micro_batch_size=micro_batch_size,
+    )

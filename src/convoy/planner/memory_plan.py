@@ -1,0 +1,241 @@
+"""The prediction of a config's training on a card: its peak, whether it fits, and the largest micro batch that does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from convoy.config.batch import BatchSizes, divide
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config, HardwareConfig
+from convoy.data.check import set_bytes
+from convoy.ledger.rows import UntraceableError
+from convoy.optim.fusing import may_fuse
+from convoy.planner.allocator import Heap
+from convoy.planner.calibration import Calibration
+from convoy.planner.convolutions import Convolution
+from convoy.planner.events import WORKSPACE
+from convoy.planner.peak_memory import Card, Family, Peak
+from convoy.planner.traced_training import Training, record
+from convoy.planner.workload import (
+    batch_sizes,
+    name_of,
+    on_cuda,
+    optimizer_of,
+    precision_on,
+    refuse_untraceable,
+    sizes_of,
+    skeleton,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was predicted of a training on a card; what is not known is None.
+
+    Attributes:
+        model: its name.
+        hardware: the card's name.
+        precision: 32, bf16-mixed or 16-mixed.
+        sizes: of its batches.
+        on_cuda: whether it is a GPU's memory; else the CPU's.
+        peak: allocated and reserved.
+        usable_bytes: of the card.
+        context_bytes: that a process takes before its first tensor.
+        fits: whether a replay of the allocator found room.
+        largest_micro_batch: that fits; 0: none.
+        fitting: the global batch over the largest micro batch that divides it and fits; None: there is none, or
+            it is not known.
+        calibrated: when and with what the card was measured; empty: it wasn't.
+    """
+
+    model: str
+    hardware: str
+    precision: str
+    sizes: BatchSizes
+    on_cuda: bool
+    peak: Peak
+    usable_bytes: int | None
+    context_bytes: int | None
+    fits: bool | None
+    largest_micro_batch: int | None
+    fitting: BatchSizes | None
+    calibrated: str
+
+    @property
+    def device_total_bytes(self) -> int | None:
+        """What the card's driver will count for this process; on the CPU what the tensors take."""
+        return None if self.context_bytes is None else self.peak.reserved_bytes + self.context_bytes
+
+    @property
+    def slack_bytes(self) -> int | None:
+        """What is left of the card; below 0: what is missing."""
+        if self.usable_bytes is None or self.device_total_bytes is None:
+            return None
+        return self.usable_bytes - self.device_total_bytes
+
+    @property
+    def categories(self) -> dict[str, int | None]:
+        """Bytes at the peak of what was allocated, by category, the largest first, and what stands beside them."""
+        ordered = sorted(self.peak.categories.items(), key=lambda item: -item[1])
+        found: dict[str, int | None] = {name: size for name, size in ordered if name != WORKSPACE}
+        if not self.on_cuda:
+            return found
+        workspace = self.peak.categories.get(WORKSPACE, 0) if self.calibrated else None
+        return found | {WORKSPACE: workspace, "context": self.context_bytes}
+
+    @property
+    def at(self) -> str:
+        """Where the most was allocated."""
+        return f"{self.peak.phase}, {self.peak.module or 'the model'} ({self.peak.operation.removeprefix('aten::')})"
+
+    def as_data(self) -> dict[str, Any]:
+        """For programs: plain values, bytes as whole numbers."""
+        return {
+            "model": self.model,
+            "hardware": self.hardware,
+            "precision": self.precision,
+            "global_batch_size": self.sizes.global_batch_size,
+            "micro_batch_size": self.sizes.micro_batch_size,
+            "accumulation": self.sizes.accumulation,
+            "world_size": self.sizes.world_size,
+            "peak_allocated_bytes": self.peak.allocated_bytes,
+            "peak_reserved_bytes": self.peak.reserved_bytes,
+            "device_total_bytes": self.device_total_bytes,
+            "usable_bytes": self.usable_bytes,
+            "fits": self.fits,
+            "slack_bytes": self.slack_bytes,
+            "largest_micro_batch": self.largest_micro_batch,
+            "fitting_micro_batch": self.fitting.micro_batch_size if self.fitting else None,
+            "fitting_accumulation": self.fitting.accumulation if self.fitting else None,
+            "at": self.at,
+            "categories": self.categories,
+            "calibrated": self.calibrated or None,
+        }
+
+
+class Planner:
+    """Predicts one training on any number of cards; what is recorded for one serves the others.
+
+    Args:
+        config: checked; its own card is only one of those it is asked about.
+
+    Raises:
+        UserError: the model can't be built.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._sizes = batch_sizes(config)
+        self._network = skeleton(config)
+        self._families: dict[tuple[bool, bool, bool, bool], Family] = {}
+
+    def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None) -> Plan:
+        """The prediction for a card.
+
+        Args:
+            hardware: the card.
+            calibration: what was measured of it.
+
+        Raises:
+            UserError: the training can't be followed without data.
+        """
+        measured = calibration or Calibration()
+        usable = measured.usable_bytes or hardware.usable_bytes
+        context = hardware.context_bytes if measured.context_bytes is None else measured.context_bytes
+        limit = None if usable is None or context is None else max(0, usable - context)
+        resident = set_bytes(self._config.data)
+        if limit is not None and resident > limit // 4:
+            resident = 0  # it stays on the CPU then: see data.memory
+        card = Card(limit, hardware.expandable_segments, measured.workspaces, resident)
+        cuda = on_cuda(self._config, hardware)
+        sizes = self._sizes
+        precision = precision_on(self._config, hardware)
+        family = self._family(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
+        largest = fitting = fits = None
+        if cuda and limit is not None:
+            largest, fitting = family.largest(card), self._fitting(precision, card)
+            if fitting is not None and self._config.trainer.micro_batch_size == "auto":
+                sizes = fitting
+                family = self._family(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
+            fits = family.fits(sizes.micro_batch_size, card)
+        allocator = (card if fits else replace(card, limit_bytes=None)).allocator() if cuda else Heap()
+        peak = family.peak(sizes.micro_batch_size, allocator, card.workspaces, resident if cuda else 0)
+        return Plan(
+            name_of(self._config),
+            hardware.name,
+            precision,
+            sizes,
+            cuda,
+            peak,
+            usable if cuda else None,
+            context if cuda else 0,
+            fits,
+            largest,
+            fitting,
+            measured.origin,
+        )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples a rank in one forward pass, as the config has it."""
+        return self._sizes.micro_batch_size
+
+    def convolutions(self, hardware: HardwareConfig) -> list[Convolution]:
+        """The training's convolutions on a card, each kind once, in the order in which they first run.
+
+        Raises:
+            UserError: the training can't be followed without data.
+        """
+        family = self._family(precision_on(self._config, hardware), cuda=True, accumulates=False)
+        storages = family.recording.storages
+        signatures = dict.fromkeys(one.operation for one in storages if one.category == WORKSPACE)
+        return [Convolution.parse(signature) for signature in signatures]
+
+    def _fitting(self, precision: str, card: Card) -> BatchSizes | None:
+        """The global batch over the largest micro batch that divides it and fits."""
+        whole = self._sizes.global_batch_size // self._sizes.world_size
+        alone = self._family(precision, cuda=True, accumulates=False)
+        for micro in (whole // parts for parts in range(1, whole + 1) if whole % parts == 0):
+            if not alone.fits(micro, card):
+                continue  # it doesn't with accumulation either, which needs no other recording to know
+            if micro == whole or self._family(precision, cuda=True, accumulates=True).fits(micro, card):
+                return divide(self._sizes.global_batch_size, micro, self._sizes.world_size)
+        return None
+
+    def _family(self, precision: str, *, cuda: bool, accumulates: bool) -> Family:
+        clips = self._config.trainer.clip_grad_norm is not None
+        fuse = may_fuse("cuda" if cuda else "cpu", precision, clips=clips)
+        key = (precision != "32", cuda, accumulates, fuse)  # bfloat16 and float16 are of one size
+        if key not in self._families:
+            training = self._training(precision, cuda=cuda, accumulates=accumulates, fuse=fuse)
+            small = max(2, min(32, self._sizes.micro_batch_size))  # batch norm needs two values of a channel
+            try:
+                recordings = record(self._network, training, small), record(self._network, training, 2 * small)
+                self._families[key] = Family(*recordings)
+            except UntraceableError as error:
+                refuse_untraceable(self._network, self._config)
+                raise UserError(Fault("model", str(error), "it can't be planned", name_of(self._config))) from error
+        return self._families[key]
+
+    def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
+        trainer, sizes = self._config.trainer, sizes_of(self._config)
+        return Training(
+            (sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
+            sizes["num_classes"],
+            lambda model: optimizer_of(self._config, model, fuse=fuse),
+            precision,
+            on_cuda=cuda,
+            accumulation=2 if accumulates else 1,  # a third is like the second
+            ranks=self._sizes.world_size,
+            clip_grad_norm=trainer.clip_grad_norm is not None,
+            averages=trainer.ema_decay is not None,
+            label_smoothing=trainer.label_smoothing,
+            mixes=trainer.mixup > 0 or trainer.cutmix > 0,
+            channels_last=trainer.channels_last,
+        )
+
+
+def predicted(config: Config, calibration: Calibration | None = None) -> Plan:
+    """The prediction for the config's own card; see `Planner.plan`."""
+    return Planner(config).plan(config.hardware, calibration)

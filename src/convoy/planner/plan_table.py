@@ -1,0 +1,144 @@
+"""Predictions on the terminal, from 80 columns up: one in full, or a line a card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convoy.config.faults import UserError
+from convoy.planner.memory_plan import Plan
+
+_NAMES = {"cudnn_workspace": "cuDNN workspace", "cublas_workspace": "cuBLAS workspace", "ddp_buffers": "DDP buckets"}
+_NAMES["context"] = "CUDA context"
+
+
+def rendered(plan: Plan) -> RenderableType:
+    """One prediction: what the memory is for, the peak and where, and the verdict."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column()
+    grid.add_column(justify="right")
+    for name, size in plan.categories.items():
+        grid.add_row(f"  {_NAMES.get(name, name.replace('_', ' '))}", gib(size))
+    peaks = Table.grid(padding=(0, 2, 0, 0))
+    peaks.add_column(style="bold")
+    peaks.add_column(justify="right", style="bold")
+    peaks.add_column()
+    peaks.add_row("peak allocated", gib(plan.peak.allocated_bytes), f"in {plan.at}")
+    if plan.on_cuda:
+        peaks.add_row("peak reserved", gib(plan.peak.reserved_bytes), "by PyTorch's caching allocator")
+        of = f"of {gib(plan.usable_bytes)}, " if plan.usable_bytes else ""
+        peaks.add_row("on the card", gib(plan.device_total_bytes), f"{of}with CUDA's context")
+    parts = [Text(_headline(plan), style="bold"), Text(), grid, Text(), peaks, Text(), *_verdict(plan), *_footer(plan)]
+    return Group(*parts)
+
+
+def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
+    """A line a card: what it has, what the training takes of it, and the largest micro batch that fits."""
+    plans = [plan for _, plan in rows if isinstance(plan, Plan)]
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("card", "precision"):
+        grid.add_column(heading, no_wrap=True)
+    for heading in ("usable", "needed", "to spare"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    grid.add_column("fits", no_wrap=True)
+    grid.add_column("largest", justify="right", no_wrap=True)
+    grid.add_column("global batch", justify="right", no_wrap=True)
+    refused = []
+    for name, plan in rows:
+        if isinstance(plan, UserError):
+            grid.add_row(name, *["-"] * 4, Text("no", style="red"), "-", "-")
+            refused += [f"{name}: {fault}" for fault in plan.faults]
+            continue
+        kept = f"{plan.fitting.micro_batch_size} x {plan.fitting.accumulation}" if plan.fitting else "-"
+        grid.add_row(
+            name,
+            plan.precision,
+            _bare(plan.usable_bytes),
+            _bare(plan.device_total_bytes),
+            _bare(plan.slack_bytes),
+            _yes_or_no(plan.fits),
+            "-" if plan.largest_micro_batch is None else str(plan.largest_micro_batch),
+            kept,
+        )
+    parts: list[RenderableType] = []
+    if plans:
+        first = plans[0]
+        ranks = f" over {first.sizes.world_size} ranks" if first.sizes.world_size > 1 else ""
+        heading = f"{first.model}: global batch {first.sizes.global_batch_size}{ranks}"
+        parts += [Text(f"{heading}, micro batch {first.sizes.micro_batch_size}", style="bold"), Text()]
+    parts += [grid, *(Text(line) for line in refused), Text()]
+    legend = "In GiB. Largest: micro batch that fits. Global batch: micro batch x accumulation that fits."
+    return Group(*parts, Text(legend, style="dim"), *(_footer(plans[0]) if plans else []))
+
+
+def gib(size: int | None) -> str:
+    """Bytes in GiB; what is not known, in words."""
+    return "not known" if size is None else f"{size / 2**30:.2f} GiB"
+
+
+def _bare(size: int | None) -> str:
+    return "?" if size is None else f"{size / 2**30:.2f}"
+
+
+def remedy(plan: Plan) -> str:
+    """What to write where it doesn't fit, as a clause."""
+    if plan.fitting is not None:
+        sizes = plan.fitting
+        steps = f"{sizes.accumulation} accumulation steps keep the global batch of {sizes.global_batch_size}"
+        return f"write trainer.micro_batch_size={sizes.micro_batch_size} ({steps})"
+    others = ["a card with more memory"]
+    if plan.precision == "32":
+        others.append("trainer.precision=16-mixed or bf16-mixed")
+    others.append("trainer.activation_checkpointing=true")
+    return f"not even a micro batch of one image fits: choose {', '.join(others)}, or a smaller data.image_size"
+
+
+def _headline(plan: Plan) -> str:
+    sizes = plan.sizes
+    parts = [f"micro batch {sizes.micro_batch_size}"]
+    if sizes.accumulation > 1:
+        parts.append(f"{sizes.accumulation} accumulation steps")
+    if sizes.world_size > 1:
+        parts.append(f"{sizes.world_size} ranks")
+    batch = f"global batch {sizes.global_batch_size} = {' x '.join(parts)}"
+    return f"{plan.model} on {plan.hardware}, {plan.precision}: {batch}"
+
+
+def _verdict(plan: Plan) -> list[RenderableType]:
+    if not plan.on_cuda:
+        return []
+    if plan.fits is None or plan.slack_bytes is None:
+        return [Text("The card's memory is not known: name one with hardware=…, or all with 'hardware=*'.")]
+    if plan.fits:
+        lines = [Text(f"fits, with {gib(plan.slack_bytes)} to spare", style="bold green")]
+    else:
+        lines = [Text(f"does not fit; {remedy(plan)}", style="bold red")]
+    if plan.largest_micro_batch:
+        kept = ""
+        if plan.fitting is not None:
+            sizes = plan.fitting
+            kept = (
+                f"; {sizes.micro_batch_size} x {sizes.accumulation} keeps the global batch of {sizes.global_batch_size}"
+            )
+        lines.append(Text(f"the largest micro batch that fits is {plan.largest_micro_batch}{kept}"))
+    return [*lines]
+
+
+def _footer(plan: Plan) -> list[RenderableType]:
+    if not plan.on_cuda:
+        return []
+    said = (
+        f"Calibrated: {plan.calibrated}."
+        if plan.calibrated
+        else ("Not calibrated: cuDNN's workspace and NCCL's buffers are not counted (docs/planner.md).")
+    )
+    return [Text(), Text(said, style="dim")]
+
+
+def _yes_or_no(fits: bool | None) -> Text:
+    if fits is None:
+        return Text("?")
+    return Text("yes", style="green") if fits else Text("no", style="red")

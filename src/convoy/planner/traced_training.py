@@ -1,0 +1,199 @@
+"""A training of a few steps over fake tensors: the order of things is that of Convoy's Lightning module.
+
+Of each micro batch: the batch, forward and loss under autocast, backward; after the last micro batch clipping, the
+optimizer, `zero_grad`, and the moving average. Three steps, because what the optimizer allocates in its first step
+lands in the holes which that step has left.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from convoy.ledger.autocast import autocast
+from convoy.ledger.rows import UntraceableError
+from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
+from convoy.models.auxiliary import WEIGHT, logits_of
+from convoy.optim.fusing import is_fused
+from convoy.planner.buckets import Buckets
+from convoy.planner.dropout import fused_dropout
+from convoy.planner.events import HOST, Recorder, Recording
+from convoy.runtime.garbage_collection import without_collector
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is done with a network in a step.
+
+    Attributes:
+        input_shape: (channels, height, width) of an image.
+        num_classes: of the labels.
+        optimizer: makes the optimizer of a network.
+        precision: 32, bf16-mixed or 16-mixed.
+        on_cuda: whether it is a GPU's step: its rules of autocast, its fused dropout, its foreach optimizers.
+        accumulation: micro batches of a step.
+        ranks: data-parallel processes; above 1 gradients are views of DDP's buckets.
+        clip_grad_norm: whether gradients are clipped.
+        averages: whether a moving average of the weights is kept.
+        label_smoothing: of the loss.
+        mixes: whether images and labels of a batch are mixed.
+        channels_last: memory format of the images.
+    """
+
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    optimizer: Callable[[nn.Module], Optimizer]
+    precision: str = "32"
+    on_cuda: bool = True
+    accumulation: int = 1
+    ranks: int = 1
+    clip_grad_norm: bool = False
+    averages: bool = False
+    label_smoothing: float = 0.0
+    mixes: bool = False
+    channels_last: bool = True
+
+
+def record(network: nn.Module, training: Training, batch: int) -> Recording:
+    """What three steps with micro batches of a size allocate and free. The network stays as it is.
+
+    Args:
+        network: on any device, the meta device too.
+        training: what is done in a step.
+        batch: samples of a micro batch.
+
+    Raises:
+        UntraceableError: the network or the optimizer needs values to run, or the network refuses the batch.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = Recorder(on_cuda=training.on_cuda)
+    try:
+        with without_torchs_tracebacks(), warnings.catch_warnings(), without_collector():
+            warnings.simplefilter("ignore")
+            copied = fake_copy(network, mode).train()
+            with mode, fused_dropout(on=training.on_cuda), recorder:
+                run = _Run(copied, training, recorder)
+                with recorder.following(copied):
+                    run.steps(batch)
+                return recorder.recording(batch)
+    except Exception as error:  # whatever a model does with values that aren't there
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UntraceableError(f"its training can't be followed without data ({said})") from error
+
+
+class _Run:
+    """The state of a training that is under way."""
+
+    def __init__(self, network: nn.Module, training: Training, recorder: Recorder) -> None:
+        self._network, self._training, self._recorder = network, training, recorder
+        for module_name, module in network.named_modules():
+            recorder.hold(module.parameters(recurse=False), "parameters", module_name)
+            recorder.hold(module.buffers(recurse=False), "buffers", module_name)
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._optimizer = training.optimizer(network)
+        for group in self._optimizer.param_groups:
+            if "foreach" in group:
+                # CUDA's default where it isn't fused; on the CPU it is asked for.
+                group["foreach"] = group["foreach"] is not False and not group.get("fused")
+        recorder.category = "averaged_weights"
+        with torch.no_grad():
+            state = [*network.parameters(), *network.buffers()] if training.averages else []
+            self._averaged = [(torch.empty_like(tensor), tensor) for tensor in state]
+        self._buckets = Buckets(self._parameters, recorder) if training.ranks > 1 else None
+        for parameter in self._parameters:
+            parameter.register_post_accumulate_grad_hook(self._mark_gradient)  # type: ignore[no-untyped-call]
+        self._last_micro_batch = False
+
+    def steps(self, batch: int) -> None:
+        """Train. The last step is like the one before it, and is not run again where that one left as it found."""
+        for step in range(1, STEPS):
+            place = self._recorder.place()
+            self._step(step, batch)
+        if not self._recorder.repeat(place, lambda phase: phase.replace(f"step {STEPS - 1}", f"step {STEPS}", 1)):
+            self._step(STEPS, batch)
+
+    def _step(self, step: int, batch: int) -> None:
+        for micro_batch in range(self._training.accumulation):
+            self._last_micro_batch = micro_batch == self._training.accumulation - 1
+            place = f"step {step}" + (f", micro batch {micro_batch + 1}" if self._training.accumulation > 1 else "")
+            self._micro_batch(batch, place)
+        self._update(f"step {step}")
+
+    def _micro_batch(self, batch: int, place: str) -> None:
+        recorder = self._recorder
+        recorder.phase, recorder.category = f"{place}: batch", "inputs"
+        pixels, images, labels = self._batch(batch)
+        recorder.phase, recorder.category = f"{place}: forward", "activations"
+        loss = self._loss(images, labels)
+        recorder.phase, recorder.category = f"{place}: backward", "temporaries"
+        (loss / self._training.accumulation).backward()  # type: ignore[no-untyped-call]
+        del pixels, images, labels, loss
+
+    def _batch(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels as they come to the device, the images that the network sees, and their labels."""
+        training = self._training
+        memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        pixels = torch.empty(batch, *training.input_shape, dtype=torch.uint8)
+        images = pixels.to(torch.float32, memory_format=memory_format)
+        return pixels, images, torch.zeros(batch, dtype=torch.int64)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        training = self._training
+        with autocast(training.precision, on_cuda=training.on_cuda), _no_autocast_cache():
+            targets = labels
+            if training.mixes:
+                # torchvision.transforms.v2.MixUp; CutMix needs less.
+                images = images.roll(1, 0).mul_(0.5).add_(images.mul(0.5))
+                one_hot = functional.one_hot(labels, training.num_classes).float()
+                targets = one_hot.roll(1, 0).mul_(0.5).add_(one_hot.mul(0.5))
+            logits, side_logits = logits_of(self._network(images))
+            loss = functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
+            for side in side_logits:
+                loss = loss + WEIGHT * functional.cross_entropy(side, targets, label_smoothing=training.label_smoothing)
+            return loss
+
+    def _update(self, place: str) -> None:
+        recorder = self._recorder
+        recorder.phase, recorder.category = f"{place}: optimizer", "temporaries"
+        if self._training.clip_grad_norm:
+            nn.utils.clip_grad_norm_(self._parameters, 1.0, foreach=True)
+        self._optimizer.step()
+        fused = is_fused(self._optimizer)
+        for state in self._optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    # torch's optimizers keep the number of steps on the host, unless they are fused.
+                    recorder.mark(value, HOST if name == "step" and not fused else "optimizer_state")
+        self._optimizer.zero_grad()
+        if self._averaged:
+            real = [pair for pair in self._averaged if pair[0].is_floating_point()]
+            with torch.no_grad():
+                torch._foreach_lerp_([one for one, _ in real], [other for _, other in real], 0.5)
+
+    def _mark_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is None:
+            return
+        self._recorder.mark(parameter.grad, "gradients")
+        if self._buckets is not None and self._last_micro_batch:
+            self._buckets.take(parameter)
+
+
+@contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Lightning's autocast copies weights anew at each use."""
+    was_on = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(was_on)

@@ -1,0 +1,129 @@
+"""A live bar on a terminal; in a log file or a batch job, plain lines at a readable rate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from convoy.records.console import Console
+from convoy.records.metrics_logger import MetricsLogger
+
+_LINE_EVERY_S = 30.0
+_REFRESH_EVERY_S = 0.25
+
+
+class ProgressLines(pl.Callback):
+    """One line an epoch, and between them a bar, or a line every half minute where there is no terminal.
+
+    A line gives loss and top-1 of train and val, and fits 80 columns.
+
+    Args:
+        terminal: where to.
+        recorder: knows images/s.
+        total_steps: of the run; None where only time ends it.
+        steps_per_epoch: of one epoch.
+    """
+
+    def __init__(
+        self, terminal: Console, recorder: MetricsLogger, total_steps: int | None, steps_per_epoch: int
+    ) -> None:
+        self._terminal = terminal
+        self._recorder = recorder
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._started = self._shown = 0.0
+        self._first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = self._shown = time.monotonic()
+        self._first_step = trainer.global_step
+        if self._terminal.is_live:
+            self._bar = Progress(
+                TextColumn("{task.fields[where]}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[values]}"),
+                console=self._terminal.console,
+                transient=True,
+                auto_refresh=False,
+                expand=True,
+            )
+            self._task = self._bar.add_task("", total=self._total_steps, where="starting", values="")
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now = time.monotonic()
+        if now - self._shown < (_REFRESH_EVERY_S if self._bar else _LINE_EVERY_S):
+            return
+        self._shown = now
+        step = trainer.global_step
+        # Asking the device for its sums makes it wait; at this rate that costs nothing.
+        values = {**pl_module.latest, **pl_module.tally.peek()}
+        shown = [
+            f"loss {values['train/loss']:.3f}" if "train/loss" in values else "",
+            f"top1 {values['train/top1']:.1%}" if "train/top1" in values else "",
+            self._speed(),
+            self._left(step),
+        ]
+        where = self._where(step)
+        text = "  ".join(part for part in shown if part)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, where=where, values=text, refresh=True)
+        else:
+            self._terminal.say(f"{where}  step {step}  {text}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        values, step = pl_module.latest, trainer.global_step
+        parts = [self._where(step)]
+        if "train/loss" in values:
+            parts.append(f"train {values['train/loss']:.3f} {values['train/top1']:.1%}")
+        if "val/loss" in values:
+            parts.append(f"val {values['val/loss']:.3f} {values['val/top1']:.2%}")
+        parts += [self._speed(), self._left(step)]
+        self._terminal.say("  ".join(part for part in parts if part))
+        self._shown = time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _where(self, step: int) -> str:
+        """The epoch under way or just done, of all."""
+        epoch = max(1, -(-step // self._steps_per_epoch))
+        if self._total_steps is None:
+            return f"epoch {epoch}"
+        return f"epoch {epoch}/{-(-self._total_steps // self._steps_per_epoch)}"
+
+    def _speed(self) -> str:
+        speed = self._recorder.images_per_s
+        return f"{speed:,.0f} img/s" if speed else ""
+
+    def _left(self, step: int) -> str:
+        done = step - self._first_step
+        if self._total_steps is None or done <= 0 or step >= self._total_steps:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (self._total_steps - step)
+        return f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

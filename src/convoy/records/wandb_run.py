@@ -1,0 +1,218 @@
+"""A Weights & Biases run that never asks: online with a key, else offline in the run's own folder."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from convoy.config.faults import Fault
+from convoy.config.schema import Config, WandbConfig
+from convoy.ledger.rows import COLUMNS, Ledger, as_dict
+from convoy.runs.layout import RunFolder, shown
+from convoy.runtime.garbage_collection import without_collector
+
+_CONNECT_S = 5.0
+
+_GONE = (ConnectionError,)
+"""What W&B raises where its own process has been ended by a signal that was sent to all of a job's."""
+
+_MOST_CLASSES = 100
+"""Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
+
+
+class WandbRun:
+    """A run of W&B's own, which `open` or the first use opens.
+
+    Args:
+        begin: opens it; gives what `wandb.init` gave, and one line for the terminal: where the record is, or how to
+            send it.
+        tell: gets that line.
+    """
+
+    def __init__(self, begin: Callable[[], tuple[Any, str]], tell: Callable[[str], None]) -> None:
+        self._begin, self._tell = begin, tell
+        self._run: Any = None
+        self._ledger: Ledger | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._run is not None
+
+    @property
+    def run(self) -> Any:
+        """W&B's own."""
+        self.open()
+        return self._run
+
+    def open(self) -> None:
+        """Begin the record, if it hasn't begun, with the ledger where there is one."""
+        if self._run is None:
+            self._run, notice = self._begin()
+            self._tell(notice)
+            if self._ledger is not None:
+                self.log_ledger(self._ledger)
+
+    def log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+        """The final metrics into the summary, and the test's confusion matrix as a chart with its table."""
+        with suppress(*_GONE):
+            self._log_results(summary, matrix, classes)
+
+    def _log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+        import wandb
+
+        self.run.summary.update({key: value for key, value in summary.items() if value is not None})
+        if matrix and len(classes) <= _MOST_CLASSES:
+            rows = [
+                [actual, predicted, matrix[i][j]]
+                for i, actual in enumerate(classes)
+                for j, predicted in enumerate(classes)
+            ]
+            columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
+            chart = wandb.plot_table(
+                "wandb/confusion_matrix/v1",
+                wandb.Table(columns=columns, data=rows),
+                {str(name): name for name in columns},
+                {"title": "test confusion matrix"},
+            )
+            self.run.log({"test/confusion_matrix": chart})
+
+    def log_ledger(self, ledger: Ledger) -> None:
+        """The rows as a table, the totals in the summary: now, or as soon as the record is open."""
+        if not self.is_open:
+            self._ledger = ledger
+            return
+        import wandb
+
+        rows = [list(as_dict(row).values()) for row in ledger.rows]
+        self.run.log({"ledger": wandb.Table(columns=list(COLUMNS), data=rows)})
+        self.run.summary.update({f"ledger/{name}": value for name, value in ledger.totals().items()})
+
+    def finish(self, exit_code: int) -> None:
+        """Close the record, if it was opened. Where W&B's process is gone there is nothing to close."""
+        if self.is_open:
+            with suppress(*_GONE):
+                self._run.finish(exit_code=exit_code)
+
+
+def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> tuple[Any, str]:
+    """Open the run's record, or take up the one that its folder names: for `WandbRun`.
+
+    Args:
+        config: name, tags and seed.
+        settings: of the logger group.
+        run: where an offline record goes and the id is kept.
+        saved: the resolved config as plain containers.
+    """
+    with without_collector():
+        import wandb
+
+    online = _is_online(settings)
+    run_id = _run_id(run)
+    # wandb reads these for what init's settings don't reach: its service process and its files of state.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    options: dict[str, Any] = {
+        "project": settings.project,
+        "entity": settings.entity,
+        "name": f"{config.name}-{run.path.name}" if run.path.name != config.name else config.name,
+        "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
+        "notes": settings.notes,
+        "tags": list(config.tags) or None,
+        "config": dict(saved),
+        "dir": str(run.path),
+        "id": run_id,
+        "resume": "allow",
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=60),
+    }
+    sync = f"send it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
+    reason = "offline"
+    if online:
+        unreachable = _unreachable()
+        if unreachable is None:
+            try:
+                with _its_process_spared():
+                    opened = wandb.init(mode="online", **options)
+                return opened, f"W&B: {opened.url or 'online'}"
+            except wandb.errors.Error as error:
+                unreachable = _first_line(error)
+                wandb.teardown()  # its service would hold on to the run's id
+        reason = f"can't be reached ({unreachable}), so offline"
+    with _its_process_spared():
+        return wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}"
+
+
+@contextmanager
+def _its_process_spared() -> Iterator[None]:
+    """Start W&B's own process with SIGUSR1 blocked, which Slurm sends to every process of a step.
+
+    A child, and the thread that starts it, inherit the mask of the thread that they come from. SIGTERM can't be
+    kept from it: it asks for that itself (see `wandb_logger`).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def check_wandb(settings: WandbConfig | None) -> list[Fault]:
+    """logger.wandb.mode=online without a key; found before anything is written."""
+    if settings is None or settings.mode != "online" or _has_key():
+        return []
+    remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
+    return [Fault("logger.wandb.mode", "there is no W&B key on this machine", remedy, "online")]
+
+
+def _is_online(settings: WandbConfig) -> bool:
+    wanted = os.environ.get("WANDB_MODE") if settings.mode == "auto" else settings.mode
+    return wanted not in ("offline", "dryrun", "disabled") and _has_key()
+
+
+def _has_key() -> bool:
+    """A key in the environment or in the netrc file, the places where `wandb login` leaves one."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    file = os.environ.get("NETRC")
+    try:
+        return netrc.netrc(file).authenticators(_server()[0]) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _server() -> tuple[str, int]:
+    """Host and port of the W&B server."""
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    return url.hostname or "api.wandb.ai", url.port or (80 if url.scheme == "http" else 443)
+
+
+def _unreachable() -> str | None:
+    """Why the server can't be reached, found in seconds; wandb itself tries for more than a minute.
+
+    Behind a proxy there is nothing to find out this way, and wandb is left to try.
+    """
+    if getproxies().keys() & {"http", "https", "all"}:
+        return None
+    try:
+        socket.create_connection(_server(), timeout=_CONNECT_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _run_id(run: RunFolder) -> str:
+    if run.wandb_id.is_file():
+        return run.wandb_id.read_text(encoding="utf-8").strip()
+    run_id = secrets.token_hex(4)
+    run.wandb_id.write_text(run_id + "\n", encoding="utf-8")
+    return run_id
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

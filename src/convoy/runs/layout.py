@@ -1,0 +1,247 @@
+"""A run's folder: what lies in it, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convoy.cluster.run_lease import is_this_jobs
+from convoy.config.faults import Fault, UserError
+
+_LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`outputs/<name>/<date_time-id>/` and its files."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        """What was typed, one line a start of the run."""
+        return self.path / "overrides.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def ledger_csv(self) -> Path:
+        """Memory and parameters layer by layer."""
+        return self.path / "ledger.csv"
+
+    @property
+    def ledger_json(self) -> Path:
+        """The same with its totals and its convention."""
+        return self.path / "ledger.json"
+
+    @property
+    def norms(self) -> Path:
+        """Each layer's weight and gradient norms, where ledger.norms_every_steps asks for them."""
+        return self.path / "norms.csv"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def wandb_id(self) -> Path:
+        """The W&B run's id, by which a resumed run finds its record."""
+        return self.path / "wandb_id.txt"
+
+    def saved_config(self) -> dict[str, Any]:
+        """The config as the run saved it.
+
+        Raises:
+            UserError: the file is missing or can't be read.
+        """
+        return read_saved(self.config)
+
+
+def read_saved(path: Path) -> dict[str, Any]:
+    """A config.yaml as plain containers.
+
+    Raises:
+        UserError: the file is missing or can't be read.
+    """
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        remedy = "name a folder that convoy train wrote"
+        raise UserError(Fault("run", f"has no {path.name}", remedy, str(path.parent))) from None
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(Fault("run", f"{path.name} can't be read: {error}", "", str(path.parent))) from error
+    if not isinstance(saved, dict):
+        raise UserError(Fault("run", f"{path.name} is not a config", "", str(path)))
+    return saved
+
+
+def create(output_root: Path, name: str, folder: str | None) -> RunFolder:
+    """Make a new run's folder. A folder that exists and isn't empty is another run's and is left alone.
+
+    One that this job of Slurm's has claimed is its own, whatever an earlier start has left in it.
+
+    Raises:
+        UserError: the folder named is not empty, or can't be written.
+    """
+    claimed = folder is not None and is_this_jobs(Path(folder))
+    if folder is not None:
+        path = Path(folder)
+        if not claimed and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            remedy = f"choose another, or write resume={folder} to go on with the run in it"
+            raise UserError(Fault("folder", "is not empty", remedy, folder))
+    else:
+        # Two runs started in the same second still get folders of their own.
+        path = output_root / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    run = RunFolder(path.absolute())
+    try:
+        run.checkpoints.mkdir(parents=True, exist_ok=claimed)
+    except OSError as error:
+        key = "folder" if folder is not None else "output_root"
+        raise UserError(Fault(key, f"can't be written ({error.strerror})", "name another", str(path))) from error
+    return run
+
+
+def find(text: str, output_root: Path, name: str | None = None) -> tuple[RunFolder, Path]:
+    """The run that `text` names and the checkpoint to go on from.
+
+    Args:
+        text: "latest", a run's folder, or a checkpoint in one.
+        output_root: where "latest" looks.
+        name: with "latest", only runs of that name.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint yet.
+    """
+    if text == "latest":
+        run = _latest(output_root, name)
+        return run, run.last
+    path = Path(text)
+    if path.is_file() and path.suffix == ".ckpt":
+        run = RunFolder(path.absolute().parent.parent)
+        checkpoint = path.absolute()
+    elif path.is_dir():
+        run = RunFolder(path.absolute())
+        checkpoint = run.last
+    else:
+        remedy = "name a run's folder or one of its checkpoints, or write latest"
+        raise UserError(Fault("resume", "no such folder or checkpoint", remedy, text))
+    if not run.config.is_file():
+        raise UserError(Fault("resume", "is not in a run's folder (no config.yaml)", "name one that has it", text))
+    if not checkpoint.is_file():
+        remedy = "the run ended before its first; start it anew"
+        raise UserError(Fault("resume", "has no checkpoint yet", remedy, text))
+    return run, checkpoint
+
+
+def _latest(output_root: Path, name: str | None) -> RunFolder:
+    """The run whose last checkpoint was written last."""
+    found = [
+        path.parent.parent
+        for pattern in ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
+        for path in output_root.glob(pattern)
+        if name is None or path.parents[2].name == name
+    ]
+    if not found:
+        where = output_root / name if name else output_root
+        raise UserError(Fault("resume", f"no run with a checkpoint under {where}", "start one first", "latest"))
+    return RunFolder(max(found, key=lambda path: (path / "checkpoints/last.ckpt").stat().st_mtime_ns).absolute())
+
+
+def write_start(run: RunFolder, config_yaml: str, overrides: list[str]) -> None:
+    """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run."""
+    replace_text(run.config, config_yaml)
+    with run.overrides.open("a", encoding="utf-8") as file:
+        file.write(f"- {json.dumps(overrides, ensure_ascii=False)}\n")
+    replace_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine, command and the code's commit, all that a run depends on besides its config."""
+    import torch
+
+    return {
+        "command": sys.argv,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpu_cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "versions": {name: _version(name) for name in _LIBRARIES},
+        "git": git_state(Path(__file__).resolve().parent),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that holds `folder`, and whether it was clean; None where it isn't in one."""
+    try:
+        commit, status = (
+            subprocess.run(
+                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "clean": not status}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,129 @@
+"""From trainer.gpus, processes, nodes and precision to what Lightning calls accelerator, devices and strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config
+from convoy.runtime.cpu_cores import own_cores
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where a run trains.
+
+    Attributes:
+        accelerator: "cuda" or "cpu".
+        per_node: GPUs, or processes on the CPU, of one node.
+        nodes: number of nodes.
+        precision: as Lightning names it: "32-true", "bf16-mixed" or "16-mixed".
+        name: for people: "2 x NVIDIA A100", "CPU".
+        cpu_threads: threads of one process's CPU operations.
+    """
+
+    accelerator: str
+    per_node: int
+    nodes: int
+    precision: str
+    name: str
+    cpu_threads: int
+
+    @property
+    def world_size(self) -> int:
+        return self.per_node * self.nodes
+
+
+def choose(config: Config, busy_cores: int = 0) -> Devices:
+    """The devices that the config asks for and this machine has.
+
+    Args:
+        config: of the run.
+        busy_cores: that other processes keep busy; a process alone leaves them to those.
+
+    Raises:
+        UserError: more GPUs than there are, or a precision that they don't have.
+    """
+    trainer, hardware = config.trainer, config.hardware
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = _gpus(config, present)
+    if gpus > present:
+        raise UserError(_too_many(gpus, present, trainer.nodes))
+    if gpus and (fault := _missing_kernels()):
+        raise UserError(fault)
+    per_node = gpus or trainer.processes
+    return Devices(
+        accelerator="cuda" if gpus else "cpu",
+        per_node=per_node,
+        nodes=trainer.nodes,
+        precision=_precision(config, on_gpu=gpus > 0),
+        name=_name(gpus, trainer.processes),
+        cpu_threads=hardware.cpu_threads or max(1, own_cores(per_node) - (busy_cores if per_node == 1 else 0)),
+    )
+
+
+def _gpus(config: Config, present: int) -> int:
+    trainer, hardware = config.trainer, config.hardware
+    if hardware.accelerator == "cpu":
+        return 0
+    if trainer.gpus != "auto":
+        return int(trainer.gpus)
+    if hardware.accelerator == "gpu" and not present:
+        rule = "this machine has no GPU that torch can use"
+        raise UserError(Fault("hardware", rule, "write hardware=auto or hardware=cpu", hardware.name))
+    return present
+
+
+def _too_many(gpus: int, present: int, nodes: int) -> Fault:
+    rule = f"this machine has {present or 'no'} GPU{'' if present == 1 else 's'} that torch can use"
+    if present:
+        return Fault("trainer.gpus", rule, f"write trainer.gpus={present} or trainer.gpus=auto", str(gpus))
+    instead = "trainer.gpus=0"
+    if gpus > 1 and nodes == 1:
+        instead += f", or trainer.gpus=0 trainer.processes={gpus} to run that many processes on the CPU"
+    return Fault("trainer.gpus", rule, f"write {instead}", str(gpus))
+
+
+def _missing_kernels() -> Fault | None:
+    """A card that the installed torch was not compiled for; torch itself only warns, then fails in the first kernel."""
+    major, minor = torch.cuda.get_device_capability(0)
+    compiled = [int(arch[3:].rstrip("a")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    fits = any(arch // 10 == major and arch % 10 <= minor for arch in compiled)
+    if fits or not compiled:
+        return None
+    have = ", ".join(f"sm_{arch}" for arch in compiled)
+    rule = f"{torch.cuda.get_device_name(0)} is sm_{major}{minor}; torch {torch.__version__} has kernels for {have}"
+    return Fault("trainer.gpus", rule, "install a torch that has them (V100: 2.10 or older), or write trainer.gpus=0")
+
+
+def _precision(config: Config, *, on_gpu: bool) -> str:
+    asked = config.trainer.precision
+    if asked == "auto":
+        if config.hardware.precision is not None:
+            asked = config.hardware.precision
+        elif not on_gpu:
+            asked = "bf16-mixed" if cpu_has_bf16() else "32"
+        else:
+            asked = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if asked == "bf16-mixed" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        rule = f"{torch.cuda.get_device_name(0)} has no bfloat16"
+        raise UserError(Fault("trainer.precision", rule, "write trainer.precision=16-mixed or auto", asked))
+    if asked == "16-mixed" and not on_gpu:
+        remedy = "write trainer.precision=32 or bf16-mixed"
+        raise UserError(Fault("trainer.precision", "float16 needs a GPU", remedy, asked))
+    return "32-true" if asked == "32" else asked
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16 itself, by AVX-512 or AMX; elsewhere it is slower than float32."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))
+
+
+def _name(gpus: int, processes: int) -> str:
+    if gpus:
+        card = torch.cuda.get_device_name(0)
+        return card if gpus == 1 else f"{gpus} x {card}"
+    return "CPU" if processes == 1 else f"CPU, {processes} processes"

@@ -1,0 +1,154 @@
+"""Features of a layer, and a linear classifier on them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import Run
+from tests.export.conftest import Trained
+from torch import nn
+
+from convoy.config.faults import UserError
+from convoy.evaluation.feature_layers import tap
+from convoy.evaluation.linear_probe import probe
+
+Convoy = Callable[..., Run]
+
+
+def written(convoy: Convoy, folder: Path, *words: str) -> tuple[np.ndarray, np.ndarray, dict]:
+    done = convoy("features", *words, f"output={folder}")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in folder.iterdir()) == ["features.json", "features.npy", "labels.npy"]
+    described = json.loads((folder / "features.json").read_text())
+    return np.load(folder / "features.npy"), np.load(folder / "labels.npy"), described
+
+
+def test_features_of_a_layer_are_what_it_gives_on_the_test_images(
+    convoy: Convoy, trained: Trained, tmp_path: Path
+) -> None:
+    run = f"run={trained.folder}"
+    penultimate, labels, described = written(convoy, tmp_path / "a", run)
+    assert penultimate.shape == (359, 32)
+    assert penultimate.dtype == np.float32
+    assert labels.tolist() == trained.labels
+    assert described["layer"] == "penultimate"
+    assert described["classes"] == [str(digit) for digit in range(10)]
+    # The last layer of the network makes of them the classes that convoy predict gives for the image files.
+    state = torch.load(trained.folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    names = [name for name in state if "classifier" in name]
+    weight, bias = (state[name] for name in names[-2:])
+    logits = torch.from_numpy(penultimate) @ weight.T + bias
+    done = convoy("predict", f"checkpoint={trained.folder}", "top=10", "--format", "jsonl", *trained.images)
+    for line, row in zip(done.out.splitlines(), logits.softmax(1), strict=True):
+        for each in json.loads(line)["classes"]:
+            assert each["probability"] == pytest.approx(float(row[int(each["class"])]), abs=1e-4)
+
+    again = written(convoy, tmp_path / "b", run, "layer=fc1", "split=test")[0]
+    assert np.array_equal(again, penultimate)
+    assert np.allclose(written(convoy, tmp_path / "c", run, "layer=fc2")[0], logits.numpy(), atol=1e-4)
+    maps = written(convoy, tmp_path / "d", run, "layer=features.3", "split=val")[0]
+    assert maps.shape == (144, 8, 16, 16)
+
+
+def chain(*sizes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_alexnets_names_for_fully_connected_layers() -> None:
+    three = chain(4, 5, 6, 7)
+    for one, other, module, side in (
+        ("fc1", "fc6", "2", "input"),
+        ("fc2", "fc7", "4", "input"),
+        ("fc3", "fc8", "4", "output"),
+    ):
+        for name in (one, other):
+            found = tap(three, name, 7)
+            assert (found.module, found.side) == (module, side)
+    for name in ("fc4", "fc5", "fc9"):
+        with pytest.raises(UserError, match="of fully connected ones it has fc1, fc2, fc3"):
+            tap(three, name, 7)
+    with pytest.raises(UserError, match="no such layer"):
+        tap(chain(4, 5, 7), "fc7", 7)
+
+
+def test_what_works_in_place_does_not_change_what_was_taken() -> None:
+    network = chain(4, 5, 6, 7)
+    images = torch.randn(3, 4)
+    with tap(network, "0", 7).listening(network) as heard, torch.no_grad():
+        network(images)
+        expected = torch.nn.functional.linear(images, network[0].weight, network[0].bias)
+    assert torch.equal(heard.pop(), expected)
+    assert (expected < 0).any()
+
+
+def test_a_probe_finds_the_line_between_two_classes_and_tells_noise_from_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        features = torch.randn(count, 20, generator=generator)
+        return features, (features[:, 0] - 3 * features[:, 1] > 0).long()
+
+    apart = {name: split(count) for name, count in (("train", 600), ("val", 200), ("test", 400))}
+    found = probe(apart, seed=1)
+    assert found.num_features == 20
+    assert found.test is not None
+    assert found.test > 0.93
+    noise = {
+        name: (values, labels[torch.randperm(len(labels), generator=generator)])
+        for name, (values, labels) in apart.items()
+    }
+    blind = probe(noise, seed=1)
+    assert blind.test == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
+    done = convoy("probe", f"run={trained.folder}")
+    assert done.code == 0, done.err
+    record = json.loads((trained.folder / "probe-digits-penultimate.json").read_text())
+    summary = json.loads((trained.folder / "summary.json").read_text())
+    # The network's own head is one of the linear classifiers that the probe chooses from.
+    assert record["test"] > summary["test/top1"] - 0.03
+    assert f"{record['test']:.2%}" in done.out
+    first = convoy("probe", f"run={trained.folder}", "layer=features.7")
+    assert first.code == 0, first.err
+    assert json.loads((trained.folder / "probe-digits-features.7.json").read_text())["num_features"] == 16 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("features", ["layer=fc7"], "layer=fc7: the network has no such layer"),
+        ("features", ["split=tset"], "did you mean test?"),
+        ("features", ["layr=fc1"], "layr=fc1: features has no such key; did you mean layer?"),
+        ("features", ["model=vgg16"], "model=vgg16: is not features's to choose"),
+        ("features", ["output="], "output: needs a value"),
+        ("probe", ["layer=feature.0"], "did you mean features.0?"),
+        ("probe", ["split=val"], "probe has no such key"),
+        ("probe", ["data.image_size=3"], "data"),
+    ],
+)
+def test_a_mistake_is_told_and_nothing_written(
+    convoy: Convoy, trained: Trained, verb: str, words: list[str], message: str
+) -> None:
+    before = sorted(trained.folder.rglob("*"))
+    done = convoy(verb, f"run={trained.folder}", *words)
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert sorted(trained.folder.rglob("*")) == before
+
+
+def test_features_that_are_there_are_not_written_over(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
+    written(convoy, tmp_path / "a", f"run={trained.folder}")
+    done = convoy("features", f"run={trained.folder}", f"output={tmp_path / 'a'}")
+    assert done.code == 2
+    assert "exists already; remove it, or name another with output=<folder>" in done.err

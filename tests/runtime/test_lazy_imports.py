@@ -1,0 +1,68 @@
+"""scipy.signal and matplotlib are put off, and are what they are once somebody uses them; garbage is left meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from convoy.runtime.garbage_collection import without_collector
+
+PUT_OFF = "import sys\nfrom convoy.runtime.lazy_imports import put_off_unused\nput_off_unused()\n"
+
+
+def printed(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_run_does_not_load_them() -> None:
+    words = "['train', 'logger=csv', 'data=fashion_mnist', 'trainer.gpus=0', 'trainer.max_steps=1', '--help']"
+    code = f"import sys\nfrom convoy.commands.main import main\nmain({words})\nimport convoy.training.run\n"
+    names = "('scipy.signal', 'scipy.signal.windows', 'torchmetrics.utilities.plot', 'matplotlib')"
+    assert printed(code + f"print([name in sys.modules for name in {names}])").endswith("[True, False, True, False]")
+
+
+def test_matplotlib_is_there_for_whoever_imports_it() -> None:
+    """Before torchmetrics and after it, with the metrics' values as they are."""
+    metric = "from torchmetrics.regression import MeanSquaredError\nimport torch\n"
+    value = "print(MeanSquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))\n"
+    drawn = "from matplotlib.figure import Figure\nprint(len(Figure().subplots(1, 2)))\n"
+    for code in (metric + value + drawn, drawn + metric + value):
+        assert printed(PUT_OFF + code) == printed(code)
+
+
+def test_every_way_to_use_scipy_signal_loads_it() -> None:
+    """Against the same without it being put off."""
+    uses = (
+        "from scipy.signal import convolve\nprint(convolve([1, 2], [3, 4]))",
+        "import scipy.signal\nprint(scipy.signal.windows.hamming(5), len(dir(scipy.signal.windows)))",
+        "from scipy.signal import *\nprint(convolve.__name__, len(__import__('scipy.signal').signal.__all__))",
+    )
+    for use in uses:
+        assert printed(PUT_OFF + use) == printed(use), use
+
+
+def test_the_name_that_is_looked_for_is_the_window() -> None:
+    code = "import scipy.signal\nprint(hasattr(scipy.signal, 'hamming'), 'scipy.signal.windows' in sys.modules)\n"
+    assert printed(PUT_OFF + code) == "True False"
+    same = "import scipy.signal\nprint((scipy.signal.hamming(7) == scipy.signal.windows.hamming(7)).all())"
+    assert printed(PUT_OFF + same) == "True"
+
+
+def test_garbage_is_left_meanwhile_and_collected_as_before() -> None:
+    assert gc.isenabled()
+    with without_collector():
+        assert not gc.isenabled()
+    with pytest.raises(ImportError), without_collector():
+        raise ImportError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_collector():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
