@@ -53,7 +53,7 @@ def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, 
         torch.cat(parts) for parts in zip(*opened.evaluation["val"].batches(plan, 0, DELIVERY), strict=True)
     )
     paths = sorted((digits_folder / "val").rglob("*.jpg"))
-    assert [opened.classes[label] for label in labels] == [path.parent.name for path in paths]
+    assert [opened.targets.names[label] for label in labels] == [path.parent.name for path in paths]
     transform = v2.Compose(
         [
             v2.Resize(28),

@@ -42,6 +42,8 @@ class DataConfig:
     file)."""
     download: bool = True
     """Whether torchvision may fetch it where it is found nowhere."""
+    target: str = "class_index"
+    """Kind of the targets: class_index (one class per image), multi_hot (any number of labels) or values (numbers)."""
     num_classes: int | None = None
     """null: counted from the class folders, or as the shards' index says."""
     channels: int = 3

@@ -11,6 +11,7 @@ from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.folders import count_classes
 from convoy.data.shards.index import read_index
 from convoy.data.shards.storage import S3
+from convoy.data.targets import CLASS_INDEX, KINDS
 
 FOLDER_SOURCE = "image_folder"
 SHARDS_SOURCE = "shards"
@@ -36,6 +37,12 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         present: whether the data must be there; if not, only its number of classes must be known.
     """
     faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data)]
+    if data.target not in KINDS:
+        remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
+        faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
+    elif data.target != CLASS_INDEX:
+        rule = f"data.source={data.source} has one class per image"
+        faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
         faults.append(Fault("data.source", "is no source", remedy, data.source))

@@ -1,27 +1,49 @@
-"""The last steps of a batch, the same for sets in memory and for folders."""
+"""Last steps of a batch, shared by all sources: normalization, cutout and memory format."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.augment import Normalizer, cut_out
 
-Batch = tuple[Tensor, Tensor]
-"""Images, float32 [B, C, S, S], normalized; labels, int64 [B]; both on the device."""
+
+class Batch(NamedTuple):
+    """Images and their targets, on the same device.
+
+    Attributes:
+        images: float32 [B, C, S, S], normalized.
+        targets: a tensor, or a nested collection of tensors, as `convoy.data.targets` describes for each kind.
+    """
+
+    images: Tensor
+    targets: Any
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        return Batch(self.images.to(device), targets_to(self.targets, device))
+
+
+def targets_to(targets: Any, device: torch.device) -> Any:
+    """Return `targets` with every tensor in it on `device`."""
+    if isinstance(targets, Tensor):
+        return targets.to(device)
+    return move_data_to_device(targets, device)
 
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """How batches are made and handed out.
+    """Device, memory format and number of decoding threads of a loader's batches.
 
     Attributes:
-        device: where they lie.
-        channels_last: memory format of the images.
-        num_threads: that decode images of folders.
+        device: device of images and targets.
+        channels_last: whether images are in NHWC memory.
+        num_threads: threads that decode image files.
     """
 
     device: torch.device
@@ -30,17 +52,23 @@ class BatchSpec:
 
 
 class BatchFinalizer:
-    """Makes a batch of windows into a batch for the network: normalize, cutout, memory format."""
+    """Conversion of uint8 images into the network's input."""
 
-    def __init__(self, data: DataConfig, delivery: BatchSpec) -> None:
+    def __init__(self, data: DataConfig, spec: BatchSpec) -> None:
         self._cutout = data.augment.cutout
-        self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, delivery.device)
-        self._delivery = delivery
+        self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, spec.device)
+        self._spec = spec
 
-    def __call__(self, windows: Tensor, labels: Tensor, cutout: Tensor | None = None) -> Batch:
-        """A batch from uint8 [B, C, S, S] and [B], with squares at `cutout`, [2, B], if given. All on the device."""
-        images = self._normalize(windows)
+    def __call__(self, images: Tensor, targets: Any, cutout: Tensor | None = None) -> Batch:
+        """Return the batch, with all of its tensors on the spec's device.
+
+        Args:
+            images: uint8 [B, C, S, S] on the spec's device.
+            targets: see `Batch`, on any device.
+            cutout: [2, B] int64, top and left of the square that is set to the mean; None for none.
+        """
+        normalized = self._normalize(images)
         if cutout is not None:
-            images = cut_out(images, cutout, self._cutout)
-        memory_format = torch.channels_last if self._delivery.channels_last else torch.contiguous_format
-        return images.contiguous(memory_format=memory_format), labels
+            normalized = cut_out(normalized, cutout, self._cutout)
+        memory_format = torch.channels_last if self._spec.channels_last else torch.contiguous_format
+        return Batch(normalized.contiguous(memory_format=memory_format), targets_to(targets, self._spec.device))

@@ -15,6 +15,7 @@ from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.targets import Targets
 
 
 class Batches:
@@ -59,13 +60,14 @@ class Batches:
 class ImageData(pl.LightningDataModule):
     """Batches of a data set, in an order that depends on the seed and the optimizer step only.
 
-    A batch is (images, labels): float32 [B, C, S, S], normalized, on the device; int64 [B]. Training batches
+    A batch is a `Batch`: images, float32 [B, C, S, S], normalized, and targets, both on the device. Training batches
     are `micro_batch_size` long (less what data.on_bad_image=skip leaves out), `accumulation` of them an
     optimizer step. The Trainer is to be made with `reload_dataloaders_every_n_epochs=1`: each call of
     `train_dataloader` gives the rest of one epoch.
 
     Attributes:
-        num_classes, classes: how many, and their names. After `open`.
+        targets: kind and names of the targets. After `open`.
+        num_classes, classes: number and names of the classes, labels or values. After `open`.
         sizes: images in "train", "val" and "test"; 0 where there is no such split. After `open`.
         notes: what a user may not expect about the set, a sentence each. After `open`.
         waited_s: seconds for which training has waited for its batches, augmentation of a set in memory counted in.
@@ -115,11 +117,15 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        return len(self._set.classes)
+        return len(self._set.targets.names)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self._set.classes
+        return self._set.targets.names
+
+    @property
+    def targets(self) -> Targets:
+        return self._set.targets
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -204,8 +210,7 @@ class ImageData(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batch itself: it was made on the device."""
-        images, labels = batch
-        return images.to(device), labels.to(device)
+        return batch.to(device)
 
     def _count_wait(self, seconds: float) -> None:
         self.waited_s += seconds

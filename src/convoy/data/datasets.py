@@ -24,6 +24,7 @@ from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FilePictures, Pictures
 from convoy.data.splits import stratified_split
+from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.data.tensor_resize import fit_images, with_channels
 
 
@@ -46,7 +47,7 @@ class OpenedData:
     """A set that is ready to be read.
 
     Attributes:
-        classes: names; a label is an index into them.
+        targets: kind and names of the targets.
         train: the training split.
         evaluation: train as it is, val, and test where there is one, by name.
         sizes: images in train, val and test.
@@ -55,7 +56,7 @@ class OpenedData:
         order: of the training images, where it is the set's own.
     """
 
-    classes: tuple[str, ...]
+    targets: Targets
     train: TrainingSplit
     evaluation: dict[str, EvaluationSplit]
     sizes: dict[str, int]
@@ -92,7 +93,7 @@ def _open_memory(data: DataConfig, seed: int) -> OpenedData:
         "test": _fitted(image_set.test, data),
     }
     return OpenedData(
-        classes=image_set.classes,
+        targets=Targets(CLASS_INDEX, image_set.classes),
         train=MemoryTraining(splits["train"], data, seed),
         evaluation={name: MemoryEvaluation(split, data) for name, split in splits.items()},
         sizes={name: len(split) for name, split in splits.items()},
@@ -143,8 +144,11 @@ def folder_splits(data: DataConfig) -> FolderSplits:
 
 def _open_folder(data: DataConfig, seed: int) -> OpenedData:
     found = folder_splits(data)
-    pictures = {name: FilePictures(files, data.channels) for name, files in found.splits.items()}
-    return _open_pictures(data, seed, found.classes, pictures, found.notes)
+    pictures = {
+        name: FilePictures(files.paths, torch.tensor(files.labels), data.channels)
+        for name, files in found.splits.items()
+    }
+    return _open_pictures(data, seed, Targets(CLASS_INDEX, found.classes), pictures, found.notes)
 
 
 def _open_shards(data: DataConfig, seed: int) -> OpenedData:
@@ -157,23 +161,23 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
         notes.append(f"{data.root} was packed with {index.size} pixels, which val enlarges to {shorter}.")
     pictures = {name: ShardPictures(storage, index, split, data.channels) for name, split in index.splits.items()}
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
-    return _open_pictures(data, seed, index.classes, pictures, notes, order)
+    return _open_pictures(data, seed, Targets(CLASS_INDEX, index.classes), pictures, notes, order)
 
 
 def _open_pictures(
     data: DataConfig,
     seed: int,
-    classes: tuple[str, ...],
+    targets: Targets,
     pictures: Mapping[str, Pictures],
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
     bad_images = BadImages(skip=data.on_bad_image == "skip")
     return OpenedData(
-        classes=classes,
+        targets=targets,
         train=PictureTraining(pictures["train"], data, seed, bad_images),
         evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
-        sizes={name: len(pictures[name].labels) if name in pictures else 0 for name in ("train", "val", "test")},
+        sizes={name: len(pictures[name].targets) if name in pictures else 0 for name in ("train", "val", "test")},
         bad_images=bad_images,
         notes=tuple(notes),
         order=order,

@@ -74,7 +74,7 @@ class PictureTraining:
 
     def __init__(self, pictures: Pictures, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._pictures = pictures
-        self._labels = pictures.labels
+        self._targets = pictures.targets
         self._data = data
         self._seed = seed
         self._bad_images = bad_images
@@ -93,7 +93,7 @@ class PictureTraining:
                     source = WindowSource.of(images, augment.pad_crop, augment.flip)
                     places = torch.arange(len(images), device=delivery.device)
                     images = source.cut(source.starts(places, draws.window, draws.mirrored))
-                yield finish(images, self._labels[samples].to(delivery.device), draws.cutout)
+                yield finish(images, self._targets[samples], draws.cutout)
 
     def decoded(
         self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
@@ -131,7 +131,7 @@ class PictureEvaluation:
 
     def __init__(self, pictures: Pictures, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures
-        self._labels = pictures.labels
+        self._targets = pictures.targets
         self._data = data
         self._bad_images = bad_images
 
@@ -140,7 +140,7 @@ class PictureEvaluation:
         finish = BatchFinalizer(self._data, delivery)
         with closing(self.decoded(plan, rank, delivery)) as decoded:
             for batch, images, kept in decoded:
-                yield finish(images, self._labels[batch.samples[kept]].to(delivery.device))
+                yield finish(images, self._targets[batch.samples[kept]])
 
     def decoded(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> DecodedBatches:
         """The same batches as uint8."""

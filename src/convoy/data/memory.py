@@ -22,32 +22,32 @@ class MemoryTraining:
         self._seed = seed
         augment = data.augment
         self._source = WindowSource.of(images.images, augment.pad_crop, augment.flip)
-        self._labels = images.labels
+        self._targets = images.labels
 
     def batches(
         self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
-        source, labels = self._on(delivery.device)
+        source, targets = self._on(delivery.device)
         finish = BatchFinalizer(self._data, delivery)
         for epoch, share in plan.epochs(rank, first_step, end_step):
             # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
             samples = share.flatten().to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
             starts = source.starts(samples, draws.window, draws.mirrored)
-            sample_labels = labels[samples].to(delivery.device)
+            sample_targets = targets[samples].to(delivery.device)
             cutout = None if draws.cutout is None else draws.cutout.to(delivery.device)
             for begin in range(0, len(samples), plan.micro_batch_size):
                 batch = slice(begin, begin + plan.micro_batch_size)
                 windows = source.cut(starts[batch]).to(delivery.device)
-                yield finish(windows, sample_labels[batch], None if cutout is None else cutout[:, batch])
+                yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch])
 
     def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
         """The set where it is read from, moved there the first time."""
         place = device if self._source.pixels.device == device or fits(self._source.pixels, device) else CPU
         if self._source.pixels.device != place:
-            self._source, self._labels = self._source.to(place), self._labels.to(place)
-        return self._source, self._labels
+            self._source, self._targets = self._source.to(place), self._targets.to(place)
+        return self._source, self._targets
 
 
 class MemoryEvaluation:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from convoy.data.decode import Picture, open_picture
-from convoy.data.folders import ImageFiles
 from convoy.data.sampling import MicroBatch
 
 OpenPlace = Callable[[int], Picture]
@@ -20,10 +18,10 @@ class Pictures(Protocol):
     """The images of a split.
 
     Attributes:
-        labels: [n] int64.
+        targets: of all samples, as `convoy.data.targets` describes for their kind.
     """
 
-    labels: Tensor
+    targets: Tensor
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:
         """Each batch with what opens its images, soon after it is asked for; may then be called at any time."""
@@ -33,10 +31,15 @@ class Pictures(Protocol):
 class FilePictures:
     """Images that are files of their own."""
 
-    def __init__(self, files: ImageFiles, channels: int) -> None:
-        """`channels`: 1 for gray, 3 for RGB."""
-        self.labels = torch.tensor(files.labels)
-        self._paths = files.paths
+    def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
+        """
+        Args:
+            paths: image files.
+            targets: one per file, see `Pictures`.
+            channels: 1 for gray, 3 for RGB.
+        """
+        self.targets = targets
+        self._paths = paths
         self._channels = channels
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:

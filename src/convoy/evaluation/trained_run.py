@@ -89,4 +89,4 @@ def _classes(run: RunFolder, config: Config) -> tuple[str, ...]:
         names = tuple(summary.get("test/per_class") or ())
     except (OSError, ValueError):
         names = ()
-    return names or open_data(config.data, config.seed).classes
+    return names or open_data(config.data, config.seed).targets.names

@@ -70,7 +70,7 @@ def test_pixels_are_those_of_the_folder(
 ) -> None:
     changes = {"channels": channels, "mean": [0.5], "std": [0.25], "eval_resize": 28}
     ours, theirs = open_data(shard_data(packed, **changes), 1), open_data(folder_data(digits_folder, **changes), 1)
-    assert (ours.classes, ours.sizes) == (theirs.classes, theirs.sizes)
+    assert (ours.targets, ours.sizes) == (theirs.targets, theirs.sizes)
     assert as_set(*evaluated(ours, split)) == as_set(*evaluated(theirs, split))
 
 

@@ -86,7 +86,7 @@ class ShardPictures:
         self._begins = table[:, 0].astype(np.int64)
         self._ends = self._begins + table[:, 1]
         self._checksums = table[:, 3]
-        self.labels = torch.from_numpy(table[:, 2].astype(np.int64))
+        self.targets = torch.from_numpy(table[:, 2].astype(np.int64))
         self._shards = np.repeat(np.arange(len(split.shards)), [shard.num_samples for shard in split.shards])
         block_in_shard = self._begins // BLOCK_BYTES
         is_first = np.ones(len(table), dtype=bool)
