@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from convoy.config.trust import TRUST, Trust
+
 TINY = (
     "logger=csv",
     "model.layers=[CONV3-8,POOL4,DROPOUT0.3,FC-32,FC-10]",
@@ -68,8 +70,10 @@ def command(words: Sequence[str]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every test in a folder of its own, without the W&B key that this machine may have."""
+    """Run each test in a separate folder, without a W&B key and without targets that another test declared."""
     monkeypatch.chdir(tmp_path)
+    for name, value in vars(Trust()).items():
+        monkeypatch.setattr(TRUST, name, value)
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_RUN_GROUP", "CONVOY_RUN_FOLDER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

@@ -95,7 +95,7 @@ def submission(folder: Path, job_id: str | None, labels: list[str], *, is_array:
     tasks = [
         Task(label, [label], f"{index}.yaml", f"outputs/x/slurm-{{job}}/{index}") for index, label in enumerate(labels)
     ]
-    Submission("x", "2026-11-24T00:00:00+00:00", ".", tasks, is_array, None, job_id).write(folder)
+    Submission("x", "2026-11-24T00:00:00+00:00", ".", tasks, is_array, [], None, job_id).write(folder)
 
 
 def test_jobs_of_both_ways_are_known_by_their_id() -> None:

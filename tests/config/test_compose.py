@@ -161,7 +161,7 @@ def test_an_experiment_is_not_put_over_a_run() -> None:
         (["trainer.global_batch_size=101", "trainer.gpus=0", "trainer.processes=2"], "trainer.global_batch_size"),
         (["name=a/b"], "name"),
         (["name=.."], "name"),
-        (["model._target_=os.system"], "model._target_"),
+        (["model._target_=3"], "model._target_"),
         (["data.source=imagnet"], "data.source"),
         (["data.channels=2"], "data.channels"),
     ],

@@ -44,6 +44,7 @@ class Submission:
         start_folder: from which relative paths are taken.
         tasks: one, or one a point of a sweep.
         is_array: whether it is a job array, which a sweep of one point is too.
+        flags: `--config-dir`, where it was given.
         git: commit of the checkout and whether it was clean; None where there is none.
         job_id: that sbatch printed; None before.
     """
@@ -53,6 +54,7 @@ class Submission:
     start_folder: str
     tasks: list[Task]
     is_array: bool
+    flags: list[str]
     git: dict[str, Any] | None = None
     job_id: str | None = None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
+from convoy.config.trust import TRUST
 
 
 @dataclass
@@ -68,6 +69,7 @@ def parse(words: Sequence[str]) -> Arguments:
             parsed.saved = Path(value if sign else _value(flag, rest))
         elif flag in ("-cd", "--config-dir"):
             parsed.options = Options(_folder(flag, value if sign else _value(flag, rest)))
+            TRUST.add_folder(parsed.options.folder)
         else:
             parsed.overrides.append(flag + sign + value)
     return parsed

@@ -19,6 +19,7 @@ from convoy.cluster.supervisor import say, supervise
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
+from convoy.config.trust import TRUST
 from convoy.runs.layout import git_state
 from convoy.training import preflight
 
@@ -98,7 +99,7 @@ def _run(words: Sequence[str]) -> int:
         say("the run has been finished by an earlier start")
         return 0
     path = json.dumps(str(folder.path))
-    train = [f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
+    train = [*TRUST.words, f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
     if asked.fast_disk is not None and config.data.root is not None and "://" not in config.data.root:
         staged = stage(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
         train.append(f"data.root={json.dumps(str(staged))}")
@@ -176,7 +177,9 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
     if before is not None and now is not None and before["commit"] != now["commit"]:
         say(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
     group = f"slurm-{allocation.array_id}" if allocation.task is not None else None
-    return ["--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
+    # The saved config alone declares no target.
+    declaring = [*submission.flags, *(text for text in task.overrides if "_target_" in text)]
+    return [*declaring, "--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
 
 
 def _rank(words: Sequence[str]) -> int:

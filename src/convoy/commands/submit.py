@@ -104,6 +104,7 @@ def run(words: Sequence[str]) -> int:
         start_folder=str(Path.cwd()),
         tasks=[_task(index, point, keys, is_array=is_array) for index, point in enumerate(found)],
         is_array=is_array,
+        flags=parsed.as_flags,
         git=git_state(Path(__file__).resolve().parent),
     )
     job_id = _send(submission, found, text, folder)

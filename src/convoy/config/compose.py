@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -26,6 +26,7 @@ from convoy.config.hydra_errors import first_line, known_keys, reworded, value_f
 from convoy.config.options import CONF, Options
 from convoy.config.overrides import parse
 from convoy.config.schema import OPEN_GROUPS, Config
+from convoy.config.trust import TRUST
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -44,6 +45,8 @@ def compose(overrides: Sequence[str], options: Options | None = None) -> DictCon
     if base is None:
         raise UserError(*faults)
     config = apply(base, request.values, faults)
+    TRUST.add_typed(request.values)
+    TRUST.add_composed(config)
     if faults:
         # The values that are right may still break a rule across groups: that is told now, not next time.
         raise OverrideError(faults, config)
@@ -132,7 +135,9 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
     chosen = [str(override.input_line) for override in request.groups]
     fresh = _compose_or_fault(chosen, options, faults) if chosen else None
     content = cast(dict[str, Any], OmegaConf.to_container(saved))
+    TRUST.add_typed(request.values)
     if fresh is not None:
+        TRUST.add_composed(fresh)
         groups = {override.key_or_group for override in request.groups} - {"experiment"}
         if "model" not in groups:
             fresh.model = saved.model  # whose learning rates an optimizer's option reads
@@ -152,11 +157,13 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
 
 def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fault]) -> DictConfig | None:
     """Compose the chosen options; a fault in a YAML file is added to `faults`."""
+    TRUST.add_folder(options.folder)
     searchpath = [f"hydra.searchpath=[file://{options.folder.resolve()}]"] if options.folder else []
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("train", overrides=[*searchpath, *choices])
+            composed = hydra_compose("train", overrides=[*searchpath, *choices], return_hydra_config=True)
+        return _without_hydra(composed)
     except YAMLError as error:
         where_in_file = str(getattr(error, "problem_mark", "")).strip()
         remedy = 'text with braces is quoted in a list: "FC-{num_classes}"'
@@ -172,6 +179,16 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         rule, remedy = reworded(cause, key, list(known_keys(OmegaConf.structured(Config))))
         faults.append(Fault(key, f"in conf/{where[1]}.yaml: {rule}" if where else rule, remedy))
         return None
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    """Return the config alone. A model's option without a name gets that of its file."""
+    option = composed.hydra.runtime.choices.model
+    with open_dict(composed):
+        del composed["hydra"]
+        if "name" not in composed.model.keys():  # noqa: SIM118 (a mandatory value is a key, but not "in" the mapping)
+            composed.model.name = option
+    return composed
 
 
 def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fault]:

@@ -1,139 +1,120 @@
-"""`_target_`: what a config may build, checked against its signature before it is built.
+"""Classes and functions that a config names as `_target_`: found, checked against their signature, and called.
 
-Hydra's own blocklist is no boundary, since it names what is forbidden. Here it is named what is allowed: each
-group builds from the packages of `PACKAGES`, and what a dotted path leads to must itself come from an allowed
-library, so that `torch.os.system` is refused although it begins with `torch`.
+A target that the user wrote may be anything importable (see `trust`). A target that saved data names must be built in
+or written by the user as well. Nested targets follow the same rule, and all of them are found before the first is
+called.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
+from convoy.config import builtin_targets
 from convoy.config.faults import Fault, UserError, did_you_mean
-
-LIBRARIES = ("convoy", "torch", "torchvision", "timm", "torchmetrics")
-
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "model": ("convoy.models", "torchvision.models", "timm.models", "timm.layers", "torch.nn"),
-    "optimizer": ("convoy.optim", "torch.optim", "timm.optim"),
-    "scheduler": ("convoy.optim", "torch.optim.lr_scheduler", "timm.scheduler"),
-}
+from convoy.config.trust import TRUST, nested_targets
+from convoy.config.user_modules import import_target
 
 SETTINGS: dict[str, frozenset[str]] = {
     "model": frozenset({"lr", "auxiliary_weight", "freeze"}),
     "optimizer": frozenset({"decay_norms_and_biases"}),
     "scheduler": frozenset({"interval", "monitor"}),
 }
-"""Keys of a group that Convoy reads itself and does not hand to the target."""
-
-
-def nested_targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each mapping with a `_target_` in `node`, itself included, with its full key."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, node
-        for name, child in node.items():
-            yield from nested_targets(child, f"{key}.{name}")
-    elif isinstance(node, list):
-        for index, child in enumerate(node):
-            yield from nested_targets(child, f"{key}[{index}]")
+"""Keys of each group that Convoy reads and doesn't pass to the target."""
 
 
 def target_faults(group: str, node: Mapping[str, Any]) -> list[Fault]:
-    """Targets outside the packages that `group` may build from. Imports nothing."""
-    faults = []
+    """Return a fault for each target that is missing, not text, or not trusted. Imports nothing."""
     if "_target_" not in node:
-        faults.append(
-            Fault(
-                f"{group}._target_",
-                "is missing",
-                f"name the class or function in conf/{group}/, see its neighbours",
-            )
-        )
-    for key, child in nested_targets(node, group):
-        target = child["_target_"]
-        if not isinstance(target, str) or not target.startswith(tuple(f"{package}." for package in PACKAGES[group])):
-            faults.append(
-                Fault(
-                    f"{key}._target_",
-                    "is outside what a config may build from",
-                    f"choose from {', '.join(PACKAGES[group])}",
-                    str(target),
-                )
-            )
-    return faults
+        return [
+            Fault(f"{group}._target_", "is missing", f"name the class or function, as the files of conf/{group}/ do")
+        ]
+    return [
+        _refusal(f"{key}._target_", child["_target_"])
+        for key, child in nested_targets(node, group)
+        if not (isinstance(child["_target_"], str) and _may_be_named(group, child["_target_"]))
+    ]
 
 
 def resolve(target: str, key: str) -> Callable[..., Any]:
-    """The class or function at a dotted path.
+    """Return the class or function at a dotted path.
+
+    Args:
+        target: the dotted path.
+        key: of the config, which begins with the group.
 
     Raises:
-        UserError: there is nothing there, or what is there comes from another library.
+        UserError: the target isn't trusted, or there is no such class or function.
     """
-    parts = target.split(".")
-    for length in range(len(parts) - 1, 0, -1):
-        module_name = ".".join(parts[:length])
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name and module_name.startswith(error.name):
-                continue
-            raise
-        found: Any = module
-        for part in parts[length:]:
-            if not hasattr(found, part):
-                names = [name for name in dir(found) if not name.startswith("_")]
-                remedy = did_you_mean(part, names, f"see what {module_name} has")
-                raise UserError(Fault(f"{key}._target_", f"{module_name} has no {part}", remedy, target))
-            found = getattr(found, part)
-        origin = str(getattr(found, "__module__", "")).split(".")[0]
-        if not callable(found) or origin not in LIBRARIES:
-            rule = f"is not a class or function of {', '.join(LIBRARIES)}"
-            raise UserError(Fault(f"{key}._target_", rule, "", target))
-        return cast(Callable[..., Any], found)
-    raise UserError(Fault(f"{key}._target_", f"no module {parts[0]}", "install it or mend the name", target))
+    if not isinstance(target, str):
+        raise UserError(_refusal(f"{key}._target_", target))
+    if TRUST.declares(target):
+        return cast(Callable[..., Any], import_target(target, f"{key}._target_", TRUST.module_folders))
+    found = builtin_targets.find(_group(key), target)
+    if found is None:
+        raise UserError(_refusal(f"{key}._target_", target))
+    return cast(Callable[..., Any], found)
 
 
 def takes(node: Mapping[str, Any], group: str, name: str) -> bool:
-    """Whether the target of `node` has an argument of that name. Imports the target's module."""
-    return name in inspect.signature(resolve(node["_target_"], group)).parameters
+    """Return whether the target of `node` has an argument of that name. Imports the target's module."""
+    return name in parameters_of(resolve(node["_target_"], group))
+
+
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the arguments of a class or function; any keyword where it doesn't state them."""
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return inspect.signature(lambda **keywords: keywords).parameters
+
+
+def takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Return whether a signature ends in `**keywords`."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def arguments(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """What is handed to the target: the node without `_target_` and Convoy's own settings."""
-    return {name: value for name, value in node.items() if name != "_target_" and name not in SETTINGS[group]}
+    """Return what is passed to the target: the node without `_target_` and Convoy's settings."""
+    settings = SETTINGS.get(group, frozenset())
+    return {name: value for name, value in node.items() if name != "_target_" and name not in settings}
 
 
 def signature_faults(group: str, node: Mapping[str, Any], given: frozenset[str]) -> list[Fault]:
-    """Keys that the target's signature does not have, and required ones that are missing.
+    """Return a fault for each key that the target's signature lacks and each required argument without a value.
 
-    Imports the target's module. `given` are the names that Convoy passes itself when it builds (a model's
-    num_classes, an optimizer's params, …).
+    Imports the target's module.
+
+    Args:
+        group: of the node.
+        node: a mapping with a `_target_`.
+        given: names that Convoy passes itself (a model's num_classes, an optimizer's params, …).
     """
     try:
         target = resolve(node["_target_"], group)
     except UserError as error:
         return list(error.faults)
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    parameters = parameters_of(target)
+    if takes_any_keyword(parameters):
         return []
     names = [name for name in parameters if name not in given]
     keys = arguments(group, node)
+    otherwise = f"it has {', '.join(names)}" if names else "it has none that a config could set"
     faults = [
         Fault(
             f"{group}.{key}",
             f"{node['_target_']} has no such argument",
-            did_you_mean(key, names, f"it has {', '.join(names)}"),
+            did_you_mean(key, names, otherwise),
             str(value),
         )
         for key, value in keys.items()
         if key not in parameters
     ]
     faults += [
-        Fault(f"{group}.{name}", f"{node['_target_']} needs it", f"write {group}.{name}=…")
+        Fault(f"{group}.{name}", f"{node['_target_']} needs it", f"write +{group}.{name}=…, or {name}: … in its file")
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -144,35 +125,56 @@ def signature_faults(group: str, node: Mapping[str, Any], given: frozenset[str])
 
 
 def build(group: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
-    """Build what `node` describes. `given` wins over the node's own keys; nested targets are built too.
+    """Build what `node` describes, nested targets first. `given` wins over the node's keys.
 
     Raises:
-        UserError: the target is not allowed, or its arguments don't fit its signature.
+        UserError: a target isn't trusted, or the arguments don't fit its signature.
     """
     faults = target_faults(group, node)
     if faults:
         raise UserError(*faults)
+    for key, child in nested_targets(node, group):
+        resolve(child["_target_"], key)
     target = resolve(node["_target_"], group)
     keys = {name: _build_nested(value, f"{group}.{name}") for name, value in arguments(group, node).items()}
     try:
         bound = inspect.signature(target).bind(*positional, **{**keys, **given})
     except TypeError as error:
         raise UserError(Fault(group, f"{node['_target_']}: {error}")) from error
+    except ValueError:  # a function that doesn't state its arguments
+        return target(*positional, **{**keys, **given})
     return target(*bound.args, **bound.kwargs)
 
 
 def _build_nested(node: Any, key: str) -> Any:
-    """`_target_`s inside a node's arguments; `_partial_: true` binds the arguments only."""
+    """Return `node` with each nested target built; `_partial_: true` binds the arguments only."""
     if isinstance(node, Mapping):
         children = {name: _build_nested(child, f"{key}.{name}") for name, child in node.items()}
         if "_target_" not in children:
             return children
         target = resolve(children.pop("_target_"), key)
         if children.pop("_partial_", False):
-            from functools import partial
-
             return partial(target, **children)
         return target(**children)
     if isinstance(node, list):
         return [_build_nested(child, f"{key}[{index}]") for index, child in enumerate(node)]
     return node
+
+
+def _group(key: str) -> str:
+    return re.split(r"[.\[]", key)[0]
+
+
+def _may_be_named(group: str, target: str) -> bool:
+    return TRUST.declares(target) or builtin_targets.is_spelled_like_one(group, target)
+
+
+def _refusal(key: str, target: Any) -> Fault:
+    if not isinstance(target, str):
+        return Fault(key, "must be the dotted path of a class or function", "write module.Class", str(target))
+    rule = "saved data names it, and it is neither built in nor named by your own configuration"
+    remedy = (
+        f"if you trust it, write --config-dir <folder>, where <folder>/{_group(key)}/<name>.yaml has "
+        f'"_target_: {target}" and its module is beside <folder>'
+    )
+    return Fault(key, rule, remedy, target)

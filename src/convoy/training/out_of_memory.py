@@ -28,6 +28,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from convoy.cluster import reports
 from convoy.config.batch import BatchSizes
+from convoy.config.trust import TRUST
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
 
@@ -150,9 +151,9 @@ class OutOfMemory(pl.Callback):
     def _words(self, change: str) -> list[str]:
         """What is to be run: the run from its last checkpoint, or from its beginning where there is none."""
         if self._run.last.is_file():
-            return [f"resume={json.dumps(str(self._run.path))}", change]
+            return [*TRUST.words, f"resume={json.dumps(str(self._run.path))}", change]
         os.environ[BEGUN_FOLDER] = str(self._run.path)
-        return ["--from", str(self._run.config), change]
+        return [*TRUST.words, "--from", str(self._run.config), change]
 
 
 def _own_store() -> TCPStore:

@@ -1,0 +1,115 @@
+"""Targets that the user wrote, as opposed to those that arrive inside a saved file.
+
+A `_target_` names code that Convoy imports and calls. A target is declared when the user wrote it: in a YAML file of
+the config folders in use (Convoy's own `conf/` and `--config-dir`) or on the command line. A declared target may be any
+importable class or function. Everything else is data: a run folder, a checkpoint, an exported file, a file given to
+`--from`. Targets found there must be declared too, or be built in (see `builtin_targets`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from convoy.config.options import CONF, PACKAGE
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def nested_targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each mapping with a `_target_` in `node`, `node` included, with its full key."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, node
+        for name, child in node.items():
+            yield from nested_targets(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from nested_targets(child, f"{key}[{index}]")
+
+
+class Trust:
+    """Declared targets of this process, and the folders in which their modules are found.
+
+    Composing a config adds to it. A target that nothing has added is refused, so a new way to read saved data is safe
+    before anyone thinks of this class.
+    """
+
+    def __init__(self) -> None:
+        self._config_folders: list[Path] = [CONF]
+        self._targets: set[str] = set()
+        self._words: list[str] = []
+
+    def add_folder(self, folder: Path | None) -> None:
+        """Use a folder of the user's options (`--config-dir`); None is ignored."""
+        if folder is not None and folder.absolute() not in self._config_folders:
+            self._config_folders.append(folder.absolute())
+
+    def add_composed(self, config: DictConfig) -> None:
+        """Declare the targets of a config composed from option files and the command line only."""
+        for key, _ in nested_targets(OmegaConf.to_container(config), ""):
+            try:
+                self._targets.add(str(OmegaConf.select(config, f"{key}._target_")))
+            except OmegaConfBaseException:
+                continue  # an interpolation without an end is reported when the config is resolved
+
+    def add_typed(self, overrides: Sequence[Override]) -> None:
+        """Declare the targets that overrides of the command line name."""
+        for override in overrides:
+            word, key = str(override.input_line), override.key_or_group
+            if "_target_" not in word or override.is_delete():
+                continue
+            if word not in self._words:
+                self._words.append(word)
+            value = override.value()
+            if key.rpartition(".")[2] == "_target_":
+                value = {"_target_": value}
+            self._targets.update(str(node["_target_"]) for _, node in nested_targets(value, key))
+
+    def declares(self, target: str) -> bool:
+        """Return whether the user wrote `target` as a `_target_`."""
+        if target not in self._targets and any(_names(path, target) for path in self._option_files()):
+            self._targets.add(target)
+        return target in self._targets
+
+    @property
+    def module_folders(self) -> list[Path]:
+        """Folders in which modules of declared targets are found, before the installed ones.
+
+        The working folder, then the parent of each config folder. The parent of the options inside an installed
+        Convoy is left out: it is the package.
+        """
+        parents = [folder.parent for folder in reversed(self._config_folders) if folder.parent != PACKAGE]
+        return list(dict.fromkeys([Path.cwd(), *parents]))
+
+    @property
+    def words(self) -> list[str]:
+        """Command-line words that declare the same targets in another Convoy process."""
+        flags = [word for folder in self._config_folders[1:] for word in ("--config-dir", str(folder))]
+        return [*flags, *self._words]
+
+    def _option_files(self) -> Iterator[Path]:
+        for folder in self._config_folders:
+            yield from folder.rglob("*.yaml")
+
+
+def _names(path: Path, target: str) -> bool:
+    """Return whether a YAML file has `target` as a `_target_`. A file that can't be read has none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if target not in text:
+            return False
+        content = yaml.load(text, _LOADER)
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return any(node["_target_"] == target for _, node in nested_targets(content, ""))
+
+
+TRUST = Trust()
+"""Trust of this process: one command, with one set of config folders."""

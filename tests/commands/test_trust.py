@@ -1,0 +1,93 @@
+"""Targets of saved data, refused on each way in, with nothing run and nothing imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tests.config.test_targets import NAMES, add_module, constructions
+from tests.conftest import TINY
+
+from convoy.commands.main import main
+
+WAYS: dict[str, Callable[[Path], list[str]]] = {
+    "train --from": lambda run: ["train", "--from", str(run / "config.yaml"), "trainer.max_steps=1"],
+    "train resume=": lambda run: ["train", f"resume={run}", "trainer.max_epochs=9"],
+    "evaluate": lambda run: ["evaluate", f"run={run}"],
+    "export": lambda run: ["export", f"run={run}"],
+    "predict": lambda run: ["predict", f"checkpoint={run}", str(run / "a.png")],
+    "filters": lambda run: ["filters", f"run={run}"],
+    "features": lambda run: ["features", f"run={run}", "split=val"],
+}
+"""Commands that read the configuration of a run."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step, an image and an exported file."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("trained")
+    run = folder / "run"
+    assert main(["train", *TINY, "trainer.max_epochs=1", f"folder={run}", f"output_root={folder}"]) == 0
+    assert main(["export", f"run={run}", f"output={run / 'exported.safetensors'}"]) == 0
+    Image.new("L", (8, 8)).save(run / "a.png")
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "received"))
+
+
+def refused(convoy: Callable[..., Any], words: list[str], folder: Path) -> None:
+    ended = convoy(*words, folder=None)
+    assert ended.code == 2, ended.err
+    assert "_target_" in ended.err
+    assert "--config-dir" in ended.err
+    assert "Traceback" not in ended.err
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_received_run_builds_only_what_is_built_in(
+    way: str, name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    add_module(tmp_path, "stranger", "class Net: pass\n")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    saved["model"] = {"name": "received", **constructions(tmp_path)[name]}
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    refused(convoy, WAYS[way](run), tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_received_file_builds_only_what_is_built_in(
+    name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    add_module(tmp_path, "stranger", "class Net: pass\n")
+    path = run / "exported.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    config = json.loads(metadata["config"])
+    config["model"] = constructions(tmp_path)[name]
+    save_file(load_file(path), path, {**metadata, "config": json.dumps(config)})
+    refused(convoy, ["predict", f"checkpoint={path}", str(run / "a.png")], tmp_path)
+
+
+@pytest.mark.parametrize("group", ["optimizer", "scheduler"])
+@pytest.mark.parametrize("way", ["train --from", "train resume="])
+def test_optimizer_and_scheduler_follow_the_same_rule(
+    way: str, group: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    saved[group]["x"] = constructions(tmp_path)["shell"]["x"]
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    refused(convoy, WAYS[way](run), tmp_path)
