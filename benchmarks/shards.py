@@ -33,7 +33,7 @@ from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import folder_splits, open_data
+from convoy.data.datasets import file_splits, open_data
 from convoy.data.folder_loader import PictureEvaluation, PictureTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack
@@ -135,7 +135,7 @@ def copy_only(root: Path, batch_size: int, workers: int) -> Arm:
 
 def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Result]:
     """Of the images in `photos`; what is packed goes to `folder`."""
-    found = folder_splits(config(photos, FOLDER_SOURCE))
+    found = file_splits(config(photos, FOLDER_SOURCE))
     sizes = [Path(path).stat().st_size for path in found.splits["train"].paths]
     print(machine("torch", "pillow", "simplejpeg", "numpy"))
     print(f"{len(sizes):,} training images of {sum(sizes) / len(sizes) / 1000:.0f} KB, {given.workers} threads")
@@ -144,7 +144,7 @@ def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Resul
     for form, goal in GOALS.items():
         began = time.perf_counter()
         packing = Packing(
-            found.classes,
+            found.targets.names,
             found.splits,
             folder / form,
             form,

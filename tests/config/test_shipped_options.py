@@ -46,6 +46,10 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
     if option in ("image_folder", "imagenet"):
         folder = folder_of_images(root)
         return [*chosen, f"data.root={folder}", "data.num_classes=2", "model=resnet18"]
+    if (group, option) == ("data", "table"):
+        file = root / "labels.csv"
+        file.write_text("".join(f"{line}\n" for line in ("path,kind", "0.png,a", "1.png,b", "2.png,a", "3.png,b")))
+        return [*chosen, f"data.file={file}", "data.image_column=path", "data.target_column=kind", "model=resnet18"]
     if (group, option) == ("data", "shards"):
         return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
     if group == "model":

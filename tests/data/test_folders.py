@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torchvision.datasets import ImageFolder
@@ -35,7 +37,7 @@ def test_files_classes_and_labels_are_those_of_torchvision(digits_folder: Path) 
     assert list(classes) == [name for name in reference.classes if not name.startswith(".")]
     shift = len(reference.classes) - len(classes)
     expected = sorted((path, label - shift) for path, label in reference.samples)
-    assert sorted(zip(files.paths, files.labels, strict=True)) == expected
+    assert sorted(zip(files.paths, files.targets, strict=True)) == expected
     assert count_classes(str(digits_folder)) == 3
 
 
@@ -67,11 +69,10 @@ def test_test_folder_without_labels_is_no_test_split(tmp_path: Path) -> None:
         (["x.jpg"], "has no class folders"),
         (["val/a/x.jpg"], "has val/ but no train/"),
         (["val/a/x.jpg", "test/a/x.jpg"], "has val/ and test/ but no train/"),
-        (["train/a/x.jpg", "train/b/x.jpg", "val/a/x.jpg"], r"other classes than train: b only in \S+/train;"),
-        (["train/a/x.jpg", "val/a/x.jpg", "val/c/x.jpg"], r"other classes than train: c only in \S+/val;"),
+        (["train/a/x.jpg", "val/a/x.jpg", "val/c/x.jpg"], r"val has classes that \S+/train does not have: c; add"),
         (
-            [f"train/{n}/x.jpg" for n in range(9)] + ["val/A/x.jpg"],
-            r"0, 1, 2, 3, 4 and 4 more only in \S+/train, A only in",
+            ["train/a/x.jpg", "train/b/x.jpg", *(f"test/{n}/x.jpg" for n in range(7))],
+            r"test has classes that \S+/train does not have: 0, 1, 2, 3, 4 and 2 more;",
         ),
     ],
 )
@@ -80,6 +81,27 @@ def test_faults_of_a_folder(tmp_path: Path, files: list[str], complaint: str) ->
     with pytest.raises(UserError, match=complaint) as caught:
         count_classes(str(tmp_path))
     assert caught.value.faults[0].key == "data.root"
+
+
+def test_val_may_lack_a_class_of_train(digits_folder: Path, folder_data: Any) -> None:
+    shutil.rmtree(digits_folder / "val" / "one")
+    for path in (digits_folder / "val" / "two").iterdir():
+        path.unlink()
+    opened = open_data(folder_data(digits_folder), 1)
+    assert opened.targets.names == ("one", "two", "zero")
+    assert opened.sizes == {"train": 60, "val": 10, "test": 0}
+    assert opened.evaluation["val"]._pictures.targets.tolist() == [2] * 10  # type: ignore[attr-defined]
+    assert f"{digits_folder / 'val'} has no images of one, two." in opened.notes
+    shutil.rmtree(digits_folder / "val" / "zero")
+    with pytest.raises(UserError, match=r"val has no images; add files ending in"):
+        open_data(folder_data(digits_folder), 1)
+
+
+def test_test_may_be_held_out(digits_folder: Path, folder_data: Any) -> None:
+    opened = open_data(folder_data(digits_folder, test_fraction=0.2), 1)
+    assert opened.sizes == {"train": 48, "val": 29, "test": 12}
+    assert opened.evaluation["test"]._pictures.targets.bincount().tolist() == [4, 4, 4]  # type: ignore[attr-defined]
+    assert opened.notes == (f"{digits_folder} has no test split: 12 images of train were held out for test.",)
 
 
 def test_missing_root_and_class_without_images(tmp_path: Path) -> None:
@@ -101,7 +123,7 @@ def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: o
     opened = [open_data(folder_data(digits_folder, val_fraction=0.25), seed) for seed in (1, 2)]  # type: ignore[operator]
     assert opened[0].sizes == {"train": 45, "val": 15, "test": 0}
     assert list(opened[0].evaluation) == ["train", "val"]
-    assert "no val folder: 15 images of train were held out" in opened[0].notes[0]
+    assert "no val split: 15 images of train were held out" in opened[0].notes[0]
     assert "no test split" in opened[0].notes[1]
     # By a seed of its own, not the run's.
     paths = [set(one.train._pictures._paths) for one in opened]  # type: ignore[attr-defined]
@@ -109,7 +131,7 @@ def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: o
     assert len(paths[0]) == 45
     held_out = opened[0].evaluation["val"]._pictures  # type: ignore[attr-defined]
     assert paths[0].isdisjoint(held_out._paths)
-    assert held_out.labels.bincount().tolist() == [5, 5, 5]
+    assert held_out.targets.bincount().tolist() == [5, 5, 5]
 
 
 def test_checking_and_counting_import_no_torch_and_no_numpy() -> None:

@@ -130,12 +130,12 @@ def _config(overrides: Sequence[str], parsed: Arguments) -> Config:
 
 def _pack(values: dict[str, str], config: Config) -> int:
     from convoy.data.data_module import num_decoding_threads
-    from convoy.data.datasets import folder_splits
+    from convoy.data.datasets import file_splits
     from convoy.data.shards.packing import Packing, pack
 
-    found = folder_splits(config.data)
+    found = file_splits(config.data)
     packing = Packing(
-        classes=found.classes,
+        classes=found.targets.names,
         splits=found.splits,
         output=Path(values["output"]).expanduser(),
         format=values["format"],

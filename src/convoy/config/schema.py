@@ -36,10 +36,20 @@ class DataConfig:
 
     name: str = MISSING
     source: str = MISSING
-    """Who reads it: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder or shards."""
+    """Reader of the set: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder, table or shards."""
     root: str | None = None
     """The folder that holds it, of shards also s3://bucket/prefix; null: the source's own places (see the option's
     file)."""
+    file: str | None = None
+    """CSV or TSV file with one row per image and a header. Tables only, like the next four."""
+    image_column: str | None = None
+    """Column of the image paths, relative to data.root; data.root=null: to the folder of data.file."""
+    target_column: Any = None
+    """Column of the target, or several as [a,b]; data.target decides how the cells are read."""
+    split_column: str | None = None
+    """Column with train, val or test; null: val and test are held out of all rows."""
+    label_separator: str = "|"
+    """Separator of the labels in one cell, for data.target=multi_hot with one column."""
     download: bool = True
     """Whether torchvision may fetch it where it is found nowhere."""
     target: str = "class_index"
@@ -60,6 +70,9 @@ class DataConfig:
     val_fraction: float = 0.1
     """Share of the training images held out for val where the set has no val split: stratified, by a seed of
     its own, the same for every run."""
+    test_fraction: float = 0.0
+    """Share of the images held out for test where the set has no test split, before val. Image folders and tables
+    only."""
     on_bad_image: str = "error"
     """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders and shards
     only."""

@@ -11,17 +11,20 @@ from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.folders import count_classes
 from convoy.data.shards.index import read_index
 from convoy.data.shards.storage import S3
-from convoy.data.targets import CLASS_INDEX, KINDS
+from convoy.data.table import read_table, setting_faults
+from convoy.data.targets import CLASS_INDEX, KINDS, MULTI_HOT, VALUES
 
 FOLDER_SOURCE = "image_folder"
 SHARDS_SOURCE = "shards"
-FILE_SOURCES = (FOLDER_SOURCE, SHARDS_SOURCE)
+TABLE_SOURCE = "table"
+FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, SHARDS_SOURCE)
 """Those whose images are decoded as they are needed."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
 """Pixels on a side, as published."""
 IMAGE_CHANNELS = {"digits": 1, "fashion_mnist": 1, "mnist": 1, "cifar10": 3, "cifar100": 3}
 """1: gray, 3: colours, as published."""
+_NAMES = {CLASS_INDEX: "classes", MULTI_HOT: "labels", VALUES: "values"}
 TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 """Training images as published, val among them; digits has them all."""
 SOURCES = (*NUM_CLASSES, *FILE_SOURCES)
@@ -40,14 +43,18 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
-    elif data.target != CLASS_INDEX:
+    elif data.target != CLASS_INDEX and data.source != TABLE_SOURCE:
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
+    if data.file is not None and data.source != TABLE_SOURCE:
+        faults.append(Fault("data.file", f"is for data.source={TABLE_SOURCE}", f"write data={TABLE_SOURCE}", data.file))
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
         faults.append(Fault("data.source", "is no source", remedy, data.source))
     elif data.source == FOLDER_SOURCE:
         faults += _folder_faults(data, present=present)
+    elif data.source == TABLE_SOURCE:
+        faults += _table_faults(data, present=present)
     elif data.source == SHARDS_SOURCE:
         faults += _shard_faults(data, present=present)
     else:
@@ -67,6 +74,10 @@ def num_classes(data: DataConfig) -> int:
         if data.root is None:
             raise UserError(_no_root())
         return count_classes(data.root)
+    if data.source == TABLE_SOURCE:
+        if faults := list(setting_faults(data)):
+            raise UserError(*faults)
+        return len(read_table(data).targets.names)
     if data.source == SHARDS_SOURCE:
         if data.root is None:
             raise UserError(_no_shards())
@@ -86,7 +97,7 @@ def set_bytes(data: DataConfig) -> int:
 def _number_faults(data: DataConfig) -> Iterator[Fault]:
     for name, least in (
         ("image_size", 1),
-        ("num_classes", 2),
+        ("num_classes", 2 if data.target == CLASS_INDEX else 1),
         ("eval_resize", 1),
         ("num_workers", 1),
         ("shuffle_buffer", 1),
@@ -106,6 +117,10 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
         )
     if not 0 < data.val_fraction < 1:
         yield _fault("data.val_fraction", data.val_fraction, "must be between 0 and 1", "0.1 is usual")
+    if not 0 <= data.test_fraction < 1:
+        yield _fault("data.test_fraction", data.test_fraction, "must be at least 0 and less than 1", "0.1 is usual")
+    elif data.test_fraction and data.source not in (FOLDER_SOURCE, TABLE_SOURCE):
+        yield _fault("data.test_fraction", data.test_fraction, "is for image folders and tables", "leave it 0")
     for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip"))):
         value = getattr(data, name)
         if value not in choices:
@@ -204,6 +219,27 @@ def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
             f"{data.root} has {classes} class folders",
             "leave it null to have them counted",
         )
+
+
+def _table_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
+    if data.fit == "pad":
+        yield _fault("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+    if not present and (data.file is None or not Path(data.file).expanduser().is_file()):
+        if data.num_classes is None:
+            place = "without data.file" if data.file is None else f"without the file {data.file}"
+            yield Fault("data.num_classes", f"can't be counted {place}", "write data.num_classes=…", "null")
+        return
+    if faults := list(setting_faults(data)):
+        yield from faults
+        return
+    try:
+        names = len(read_table(data).targets.names)
+    except UserError as error:
+        yield from error.faults
+        return
+    if data.num_classes not in (None, names):
+        rule = f"{data.file} has {names} {_NAMES[data.target]}"
+        yield _fault("data.num_classes", data.num_classes, rule, "leave it null to have them counted")
 
 
 def _shard_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:

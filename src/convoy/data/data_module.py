@@ -10,10 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.datasets import OpenedData, open_data
+from convoy.data.datasets import OpenedData, missing_split, open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.targets import Targets
 
@@ -179,8 +178,7 @@ class ImageData(pl.LightningDataModule):
         """
         opened = self._set
         if split not in opened.evaluation:
-            remedy = f"add a folder {split}/ beside train/, or go without with trainer.test=false"
-            raise UserError(Fault("data.root", f"has no {split} split", remedy, self.data.root))
+            raise missing_split(self.data, split)
         rank = self._trainer_or(rank, "global_rank", 0)
         world_size = self._trainer_or(world_size, "world_size", 1)
         delivery = self._delivery(self._device() if device is None else device)

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import torch
 
-from convoy.config.faults import UserError
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE, check_data
+from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
-from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
+from convoy.data.folders import ImageFiles, find_layout, list_images, listed, read_classes
 from convoy.data.memory import MemoryEvaluation, MemoryTraining
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
 from convoy.data.shards.index import read_index
@@ -24,8 +24,11 @@ from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FilePictures, Pictures
 from convoy.data.splits import stratified_split
+from convoy.data.table import check_images, read_table
 from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.data.tensor_resize import fit_images, with_channels
+
+SPLITS = ("train", "val", "test")
 
 
 class TrainingSplit(Protocol):
@@ -77,8 +80,8 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
     """
     if faults := check_data(data):
         raise UserError(*faults)
-    if data.source == FOLDER_SOURCE:
-        return _open_folder(data, seed)
+    if data.source in (FOLDER_SOURCE, TABLE_SOURCE):
+        return _open_files(data, seed)
     if data.source == SHARDS_SOURCE:
         return _open_shards(data, seed)
     return _open_memory(data, seed)
@@ -107,48 +110,82 @@ def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
 
 
 @dataclass(frozen=True)
-class FolderSplits:
-    """The images of a folder by split: train, val, and test where there is one.
+class FileSplits:
+    """Image files of a folder or a table by split: train, val, and test if there is one.
 
     Attributes:
-        notes: what a user may not expect about them, a sentence each.
+        targets: kind and names of the targets.
+        splits: files by the split's name.
+        notes: facts that a user may not expect, a sentence each.
     """
 
-    classes: tuple[str, ...]
+    targets: Targets
     splits: dict[str, ImageFiles]
     notes: tuple[str, ...]
 
 
-def folder_splits(data: DataConfig) -> FolderSplits:
-    """Lists the images of a folder, val held out of train where it has none.
+def file_splits(data: DataConfig) -> FileSplits:
+    """List the image files of a folder or a table, with val and test held out of train where asked for.
 
     Raises:
-        UserError: if the folder can't be used.
+        UserError: the folder or the table can't be used.
     """
-    assert data.root is not None, "check_data has seen to it"
+    targets, splits, notes = _table_files(data) if data.source == TABLE_SOURCE else _folder_files(data)
+    for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
+        if split in splits or not fraction:
+            continue
+        splits["train"], splits[split] = _held_out(splits["train"], targets.kind, fraction, f"data.{split}_fraction")
+        notes.append(
+            f"{_place(data)} has no {split} split: {len(splits[split])} images of train were held out for {split}."
+        )
+    if "test" not in splits:
+        notes.append(_no_test(data))
+    return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
+
+
+def _folder_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
+    assert data.root is not None, "check_data requires it"
     layout = find_layout(data.root)
     classes = read_classes(layout)
     notes = list(layout.notes)
     splits = {"train": list_images(layout.train, classes)}
-    if layout.val is not None:
-        splits["val"] = list_images(layout.val, classes)
-    else:
-        splits["train"], splits["val"] = _held_out(splits["train"], data.val_fraction)
-        notes.append(f"{data.root} has no val folder: {len(splits['val'])} images of train were held out for val.")
-    if layout.test is not None:
-        splits["test"] = list_images(layout.test, classes)
-    else:
-        notes.append(_no_test(data))
-    return FolderSplits(classes, splits, tuple(notes))
+    for split, folder in (("val", layout.val), ("test", layout.test)):
+        if folder is None:
+            continue
+        splits[split] = list_images(folder, classes, complete=False)
+        present = set(splits[split].targets)
+        if lacking := [name for label, name in enumerate(classes) if label not in present]:
+            notes.append(f"{folder} has no images of {listed(lacking)}.")
+    return Targets(CLASS_INDEX, classes), splits, notes
 
 
-def _open_folder(data: DataConfig, seed: int) -> OpenedData:
-    found = folder_splits(data)
+def _table_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
+    table = read_table(data)
+    check_images(data, table)
+    images = ImageFiles(table.paths, table.rows)
+    if table.splits is None:
+        return table.targets, {"train": images}, []
+    places: dict[str, list[int]] = {}
+    for place, split in enumerate(table.splits):
+        places.setdefault(split, []).append(place)
+    return table.targets, {split: images.at(samples) for split, samples in places.items()}, []
+
+
+def _held_out(files: ImageFiles, kind: str, fraction: float, key: str) -> tuple[ImageFiles, ImageFiles]:
+    """Return the files that are kept and those held out: stratified by class if each image has one."""
+    strata = torch.tensor(files.targets) if kind == CLASS_INDEX else torch.zeros(len(files), dtype=torch.int64)
+    kept, held_out = stratified_split(strata, fraction, key)
+    return files.at(kept.tolist()), files.at(held_out.tolist())
+
+
+def _open_files(data: DataConfig, seed: int) -> OpenedData:
+    files = file_splits(data)
+    dtype = torch.int64 if files.targets.kind == CLASS_INDEX else torch.float32
     pictures = {
-        name: FilePictures(files.paths, torch.tensor(files.labels), data.channels)
-        for name, files in found.splits.items()
+        name: FilePictures(split.paths, torch.tensor(split.targets, dtype=dtype), data.channels)
+        for name, split in files.splits.items()
     }
-    return _open_pictures(data, seed, Targets(CLASS_INDEX, found.classes), pictures, found.notes)
+    return _open_pictures(data, seed, files.targets, pictures, files.notes)
 
 
 def _open_shards(data: DataConfig, seed: int) -> OpenedData:
@@ -177,17 +214,25 @@ def _open_pictures(
         targets=targets,
         train=PictureTraining(pictures["train"], data, seed, bad_images),
         evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
-        sizes={name: len(pictures[name].targets) if name in pictures else 0 for name in ("train", "val", "test")},
+        sizes={name: len(pictures[name].targets) if name in pictures else 0 for name in SPLITS},
         bad_images=bad_images,
         notes=tuple(notes),
         order=order,
     )
 
 
+def missing_split(data: DataConfig, split: str) -> UserError:
+    """Return the error of a split that the data set does not have."""
+    if data.source == TABLE_SOURCE:
+        remedy = f"mark its rows {split} in data.split_column, or set data.{split}_fraction"
+        return UserError(Fault("data.file", f"has no {split} split", remedy, data.file))
+    remedy = f"add a folder {split}/ beside train/, or train with trainer.test=false"
+    return UserError(Fault("data.root", f"has no {split} split", remedy, data.root))
+
+
 def _no_test(data: DataConfig) -> str:
-    return f"{data.root} has no test split: val chose the checkpoint, so there is nothing to test on."
+    return f"{_place(data)} has no test split: val chose the checkpoint, so there is nothing to test on."
 
 
-def _held_out(files: ImageFiles, fraction: float) -> tuple[ImageFiles, ImageFiles]:
-    kept, held_out = stratified_split(torch.tensor(files.labels), fraction)
-    return files.at(kept.tolist()), files.at(held_out.tolist())
+def _place(data: DataConfig) -> str:
+    return str(data.file if data.source == TABLE_SOURCE else data.root)

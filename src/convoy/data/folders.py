@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convoy.config.faults import Fault, UserError
 
@@ -53,22 +54,22 @@ class Layout:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The images of one split, sorted by class and path.
+    """Image files of one split.
 
     Attributes:
-        paths: of the files.
-        labels: indices into the class names, one a path.
+        paths: image files; those of a folder are sorted by class and path.
+        targets: one per path: an index into the class names, or a tuple with a number for each label or value.
     """
 
     paths: tuple[str, ...]
-    labels: tuple[int, ...]
+    targets: tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def at(self, samples: Sequence[int]) -> ImageFiles:
-        """Those at the indices `samples`."""
-        return ImageFiles(tuple(self.paths[i] for i in samples), tuple(self.labels[i] for i in samples))
+        """Return the files at the indices `samples`."""
+        return ImageFiles(tuple(self.paths[i] for i in samples), tuple(self.targets[i] for i in samples))
 
 
 def find_layout(root: str) -> Layout:
@@ -108,47 +109,46 @@ def count_classes(root: str) -> int:
 
 
 def read_classes(layout: Layout) -> tuple[str, ...]:
-    """The names of the classes, the same in all splits.
+    """Return the names of the classes, which are the class folders of train.
 
     Raises:
-        UserError: if there are none, or if they differ between splits.
+        UserError: there are none, or val or test has a class that train does not have.
     """
     classes = class_names(layout.train)
     if not classes:
-        remedy = "put the images of each class into a folder of its own"
+        remedy = "put the images of each class into a folder with the class's name"
         raise UserError(Fault("data.root", f"{layout.train} has no class folders", remedy))
     for split in (layout.val, layout.test):
-        if split is None:
-            continue
-        names = set(class_names(split))
-        only_train, only_split = sorted(set(classes) - names), sorted(names - set(classes))
-        if only_train or only_split:
-            differences = [
-                f"{_listed(only)} only in {folder}"
-                for only, folder in ((only_train, layout.train), (only_split, split))
-                if only
-            ]
-            rule = f"{split} has other classes than train: {', '.join(differences)}"
-            raise UserError(Fault("data.root", rule, "make them the same"))
+        unknown = sorted(set(class_names(split)) - set(classes)) if split is not None else []
+        if unknown:
+            rule = f"{split} has classes that {layout.train} does not have: {listed(unknown)}"
+            raise UserError(Fault("data.root", rule, "add training images of these classes, or remove the folders"))
     return classes
 
 
-def list_images(folder: Path, classes: Sequence[str]) -> ImageFiles:
-    """All images of a split, in folders within a class folder too; other files are passed over.
+def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) -> ImageFiles:
+    """Return all images of a split, those in folders below a class folder included; other files are ignored.
+
+    Args:
+        folder: folder of the split.
+        classes: names of the class folders, in the order of their indices.
+        complete: whether each class must have an image.
 
     Raises:
-        UserError: if a class has no image.
+        UserError: a class has no image although it must, or no class has one.
     """
     paths: list[str] = []
     labels: list[int] = []
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     for label, name in enumerate(classes):
-        found = sorted(_images_below(folder / name))
-        if not found:
-            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        images = sorted(_images_below(folder / name))
+        if complete and not images:
             remedy = f"remove the folder, or add files ending in {suffixes}"
             raise UserError(Fault("data.root", f"{folder / name} has no images", remedy))
-        paths.extend(found)
-        labels.extend([label] * len(found))
+        paths.extend(images)
+        labels.extend([label] * len(images))
+    if not paths:
+        raise UserError(Fault("data.root", f"{folder} has no images", f"add files ending in {suffixes}"))
     return ImageFiles(tuple(paths), tuple(labels))
 
 
@@ -161,7 +161,8 @@ def _images_below(folder: Path) -> list[str]:
     ]
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, separated by commas, and the number of the others."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 

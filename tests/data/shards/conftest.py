@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convoy.config.schema import DataConfig
-from convoy.data.datasets import folder_splits
+from convoy.data.datasets import file_splits
 from convoy.data.shards.index import Index
 from convoy.data.shards.packing import Packing, pack
 
@@ -21,9 +21,9 @@ def pack_folder(folder_data: MakeData) -> PackFolder:
     """Packs a folder into small shards; what is given goes to `Packing`."""
 
     def run(root: Path, output: Path, **changes: object) -> Index:
-        found = folder_splits(folder_data(root))
+        found = file_splits(folder_data(root))
         settings: dict[str, object] = {"shard_bytes": 20_000, "num_threads": 2}
-        return pack(Packing(found.classes, found.splits, output, **(settings | changes)))  # type: ignore[arg-type]
+        return pack(Packing(found.targets.names, found.splits, output, **(settings | changes)))  # type: ignore[arg-type]
 
     return run
 

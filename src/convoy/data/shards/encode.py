@@ -123,4 +123,4 @@ class EncodedImages:
             content = self._encode(self._files.paths[sample], self._size)
         except BadImageError as error:
             content = error
-        return EncodedImage(position, self._files.labels[sample], content)
+        return EncodedImage(position, self._files.targets[sample], content)

@@ -72,7 +72,7 @@ class Packing:
         paths = [path for files in self.splits.values() for path in files.paths]
         common = os.path.commonpath(paths)
         for split, files in self.splits.items():
-            for path, label in zip(files.paths, files.labels, strict=True):
+            for path, label in zip(files.paths, files.targets, strict=True):
                 names.update(f"{split}\0{os.path.relpath(path, common)}\0{label}\n".encode(errors="surrogateescape"))
         return {"shard_bytes": self.shard_bytes, "seed": self.seed, "skip": self.skip, "files": names.hexdigest()}
 
