@@ -156,7 +156,7 @@ def test_built_in_classes_need_no_declaration(group: str, target: str) -> None:
     ],
 )
 def test_a_class_of_another_kind_is_refused(group: str, target: str) -> None:
-    with pytest.raises(UserError, match="saved data names it"):
+    with pytest.raises(UserError, match="comes from a saved file"):
         resolve(target, group)
 
 
@@ -210,7 +210,7 @@ def test_the_error_names_what_declares_a_target_and_following_it_works(tmp_path:
     target = f"{module_name}.Net"
     (fault,) = target_faults("model", {"_target_": target})
     assert fault.remedy == (
-        "if you trust it, write --config-dir <folder>, where <folder>/model/<name>.yaml has "
+        "to trust it, write --config-dir <folder>, where <folder>/model/<name>.yaml has "
         f'"_target_: {target}" and its module is beside <folder>'
     )
     write_option(tmp_path / "options", "model", "any", f"_target_: {target}\n")

@@ -55,7 +55,8 @@ def test_placeholders_are_filled_however_deep_and_name_is_not_passed_on() -> Non
 
 def test_network_without_logits_is_refused() -> None:
     fault = fault_of({"_target_": "torch.nn.Sequential", "name": "nothing", "pretrained": False})
-    assert fault.rule == "gives (1, 3, 16, 16) for one image, not one logit a class, (1, 5)"
+    assert fault.rule == "returns shape (1, 3, 16, 16) for one image; the task expects (1, 5)"
+    assert fault.remedy == "pool, flatten or project, so that the output is [B, 5] for B images"
 
 
 def test_error_in_our_own_class_is_no_fault_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,8 @@ def test_error_in_our_own_class_is_no_fault_of_the_user(monkeypatch: pytest.Monk
 
 def test_size_that_the_group_sets_itself_is_not_overridden() -> None:
     fault = fault_of({**RESNET, "num_classes": 9})
-    assert "gives (1, 9) for one image, not one logit a class, (1, 5)" in fault.rule
+    assert fault.rule == "returns shape (1, 9) for one image; the task expects (1, 5)"
+    assert fault.remedy == 'write num_classes: "{num_classes}" in its file'
 
 
 def test_model_that_does_not_take_the_images_is_refused_in_the_librarys_words() -> None:
@@ -80,7 +82,7 @@ def test_model_that_does_not_take_the_images_is_refused_in_the_librarys_words() 
 
 
 def test_target_outside_the_libraries_is_refused() -> None:
-    assert fault_of({"_target_": "os.system", "name": "x"}).rule.startswith("saved data names it, and it is neither")
+    assert fault_of({"_target_": "os.system", "name": "x"}).rule.startswith("comes from a saved file, and is neither")
 
 
 def test_faults_are_found_together_and_without_torch() -> None:

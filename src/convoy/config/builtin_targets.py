@@ -20,7 +20,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "model": ("convoy.models", "torchvision.models", "timm.models", "timm.layers", "torch.nn"),
     "optimizer": ("torch.optim", "timm.optim"),
     "scheduler": ("torch.optim.lr_scheduler", "timm.scheduler"),
-    "loss": ("torch.nn",),
+    "loss": ("torch.nn", "timm.loss"),
     "metric": (
         "torchmetrics.classification",
         "torchmetrics.regression",

@@ -22,6 +22,7 @@ SETTINGS: dict[str, frozenset[str]] = {
     "model": frozenset({"lr", "auxiliary_weight", "freeze"}),
     "optimizer": frozenset({"decay_norms_and_biases"}),
     "scheduler": frozenset({"interval", "monitor"}),
+    "task": frozenset({"target", "monitor", "mode", "percent"}),
 }
 """Keys of each group that Convoy reads and doesn't pass to the target."""
 
@@ -172,9 +173,9 @@ def _may_be_named(group: str, target: str) -> bool:
 def _refusal(key: str, target: Any) -> Fault:
     if not isinstance(target, str):
         return Fault(key, "must be the dotted path of a class or function", "write module.Class", str(target))
-    rule = "saved data names it, and it is neither built in nor named by your own configuration"
+    rule = "comes from a saved file, and is neither built in nor named in your configuration"
     remedy = (
-        f"if you trust it, write --config-dir <folder>, where <folder>/{_group(key)}/<name>.yaml has "
+        f"to trust it, write --config-dir <folder>, where <folder>/{_group(key)}/<name>.yaml has "
         f'"_target_: {target}" and its module is beside <folder>'
     )
     return Fault(key, rule, remedy, target)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.options import PACKAGE
 
 LIBRARIES = ("convoy", "torch", "torchvision", "timm", "torchmetrics", "pytorch_lightning")
 """Packages that no file of the user's replaces."""
@@ -54,7 +55,8 @@ def location(error: BaseException, folders: Sequence[Path]) -> str:
         return f"{Path(error.filename).name}, line {error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if "site-packages" not in path.parts and any(path.is_relative_to(folder) for folder in folders):
+        is_own = "site-packages" not in path.parts and not path.is_relative_to(PACKAGE)
+        if is_own and any(path.is_relative_to(folder) for folder in folders):
             return f"{path.name}, line {frame.lineno}"
     return ""
 

@@ -1,14 +1,14 @@
-"""From the config's `model` group to a network: checked without torch, then built and tried on one image."""
+"""Networks built from the config's `model` group: checked without torch, then constructed and tried on one image."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.models import diagnosis
 from convoy.models.freezing import freeze_faults, freeze_weights
 from convoy.models.libraries import stem_faults
 from convoy.models.refusal import one_line
@@ -35,11 +35,11 @@ _AUXILIARY_REASON = "its auxiliary classifier needs more"
 
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
-    """What is wrong with a `model` group, as far as that can be seen without torch.
+    """Return the faults of a `model` group that can be found without torch.
 
     Args:
         model: the group as plain containers.
-        num_classes: None where the classes are not counted yet.
+        num_classes: None before the classes are counted.
         in_channels: channels of the images.
         image_size: height and width of the images in pixels.
     """
@@ -57,10 +57,10 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
 
 
 def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """The network of a `model` group: (N, in_channels, image_size, image_size) to (N, num_classes).
+    """Return the network of a `model` group, from [N, in_channels, image_size, image_size] to [N, num_classes].
 
     Raises:
-        UserError: it can't be constructed (see `construct_model`), or does not take such images.
+        UserError: the network can't be constructed (see `construct_model`), or does not take such images.
     """
     network = construct_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     try_on_one_image(network, model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -68,23 +68,22 @@ def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int,
 
 
 def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """The network of a `model` group, not tried on an image yet.
+    """Return the network of a `model` group without trying it on an image.
 
-    A target gets those of num_classes, in_channels and image_size that its signature names and the group does
-    not set. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is that number.
+    A target receives those of num_classes, in_channels and image_size that its signature names and the group does
+    not set. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is replaced by the number.
 
     Raises:
-        UserError: the group is wrong (see `check_model`), the library refuses its arguments, the weights
-            can't be had or don't fit.
+        UserError: the group is wrong (see `check_model`), the target refuses its arguments, or the weights can't be
+            loaded.
     """
     faults = check_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     if faults:
         raise UserError(*faults)
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     pretrained = model.get("pretrained", False)
-    parameters = inspect.signature(targets.resolve(model["_target_"], "model")).parameters
-    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if pretrained is True and "pretrained" not in parameters and not takes_more:
+    parameters = targets.parameters_of(targets.resolve(model["_target_"], "model"))
+    if pretrained is True and "pretrained" not in parameters and not targets.takes_any_keyword(parameters):
         rule = f"there are no published weights for {model.get('name', model['_target_'])}"
         raise UserError(
             Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or leave it out", "true")
@@ -97,12 +96,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
     if pretrained is True:
         node["pretrained"] = True
     given = {name: value for name, value in sizes.items() if name in parameters and name not in node}
-    try:
-        network: nn.Module = targets.build("model", node, **given)
-    except Exception as error:  # whatever a library's constructor finds wrong
-        if isinstance(error, UserError) or model["_target_"].startswith("convoy."):
-            raise
-        raise UserError(Fault("model", f"{model['_target_']} can't be built: {one_line(error)}")) from error
+    network = _constructed(model, node, given)
     if isinstance(pretrained, str):
         from convoy.models.weights import load_weights, read_weights
 
@@ -114,6 +108,24 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
             source=pretrained,
         )
     freeze_weights(network, model.get("freeze"), num_classes)
+    return network
+
+
+def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+    """Call the target of a `model` group with the arguments of `node` and the sizes that it takes."""
+    from torch import nn
+
+    faults = targets.signature_faults("model", node, frozenset(given))
+    if faults:
+        raise UserError(*faults)
+    try:
+        network = targets.build("model", node, **given)
+    except Exception as error:  # whatever a constructor finds wrong
+        if isinstance(error, UserError) or model["_target_"].startswith("convoy."):
+            raise
+        raise UserError(diagnosis.construction_fault(model, error)) from error
+    if not isinstance(network, nn.Module):
+        raise UserError(diagnosis.type_fault(model, network))
     return network
 
 
@@ -159,7 +171,7 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
 
 
 def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
-    """`value` with the texts "{num_classes}" and so on replaced by their numbers, however deep."""
+    """Return `value` with the texts "{num_classes}" and so on replaced by their numbers, at any depth."""
     if isinstance(value, Mapping):
         return {key: _fill_placeholders(child, sizes) for key, child in value.items()}
     if isinstance(value, list):
@@ -172,16 +184,18 @@ def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
 def refuse_too_small(
     network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
 ) -> None:
-    """Refuse images that are too small, by a network without values: nothing is computed, no weights are needed.
+    """Raise if images are too small for a network without values: nothing is computed, no weights are needed.
 
     Args:
         network: of the `model` group, on any device; the meta device will do.
         model: the group.
-        num_classes, in_channels, image_size: for which it was constructed.
+        num_classes: for which the network was constructed.
+        in_channels: for which the network was constructed.
+        image_size: for which the network was constructed, in pixels.
 
     Raises:
-        UserError: it takes larger images, but not these; with the smallest that it takes. A network that takes one
-            size only, or can't be followed without values, is not refused here but by `try_on_one_image`.
+        UserError: the network takes larger images, but not these; with the smallest that it takes. A network that
+            takes one size only, or can't be followed without values, is left to `try_on_one_image`.
     """
     from convoy.models.sizes import refusal_of, smallest_image_size
 
@@ -191,13 +205,15 @@ def refuse_too_small(
         reason = _AUXILIARY_REASON
     if reason and smallest_image_size(network.train(), in_channels, image_size):
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-        raise UserError(_size_fault(network, model, sizes, reason))
+        fault = _size_fault(network, model, sizes, reason)
+        if fault:
+            raise UserError(fault)
 
 
 def try_on_one_image(
     network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
 ) -> None:
-    """Refuse a network that does not take the images, or does not give one logit a class.
+    """Raise if a network does not take the images or does not return one logit per class.
 
     Raises:
         UserError: it does not; with the smallest image that it takes, where there is such a size.
@@ -212,54 +228,33 @@ def try_on_one_image(
     network.eval()
     try:
         with torch.no_grad():
-            logits = network(image)
+            output = network(image)
     except Exception as error:  # whatever a layer finds wrong with its input
-        raise UserError(_size_fault(network, model, sizes, one_line(error))) from error
+        fault = _size_fault(network, model, sizes, one_line(error))
+        raise UserError(fault or diagnosis.forward_fault(model, error, in_channels, image_size)) from error
     network.train(was_training)
-    shape = tuple(getattr(logits, "shape", ()))
-    if shape != (1, num_classes):
-        rule = f"gives {shape or type(logits).__name__} for one image, not one logit a class, (1, {num_classes})"
-        raise UserError(Fault("model.name", rule, 'write num_classes: "{num_classes}" in its file', _name(model)))
+    fault = diagnosis.output_fault(model, output, num_classes)
+    if fault:
+        raise UserError(fault)
     # Only in training does an image go through auxiliary classifiers, which may need a larger one.
     if getattr(network, "aux_logits", False) and not takes_image_size(network.train(), in_channels, image_size):
-        raise UserError(_size_fault(network, model, sizes, _AUXILIARY_REASON))
+        fault = _size_fault(network, model, sizes, _AUXILIARY_REASON)
+        if fault:
+            raise UserError(fault)
 
 
-def _name(model: Mapping[str, Any]) -> str:
-    return str(model.get("name", model["_target_"]))
-
-
-def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str) -> Fault:
-    from convoy.models.sizes import smallest_image_size, takes_image_size
-
-    in_channels, image_size = sizes["in_channels"], sizes["image_size"]
-    # In training, where auxiliary classifiers take part.
-    smallest = smallest_image_size(network.train(), in_channels, image_size)
-    if smallest:
-        remedy = f"data.image_size={smallest} is the smallest that works"
-        if getattr(network, "aux_logits", False):
-            network.eval()
-            below = image_size if takes_image_size(network, in_channels, image_size) else None
-            alone = below or smallest_image_size(network, in_channels, image_size)
-            if alone and alone < smallest:
-                remedy += f", or {alone} with model.aux_logits=false"
-        if _small_stem_takes(model, sizes):
-            remedy += f", or {image_size} with model.stem=small"
-    else:
-        made_for = getattr(network, "pretrained_cfg", {}).get("input_size", ("another",))[-1]
-        remedy = f"choose data.image_size={made_for}"
-    rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({reason})"
-    return Fault("model.name", rule, remedy, _name(model))
+def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str) -> Fault | None:
+    return diagnosis.size_fault(network, model, sizes, reason, small_stem=_small_stem_takes(model, sizes))
 
 
 def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
-    """Whether the network could have a small stem, and then takes the images."""
+    """Return whether the network could have a small stem, with which it takes the images."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
     from convoy.models.sizes import takes_image_size
 
-    if model.get("stem") != "standard":
+    if model.get("stem") != "standard" or diagnosis.is_users(model):
         return False
     try:
         with unset_fake_temporarily(), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Optimizers and schedules from their config."""
+"""Optimizers and schedules built from their config."""
 
 from __future__ import annotations
 
@@ -7,75 +7,96 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
+from convoy.config.trust import TRUST
+from convoy.config.user_modules import location
 from convoy.optim.fusing import fused, watch_layouts
 from convoy.optim.parameters import parameter_groups
 
-_HORIZON = ("total_steps", "steps_per_epoch")
+_HORIZON = {"total_steps": 1_000_000, "steps_per_epoch": 1_000}
+"""Names of a run's length, and the length with which a schedule is tried before the run's is known."""
 
 
 def check_optimizer(node: Mapping[str, Any]) -> list[Fault]:
-    """Arguments that the optimizer doesn't have or lacks. Imports its library."""
+    """Return the faults of the optimizer's arguments. Imports its module."""
     return signature_faults("optimizer", node, frozenset({"params"}))
 
 
 def check_scheduler(node: Mapping[str, Any]) -> list[Fault]:
-    """Arguments that the scheduler doesn't have or lacks. Imports its library."""
+    """Return the faults of the schedule's arguments. Imports its module."""
     return signature_faults("scheduler", node, frozenset({"optimizer", *_HORIZON}))
 
 
 def check_targets(config: Config) -> None:
-    """Check the arguments of optimizer and scheduler against their targets. Imports their libraries.
+    """Raise if optimizer and schedule can't be built. Imports their modules, and builds both for one small layer.
 
     Raises:
-        UserError: with every argument that a target lacks or doesn't have.
+        UserError: with every argument that a target lacks or doesn't have, or with the value that it refuses.
     """
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
     if faults:
         raise UserError(*faults)
+    build_scheduler(config.scheduler, build_optimizer(config.optimizer, nn.Linear(1, 1)), **_HORIZON)
 
 
 def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = False) -> Optimizer:
-    """The optimizer over a model's parameters, norms and biases decayed or not as its config says.
+    """Return the optimizer of a model's parameters.
 
     Args:
-        node: the `optimizer` group.
+        node: the `optimizer` group. `decay_norms_and_biases` chooses which parameters are decayed.
         model: its parameters that require a gradient are trained.
-        fuse: update all parameters in one kernel, if the optimizer can and the config says nothing else.
+        fuse: update all parameters in one kernel, if the optimizer can and the config doesn't choose otherwise.
 
     Raises:
-        UserError: the optimizer refuses an argument's value.
+        UserError: the optimizer refuses an argument's value, or the target builds something else.
     """
     node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
     groups = parameter_groups(model, decay, bool(node.get("decay_norms_and_biases", True)))
-    try:
-        optimizer: Optimizer = build("optimizer", node, groups)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(Fault("optimizer", f"{node['_target_']} refuses its arguments: {error}")) from error
+    optimizer = _built("optimizer", node, groups)
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(_type_fault("optimizer", node, optimizer, "a torch.optim.Optimizer"))
     watch_layouts(optimizer)
     return optimizer
 
 
 def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> Any:
-    """A schedule of torch, timm or Convoy.
+    """Return a schedule of torch, timm, Convoy or the user.
 
-    The run's length is passed to a target that takes `total_steps` or `steps_per_epoch`, and put wherever a
-    value is written as "{total_steps}" or "{steps_per_epoch}", as in `T_max: "{total_steps}"`.
+    The run's length is passed to a target that takes `total_steps` or `steps_per_epoch`, and replaces a value written
+    as "{total_steps}" or "{steps_per_epoch}", as in `T_max: "{total_steps}"`.
 
     Raises:
-        UserError: the scheduler refuses an argument's value.
+        UserError: the schedule refuses an argument's value, or the target builds something else.
     """
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {name: horizon[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}
     given = {name: value for name, value in horizon.items() if name not in filled and takes(filled, "scheduler", name)}
+    scheduler = _built("scheduler", filled, optimizer, **given)
+    # timm's schedules have no base class in torch.
+    if not (isinstance(scheduler, LRScheduler) or hasattr(scheduler, "step_update")):
+        raise UserError(_type_fault("scheduler", node, scheduler, "a torch.optim.lr_scheduler.LRScheduler"))
+    return scheduler
+
+
+def _built(group: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
     try:
-        return build("scheduler", filled, optimizer, **given)
-    except (ValueError, TypeError) as error:
-        raise UserError(Fault("scheduler", f"{node['_target_']} refuses its arguments: {error}")) from error
+        return build(group, node, *positional, **given)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a constructor finds wrong with its arguments
+        where = location(error, TRUST.module_folders)
+        reason = f"{type(error).__name__}: {error}; {where}" if where else str(error)
+        raise UserError(Fault(group, f"{node['_target_']} refuses its arguments: {reason}")) from error
+
+
+def _type_fault(group: str, node: Mapping[str, Any], built: object, wanted: str) -> Fault:
+    rule = f"builds an object of type {type(built).__name__}, not {wanted}"
+    return Fault(f"{group}._target_", rule, "name a class that inherits from it", str(node["_target_"]))
 
 
 def _is_placeholder(value: Any) -> bool:

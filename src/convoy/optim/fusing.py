@@ -1,6 +1,6 @@
-"""Fused optimizers: all parameters of a group updated by one kernel instead of one operation after another.
+"""Fused optimizers, which update all parameters of a group in one kernel instead of one operation after another.
 
-torch has them for SGD, Adam, AdamW and Adagrad (its documentation of torch.optim, "foreach and fused"). They keep no
+torch provides them for SGD, Adam, AdamW and Adagrad (documentation of torch.optim, "foreach and fused"). They keep no
 temporaries, and on a CPU they use all cores.
 """
 
@@ -19,19 +19,19 @@ _ALTERNATIVES = ("fused", "foreach", "capturable", "differentiable")
 
 
 def may_fuse(device_type: str, precision: str, *, clips: bool) -> bool:
-    """Whether a fused optimizer can be used in a run.
+    """Return whether a run can use a fused optimizer.
 
     Args:
         device_type: of the parameters.
-        precision: 32, bf16-mixed or 16-mixed. In float16 a fused step takes the loss's scale off the gradients
-            itself, too late for them to be clipped, which Lightning refuses.
+        precision: 32, bf16-mixed or 16-mixed. In float16 a fused step divides the gradients by the loss scale itself,
+            too late for clipping, which Lightning refuses.
         clips: whether gradients are clipped.
     """
     return device_type in DEVICES and not (precision == "16-mixed" and clips)
 
 
 def fused(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The `optimizer` group with `fused: true`, if its target takes it and nobody has chosen otherwise."""
+    """Return the `optimizer` group with `fused: true`, if its target takes it and the config doesn't choose."""
     chosen = any(node.get(name) is not None for name in _ALTERNATIVES)
     if chosen or not takes(node, "optimizer", "fused"):
         return dict(node)
@@ -39,15 +39,15 @@ def fused(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_fused(optimizer: Optimizer) -> bool:
-    """Whether all of its groups are updated by fused kernels."""
+    """Return whether fused kernels update all groups of the optimizer."""
     return all(bool(group.get("fused")) for group in optimizer.param_groups)
 
 
 def watch_layouts(optimizer: Optimizer) -> None:
-    """Before its first step, let a fused optimizer go step by step where a gradient lies otherwise than its parameter.
+    """Turn fusing off before the first step for groups in which a gradient's strides differ from its parameter's.
 
-    The kernels of the CPU read both from one end to the other and would pair the wrong values, silently. Autograd
-    gives a gradient its parameter's layout, so this is for what replaces gradients by others.
+    The CPU kernels read both in memory order and would silently pair the wrong values. Autograd gives a gradient the
+    layout of its parameter, so this concerns code that replaces gradients.
     """
     if not is_fused(optimizer):
         return

@@ -1,4 +1,4 @@
-"""Which parameters are decayed."""
+"""Parameter groups with and without weight decay."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_norms_and_biases: bool) -> list[dict[str, Any]]:
-    """Groups for an optimizer: all parameters alike, or norms and biases without weight decay.
+    """Return the parameter groups of an optimizer: one group, or norms and biases in a group without weight decay.
 
-    A norm's scale and every bias is a vector, or is called bias; what is left are the weights of convolutions
-    and fully connected layers (He et al. 2018, "Bag of Tricks", section 3.1: no bias decay).
+    Vectors and parameters named `bias` count as norms and biases. The rest are the weights of convolutions and fully
+    connected layers (He et al. 2018, "Bag of Tricks", section 3.1: no bias decay).
 
     Args:
-        model: its parameters that require a gradient are taken.
-        weight_decay: of the parameters that are decayed.
-        decay_norms_and_biases: whether norms and biases are among them.
+        model: its parameters that require a gradient are grouped.
+        weight_decay: of the decayed parameters.
+        decay_norms_and_biases: whether norms and biases are decayed too.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if decay_norms_and_biases:
