@@ -1,24 +1,25 @@
-# make train · make test · make check · make bench: in a fresh clone nothing else is needed first.
+# make train, make test, make check and make bench install what they need; a fresh clone requires nothing else.
 
 PYTHON ?= python3
-# v100 or p100: an environment of its own with a torch that has kernels for that card.
+# v100 or p100: a separate environment with a torch that has kernels for that card.
 TORCH ?=
 VENV := .venv$(if $(TORCH),-$(TORCH))
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help train test check bench zoo soak lock clean install install-dev
+.PHONY: help train test test-slow check bench zoo soak lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
-	@echo "make test   [TESTS=tests/config]   install the test tools too and run the tests"
-	@echo "make check                         lint, types, tests: what must pass before a change lands"
-	@echo "make bench                         the benchmarks, with their tables"
-	@echo "make zoo                           what is published of every network, and a step of each"
-	@echo "make soak                          thirty faults in a real Slurm on this machine"
-	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100: into .venv-v100, for that card"
-	@echo "make lock                          choose new exact versions within pyproject's ranges"
+	@echo "make test   [TESTS=tests/config]   install the test tools and run the tests, about 10 minutes"
+	@echo "make test-slow                     run the slow tests: Slurm jobs, long runs, processes"
+	@echo "make check                         lint, check types, and run both"
+	@echo "make bench                         run the benchmarks and print their tables"
+	@echo "make zoo                           check all networks, the slowest included"
+	@echo "make soak                          inject thirty faults into jobs of a real Slurm on this machine"
+	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100 installs into .venv-v100 or .venv-p100"
+	@echo "make lock                          choose new exact versions within the ranges of pyproject.toml"
 
 train: install
 	$(BIN)/python train.py $(ARGS)
@@ -26,11 +27,15 @@ train: install
 test: install-dev
 	$(BIN)/python -m pytest $(TESTS)
 
+test-slow: install-dev
+	$(BIN)/python -m pytest $(TESTS) -m slow
+
 check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TESTS) -m slow
 
 bench: install-dev
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -51,7 +56,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# A card's lock holds the test tools too, so that the suite can be run in its environment: make test TORCH=v100.
+# A card's lock includes the test tools, so that the tests also run in its environment: make test TORCH=v100.
 MAIN_LOCK := requirements$(if $(TORCH),-$(TORCH)).lock
 DEV_LOCK := requirements-$(if $(TORCH),$(TORCH),dev).lock
 
@@ -64,8 +69,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed $(DEV_LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r $(DEV_LOCK)
 	@touch $@
 
-# torch and torchvision are released in pairs: both are named here, so that they are raised together. botocore, under
-# the tests' S3 server, stays below dateutil 3.
+# torch and torchvision are released in pairs, so both are pinned here and upgraded together. botocore, a dependency of
+# the tests' S3 server, requires dateutil below 3.
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate -q --group build
 PAIR = printf 'torch==2.14.1\ntorchvision==0.29.2\npython-dateutil<3\n'

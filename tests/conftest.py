@@ -1,4 +1,4 @@
-"""Real runs in a folder of their own: in this process where that will do, as a command where it won't."""
+"""Fixtures for runs, in this process or as a command, and for real data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,10 @@ TINY = (
     "trainer.log_every_steps=3",
     "hardware.cpu_threads=1",
 )
-"""A network that learns something of digits in a second."""
+"""A network that learns the digits data set to some degree within a second."""
+
+TEST_DATA = "CONVOY_TEST_DATA"
+"""Environment variable with the folder of the archives that the `real_data` fixture unpacks."""
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -36,7 +42,7 @@ needs_fashion_mnist = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Run:
-    """How a command ended, what it printed, and readers of what it left."""
+    """Result of a command: exit code, output, and readers of the files it wrote."""
 
     code: int
     out: str
@@ -56,7 +62,7 @@ class Run:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv without the columns that a clock wrote."""
+    """Return the rows of metrics.csv without the columns that hold times."""
     with (folder / "metrics.csv").open(newline="") as file:
         return [
             {name: value for name, value in row.items() if name not in ("images_per_s", "seconds", "data_wait")}
@@ -81,7 +87,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def convoy(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Run]:
-    """Run a verb in this process. `folder` names the run's folder for `train`."""
+    """Run a command in this process. `folder` is the run folder of `train`."""
     from convoy.commands.main import main
 
     def run(*words: str, folder: str | None = "run") -> Run:
@@ -96,7 +102,7 @@ def convoy(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., R
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[..., Run]:
-    """Run a verb as a process of its own, to its end."""
+    """Run a command in a separate process and wait for its end."""
 
     def run(*words: str, folder: str = "run", timeout: float = 300, **environment: str) -> Run:
         given = [f"folder={folder}"] if words[0] == "train" and not _has_own_folder(words) else []
@@ -116,3 +122,33 @@ def shell(tmp_path: Path) -> Callable[..., Run]:
 
 def _has_own_folder(words: Sequence[str]) -> bool:
     return any(word.startswith(("resume=", "folder=", "-", "output_root=")) for word in words)
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that unpacks an archive of `CONVOY_TEST_DATA` once per session and returns its folder.
+
+    The function takes the archive's name, such as `"cifar10_jpeg"`, and optionally glob patterns of the files to
+    unpack, relative to that folder; an archive of 60,000 files takes a minute without them. The test is skipped where
+    the variable or the archive is missing.
+    """
+
+    @cache
+    def unpack(name: str, *patterns: str) -> Path:
+        root = os.environ.get(TEST_DATA)
+        if not root:
+            pytest.skip(f"no real data: {TEST_DATA} is not set")
+        archive = Path(root) / f"{name}.tar.gz"
+        if not archive.is_file():
+            pytest.skip(f"no real data: {archive} does not exist")
+        folder = tmp_path_factory.mktemp(name)
+        with tarfile.open(archive) as file:
+            members = [
+                member
+                for member in file
+                if not patterns or any(fnmatch(member.name, f"{name}/{pattern}") for pattern in patterns)
+            ]
+            file.extractall(folder, members, filter="data")
+        return folder / name if (folder / name).is_dir() else folder
+
+    return unpack

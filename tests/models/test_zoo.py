@@ -92,6 +92,7 @@ SLOW = (
 )
 """Whose step takes more than a second even without values, where another of the kind does: `make zoo` has all."""
 
+SLOW_TO_BUILD = ("inception_v4", "inception_resnet_v2")
 
 RATES = {"vgg19": 1e-4}
 """Learning rates of Adam for thirty steps on one batch, where 3e-4 is too high: nineteen layers without batch norm."""
@@ -245,7 +246,10 @@ def test_a_ledger_accounts_for_every_parameter(name: str) -> None:
     assert sum(row.params for row in rows) == count_of(name)
 
 
-@pytest.mark.parametrize(("name", "smallest"), SMALLEST.items())
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [pytest.param(*item, marks=pytest.mark.slow) if item[0] in SLOW_TO_BUILD else item for item in SMALLEST.items()],
+)
 def test_an_image_too_small_is_answered_with_the_smallest_that_works(name: str, smallest: int) -> None:
     said = f"data.image_size={smallest} is the smallest that works"
     sizes = {"num_classes": 10, "in_channels": 3}

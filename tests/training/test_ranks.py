@@ -13,8 +13,6 @@ from tests.training.test_resume import LONG, assert_equal_runs, start, stop_afte
 
 Convoy = Callable[..., Run]
 
-pytestmark = pytest.mark.slow
-
 
 def test_two_processes_train_and_measure_as_one_does(shell: Convoy) -> None:
     """Without dropout and batch norm, which see only their rank's share, all sums are the same.
@@ -33,6 +31,7 @@ def test_two_processes_train_and_measure_as_one_does(shell: Convoy) -> None:
                 assert float(second[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_go_on(shell: Convoy) -> None:
     words = (*LONG, "trainer.processes=2", "trainer.log_every_steps=8")
     assert shell("train", *words, folder="a").code == 0
@@ -44,6 +43,7 @@ def test_two_processes_stop_together_and_go_on(shell: Convoy) -> None:
     assert_equal_runs(Path("a"), Path("b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_images_left_out_are_counted_once_over_all_ranks(processes: int, shell: Convoy, tmp_path: Path) -> None:
     for name in ("aster", "lily"):
@@ -73,6 +73,7 @@ def test_images_left_out_are_counted_once_over_all_ranks(processes: int, shell: 
     assert all(str(path.relative_to(tmp_path)) in (run.folder / "run.log").read_text() for path in broken)
 
 
+@pytest.mark.slow
 def test_a_loss_that_breaks_ends_both_processes(shell: Convoy) -> None:
     words = (*TINY, "trainer.processes=2", "optimizer.lr=1e18", "scheduler=constant")
     run = shell("train", *words, timeout=120)
