@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from convoy.config.faults import Fault, did_you_mean
 from convoy.config.hydra_errors import first_line, written
 from convoy.config.options import Options
-from convoy.config.schema import GROUPS
+from convoy.config.schema import GROUPS, LIST_GROUPS, OPTIONAL_GROUPS
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
 def _choice_faults(override: Override, options: Options) -> list[Fault]:
     group, available = override.key_or_group, options.of(override.key_or_group)
     if override.is_sweep_override():
-        remedy = f"add -m to run each{', or write logger=[a,b]' if group == 'logger' else ''}"
+        remedy = f"add -m to run each{', or write {group}=[a,b]' if group in LIST_GROUPS else ''}"
         return [Fault(group, "several options are a sweep", remedy, written(override))]
     value = override.value()
-    if value is None and group in ("experiment", "cluster"):
+    if value is None and group in OPTIONAL_GROUPS:
         return []
     chosen = value if isinstance(value, list) else [value]
-    if isinstance(value, (dict, bool)) or (isinstance(value, list) and group != "logger"):
+    if isinstance(value, (dict, bool)) or (isinstance(value, list) and group not in LIST_GROUPS):
         return [Fault(group, "takes one option", f"one of {', '.join(available)}", written(override))]
     return [
         Fault(group, "no such option", _option_remedy(str(name), group, available), str(name))

@@ -34,8 +34,10 @@ _AT_LEAST: dict[str, float] = {
     "trainer.global_batch_size": 1,
     "trainer.micro_batch_size": 1,
     "trainer.eval_batch_size": 1,
-    "trainer.mixup": 0,
-    "trainer.cutmix": 0,
+    "task.mixup": 0,
+    "task.cutmix": 0,
+    "checkpoint.save_top_k": 1,
+    "checkpoint.every_epochs": 1,
     "trainer.early_stopping_epochs": 1,
     "trainer.log_every_steps": 1,
     "trainer.checkpoint_every_steps": 1,
@@ -55,7 +57,7 @@ FEWEST_MEASURED_STEPS = 20
 
 _ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
 
-_BELOW_ONE = ("trainer.label_smoothing", "trainer.ema_decay", "plan.margin")
+_BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
 
 _SEED_LIMIT = 2**32
 
@@ -189,9 +191,10 @@ def _batch(config: Config) -> Iterable[Fault]:
 def _mixing(config: Config) -> Iterable[Fault]:
     trainer = config.trainer
     given = trainer.micro_batch_size if isinstance(trainer.micro_batch_size, int) else None
-    if (trainer.mixup > 0 or trainer.cutmix > 0) and (given or trainer.global_batch_size) < 2:
-        key = "trainer.mixup" if trainer.mixup > 0 else "trainer.cutmix"
-        yield Fault(key, "mixes pairs of a batch", "needs a micro batch of at least 2")
+    for name in ("mixup", "cutmix"):
+        if (config.task.get(name) or 0) > 0 and (given or trainer.global_batch_size) < 2:
+            yield Fault(f"task.{name}", "mixes pairs of a batch", "needs a micro batch of at least 2")
+            return
 
 
 def _measuring(config: Config) -> Iterable[Fault]:
@@ -202,9 +205,11 @@ def _measuring(config: Config) -> Iterable[Fault]:
 
 
 def _targets(config: Config) -> Iterable[Fault]:
-    yield from target_faults("model", config.model)
-    yield from target_faults("optimizer", config.optimizer)
-    yield from target_faults("scheduler", config.scheduler)
+    for group in ("model", "optimizer", "scheduler", "task", "loss"):
+        yield from target_faults(group, getattr(config, group))
+    for group, nodes in (("metric", config.metric), ("callback", config.callback), ("logger", config.logger.other)):
+        for node in nodes.values():
+            yield from target_faults(group, node)
 
 
 _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (

@@ -111,11 +111,6 @@ class TrainerConfig:
     """Largest 2-norm of all gradients together."""
     ema_decay: float | None = None
     """Decay a step of an exponential moving average of the weights, which val and test then use."""
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    """alpha of the Beta distribution (Zhang et al. 2017); 0: off."""
-    cutmix: float = 0.0
-    """alpha of the Beta distribution (Yun et al. 2019); 0: off. With mixup, each batch draws one of them."""
     compile: bool = False
     """torch.compile the network."""
     activation_checkpointing: bool = False
@@ -125,7 +120,7 @@ class TrainerConfig:
     deterministic: bool = False
     """Bit-equal results on the same machine and versions, at some cost in speed on GPUs."""
     early_stopping_epochs: int | None = None
-    """Stop after this many epochs without a better val/loss."""
+    """Stop after this many epochs without a better task.monitor."""
     log_every_steps: int = 50
     """Optimizer steps between two rows of training metrics."""
     checkpoint_every_steps: int | None = None
@@ -194,6 +189,9 @@ class LoggerConfig:
     wandb: WandbConfig | None = None
     tensorboard: TensorBoardConfig | None = None
     csv: CsvConfig | None = None
+    other: dict[str, Any] = field(default_factory=dict)
+    """Further Lightning loggers by name, each with a `_target_` (conf/logger/mlflow.yaml). "{run_folder}" in a value is
+    the run's folder."""
 
 
 @dataclass
@@ -206,6 +204,16 @@ class LedgerConfig:
     trainer.compile."""
     norms_every_steps: int = 0
     """Optimizer steps between two rows of each layer's weight and gradient norms; 0: off."""
+
+
+@dataclass
+class CheckpointConfig:
+    """Which checkpoints are kept, beside last.ckpt and best.ckpt."""
+
+    save_top_k: int = 1
+    """Number of best checkpoints that are kept. Above 1: as step-<n>.ckpt, the best of them also as best.ckpt."""
+    every_epochs: int = 1
+    """Epochs between two writes of last.ckpt; best.ckpt is written whenever task.monitor improves."""
 
 
 @dataclass
@@ -225,6 +233,13 @@ class Config:
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    """Additional torchmetrics metrics by name, logged as val/<name> and test/<name>."""
+    callback: dict[str, Any] = field(default_factory=dict)
+    """Additional Lightning callbacks by name."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     scheduler: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -244,5 +259,23 @@ class Config:
     """latest, a run's folder or a checkpoint: go on with that run."""
 
 
-OPEN_GROUPS = ("model", "optimizer", "scheduler")
-GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "hardware", "logger", "cluster", "experiment")
+OPEN_GROUPS = ("model", "optimizer", "scheduler", "task", "loss", "metric", "callback")
+GROUPS = (
+    "model",
+    "data",
+    "task",
+    "loss",
+    "metric",
+    "callback",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "hardware",
+    "logger",
+    "cluster",
+    "experiment",
+)
+LIST_GROUPS = ("logger", "metric", "callback")
+"""Groups of which several options can be chosen: logger=[wandb,tensorboard]."""
+OPTIONAL_GROUPS = ("metric", "callback", "cluster", "experiment")
+"""Groups without a default option."""

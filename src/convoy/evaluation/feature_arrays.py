@@ -24,9 +24,8 @@ from convoy.evaluation.trained_run import Trained, load_trained, locate
 from convoy.models.refusal import one_line
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder, shown
-from convoy.runtime.devices import Devices, choose
+from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.training.preflight import checked
-from convoy.training.trainer import use_threads
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from convoy.data.data_module import ImageData
 from convoy.models.build import build_model
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder, find, replace_text, shown
-from convoy.runtime.devices import Devices, choose
+from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.training import summary
 from convoy.training.lightning_module import TrainingModule
 from convoy.training.preflight import checked
 from convoy.training.resume import load, load_weights
-from convoy.training.trainer import use_threads
 
 
 def evaluate(

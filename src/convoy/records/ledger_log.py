@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from convoy.config.batch import BatchSizes
 from convoy.config.run_length import RunLength
 from convoy.config.schema import Config
 from convoy.ledger.measured import with_measured
@@ -17,9 +16,9 @@ from convoy.ledger.text_formats import csv_text, json_text
 from convoy.planner.config_ledger import network_ledger
 from convoy.records.layer_times import LayerTimes
 from convoy.records.metrics_logger import MetricsLogger
+from convoy.records.run_context import RunContext
 from convoy.records.wandb_run import WandbRun
 from convoy.runs.layout import RunFolder, replace_text
-from convoy.runtime.devices import Devices
 
 _WARM_UP_STEPS = 3
 """Passes before any is measured, in which libraries choose their algorithms."""
@@ -52,24 +51,18 @@ class LedgerLog:
             self._wandb.log_ledger(self.ledger)
 
 
-def open_ledger_log(
-    network: nn.Module,
-    config: Config,
-    devices: Devices,
-    sizes: BatchSizes,
-    run: RunFolder,
-    wandb: WandbRun | None,
-) -> LedgerLog:
-    """Account for the network and write it, unless a run that goes on has written it already."""
+def open_ledger_log(network: nn.Module, context: RunContext, wandb: WandbRun | None) -> LedgerLog:
+    """Build the ledger of the network and write it, unless a resumed run has written it already."""
+    devices, run = context.devices, context.run
     precision = "32" if devices.precision == "32-true" else devices.precision
     try:
         with torch.random.fork_rng(devices=[]):
             ledger = network_ledger(
                 network,
-                config,
+                context.config,
                 precision,
                 on_cuda=devices.accelerator == "cuda",
-                micro_batch_size=sizes.micro_batch_size,
+                micro_batch_size=context.sizes.micro_batch_size,
             )
     except UntraceableError as error:
         return LedgerLog(run, wandb, None, f"no ledger of this model: {error}")

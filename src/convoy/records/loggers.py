@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from convoy.config.schema import Config
+from convoy.config.faults import Fault, UserError
+from convoy.config.targets import build
 from convoy.records.metrics_csv import MetricsFile
+from convoy.records.run_context import RunContext
 from convoy.records.wandb_run import WandbRun, begin
 from convoy.runs.layout import RunFolder
 
@@ -30,40 +32,52 @@ class Loggers:
     notices: list[str] = field(default_factory=list)
 
 
-def open_loggers(
-    config: Config,
-    run: RunFolder,
-    saved: Mapping[str, Any],
-    from_step: int | None,
-    tell: Callable[[str], None],
-    *,
-    writing: bool,
-) -> Loggers:
-    """Open every logger of the config, W&B's when it is first used.
+def open_loggers(context: RunContext, saved: Mapping[str, Any]) -> Loggers:
+    """Open every logger of the config; W&B's record is opened when it is first used.
 
     Args:
-        config: names them.
-        run: where they write.
-        saved: the resolved config as plain containers, for those that keep it.
-        from_step: the optimizer step that a resumed run goes on from.
-        tell: gets the line of a record that is opened later.
-        writing: false on all ranks but the first, which log nothing.
+        context: of the run. Ranks other than the first log nothing.
+        saved: the resolved config as plain containers, for loggers that keep it.
+
+    Raises:
+        UserError: a logger of `logger.other` can't be built.
     """
+    config, run, from_step = context.config, context.run, context.first_step
     loggers = Loggers()
-    if not writing:
+    if not context.is_first_rank:
         return loggers
     loggers.all.append(MetricsFile(run.metrics, from_step))
     if config.logger.tensorboard is not None:
         from pytorch_lightning.loggers import TensorBoardLogger
 
         folder = run.path / config.logger.tensorboard.folder
-        # Rows after the step that a resumed run goes on from are hidden, as they are cut from metrics.csv.
+        # Rows after the step that a resumed run continues from are hidden, as they are removed from metrics.csv.
         purge = None if from_step is None else from_step + 1
         loggers.all.append(TensorBoardLogger(str(folder), name="", version="", purge_step=purge))
         loggers.notices.append(f"TensorBoard: tensorboard --logdir {folder}")
     if config.logger.wandb is not None:
         from convoy.records.wandb_logger import RecordLogger
 
-        loggers.wandb = WandbRun(partial(begin, config, config.logger.wandb, run, saved), tell)
+        loggers.wandb = WandbRun(partial(begin, config, config.logger.wandb, run, saved), context.console.say)
         loggers.all.append(RecordLogger(loggers.wandb))
+    loggers.all += [_built(name, node, run) for name, node in config.logger.other.items()]
     return loggers
+
+
+def _built(name: str, node: Mapping[str, Any], run: RunFolder) -> Logger:
+    folder = str(run.path)
+    filled = {
+        key: value.replace("{run_folder}", folder) if isinstance(value, str) else value for key, value in node.items()
+    }
+    key = f"logger.other.{name}"
+    try:
+        logger = build("logger", filled)
+    except ModuleNotFoundError as error:
+        rule = f"{node['_target_']} needs a package: {error}"
+        raise UserError(Fault(key, rule, "install the package, or choose another logger")) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(Fault(key, f"{node['_target_']} refuses its arguments: {error}")) from error
+    if not isinstance(logger, Logger):
+        rule, remedy = "is not a Lightning logger", "derive it from pytorch_lightning.loggers.Logger"
+        raise UserError(Fault(f"{key}._target_", rule, remedy, str(node["_target_"])))
+    return logger

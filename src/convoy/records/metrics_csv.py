@@ -1,48 +1,33 @@
-"""metrics.csv: one row for each set of metrics that is logged, always the same columns."""
+"""metrics.csv: one row for each set of metrics that is logged."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "train/loss",
-    "train/top1",
-    "lr",
-    "images_per_s",
-    "data_wait",
-    "seconds",
-    "val/loss",
-    "val/top1",
-    "val/top5",
-    "val/error",
-    "test/loss",
-    "test/top1",
-    "test/top5",
-    "test/error",
-)
+_FIRST_COLUMNS = ("step", "epoch")
 
 
 class MetricsFile(Logger):
-    """Appends rows to a CSV file, each flushed as it is written.
+    """Lightning logger that appends rows to a CSV file and flushes each of them.
+
+    A metric that is logged for the first time gets a new column: the file is then written anew, whole or not at all.
 
     Args:
-        path: the file; its first line holds `COLUMNS`.
-        from_step: rows after this optimizer step are dropped first: a resumed run writes them again.
+        path: the file.
+        from_step: rows after this optimizer step are dropped first, since a resumed run writes them again.
     """
 
     def __init__(self, path: Path, from_step: int | None = None) -> None:
         super().__init__()
         self._path = path
         self._from_step = from_step
-        self._started = False
+        self._columns: list[str] = []
 
     @property
     def name(self) -> str:
@@ -54,32 +39,46 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config stands in config.yaml."""
+        """Do nothing: the config is in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if not self._started:
-            self._start()
-        row = {"step": step, **metrics}
+        row = {"step": step, **{name: value for name, value in metrics.items() if value is not None}}
+        if not self._columns:
+            rows = self._kept_rows()
+            self._columns = list(dict.fromkeys((*_FIRST_COLUMNS, *(rows[0] if rows else ()))))
+            self._write_whole(rows)
+        if added := [name for name in row if name not in self._columns]:
+            rows = self._rows()
+            self._columns += added
+            self._write_whole(rows)
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, extrasaction="ignore").writerow(
-                {name: _written(row[name]) for name in COLUMNS if row.get(name) is not None}
-            )
+            csv.DictWriter(file, self._columns).writerow({name: _written(value) for name, value in row.items()})
 
-    def _start(self) -> None:
-        self._started = True
-        rows = []
-        if self._from_step is not None and self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                # A run that was killed may have left half a line: it has no step of its own.
-                rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
-            rows = [row for row in rows if int(row["step"]) <= self._from_step and not row.get("test/top1")]
+    def _rows(self) -> list[dict[str, str]]:
+        if not self._path.is_file():
+            return []
+        with self._path.open(newline="", encoding="utf-8") as file:
+            # A run that was killed may have left half a line, without a whole step.
+            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+
+    def _kept_rows(self) -> list[dict[str, str]]:
+        """Return the rows up to the step that the run resumes from, without those of a test."""
+        if self._from_step is None:
+            return []
+        return [row for row in self._rows() if int(row["step"]) <= self._from_step and not _is_test(row)]
+
+    def _write_whole(self, rows: Sequence[Mapping[str, str]]) -> None:
         partial = self._path.with_name(f".{self._path.name}.partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
         partial.replace(self._path)
+
+
+def _is_test(row: Mapping[str, str]) -> bool:
+    return any(value for name, value in row.items() if name.startswith("test/"))
 
 
 def _written(value: Any) -> Any:

@@ -98,7 +98,7 @@ class MetricsLogger(pl.Callback):
         self.seconds = state_dict["seconds"]
 
     def _write_training_row(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        values = pl_module.tally.take()
+        values = pl_module.running.take()
         if not values:
             return
         pl_module.raise_if_broken(values.pop("first_bad_step", None))

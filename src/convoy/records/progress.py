@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from convoy.records.console import Console
 from convoy.records.metrics_logger import MetricsLogger
+from convoy.tasks.task import Task
 
 _LINE_EVERY_S = 30.0
 _REFRESH_EVERY_S = 0.25
@@ -18,7 +20,8 @@ _REFRESH_EVERY_S = 0.25
 class ProgressLines(pl.Callback):
     """One line an epoch, and between them a bar, or a line every half minute where there is no terminal.
 
-    A line gives loss and top-1 of train and val, and fits 80 columns.
+    A line gives the training losses and metrics and, after validation, val/loss and the monitored metric; for
+    classification it fits 80 columns.
 
     Args:
         terminal: where to.
@@ -62,10 +65,10 @@ class ProgressLines(pl.Callback):
         self._shown = now
         step = trainer.global_step
         # Asking the device for its sums makes it wait; at this rate that costs nothing.
-        values = {**pl_module.latest, **pl_module.tally.peek()}
+        values = {**pl_module.latest, **pl_module.running.peek()}
         shown = [
             f"loss {values['train/loss']:.3f}" if "train/loss" in values else "",
-            f"top1 {values['train/top1']:.1%}" if "train/top1" in values else "",
+            *(f"{name.removeprefix('train/')} {text}" for name, text in _training_texts(pl_module.task, values)),
             self._speed(),
             self._left(step),
         ]
@@ -80,9 +83,12 @@ class ProgressLines(pl.Callback):
         values, step = pl_module.latest, trainer.global_step
         parts = [self._where(step)]
         if "train/loss" in values:
-            parts.append(f"train {values['train/loss']:.3f} {values['train/top1']:.1%}")
+            texts = " ".join(text for _, text in _training_texts(pl_module.task, values))
+            parts.append(f"train {values['train/loss']:.3f} {texts}".rstrip())
         if "val/loss" in values:
-            parts.append(f"val {values['val/loss']:.3f} {values['val/top1']:.2%}")
+            monitor = pl_module.task.monitor
+            best = "" if monitor == "val/loss" else f" {pl_module.task.text(monitor, values.get(monitor))}"
+            parts.append(f"val {values['val/loss']:.3f}{best}")
         parts += [self._speed(), self._left(step)]
         self._terminal.say("  ".join(part for part in parts if part))
         self._shown = time.monotonic()
@@ -115,6 +121,12 @@ class ProgressLines(pl.Callback):
             return ""
         seconds = (time.monotonic() - self._started) / done * (self._total_steps - step)
         return f"{duration(seconds)} left"
+
+
+def _training_texts(task: Task, values: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the training metrics beside the loss that are fractions, formatted."""
+    names = [name for name in values if name.startswith("train/") and name.removeprefix("train/") in task.percent]
+    return [(name, f"{values[name]:.1%}") for name in names]
 
 
 def duration(seconds: float) -> str:

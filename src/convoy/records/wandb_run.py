@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,14 +18,15 @@ from convoy.config.schema import Config, WandbConfig
 from convoy.ledger.rows import COLUMNS, Ledger, as_dict
 from convoy.runs.layout import RunFolder, shown
 from convoy.runtime.garbage_collection import without_collector
+from convoy.tasks.task import ReportTable
 
 _CONNECT_S = 5.0
 
 _GONE = (ConnectionError,)
 """What W&B raises where its own process has been ended by a signal that was sent to all of a job's."""
 
-_MOST_CLASSES = 100
-"""Above it the confusion matrix is left to its file: a table of W&B holds 10,000 rows."""
+_MOST_ROWS = 100
+"""Tables with more rows are not sent: a W&B table holds 10,000 rows, and a matrix has this number squared."""
 
 
 class WandbRun:
@@ -60,29 +61,18 @@ class WandbRun:
             if self._ledger is not None:
                 self.log_ledger(self._ledger)
 
-    def log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-        """The final metrics into the summary, and the test's confusion matrix as a chart with its table."""
+    def log_results(self, summary: Mapping[str, Any], tables: Mapping[str, ReportTable]) -> None:
+        """Write the final metrics into the W&B summary, and the tables of the test as tables or charts.
+
+        Args:
+            summary: scalars by name.
+            tables: of the task's report, by name.
+        """
         with suppress(*_GONE):
-            self._log_results(summary, matrix, classes)
-
-    def _log_results(self, summary: Mapping[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-        import wandb
-
-        self.run.summary.update({key: value for key, value in summary.items() if value is not None})
-        if matrix and len(classes) <= _MOST_CLASSES:
-            rows = [
-                [actual, predicted, matrix[i][j]]
-                for i, actual in enumerate(classes)
-                for j, predicted in enumerate(classes)
-            ]
-            columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
-            chart = wandb.plot_table(
-                "wandb/confusion_matrix/v1",
-                wandb.Table(columns=columns, data=rows),
-                {str(name): name for name in columns},
-                {"title": "test confusion matrix"},
-            )
-            self.run.log({"test/confusion_matrix": chart})
+            self.run.summary.update({key: value for key, value in summary.items() if value is not None})
+            for name, table in tables.items():
+                if len(table.rows) <= _MOST_ROWS:
+                    self.run.log({f"test/{name}": _confusion_chart(name, table) if table.is_matrix else _table(table)})
 
     def log_ledger(self, ledger: Ledger) -> None:
         """The rows as a table, the totals in the summary: now, or as soon as the record is open."""
@@ -100,6 +90,26 @@ class WandbRun:
         if self.is_open:
             with suppress(*_GONE):
                 self._run.finish(exit_code=exit_code)
+
+
+def _table(table: ReportTable) -> Any:
+    import wandb
+
+    return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+
+
+def _confusion_chart(name: str, table: ReportTable) -> Any:
+    import wandb
+
+    predicted = table.columns[1:]
+    rows = [[row[0], column, count] for row in table.rows for column, count in zip(predicted, row[1:], strict=True)]
+    columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
+    return wandb.plot_table(
+        "wandb/confusion_matrix/v1",
+        wandb.Table(columns=columns, data=rows),
+        {str(column): column for column in columns},
+        {"title": f"test {name.replace('_', ' ')}"},
+    )
 
 
 def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> tuple[Any, str]:

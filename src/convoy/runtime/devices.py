@@ -127,3 +127,11 @@ def _name(gpus: int, processes: int) -> str:
         card = torch.cuda.get_device_name(0)
         return card if gpus == 1 else f"{gpus} x {card}"
     return "CPU" if processes == 1 else f"CPU, {processes} processes"
+
+
+def use_threads(devices: Devices) -> None:
+    """Give this process's CPU operations the threads that are its share; more than cores is many times slower."""
+    torch.set_num_threads(devices.cpu_threads)
+    if devices.accelerator == "cuda":
+        # TF32 for what autocast leaves in float32 (Ampere and newer; ignored elsewhere).
+        torch.set_float32_matmul_precision("high")

@@ -9,22 +9,34 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from convoy.config.schema import CheckpointConfig
 from convoy.runs.layout import RunFolder
 
 
 class Checkpoints(pl.Callback):
-    """Writes last.ckpt at the end of each epoch, and best.ckpt when val/top1 is higher than ever.
+    """Lightning callback that writes last.ckpt at the end of epochs and best.ckpt when the monitored metric improves.
 
-    A tie in val/top1 is broken by the lower val/loss.     Must come after every callback whose state it saves.
+    A tie is broken by the lower val/loss. Must come after every callback whose state it saves.
 
     Args:
-        run: whose checkpoints these are.
-        every_steps: optimizer steps between two more writings of last.ckpt; None: only at an epoch's end.
+        run: folder of the run.
+        settings: number of checkpoints kept, and epochs between writes.
+        monitor: metric that chooses best.ckpt, such as `val/top1`.
+        mode: `max` or `min`.
+        every_steps: optimizer steps between additional writes of last.ckpt; None: only at the end of epochs.
+
+    Attributes:
+        best: val metrics of best.ckpt; None before the first.
+        best_step: optimizer step of best.ckpt.
     """
 
-    def __init__(self, run: RunFolder, every_steps: int | None = None) -> None:
-        self._run = run
+    def __init__(
+        self, run: RunFolder, settings: CheckpointConfig, monitor: str, mode: str, every_steps: int | None = None
+    ) -> None:
+        self._run, self._settings = run, settings
+        self._monitor, self._mode = monitor, mode
         self._every_steps = every_steps
+        self._kept: list[tuple[tuple[float, float], int]] = []
         self.best: dict[str, float] | None = None
         self.best_step: int | None = None
 
@@ -39,12 +51,35 @@ class Checkpoints(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         values = {name: value for name, value in pl_module.latest.items() if name.startswith("val/")}
+        step = trainer.global_step
         better = self._better(values)
+        dropped = self._keep(values, step)
         if better:
-            self.best, self.best_step = values, trainer.global_step
-        self.save(trainer)
-        if better and trainer.is_global_zero:
+            self.best, self.best_step = values, step
+        is_due = (trainer.current_epoch + 1) % self._settings.every_epochs == 0
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        kept = any(kept_step == step for _, kept_step in self._kept)
+        if better or kept or is_due or is_last:
+            self.save(trainer)
+        if not trainer.is_global_zero:
+            return
+        if better:
             _copy(self._run.last, self._run.best)
+        if kept:
+            _copy(self._run.last, self._path_of(step))
+        for step in dropped:
+            self._path_of(step).unlink(missing_ok=True)
+
+    def _keep(self, values: dict[str, float], step: int) -> list[int]:
+        """Rank a validation among the best `save_top_k`; return the steps whose checkpoints are to be removed."""
+        if not values or self._settings.save_top_k == 1:
+            return []
+        ranked = sorted([*self._kept, (self._score(values), step)], reverse=True)
+        self._kept = ranked[: self._settings.save_top_k]
+        return [kept_step for _, kept_step in ranked[self._settings.save_top_k :] if kept_step != step]
+
+    def _path_of(self, step: int) -> Path:
+        return self._run.checkpoints / f"step-{step}.ckpt"
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt. Every rank must call it, after the same optimizer step."""
@@ -58,17 +93,23 @@ class Checkpoints(pl.Callback):
         trainer.strategy.barrier("last.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step}
+        kept = [[list(score), step] for score, step in self._kept]
+        return {"best": self.best, "best_step": self.best_step, "kept": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self._kept = [((score[0], score[1]), step) for score, step in state_dict["kept"]]
 
     def _better(self, values: dict[str, float]) -> bool:
         if not values:
             return False
         if self.best is None:
             return True
-        return (values["val/top1"], -values["val/loss"]) > (self.best["val/top1"], -self.best["val/loss"])
+        return self._score(values) > self._score(self.best)
+
+    def _score(self, values: dict[str, float]) -> tuple[float, float]:
+        value = values[self._monitor]
+        return value if self._mode == "max" else -value, -values.get("val/loss", 0.0)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,27 +1,24 @@
-"""The Lightning module: a network, its loss, and what is measured while it learns."""
+"""Lightning module that trains a network on a task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
+from torchmetrics import MetricCollection
 
 from convoy.config.schema import Config
 from convoy.data.collate import Batch
-from convoy.models import auxiliary
 from convoy.models.freezing import frozen_norms
 from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import may_fuse
-from convoy.tasks.evaluation_metrics import EvaluationMetrics
+from convoy.tasks.construction import metrics_of
+from convoy.tasks.task import Report, Task
 from convoy.training.loop_state import loops_at
 from convoy.training.running_metrics import RunningMetrics
-
-Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class NotFiniteError(Exception):
@@ -38,26 +35,30 @@ class NotFiniteError(Exception):
 
 
 class TrainingModule(pl.LightningModule):
-    """Trains and evaluates a network on batches of (images [B, C, H, W], labels [B]).
+    """Trains and evaluates a network on the batches of a task.
+
+    Args:
+        network: the model; its weights are `network.…` in a checkpoint's state dict.
+        config: of the run.
+        task: losses and metrics.
 
     Attributes:
-        network: the model itself; its weights are `network.…` in a checkpoint's state dict.
-        tally: sums of the training metrics since the last row that was logged, on the device.
+        running: sums of the training metrics since the last row that was logged, on the device.
         latest: the newest value of every metric, for the progress bar and the summary.
-        test_report: per-class accuracy and the confusion matrix, after a test.
+        test_report: results of a test beyond scalar metrics.
     """
 
-    def __init__(self, network: nn.Module, config: Config, num_classes: int, mixing: Mixing | None = None) -> None:
+    def __init__(self, network: nn.Module, config: Config, task: Task) -> None:
         super().__init__()
         self.network = network
         self.config = config
-        self.mixing = mixing
-        self.tally = RunningMetrics()
+        self.task = task
+        self.running = RunningMetrics()
         self.latest: dict[str, float] = {}
-        self.test_report: dict[str, Any] = {}
-        self.val_metrics = EvaluationMetrics(num_classes)
-        self.test_metrics = EvaluationMetrics(num_classes, per_class=True)
-        self._frozen_norms = frozen_norms(network, config.model.get("freeze"), num_classes)
+        self.test_report = Report()
+        self.val_metrics = metrics_of(task, config, "val")
+        self.test_metrics = metrics_of(task, config, "test")
+        self._frozen_norms = frozen_norms(network, config.model.get("freeze"), len(task.targets.names))
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModule:
@@ -67,10 +68,9 @@ class TrainingModule(pl.LightningModule):
             norm.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, num_classes] of images [B, C, H, W]."""
-        logits: Tensor = self.network(images)
-        return logits
+    def forward(self, images: Tensor) -> Any:
+        """Return the network's outputs for images [B, C, H, W]."""
+        return self.network(images)
 
     def configure_optimizers(self) -> Optimizer:
         clips = self.config.trainer.clip_grad_norm is not None
@@ -97,53 +97,48 @@ class TrainingModule(pl.LightningModule):
             optimizer.zero_grad()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.loss(batch)
+        return self.loss(Batch(*batch))
 
     def loss(self, batch: Batch) -> Tensor:
-        """The training loss of a micro batch, a scalar, counted in the tally."""
-        images, labels = batch
-        targets = labels
-        if self.mixing is not None:
-            images, targets = self.mixing(images, labels)
-        smoothing = self.config.trainer.label_smoothing
-        logits, side_logits = auxiliary.logits_of(self.network(images))
-        loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-        weight = self.config.model.get("auxiliary_weight", auxiliary.WEIGHT)
-        for side in side_logits:
-            loss = loss + weight * functional.cross_entropy(side, targets, label_smoothing=smoothing)
-        self.tally.add(loss.detach(), logits.detach(), labels, self.trainer.global_step)
-        return loss
+        """Return the sum of the task's losses of a micro batch, a scalar, and count it for the log."""
+        losses = self.task.training_losses(self.network, batch)
+        total = total_loss(losses)
+        values = {"loss": total.detach()}
+        if len(losses) > 1:
+            values |= {name: value.detach() for name, value in losses.items()}
+        self.running.add(values, self.task.take_logged(), len(batch.images), self.trainer.global_step)
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_metrics)
+        self.task.update(self.val_metrics, self.network, Batch(*batch))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_metrics)
+        self.task.update(self.test_metrics, self.network, Batch(*batch))
 
     def on_validation_epoch_end(self) -> None:
-        values = self.val_metrics.compute("val")
+        values = self._computed(self.val_metrics, "val")
         self.val_metrics.reset()
         self.latest.update(values)
         # For callbacks that watch a metric; the rows are written by the recorder.
         self.log_dict(values, logger=False)
 
     def on_test_epoch_end(self) -> None:
-        values = self.test_metrics.compute("test")
-        self.test_report = self.test_metrics.report()
+        values = self._computed(self.test_metrics, "test")
+        self.test_report = self.task.report(self.test_metrics)
         self.test_metrics.reset()
         self.latest.update(values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = self.tally.state()
+        state = self.running.state()
         # Here too, so that no checkpoint of broken weights takes the place of a good one.
-        self.raise_if_broken(self.tally.broken_at(state))
-        checkpoint["tally"] = state
+        self.raise_if_broken(self.running.broken_at(state))
+        checkpoint["running_metrics"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":
             return
         if self.trainer.is_global_zero:
-            self.tally.load(checkpoint.get("tally"))
+            self.running.load(checkpoint.get("running_metrics"))
         steps_per_epoch = self.trainer.datamodule.steps_per_epoch(self.trainer.world_size)  # type: ignore[attr-defined]
         checkpoint["loops"] = loops_at(self.trainer, checkpoint["global_step"], steps_per_epoch)
 
@@ -157,12 +152,23 @@ class TrainingModule(pl.LightningModule):
         optimizer = self.trainer.optimizers[0]
         return float(optimizer.param_groups[0]["lr"])
 
-    def _evaluate(self, batch: Batch, metrics: EvaluationMetrics) -> None:
-        images, labels = batch
-        logits = self(images)
-        # The plain loss, without label smoothing: val/loss of two runs can then be compared.
-        losses = functional.cross_entropy(logits.float(), labels, reduction="none")
-        metrics.update(logits, labels, losses)
+    def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
+        return {f"{split}/{name}": value for name, value in self.task.compute(metrics).items()}
+
+
+def total_loss(losses: dict[str, Tensor]) -> Tensor:
+    """Return the sum of losses, added in their order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    values = iter(losses.values())
+    total = next(values, None)
+    if total is None:
+        raise ValueError("training_losses returned no loss")
+    for value in values:
+        total = total + value
+    return total
 
 
 def seed_step(number: int, device: torch.device) -> None:
@@ -176,23 +182,3 @@ def seed_step(number: int, device: torch.device) -> None:
         torch.cuda.manual_seed(number)
     elif device.type == "mps":
         torch.mps.manual_seed(number)
-
-
-def mixing(trainer: Mapping[str, float], num_classes: int) -> Mixing | None:
-    """mixup, cutmix or one of the two at random for each batch, by torchvision; None where both are off.
-
-    Args:
-        trainer: `mixup` and `cutmix`, the alphas of their Beta distributions.
-        num_classes: labels become mixed one-hot targets [B, num_classes].
-    """
-    from torchvision.transforms import v2
-
-    choices: list[Any] = []
-    if trainer["mixup"] > 0:
-        choices.append(v2.MixUp(alpha=trainer["mixup"], num_classes=num_classes))
-    if trainer["cutmix"] > 0:
-        choices.append(v2.CutMix(alpha=trainer["cutmix"], num_classes=num_classes))
-    if not choices:
-        return None
-    mix: Mixing = choices[0] if len(choices) == 1 else v2.RandomChoice(choices)
-    return mix

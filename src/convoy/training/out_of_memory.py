@@ -113,7 +113,7 @@ class OutOfMemory(pl.Callback):
 
     def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """last.ckpt as after the last whole step. Only this rank is here, so nothing may wait for the others."""
-        pl_module.tally.fall_back(trainer.global_step)
+        pl_module.running.fall_back(trainer.global_step)
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         partial = self._run.checkpoints / ".partial.ckpt"
         torch.save(content, partial)

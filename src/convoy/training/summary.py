@@ -8,42 +8,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from convoy.config.batch import BatchSizes
-from convoy.config.run_length import RunLength
-from convoy.config.schema import Config
 from convoy.data.check import FILE_SOURCES
 from convoy.data.data_module import ImageData
 from convoy.records.console import Console
-from convoy.records.metrics_logger import MetricsLogger
 from convoy.records.progress import duration
+from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder, replace_text, shown
-from convoy.runtime.devices import Devices
-from convoy.training.checkpoints import Checkpoints
+from convoy.tasks.task import Report, ReportTable, Task
+from convoy.training.callbacks import Callbacks
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 
 MOST_WAIT = 0.05
 """Share of the time of training that a run may wait for its data before it says so."""
 
 
-def announce(
-    terminal: Console,
-    config: Config,
-    run: RunFolder,
-    data: ImageData,
-    module: TrainingModule,
-    devices: Devices,
-    sizes: BatchSizes,
-    length: RunLength,
-    notices: Sequence[str],
-    resumed_at: int | None,
-) -> None:
-    """What was composed, in a few lines."""
+def announce(context: RunContext, data: ImageData, module: TrainingModule, notices: Sequence[str]) -> None:
+    """Print what was composed, in a few lines.
+
+    Args:
+        context: of the run.
+        data: opened.
+        module: network and task.
+        notices: further lines.
+    """
+    config, devices, sizes, length = context.config, context.devices, context.sizes, context.length
+    console = context.console
     parameters = f"{sum(parameter.numel() for parameter in module.network.parameters()):,} parameters"
     if frozen := [parameter.numel() for parameter in module.network.parameters() if not parameter.requires_grad]:
         parameters += f", of which {sum(frozen):,} are frozen"
     splits = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
+    kind = module.task.targets.describe()
     shape = f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"
     batch = f"global batch {sizes.global_batch_size}"
     if sizes.accumulation > 1 or sizes.world_size > 1:
@@ -54,33 +50,38 @@ def announce(
     limit = f", at most {config.trainer.max_time}" if config.trainer.max_time else ""
     optimizer = str(config.optimizer["_target_"]).rsplit(".", 1)[-1]
     schedule = str(config.scheduler["_target_"]).rsplit(".", 1)[-1]
-    terminal.say(f"model   {config.model.get('name', config.name)}: {parameters}")
-    terminal.say(f"data    {config.data.name}: {splits}; {shape}, {data.num_classes} classes")
+    console.say(f"model   {config.model.get('name', config.name)}: {parameters}")
+    console.say(f"data    {config.data.name}: {splits}; {shape}, {kind}")
     for note in data.notes:
-        terminal.say(f"        {note}")
-    terminal.say(f"device  {devices.name}, {devices.precision}; {batch}{steps}{limit}")
-    terminal.say(f"rule    {optimizer}, learning rate {config.optimizer['lr']:g}, {schedule}")
-    terminal.say(f"folder  {shown(run.path)}")
+        console.say(f"        {note}")
+    console.say(f"device  {devices.name}, {devices.precision}; {batch}{steps}{limit}")
+    console.say(f"optim   {optimizer}, learning rate {config.optimizer['lr']:g}, {schedule}")
+    console.say(f"folder  {shown(context.run.path)}")
     for notice in notices:
-        terminal.say(notice)
-    if resumed_at is not None:
-        terminal.say(f"goes on after step {resumed_at}")
+        console.say(notice)
+    if context.first_step is not None:
+        console.say(f"resuming after step {context.first_step}")
 
 
 def summarize(
     status: str,
-    run: RunFolder,
+    context: RunContext,
     module: TrainingModule,
     data: ImageData,
-    checkpoints: Checkpoints,
-    recorder: MetricsLogger,
-    length: RunLength,
+    callbacks: Callbacks,
     num_skipped: int,
 ) -> dict[str, Any]:
-    """The run in one record: `val/…` are the best checkpoint's, `test/…` are those of the same weights.
+    """Return the run in one record: `val/…` are the best checkpoint's, `test/…` those of the same weights.
 
-    `num_skipped` counts the images that could not be decoded, over all ranks.
+    Args:
+        status: `finished`, `stopped` or `not finite`.
+        context: of the run.
+        module: network, task and latest metrics.
+        data: opened.
+        callbacks: know the best step and the speed.
+        num_skipped: images that could not be decoded, over all ranks.
     """
+    run, length, checkpoints, metrics = context.run, context.length, callbacks.checkpoints, callbacks.metrics
     best = run.best if checkpoints.best is not None else None
     step = module.trainer.global_step
     return {
@@ -89,59 +90,75 @@ def summarize(
         "folder": str(run.path),
         "steps": step,
         "epochs": round(step / length.steps_per_epoch, 4),
-        "seconds": round(recorder.seconds, 3),
-        "images_per_s": recorder.images_per_s,
-        "data_wait": recorder.data_wait,
+        "seconds": round(metrics.seconds, 3),
+        "images_per_s": metrics.images_per_s,
+        "data_wait": metrics.data_wait,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "images": dict(data.sizes),
         "skipped_images": num_skipped,
         "best_checkpoint": str(best) if best else None,
         "best_step": checkpoints.best_step,
-        "train/loss": module.latest.get("train/loss"),
-        "train/top1": module.latest.get("train/top1"),
+        "monitor": module.task.monitor,
+        **{name: value for name, value in module.latest.items() if name.startswith("train/")},
         **(checkpoints.best or {}),
         **{name: value for name, value in module.latest.items() if name.startswith("test/")},
-        "test/per_class": dict(zip(data.classes, module.test_report.get("per_class", []), strict=False)),
+        **{f"test/{name}": value for name, value in module.test_report.values.items()},
     }
 
 
-def write(run: RunFolder, summary: dict[str, Any], report: dict[str, Any], classes: Sequence[str]) -> None:
-    """summary.json, and the test's confusion matrix as confusion_matrix.csv, true classes down the side."""
+def write(run: RunFolder, summary: Mapping[str, Any], report: Report) -> None:
+    """Write summary.json, and each table of the test as `<name>.csv`."""
     replace_text(run.summary, json.dumps(summary, indent=2) + "\n")
-    if report.get("confusion_matrix"):
-        write_matrix(run.path / "confusion_matrix.csv", report["confusion_matrix"], classes)
+    for name, content in report.tables.items():
+        write_table(run.path / f"{name}.csv", content)
 
 
-def write_matrix(path: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """Rows of true classes, columns of predicted ones, counts of images."""
+def write_table(path: Path, content: ReportTable) -> None:
+    """Write a table of a report as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *classes])
-        for name, row in zip(classes, matrix, strict=True):
-            writer.writerow([name, *row])
+        writer.writerow(content.columns)
+        writer.writerows(content.rows)
 
 
-def table(terminal: Console, run: RunFolder, summary: dict[str, Any], source: str) -> None:
-    """val and test side by side, the best checkpoint, and where everything lies. `source` is the data's."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+def metrics_grid(task: Task, values: Mapping[str, Any], splits: Sequence[str]) -> RichTable:
+    """Return a table with a row per metric and a column per split.
+
+    Args:
+        task: formats the values.
+        values: metrics by `<split>/<name>`.
+        splits: columns.
+    """
+    grid = RichTable(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
-    grid.add_column("val", justify="right")
-    grid.add_column("test", justify="right")
-    for metric, label in (("top1", "top-1"), ("top5", "top-5"), ("loss", "loss")):
-        values = [summary.get(f"{split}/{metric}") for split in ("val", "test")]
-        if any(value is not None for value in values):
-            grid.add_row(label, *(metric_text(metric, value) for value in values))
-    terminal.say()
-    terminal.show(grid)
-    if "test/top1" not in summary:
-        terminal.say("no test: the data set has no test split, or trainer.test=false")
+    for split in splits:
+        grid.add_column(split, justify="right")
+    prefixes = tuple(f"{split}/" for split in splits)
+    names = [key.split("/", 1)[1] for key, value in values.items() if key.startswith(prefixes) and _is_number(value)]
+    names = [name for name in dict.fromkeys(names) if name not in task.hidden]
+    for name in sorted(names, key=lambda name: name == "loss"):
+        grid.add_row(task.label(name), *(task.text(name, values.get(f"{split}/{name}")) for split in splits))
+    return grid
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def print_results(context: RunContext, summary: Mapping[str, Any], task: Task) -> None:
+    """Print val and test side by side, the best checkpoint, and the files of the run."""
+    console, run, source = context.console, context.run, context.config.data.source
+    console.say()
+    console.show(metrics_grid(task, summary, ("val", "test")))
+    if "test/loss" not in summary:
+        console.say("no test: the data set has no test split, or trainer.test=false")
     speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
-    terminal.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
+    console.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
     for line in (*wait_lines(summary, source), *memory_lines(summary)):
-        terminal.say(line)
+        console.say(line)
     if summary["skipped_images"]:
-        terminal.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
-    terminal.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
+        console.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
+    console.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
 
 
 def wait_lines(summary: Mapping[str, Any], source: str) -> list[str]:
@@ -169,26 +186,20 @@ def memory_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def metric_text(metric: str, value: float | None) -> str:
-    """An accuracy in percent, a loss as it is, nothing as a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if metric == "loss" else f"{value:.2%}"
-
-
-def tell_not_finite(terminal: Console, broken: NotFiniteError, run: RunFolder, best_step: int | None) -> None:
-    """Where the loss broke, and what is left to go on from."""
-    terminal.say(f"stopped: {broken}", style="bold red")
+def report_not_finite(context: RunContext, broken: NotFiniteError, best_step: int | None) -> None:
+    """Print the step at which the loss broke, and the command that resumes from the last good checkpoint."""
+    console, run = context.console, context.run
+    console.say(f"stopped: {broken}", style="bold red")
     if run.last.is_file():
-        terminal.say(f"last good checkpoint: {shown(run.last)}" + (f", best step {best_step}" if best_step else ""))
-        terminal.say(f"to go on: convoy train resume={shown(run.path)} optimizer.lr={broken.learning_rate / 10:g}")
+        console.say(f"last good checkpoint: {shown(run.last)}" + (f", best step {best_step}" if best_step else ""))
+        console.say(f"to resume: convoy train resume={shown(run.path)} optimizer.lr={broken.learning_rate / 10:g}")
     else:
-        terminal.say("no checkpoint had been written")
-        terminal.say(f"try a lower learning rate, such as optimizer.lr={broken.learning_rate / 10:g}")
+        console.say("no checkpoint had been written")
+        console.say(f"try a lower learning rate, such as optimizer.lr={broken.learning_rate / 10:g}")
 
 
-def tell_out_of_memory(terminal: Console, error: BaseException) -> None:
-    """That not even a micro batch of one image fits, and what might."""
-    terminal.say(f"stopped: {str(error).splitlines()[0]}", style="bold red")
-    terminal.say("no smaller batch is left to try: choose a card with more memory ('convoy plan hardware=*' shows")
-    terminal.say("which), trainer.precision=bf16-mixed or 16-mixed, a smaller data.image_size or a smaller model")
+def report_out_of_memory(console: Console, error: BaseException) -> None:
+    """Print that not even a micro batch of one image fits, and what might."""
+    console.say(f"stopped: {str(error).splitlines()[0]}", style="bold red")
+    console.say("no smaller batch is left to try: choose a card with more memory ('convoy plan hardware=*' lists")
+    console.say("them), trainer.precision=bf16-mixed or 16-mixed, a smaller data.image_size or a smaller model")

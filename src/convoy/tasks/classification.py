@@ -1,0 +1,115 @@
+"""Classification: one class per image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from convoy.data.collate import Batch
+from convoy.data.targets import Targets
+from convoy.models import auxiliary
+from convoy.tasks.losses import ConfiguredLoss
+from convoy.tasks.mixing import mixing
+from convoy.tasks.task import Report, ReportTable, Task, mean_over_samples
+
+_TOP5_FROM = 6
+_NUM_PREDICTED = 5
+
+
+class Classification(Task):
+    """Task with one class index per image; the network returns logits [B, num_classes].
+
+    Auxiliary classifiers, which return a tuple in training (GoogLeNet, Inception), contribute
+    `auxiliary_weight` times their loss each.
+
+    Args:
+        targets: class names.
+        loss: of logits and class indices [B], or class probabilities [B, num_classes] where batches are mixed.
+        mixup: alpha of mixup; 0 turns it off.
+        cutmix: alpha of CutMix; 0 turns it off. With mixup, each batch draws one of the two.
+        auxiliary_weight: weight of each auxiliary loss.
+    """
+
+    labels = {"top1": "top-1", "top5": "top-5"}  # noqa: RUF012
+    hidden = frozenset({"error"})
+    report_metrics = frozenset({"confusion_matrix"})
+
+    def __init__(
+        self,
+        targets: Targets,
+        loss: ConfiguredLoss,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        auxiliary_weight: float = auxiliary.WEIGHT,
+    ) -> None:
+        super().__init__(targets, loss)
+        self.auxiliary_weight = auxiliary_weight
+        self._mixing = mixing(mixup, cutmix, len(targets.names))
+
+    def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        images, labels = batch
+        targets = labels
+        if self._mixing is not None:
+            images, targets = self._mixing(images, labels)
+        logits, side_logits = auxiliary.logits_of(network(images))
+        losses = {"classifier": self.loss(logits, targets)}
+        for number, side in enumerate(side_logits, 1):
+            losses[f"auxiliary_{number}"] = self.auxiliary_weight * self.loss(side, targets)
+        self.log("top1", (logits.detach().argmax(1) == labels).sum())
+        return losses
+
+    def metrics(self, split: str) -> MetricCollection:
+        num_classes = len(self.targets.names)
+        found: dict[str, Any] = {
+            "loss": MeanMetric(),
+            "top1": MulticlassAccuracy(num_classes, average="micro", top_k=1, validate_args=False),
+        }
+        if num_classes >= _TOP5_FROM:
+            found["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5, validate_args=False)
+        if split == "test":
+            found["confusion_matrix"] = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        # Without groups: torchmetrics would merge metrics whose states happen to agree after the first batch.
+        return MetricCollection(found, compute_groups=False)
+
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        losses = self.loss.per_sample(outputs, targets)
+        for name, metric in metrics.items():
+            if name == "loss":
+                mean_over_samples(metric, losses, len(targets))
+            else:
+                metric.update(outputs, targets)
+
+    def compute(self, metrics: MetricCollection) -> dict[str, float]:
+        values = super().compute(metrics)
+        return {"loss": values["loss"], "top1": values["top1"], "error": 1 - values["top1"], **values}
+
+    def metric_names(self) -> tuple[str, ...]:
+        return (*super().metric_names(), "error")
+
+    def report(self, metrics: MetricCollection) -> Report:
+        """Return the accuracy per class (None for a class without images) and the confusion matrix."""
+        if "confusion_matrix" not in metrics:
+            return Report()
+        matrix = metrics["confusion_matrix"].compute().cpu()
+        totals = matrix.sum(1)
+        names = self.targets.names
+        per_class = {
+            name: int(matrix[index, index]) / int(totals[index]) if totals[index] else None
+            for index, name in enumerate(names)
+        }
+        rows = tuple((name, *row) for name, row in zip(names, matrix.tolist(), strict=True))
+        table = ReportTable(("true \\ predicted", *names), rows, is_matrix=True)
+        return Report({"per_class": per_class}, {"confusion_matrix": table})
+
+    def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
+        """Return the most probable classes of each image with their probabilities."""
+        probabilities = torch.softmax(outputs.double(), 1)
+        values, indices = probabilities.topk(min(_NUM_PREDICTED, probabilities.shape[1]), dim=1)
+        return [
+            {"classes": [{"name": self.targets.names[i], "probability": v} for v, i in zip(row, order, strict=True)]}
+            for row, order in zip(values.tolist(), indices.tolist(), strict=True)
+        ]

@@ -1,0 +1,88 @@
+"""Tasks and additional metrics from their config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.schema import Config
+from convoy.config.targets import build, resolve, signature_faults, takes
+from convoy.data.targets import Targets
+from convoy.tasks.losses import ConfiguredLoss, check_loss
+from convoy.tasks.task import Task
+
+_GIVEN = frozenset({"targets", "loss"})
+
+
+def check_task(config: Config) -> list[Fault]:
+    """Return the faults of the task, loss and metric groups. Imports their libraries."""
+    faults = signature_faults("task", config.task, _GIVEN) + check_loss(config.loss)
+    for name, node in config.metric.items():
+        resolve(str(node["_target_"]), f"metric.{name}")
+    return faults
+
+
+def build_task(config: Config, targets: Targets, class_counts: Callable[[], Tensor] | None = None) -> Task:
+    """Build the task of a config.
+
+    Args:
+        config: its groups task, loss and metric.
+        targets: kind and names of the data's targets.
+        class_counts: returns the training samples per class, for `loss.weight=balanced`; None without data.
+
+    Raises:
+        UserError: the data's targets are of another kind, an argument is refused, or the monitored metric is unknown.
+    """
+    node = config.task
+    if node["target"] != targets.kind:
+        rule = f"trains on targets of the kind {node['target']}; data={config.data.name} has {targets.kind}"
+        raise UserError(Fault("task", rule, "choose a task for this data, or other data", str(node["_target_"])))
+    balanced = config.loss.get("weight") == "balanced"
+    loss = ConfiguredLoss(config.loss, class_counts() if balanced and class_counts is not None else None)
+    given: dict[str, Any] = {}
+    if takes(node, "task", "auxiliary_weight") and "auxiliary_weight" in config.model:
+        given["auxiliary_weight"] = config.model["auxiliary_weight"]
+    task = build("task", node, targets, loss, **given)
+    if not isinstance(task, Task):
+        rule = "is not a subclass of convoy.tasks.task.Task"
+        raise UserError(Fault("task._target_", rule, "derive it from Task", str(node["_target_"])))
+    task.monitor, task.mode = str(node["monitor"]), str(node["mode"])
+    task.percent = frozenset(str(name) for name in node.get("percent") or ())
+    _check_monitor(task, config)
+    return task
+
+
+def metrics_of(task: Task, config: Config, split: str) -> MetricCollection:
+    """Return new metrics of a split: the task's and those of the `metric` group."""
+    metrics = task.metrics(split)
+    for name, node in config.metric.items():
+        if name in metrics:
+            raise UserError(Fault(f"metric.{name}", "is the name of a metric of the task", "choose another name"))
+        metrics.add_metrics({name: _metric(name, node, task)})
+    return metrics
+
+
+def _metric(name: str, node: Mapping[str, Any], task: Task) -> Metric:
+    sizes = {"{num_classes}": len(task.targets.names)}
+    filled = {key: sizes.get(value, value) if isinstance(value, str) else value for key, value in node.items()}
+    try:
+        metric = build("metric", filled)
+    except (TypeError, ValueError) as error:
+        raise UserError(Fault(f"metric.{name}", f"{node['_target_']} refuses its arguments: {error}")) from error
+    if not isinstance(metric, Metric):
+        rule = "is not a torchmetrics Metric"
+        raise UserError(Fault(f"metric.{name}._target_", rule, "derive it from torchmetrics.Metric", node["_target_"]))
+    return metric
+
+
+def _check_monitor(task: Task, config: Config) -> None:
+    names = [f"val/{name}" for name in (*task.metric_names(), *config.metric)]
+    if task.monitor not in names:
+        near = did_you_mean(task.monitor, names, f"choose from {', '.join(names)}")
+        raise UserError(Fault("task.monitor", "no such metric", near, task.monitor))
+    if task.mode not in ("max", "min"):
+        raise UserError(Fault("task.mode", "must be max or min", "", task.mode))

@@ -1,0 +1,209 @@
+"""Interface between a task and the rest of Convoy.
+
+A task is everything the training loop must know about targets, loss and metrics. Training, planner, records,
+evaluation and export call the methods of `Task` and never ask which task it is. `docs/tasks.md` shows how to write one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from convoy.data.collate import Batch
+from convoy.data.targets import Targets
+from convoy.tasks.losses import ConfiguredLoss
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of a test, written as `<name>.csv` and to W&B.
+
+    Attributes:
+        columns: column titles; the first one is the title of the row names.
+        rows: cells, each row beginning with its name.
+        is_matrix: whether rows are true classes and columns predicted ones; W&B then draws a confusion matrix.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    is_matrix: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results of a test beyond scalar metrics.
+
+    Attributes:
+        values: entries of summary.json, such as the accuracy per class.
+        tables: tables by name.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, ReportTable] = field(default_factory=dict)
+
+
+class Task(nn.Module, ABC):
+    """Base class of tasks.
+
+    A subclass implements `training_losses`, `metrics`, `update_metrics` and `predictions`; the other methods have
+    defaults. It is a module so that its tensors (class weights, say) move to the run's device.
+
+    Args:
+        targets: kind and names of the targets that the data yields.
+        loss: the configured loss (`conf/loss`).
+
+    Attributes:
+        monitor: metric that chooses the best checkpoint, such as `val/top1`.
+        mode: `max` or `min`.
+        percent: names of the metrics (without split) that are fractions and are printed in percent.
+        labels: printed names of metrics, where they differ from their names.
+        hidden: metrics that are logged but not printed in tables.
+    """
+
+    labels: Mapping[str, str] = {}
+    hidden: frozenset[str] = frozenset()
+
+    def __init__(self, targets: Targets, loss: ConfiguredLoss) -> None:
+        super().__init__()
+        self.targets = targets
+        self.loss = loss
+        self.monitor = "val/loss"
+        self.mode = "min"
+        self.percent: frozenset[str] = frozenset()
+        self._logged: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Run one training forward pass and return the losses by name.
+
+        The training loop minimizes their sum, which is logged as `train/loss`. Where there are several, each is also
+        logged as `train/<name>`. The planner and the ledger trace this function over fake tensors, so it must not
+        read values of tensors (`item`, `if tensor`, `nonzero`).
+
+        Args:
+            network: the network in training mode.
+            batch: images [B, C, H, W] and the targets.
+
+        Returns:
+            Scalars, each a mean over the micro batch.
+        """
+
+    @abstractmethod
+    def metrics(self, split: str) -> MetricCollection:
+        """Return new metrics for a split, by name; `loss` is the name of the mean loss.
+
+        Args:
+            split: `val` or `test`.
+        """
+
+    @abstractmethod
+    def update_metrics(self, metrics: MetricCollection, outputs: Any, targets: Any) -> None:
+        """Count a batch.
+
+        Args:
+            metrics: created by `metrics`, and the user's additional ones.
+            outputs: as returned by `outputs`.
+            targets: the batch's targets.
+        """
+
+    @abstractmethod
+    def predictions(self, outputs: Any) -> list[dict[str, Any]]:
+        """Return one JSON-compatible record per image.
+
+        Args:
+            outputs: as returned by `outputs`.
+        """
+
+    def outputs(self, network: nn.Module, images: Tensor) -> Any:
+        """Return the network's outputs for evaluation, in float32."""
+        outputs = network(images)
+        return outputs.float() if isinstance(outputs, Tensor) else outputs
+
+    def output_fault(self, outputs: Any, num_images: int) -> str | None:
+        """Return the reason why outputs don't fit the task; None if they fit.
+
+        The default expects a tensor [num_images, number of target names].
+
+        Args:
+            outputs: of the network in evaluation mode.
+            num_images: number of images that were passed in.
+        """
+        expected = (num_images, len(self.targets.names))
+        if not isinstance(outputs, Tensor):
+            return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
+        if tuple(outputs.shape) != expected:
+            return f"returns shape {tuple(outputs.shape)}; the task expects {expected}"
+        return None
+
+    def update(self, metrics: MetricCollection, network: nn.Module, batch: Batch) -> None:
+        """Evaluate one batch and count it."""
+        self.update_metrics(metrics, self.outputs(network, batch.images), batch.targets)
+
+    def compute(self, metrics: MetricCollection) -> dict[str, float]:
+        """Return every scalar metric by name, over all ranks."""
+        values = {}
+        for name, metric in metrics.items(keep_base=True):
+            if name in self.report_metrics:
+                continue
+            values[str(name)] = float(metric.compute())
+        return values
+
+    report_metrics: frozenset[str] = frozenset()
+    """Metrics that are not scalars; they belong to the report."""
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names of the scalar metrics of a split."""
+        return tuple(str(name) for name in self.metrics("val").keys(keep_base=True) if name not in self.report_metrics)
+
+    def report(self, metrics: MetricCollection) -> Report:
+        """Return results of a test beyond scalar metrics."""
+        return Report()
+
+    def log(self, name: str, total: Tensor) -> None:
+        """Log a training metric as `train/<name>`, averaged over samples until the next row.
+
+        Args:
+            name: of the metric.
+            total: scalar, the sum over the samples of the micro batch.
+        """
+        self._logged[name] = total.detach()
+
+    def take_logged(self) -> dict[str, Tensor]:
+        """Return what `log` received since the last call."""
+        logged, self._logged = self._logged, {}
+        return logged
+
+    def text(self, name: str, value: float | None) -> str:
+        """Format the value of a metric, with or without its split, for people."""
+        if value is None:
+            return "–"
+        return metric_text(name, value, self.percent)
+
+    def label(self, name: str) -> str:
+        """Return the printed name of a metric."""
+        return self.labels.get(name, name)
+
+
+def metric_text(name: str, value: float, percent: Sequence[str] | frozenset[str]) -> str:
+    """Format a metric: fractions in percent, everything else with four decimals.
+
+    Args:
+        name: of the metric, with or without its split.
+        value: of the metric.
+        percent: names without split of metrics that are fractions.
+    """
+    return f"{value:.2%}" if name.rsplit("/", 1)[-1] in percent else f"{value:.4f}"
+
+
+def mean_over_samples(metric: Metric, values: Tensor, num_samples: int) -> None:
+    """Update a MeanMetric with a loss that is per sample [B, ...] or a mean over the batch."""
+    if values.ndim == 0:
+        metric.update(values, torch.tensor(float(num_samples), device=values.device))
+    else:
+        metric.update(values.flatten(1).mean(1) if values.ndim > 1 else values)

@@ -1,0 +1,95 @@
+"""Lightning callbacks of a run, in the order in which their hooks must run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.rules import max_time_seconds
+from convoy.config.targets import build
+from convoy.records.ledger_log import LedgerLog, Measuring, measures
+from convoy.records.metrics_logger import MetricsLogger
+from convoy.records.norms import Norms
+from convoy.records.progress import ProgressLines
+from convoy.records.run_context import RunContext
+from convoy.runtime.watchdog import watchdog
+from convoy.training.checkpoints import Checkpoints
+from convoy.training.ema import WeightEma
+from convoy.training.schedule import Schedule
+from convoy.training.signals import GracefulStop
+
+_STEPS_WITHOUT_LENGTH = 1000
+"""Epochs of a schedule's length where only time ends the run: its schedule is constant then."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """All callbacks, and those that are read at the end.
+
+    Attributes:
+        all: in order.
+        checkpoints: knows the best step.
+        metrics: knows training time and images/s.
+    """
+
+    all: list[pl.Callback]
+    checkpoints: Checkpoints
+    metrics: MetricsLogger
+
+
+def build_callbacks(context: RunContext, monitor: str, mode: str, ledger_log: LedgerLog | None = None) -> Callbacks:
+    """Build the callbacks: first those that change the state, then those that report it, last those that save it.
+
+    Args:
+        context: of the run.
+        monitor: metric that chooses the best checkpoint and stops early.
+        mode: `max` or `min`.
+        ledger_log: receives layer times and norms; None on all ranks but the first.
+
+    Raises:
+        UserError: a callback of the `callback` group can't be built.
+    """
+    config, length, run = context.config, context.length, context.run
+    trainer = config.trainer
+    metrics = MetricsLogger(trainer.log_every_steps, length.steps_per_epoch, context.sizes.global_batch_size)
+    checkpoints = Checkpoints(run, config.checkpoint, monitor, mode, trainer.checkpoint_every_steps)
+    total_steps = length.total_steps or length.steps_per_epoch * _STEPS_WITHOUT_LENGTH
+    callbacks = watchdog()
+    if trainer.ema_decay is not None:
+        callbacks.append(WeightEma(trainer.ema_decay))
+    callbacks.append(metrics)
+    if (
+        ledger_log is not None
+        and ledger_log.ledger is not None
+        and measures(config, length, context.sizes.accumulation)
+    ):
+        callbacks.append(Measuring(ledger_log, metrics, config.ledger.measure_steps, context.devices.name))
+    if ledger_log is not None and config.ledger.norms_every_steps:
+        callbacks.append(Norms(config.ledger.norms_every_steps, run.norms, context.first_step))
+    callbacks.append(Schedule(config.scheduler, total_steps, length.steps_per_epoch))
+    if trainer.early_stopping_epochs is not None:
+        patience = trainer.early_stopping_epochs
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False))
+    callbacks += [_built(name, node) for name, node in config.callback.items()]
+    callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
+    callbacks.append(checkpoints)
+    seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
+    callbacks.append(GracefulStop(checkpoints, seconds))
+    return Callbacks(callbacks, checkpoints, metrics)
+
+
+def _built(name: str, node: Mapping[str, Any]) -> pl.Callback:
+    try:
+        callback = build("callback", node)
+    except (TypeError, ValueError) as error:
+        raise UserError(Fault(f"callback.{name}", f"{node['_target_']} refuses its arguments: {error}")) from error
+    if not isinstance(callback, pl.Callback):
+        rule = "is not a Lightning callback"
+        remedy = "derive it from pytorch_lightning.Callback"
+        raise UserError(Fault(f"callback.{name}._target_", rule, remedy, str(node["_target_"])))
+    return callback

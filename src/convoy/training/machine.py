@@ -1,0 +1,71 @@
+"""Checks that need torch, and the choice of devices, threads and batch division on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convoy.config.batch import BatchSizes
+from convoy.config.faults import UserError
+from convoy.config.schema import Config
+from convoy.optim.construction import check_optimizer, check_scheduler
+from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
+from convoy.runtime.devices import Devices, choose, use_threads
+from convoy.tasks.construction import check_task
+from convoy.training.gpu_memory import sizes_for
+from convoy.training.preflight import check_images
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run found on its machine.
+
+    Attributes:
+        config: with what was chosen for the machine. The run and every later start of it keep these values: another
+            number of threads or another micro batch changes the last digits.
+        devices: devices, precision and threads.
+        sizes: division of the global batch.
+        notices: lines for the console.
+    """
+
+    config: Config
+    devices: Devices
+    sizes: BatchSizes
+    notices: tuple[str, ...]
+
+
+def check_with_torch(config: Config) -> None:
+    """Check what needs the libraries: arguments of targets, and whether the network takes the images.
+
+    Raises:
+        UserError: with every fault of the first check that finds any.
+    """
+    faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler) + check_task(config)
+    if faults:
+        raise UserError(*faults)
+    check_images(config)
+
+
+def choose_machine(config: Config, since: CoreTimes | None = None) -> Machine:
+    """Choose devices, threads and batch division for this machine, and set the process's threads.
+
+    Args:
+        config: of the run.
+        since: start of the time in which other processes were watched; None if they weren't.
+
+    Raises:
+        UserError: the config asks for what this machine doesn't have, or a batch that doesn't divide or fit.
+    """
+    notices = []
+    busy = 0 if since is None else cores_of_others(since, CoreTimes.now())
+    devices = choose(config, busy)
+    if devices.accelerator == "cpu" and devices.cpu_threads < choose(config).cpu_threads:
+        threads = "1 thread" if devices.cpu_threads == 1 else f"{devices.cpu_threads} threads"
+        cores = "a core" if busy == 1 else f"{busy} cores"
+        notices.append(f"{threads}, since other processes keep {cores} busy; hardware.cpu_threads=… asks for more")
+        config = replace(config, hardware=replace(config.hardware, cpu_threads=devices.cpu_threads))
+    use_threads(devices)
+    sizes, planned = sizes_for(config, devices)
+    if planned:
+        notices.append(planned)
+        config = replace(config, trainer=replace(config.trainer, micro_batch_size=sizes.micro_batch_size))
+    return Machine(config, devices, sizes, tuple(notices))
