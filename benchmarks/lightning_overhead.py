@@ -78,8 +78,10 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
     from convoy.config.batch import divide
     from convoy.config.run_length import run_length
     from convoy.records.console import Console
+    from convoy.records.run_context import RunContext
     from convoy.runs.layout import RunFolder
-    from convoy.training.run import _callbacks
+    from convoy.tasks.construction import build_task
+    from convoy.training.callbacks import build_callbacks
     from convoy.training.trainer import build_trainer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -88,13 +90,15 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
         terminal = Console(speaking=False)
         terminal.log_to(None)
         length, sizes = run_length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
-        watched = _callbacks(config, run, terminal, length, sizes)
-        trainer = build_trainer(config, choose(config), length, sizes, [], watched.all, run)
+        context = RunContext(config, choose(config), sizes, length, run, terminal, None, True)
+        task = build_task(config, data.targets)
+        callbacks = build_callbacks(context, task.monitor, task.mode)
+        trainer = build_trainer(context, [], callbacks.all)
         trainer.limit_val_batches = 0
-        trainer.fit(TrainingModule(network, config, data.num_classes), datamodule=data)
+        trainer.fit(TrainingModule(network, config, task), datamodule=data)
         terminal.close()
     assert trainer.global_step == steps, f"{trainer.global_step} steps of {steps}"
-    speed = watched.recorder.images_per_s
+    speed = callbacks.metrics.images_per_s
     assert speed is not None
     return speed
 

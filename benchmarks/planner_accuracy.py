@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -73,9 +74,19 @@ def predicted_peak_bytes(name: str, precision: str) -> int:
     from convoy.planner.traced_training import Training, record
 
     skeleton = without_weights(getattr(torchvision.models, name))
-    training = Training((3, SIDE, SIDE), 1000, sgd, precision, on_cuda=False, channels_last=False)
+    training = Training((3, SIDE, SIDE), imagenet_task(), sgd, precision, on_cuda=False, channels_last=False)
     family = Family(record(skeleton, training, BATCH // 2), record(skeleton, training, BATCH))
     return family.peak(BATCH, Heap()).allocated_bytes
+
+
+def imagenet_task() -> Any:
+    """Return the classification task with 1,000 classes and cross entropy."""
+    from convoy.data.targets import Targets
+    from convoy.tasks.classification import Classification
+    from convoy.tasks.losses import ConfiguredLoss
+
+    loss = ConfiguredLoss({"_target_": "torch.nn.CrossEntropyLoss"})
+    return Classification(Targets.unnamed("class_index", 1000), loss)
 
 
 def main(names: Sequence[str] = ()) -> list[Result]:

@@ -4,8 +4,8 @@
     python -m benchmarks.planner_gpu measure figures.json
 
 `predict` needs no GPU; `measure` runs every case in a process of its own, three steps with a fixed batch through the
-same order of things as Convoy's Lightning module (`convoy.planner.traced_training` says which), and adds what CUDA's allocator
-counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a smaller
+same order of things as Convoy's Lightning module (see `convoy.planner.traced_training`), and adds what CUDA's
+allocator counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a smaller
 one in `fits`: the planned largest micro batch must run, under torch.cuda.set_per_process_memory_fraction.
 """
 

@@ -3,10 +3,10 @@
     python -m benchmarks.step_overhead --steps 160 --batch 8
     python -m benchmarks.step_overhead model=lenet5 data=fashion_mnist      of your own
 
-The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as templates use it, with automatic optimization,
-torchmetrics' objects called in every step, and `self.log` for each of them. A round's figure is an arm's time a step
-less the bare loop's, in microseconds; the null control is the bare loop less itself, the ceiling the bare loop over one
-fixed batch.
+The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as templates use it, with
+automatic optimization, torchmetrics' objects called in every step, and `self.log` for each of them. The figure of a
+round is an arm's time per step minus the bare loop's, in microseconds; the null control is the bare loop minus itself,
+the ceiling the bare loop over one fixed batch.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def strike(site: Site, plans: Mapping[str, Sequence[tuple[Fault, int]]]) -> None
 
 def steps_gone_on_from(log: str) -> list[int]:
     """After which steps the starts of a run went on."""
-    return [int(line.rpartition(" ")[2]) for line in log.splitlines() if line.startswith("goes on after step ")]
+    return [int(line.rpartition(" ")[2]) for line in log.splitlines() if line.startswith("resuming after step ")]
 
 
 def wait_until_cancelled(site: Site, job_id: str) -> None:

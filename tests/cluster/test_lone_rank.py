@@ -104,5 +104,5 @@ def test_a_rank_out_of_memory_goes_on_as_the_rank_that_it_was(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert "out of GPU memory after step 5: goes on with a micro batch of 64" in done.stdout
-    assert "goes on after step 5" in done.stdout
+    assert "resuming after step 5" in done.stdout
     assert '"kind": "done"' in (folder.reports(claim.start) / "rank-0.json").read_text()

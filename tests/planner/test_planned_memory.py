@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from benchmarks.planner_accuracy import measured_peak_bytes, predicted_peak_bytes, sgd
+from benchmarks.planner_accuracy import imagenet_task, measured_peak_bytes, predicted_peak_bytes, sgd
 from torch import nn
 
 from convoy.ledger.skeleton import without_weights
@@ -28,7 +28,7 @@ def network(name: str) -> nn.Module:
 @cache
 def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int = 1) -> Family:
     skeleton = without_weights(lambda: network(name))
-    training = Training((3, 64, 64), 1000, sgd, precision, on_cuda=on_cuda, ranks=ranks, channels_last=False)
+    training = Training((3, 64, 64), imagenet_task(), sgd, precision, on_cuda=on_cuda, ranks=ranks, channels_last=False)
     return Family(record(skeleton, training, BATCH), record(skeleton, training, 2 * BATCH))
 
 
@@ -56,7 +56,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(expandable: bool) ->
 
 def test_a_batch_between_two_recordings_is_that_of_a_recording_of_its_own() -> None:
     skeleton = without_weights(lambda: network("squeezenet1_1"))
-    training = Training((3, 64, 64), 1000, sgd, "bf16-mixed", channels_last=False)
+    training = Training((3, 64, 64), imagenet_task(), sgd, "bf16-mixed", channels_last=False)
     own = Family(record(skeleton, training, 13), record(skeleton, training, 26))
     assert own.peak(13) == family("squeezenet1_1", "bf16-mixed").peak(13)
 
@@ -96,7 +96,9 @@ def test_a_measured_workspace_lies_beside_the_rest_while_its_convolution_runs() 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_last_step_is_what_it_would_be_if_it_were_run(accumulation: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skeleton = without_weights(lambda: network("squeezenet1_1"))
-    training = Training((3, 64, 64), 1000, sgd, accumulation=accumulation, ranks=2, averages=True, clip_grad_norm=True)
+    training = Training(
+        (3, 64, 64), imagenet_task(), sgd, accumulation=accumulation, ranks=2, averages=True, clip_grad_norm=True
+    )
     copied = record(skeleton, training, BATCH)
     monkeypatch.setattr(Recorder, "repeat", lambda *_: False)
     assert record(skeleton, training, BATCH) == copied

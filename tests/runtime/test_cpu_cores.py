@@ -15,7 +15,7 @@ from tests.conftest import TINY, Run
 
 from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
 from convoy.runtime.devices import choose
-from convoy.training import placement, preflight
+from convoy.training import machine, preflight
 
 needs_stat = pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="cores are counted by Linux's /proc/stat")
 
@@ -70,10 +70,10 @@ def test_a_run_keeps_the_threads_that_it_began_with(
     """Another number of threads gives other last digits, and a resumed run goes on as if nothing had happened."""
     tiny = [word for word in TINY if not word.startswith("hardware")]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(placement, "cores_of_others", lambda *_: 1)
+    monkeypatch.setattr(machine, "cores_of_others", lambda *_: 1)
     run = convoy("train", *tiny, "trainer.max_steps=2")
     assert "1 thread, since other processes keep a core busy; hardware.cpu_threads=… asks for more" in run.out
-    monkeypatch.setattr(placement, "cores_of_others", lambda *_: 0)
+    monkeypatch.setattr(machine, "cores_of_others", lambda *_: 0)
     again = convoy("train", "resume=run", "trainer.max_steps=3")
     assert again.code == 0
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["hardware"]["cpu_threads"] == 1

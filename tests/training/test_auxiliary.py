@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import UserError
+from convoy.data.collate import Batch
+from convoy.data.targets import Targets
 from convoy.models.build import build_model, check_model
+from convoy.tasks.construction import build_task
 from convoy.training.lightning_module import TrainingModule
 from convoy.training.preflight import read
 
@@ -41,8 +44,9 @@ class Still(TrainingModule):
 
 
 def loss_of(network: nn.Module, *overrides: str) -> Tensor:
-    module = Still(network, read([*overrides, "logger=csv"]), num_classes=2)
-    return module.training_step((torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])), 0)
+    config = read([*overrides, "logger=csv"])
+    module = Still(network, config, build_task(config, Targets("class_index", ("a", "b"))))
+    return module.training_step(Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])), 0)
 
 
 @pytest.mark.parametrize(("model", "weight"), [("googlenet", 0.3), ("inception_v3", 0.4), ("lenet5", 0.3)])
@@ -62,7 +66,7 @@ def test_label_smoothing_is_for_auxiliary_losses_too() -> None:
     side, labels = torch.tensor([[0.0, 2.0], [1.0, 1.0]]), torch.tensor([0, 1])
     network = Sided((side,)).train()
     smoothed = [functional.cross_entropy(logits, labels, label_smoothing=0.1) for logits in (network.main, side)]
-    loss = loss_of(network, "model=googlenet", "trainer.label_smoothing=0.1", "model.auxiliary_weight=2")
+    loss = loss_of(network, "model=googlenet", "loss.label_smoothing=0.1", "model.auxiliary_weight=2")
     assert loss.item() == pytest.approx((smoothed[0] + 2 * smoothed[1]).item())
 
 

@@ -61,7 +61,7 @@ def test_the_weights_are_those_that_an_optimizer_of_scipy_finds() -> None:
 
     reference = minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12})
     expected = torch.tensor([*reference.x, 0.0]).softmax(0)
-    assert best_weights(probabilities, labels).tolist() == pytest.approx(expected.tolist(), abs=2e-3)
+    assert best_weights(torch.from_numpy(of_label)).tolist() == pytest.approx(expected.tolist(), abs=2e-3)
 
 
 @pytest.mark.parametrize(

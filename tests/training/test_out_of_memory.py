@@ -59,7 +59,7 @@ def test_one_process_goes_on_from_its_last_step(undisturbed: list[dict[str, str]
     assert done.returncode == 0, done.stderr
     told = f"out of GPU memory after step {step}: goes on with a micro batch of 64 and 2 accumulation steps"
     assert done.stdout.count("out of GPU memory") == done.stdout.count(told) == 1
-    assert f"goes on after step {step}" in done.stdout
+    assert f"resuming after step {step}" in done.stdout
     assert "micro_batch_size: 64" in Path("oom/config.yaml").read_text()
     assert_like(undisturbed, Path("oom"))
     assert torch.load("oom/checkpoints/last.ckpt", weights_only=True)["global_step"] == 20
@@ -83,7 +83,7 @@ def test_a_step_that_was_under_way_is_not_kept(undisturbed: list[dict[str, str]]
     """Weights that may be updated in part are not saved: it goes on from the last checkpoint, here from the start."""
     done = drive("update", 1, 0)
     assert done.returncode == 0, done.stderr
-    assert "goes on after step" not in done.stdout
+    assert "resuming after step" not in done.stdout
     assert_like(undisturbed, Path("oom"))
 
 

@@ -55,7 +55,7 @@ def test_a_run_stopped_by_signals_ends_as_an_undisturbed_one(shell: Convoy) -> N
     for step, number in ((14, signal.SIGINT), (81, signal.SIGTERM)):
         out = stop_after(process, Path("b"), step, number)
         assert process.returncode == 128 + number, out
-        assert "to go on: convoy train resume=b" in out
+        assert "to resume: convoy train resume=b" in out
         process = start("resume=b")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
@@ -69,7 +69,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(shell: Convoy) -
         *LONG,
         "trainer.micro_batch_size=16",
         "trainer.ema_decay=0.98",
-        "trainer.mixup=0.2",
+        "task.mixup=0.2",
         "optimizer=adamw",
         "scheduler=plateau",
         "scheduler.patience=0",
@@ -122,7 +122,7 @@ def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Co
     record = Path("run/wandb_id.txt").read_text()
     resumed = convoy("train", "resume=run", "trainer.max_epochs=3")
     assert resumed.code == 0, resumed.err
-    assert "goes on after step 20" in resumed.out
+    assert "resuming after step 20" in resumed.out
     assert Path("run/wandb_id.txt").read_text() == record
     # offline-run-<time>-<id>, with a number after it where both starts fell into one second
     assert {path.name.split("-")[3] for path in Path("run/wandb").glob("offline-run-*")} == {record.strip()}

@@ -151,10 +151,10 @@ def test_the_average_of_the_weights_is_what_is_validated_and_saved(convoy: Convo
         torch.testing.assert_close(state["current_model_state"][name], value)
 
 
-@pytest.mark.parametrize("setting", ["mixup", "cutmix", "label_smoothing"])
+@pytest.mark.parametrize("setting", ["task.mixup", "task.cutmix", "loss.label_smoothing"])
 def test_regularization_raises_the_training_loss_and_still_learns(convoy: Convoy, setting: str) -> None:
     plain = convoy("train", *TINY, folder="plain")
-    mixed = convoy("train", *TINY, f"trainer.{setting}=0.4", folder="mixed")
+    mixed = convoy("train", *TINY, f"{setting}=0.4", folder="mixed")
     last = [[float(row["train/loss"]) for row in run.rows() if row["train/loss"]][-1] for run in (plain, mixed)]
     assert last[1] > last[0] + 0.05
     assert mixed.summary()["val/top1"] > 0.3
@@ -162,7 +162,7 @@ def test_regularization_raises_the_training_loss_and_still_learns(convoy: Convoy
 
 def test_early_stopping_ends_a_run_that_does_not_get_better(convoy: Convoy) -> None:
     stuck = ("optimizer.lr=1e-12", "trainer.max_epochs=20", "trainer.early_stopping_epochs=2", "scheduler=constant")
-    # A rate too small to change a float32 weight: the first epoch's val/loss stays the best.
+    # A rate too small to change a float32 weight: the first epoch's val/top1 stays the best.
     assert convoy("train", *TINY, *stuck, "optimizer.weight_decay=0").summary()["epochs"] == 3
 
 

@@ -68,15 +68,15 @@ def run(words: Sequence[str]) -> int:
 
 
 def _together(request: Request, options: Options) -> int:
-    from convoy.evaluation.ensemble import as_data, evaluate_together, tell
+    from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
 
-    members = evaluate_together(
+    ensemble = evaluate_together(
         request.runs, request.split, request.checkpoint, request.weights, request.overrides, options
     )
     if request.format == "json":
-        print(json.dumps(as_data(members), indent=2))
+        print(json.dumps(as_data(ensemble), indent=2))
     else:
-        tell(members, request.split)
+        print_ensemble(ensemble)
     return 0
 
 

@@ -57,7 +57,7 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
 def _choice_faults(override: Override, options: Options) -> list[Fault]:
     group, available = override.key_or_group, options.of(override.key_or_group)
     if override.is_sweep_override():
-        remedy = f"add -m to run each{', or write {group}=[a,b]' if group in LIST_GROUPS else ''}"
+        remedy = "add -m to run each" + (f", or write {group}=[a,b]" if group in LIST_GROUPS else "")
         return [Fault(group, "several options are a sweep", remedy, written(override))]
     value = override.value()
     if value is None and group in OPTIONAL_GROUPS:

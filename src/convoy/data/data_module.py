@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
@@ -125,6 +126,10 @@ class ImageData(pl.LightningDataModule):
     @property
     def targets(self) -> Targets:
         return self._set.targets
+
+    def class_counts(self) -> Tensor:
+        """Return the number of training images per class, int64 [num_classes]; for class indices only."""
+        return torch.bincount(self._set.training_targets.cpu(), minlength=self.num_classes)
 
     @property
     def sizes(self) -> dict[str, int]:

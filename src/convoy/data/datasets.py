@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
@@ -51,6 +52,7 @@ class OpenedData:
 
     Attributes:
         targets: kind and names of the targets.
+        training_targets: of all training images, in the order of the split.
         train: the training split.
         evaluation: train as it is, val, and test where there is one, by name.
         sizes: images in train, val and test.
@@ -60,6 +62,7 @@ class OpenedData:
     """
 
     targets: Targets
+    training_targets: Tensor
     train: TrainingSplit
     evaluation: dict[str, EvaluationSplit]
     sizes: dict[str, int]
@@ -97,6 +100,7 @@ def _open_memory(data: DataConfig, seed: int) -> OpenedData:
     }
     return OpenedData(
         targets=Targets(CLASS_INDEX, image_set.classes),
+        training_targets=splits["train"].labels,
         train=MemoryTraining(splits["train"], data, seed),
         evaluation={name: MemoryEvaluation(split, data) for name, split in splits.items()},
         sizes={name: len(split) for name, split in splits.items()},
@@ -212,6 +216,7 @@ def _open_pictures(
     bad_images = BadImages(skip=data.on_bad_image == "skip")
     return OpenedData(
         targets=targets,
+        training_targets=pictures["train"].targets,
         train=PictureTraining(pictures["train"], data, seed, bad_images),
         evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
         sizes={name: len(pictures[name].targets) if name in pictures else 0 for name in SPLITS},

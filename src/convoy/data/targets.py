@@ -23,6 +23,8 @@ VALUES = "values"
 
 KINDS = (CLASS_INDEX, MULTI_HOT, VALUES)
 
+_NOUNS = {CLASS_INDEX: ("class", "classes"), MULTI_HOT: ("label", "labels"), VALUES: ("value", "values")}
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -35,3 +37,13 @@ class Targets:
 
     kind: str
     names: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Return the number of names in words, such as `10 classes`."""
+        noun = _NOUNS[self.kind]
+        return f"{len(self.names)} {noun[0] if len(self.names) == 1 else noun[1]}"
+
+    @classmethod
+    def unnamed(cls, kind: str, count: int) -> Targets:
+        """Return targets whose number is known, but not their names: a ledger or a plan reads no data."""
+        return cls(kind, tuple(str(index) for index in range(count)))

@@ -1,23 +1,22 @@
-"""Several runs as one: the mean of their probabilities, each run's error beside that of all together."""
+"""Ensembles: the metrics of several runs beside those of the mean of their predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich.table import Table as RichTable
 from torch import Tensor
-from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.evaluation.run_evaluation import Opened, open_run
 from convoy.records.console import Console
 from convoy.runs.layout import shown
-from convoy.tasks.evaluation_metrics import EvaluationMetrics
-from convoy.training import summary
+from convoy.tasks.construction import metrics_of
+from convoy.tasks.task import Task
 
 _ROUNDS = 500
 
@@ -27,19 +26,31 @@ class Member:
     """One run of an ensemble, or the ensemble itself.
 
     Attributes:
-        name: of the run, for people.
-        folder: of the run; None: the ensemble.
-        weight: of its probabilities in the mean; None: the ensemble.
-        top1, top5: accuracies as fractions; top5 is None with 5 classes or fewer.
-        loss: mean cross-entropy.
+        name: of the run.
+        folder: of the run; None for the ensemble.
+        weight: in the mean; None for the ensemble.
+        metrics: scalar metrics of the task by name.
     """
 
     name: str
     folder: str | None
     weight: float | None
-    top1: float
-    top5: float | None
-    loss: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Evaluated runs and their ensemble.
+
+    Attributes:
+        members: the runs in the order given, and the ensemble as the last.
+        task: of the runs; formats the metrics.
+        split: that was evaluated.
+    """
+
+    members: tuple[Member, ...]
+    task: Task
+    split: str
 
 
 def evaluate_together(
@@ -49,7 +60,7 @@ def evaluate_together(
     weights: str,
     overrides: Sequence[str],
     options: Options | None = None,
-) -> list[Member]:
+) -> Ensemble:
     """Evaluate runs alone and as the mean of their probabilities.
 
     Args:
@@ -60,104 +71,107 @@ def evaluate_together(
         overrides: put over the config of each.
         options: where options are looked for.
 
-    Returns:
-        The runs in the order given, and the ensemble as the last.
-
     Raises:
         UserError: what `evaluate` raises, or the runs don't see the same images and classes.
     """
-    shares, labels, on_val = [], None, []
     opened_runs = [open_run(text, split, checkpoint, overrides, options, key="runs") for text in runs]
     _check_alike(opened_runs, weights)
-    for opened in opened_runs:
-        probabilities, own_labels = predictions(opened, split)
-        if labels is not None and not torch.equal(labels, own_labels):
-            raise _unlike(opened_runs)
-        shares.append(probabilities)
-        labels = own_labels
-        if weights == "val":
-            on_val.append(predictions(opened, "val"))
-    assert labels is not None
-    mixture = torch.full((len(shares),), 1 / len(shares), dtype=torch.float64)
+    task = opened_runs[0].module.task
+    members, targets = _averageable(opened_runs, split)
+    mixture = torch.full((len(members),), 1 / len(members), dtype=torch.float64)
     if weights == "val":
-        mixture = best_weights(torch.stack([probabilities for probabilities, _ in on_val]), on_val[0][1])
-    together = torch.einsum("m,mnk->nk", mixture, torch.stack(shares))
-    members = [
-        _member(opened.config.name, shown(opened.run.path), float(weight), share, labels)
-        for opened, weight, share in zip(opened_runs, mixture, shares, strict=True)
+        likelihoods = task.likelihoods(*_averageable(opened_runs, "val"))
+        if likelihoods is None:
+            raise UserError(Fault("weights", "can't be learned for this task", "write weights=equal", weights))
+        mixture = best_weights(likelihoods)
+    mean = torch.einsum("m,m...->...", mixture, members)
+    evaluated = [
+        Member(opened.config.name, shown(opened.run.path), float(weight), _metrics(opened, own, targets))
+        for opened, weight, own in zip(opened_runs, mixture, members, strict=True)
     ]
-    return [*members, _member("ensemble", None, None, together, labels)]
+    ensemble = Member("ensemble", None, None, _metrics(opened_runs[0], mean, targets))
+    return Ensemble((*evaluated, ensemble), task, split)
 
 
-def predictions(opened: Opened, split: str) -> tuple[Tensor, Tensor]:
-    """Probabilities [N, num_classes] of a split in float64, and its labels [N]; on the CPU, in the set's order."""
-    devices = opened.devices
+def _averageable(opened_runs: Sequence[Opened], split: str) -> tuple[Tensor, Tensor]:
+    """Return what each run contributes to the mean, [M, N, ...], and the targets of the split."""
+    members, targets = [], None
+    for opened in opened_runs:
+        outputs, own_targets = outputs_of(opened, split)
+        if targets is not None and not torch.equal(targets, own_targets):
+            raise _unlike(opened_runs)
+        members.append(opened.module.task.to_average(outputs))
+        targets = own_targets
+    assert targets is not None
+    return torch.stack(members), targets
+
+
+def outputs_of(opened: Opened, split: str) -> tuple[Tensor, Tensor]:
+    """Return the network's outputs [N, ...] for a split and its targets, on the CPU, in the set's order."""
+    devices, module = opened.devices, opened.module
     device = torch.device(devices.accelerator)
-    network = opened.module.network.to(device).eval()
+    network = module.network.to(device).eval()
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(devices.precision)
-    found, labels = [], []
+    outputs, targets = [], []
     with torch.inference_mode(), torch.autocast(device.type, dtype=half, enabled=half is not None):
         for images, own in opened.data.evaluation_loader(split, device=device):
-            found.append(functional.softmax(network(images).double(), dim=1).cpu())
-            labels.append(own.cpu())
-    return torch.cat(found), torch.cat(labels)
+            outputs.append(module.task.outputs(network, images).cpu())
+            targets.append(own.cpu())
+    return torch.cat(outputs), torch.cat(targets)
 
 
-def best_weights(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The weights [M], above 0 and 1 in all, with which the mean of probabilities has the least cross-entropy.
+def best_weights(likelihoods: Tensor) -> Tensor:
+    """Return the weights [M], positive with sum 1, with which the mean of probabilities has the lowest log loss.
 
-    The problem is convex; this is expectation maximization for the weights of a mixture (Dempster et al. 1977), each
+    The problem is convex. Solved by expectation maximization for the weights of a mixture (Dempster et al. 1977), each
     round of which lowers the loss.
 
     Args:
-        probabilities: [M, N, num_classes] of M runs.
-        labels: [N].
+        likelihoods: [M, N], probability of each target according to each of M runs.
     """
-    of_label = probabilities[:, torch.arange(len(labels)), labels].clamp_min(1e-300)
-    weights = torch.full((len(of_label),), 1 / len(of_label), dtype=torch.float64)
+    likelihoods = likelihoods.clamp_min(1e-300)
+    weights = torch.full((len(likelihoods),), 1 / len(likelihoods), dtype=torch.float64)
     for _ in range(_ROUNDS):
-        parts = weights[:, None] * of_label
+        parts = weights[:, None] * likelihoods
         weights = (parts / parts.sum(0)).mean(1)
     return weights
 
 
-def tell(members: Sequence[Member], split: str) -> None:
-    """Print each run's errors beside the ensemble's."""
-    terminal = Console()
-    terminal.log_to(None)
-    terminal.say(f"{split}: errors of {len(members) - 1} runs and of the mean of their probabilities")
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+def print_ensemble(ensemble: Ensemble) -> None:
+    """Print the metrics of each run beside those of the ensemble."""
+    members, task = ensemble.members, ensemble.task
+    console = Console()
+    console.log_to(None)
+    console.say(f"{ensemble.split}: {len(members) - 1} runs, and the mean of their predictions")
+    names = [name for name in members[-1].metrics if name not in task.hidden]
+    grid = RichTable(box=None, pad_edge=False, header_style="bold")
     grid.add_column("run", no_wrap=True)
-    for heading in ("weight", "top-1 error", "top-5 error", "loss"):
+    for heading in ("weight", *(task.label(name) for name in names)):
         grid.add_column(heading, justify="right", no_wrap=True)
     for member in members:
-        grid.add_row(*_cells(member), style="bold" if member.weight is None else None)
-    terminal.show(grid)
+        weight = "" if member.weight is None else f"{member.weight:.3f}"
+        values = [task.text(name, member.metrics[name]) for name in names]
+        grid.add_row(member.folder or member.name, weight, *values, style="bold" if member.weight is None else None)
+    console.show(grid)
 
 
-def as_data(members: Sequence[Member]) -> dict[str, Any]:
-    """For programs: plain values."""
-    return {"runs": [asdict(member) for member in members[:-1]], "ensemble": asdict(members[-1])}
+def as_data(ensemble: Ensemble) -> dict[str, Any]:
+    """Return plain containers for JSON."""
+    records = [
+        {"name": one.name, "folder": one.folder, "weight": one.weight, **one.metrics} for one in ensemble.members
+    ]
+    return {"runs": records[:-1], "ensemble": records[-1]}
 
 
-def _cells(member: Member) -> Iterator[str]:
-    yield member.name if member.folder is None else member.folder
-    yield "" if member.weight is None else f"{member.weight:.3f}"
-    for accuracy in (member.top1, member.top5):
-        yield "–" if accuracy is None else summary.metric_text("error", 1 - accuracy)
-    yield summary.metric_text("loss", member.loss)
-
-
-def _member(name: str, folder: str | None, weight: float | None, probabilities: Tensor, labels: Tensor) -> Member:
-    metrics = EvaluationMetrics(probabilities.shape[1])
-    logs = probabilities.clamp_min(1e-300).log()
-    metrics.update(logs, labels, functional.nll_loss(logs, labels, reduction="none"))
-    values = metrics.compute("it")
-    return Member(name, folder, weight, values["it/top1"], values.get("it/top5"), values["it/loss"])
+def _metrics(opened: Opened, averaged: Tensor, targets: Tensor) -> dict[str, float]:
+    task = opened.module.task
+    metrics = metrics_of(task, opened.config, "val")
+    task.update_metrics(metrics, task.from_average(averaged), targets)
+    return task.compute(metrics)
 
 
 def _check_alike(opened_runs: Sequence[Opened], weights: str) -> None:
-    if len({(opened.config.data.name, opened.data.num_classes) for opened in opened_runs}) > 1:
+    if len({(opened.config.data.name, opened.data.targets) for opened in opened_runs}) > 1:
         raise _unlike(opened_runs)
     if weights == "val" and not all(opened.data.sizes.get("val") for opened in opened_runs):
         rule = f"are learned on val, which {opened_runs[0].config.data.name} has not"

@@ -19,7 +19,6 @@ from convoy.config.options import Options
 from convoy.evaluation.feature_arrays import Request, Source, batches, open_source
 from convoy.records.console import Console
 from convoy.runs.layout import replace_text, shown
-from convoy.training import summary
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The inverse strengths of regularization, scikit-learn's C, that are tried; val chooses."""
@@ -103,7 +102,7 @@ def probe_run(request: Request, options: Options | None = None) -> Probed:
     accuracies = {split: value for split in found if (value := getattr(probed, split)) is not None}
     for split in accuracies:
         grid.add_column(split, justify="right")
-    grid.add_row("top-1", *(summary.metric_text("top1", value) for value in accuracies.values()))
+    grid.add_row("top-1", *(f"{value:.2%}" for value in accuracies.values()))
     terminal.show(grid)
     terminal.say(f"the largest class is {probed.class_share:.1%} of val")
     terminal.say(shown(path))

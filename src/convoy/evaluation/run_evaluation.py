@@ -6,11 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich.table import Table
 
 from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
@@ -21,6 +19,7 @@ from convoy.models.build import build_model
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder, find, replace_text, shown
 from convoy.runtime.devices import Devices, choose, use_threads
+from convoy.tasks.construction import build_task
 from convoy.training import summary
 from convoy.training.lightning_module import TrainingModule
 from convoy.training.preflight import checked
@@ -40,7 +39,7 @@ def evaluate(
         options: where options are looked for.
 
     Returns:
-        `<split>/loss`, `/top1`, `/error` and, with more than 5 classes, `/top5`.
+        Metrics of the run's task, as `<split>/<name>`.
 
     Raises:
         UserError: no such run, checkpoint or split, or data of another number of classes.
@@ -48,12 +47,12 @@ def evaluate(
     terminal = Console()
     terminal.log_to(None)
     opened = open_run(run_text, split, checkpoint_text, overrides, options)
-    run, config, data, module = opened.run, opened.config, opened.data, opened.module
+    run, data, module = opened.run, opened.data, opened.module
 
     trainer = _trainer(opened.devices, run)
     trainer.test(module, dataloaders=data.evaluation_loader(split, device=trainer.strategy.root_device), verbose=False)
     values = {name.replace("test/", f"{split}/"): value for name, value in module.latest.items()}
-    _leave(terminal, run, opened.checkpoint, config, split, values, module.test_report, data)
+    _write(terminal, opened, split, values)
     return values
 
 
@@ -157,7 +156,7 @@ def _load(config: Config, data: ImageData, checkpoint: Path) -> TrainingModule:
     load_weights(network, load(checkpoint), checkpoint)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return TrainingModule(network, config, data.num_classes)
+    return TrainingModule(network, config, build_task(config, data.targets, data.class_counts))
 
 
 def _trainer(devices: Devices, run: RunFolder) -> pl.Trainer:
@@ -174,34 +173,23 @@ def _trainer(devices: Devices, run: RunFolder) -> pl.Trainer:
     )
 
 
-def _leave(
-    terminal: Console,
-    run: RunFolder,
-    checkpoint: Path,
-    config: Config,
-    split: str,
-    values: dict[str, float],
-    report: dict[str, Any],
-    data: ImageData,
-) -> None:
+def _write(console: Console, opened: Opened, split: str, values: dict[str, float]) -> None:
+    """Write the metrics and tables into the run's folder and print them."""
+    run, config, data = opened.run, opened.config, opened.data
+    report, task = opened.module.test_report, opened.module.task
     stem = f"evaluation-{config.data.name}-{split}"
     record = {
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(opened.checkpoint),
         "data": config.data.name,
         "split": split,
         "images": data.sizes[split],
         **values,
-        "per_class": dict(zip(data.classes, report["per_class"], strict=True)),
+        **report.values,
     }
     replace_text(run.path / f"{stem}.json", json.dumps(record, indent=2) + "\n")
-    summary.write_matrix(run.path / f"{stem}-confusion_matrix.csv", report["confusion_matrix"], data.classes)
-    terminal.say(f"{config.name}, {shown(checkpoint)}")
-    terminal.say(f"{config.data.name}: {data.sizes[split]:,} {split} images")
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("")
-    grid.add_column(split, justify="right")
-    for metric, label in (("top1", "top-1"), ("top5", "top-5"), ("loss", "loss")):
-        if f"{split}/{metric}" in values:
-            grid.add_row(label, summary.metric_text(metric, values[f"{split}/{metric}"]))
-    terminal.show(grid)
-    terminal.say(f"{shown(run.path)}/{stem}.json")
+    for name, content in report.tables.items():
+        summary.write_table(run.path / f"{stem}-{name}.csv", content)
+    console.say(f"{config.name}, {shown(opened.checkpoint)}")
+    console.say(f"{config.data.name}: {data.sizes[split]:,} {split} images")
+    console.show(summary.metrics_grid(task, values, (split,)))
+    console.say(f"{shown(run.path)}/{stem}.json")

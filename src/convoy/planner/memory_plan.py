@@ -26,6 +26,7 @@ from convoy.planner.workload import (
     refuse_untraceable,
     sizes_of,
     skeleton,
+    task_of,
 )
 
 
@@ -128,6 +129,7 @@ class Planner:
         self._config = config
         self._sizes = batch_sizes(config)
         self._network = skeleton(config)
+        self._task = task_of(config)
         self._families: dict[tuple[bool, bool, bool, bool], Family] = {}
 
     def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None) -> Plan:
@@ -222,7 +224,7 @@ class Planner:
         trainer, sizes = self._config.trainer, sizes_of(self._config)
         return Training(
             (sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
-            sizes["num_classes"],
+            self._task,
             lambda model: optimizer_of(self._config, model, fuse=fuse),
             precision,
             on_cuda=cuda,
@@ -230,8 +232,6 @@ class Planner:
             ranks=self._sizes.world_size,
             clip_grad_norm=trainer.clip_grad_norm is not None,
             averages=trainer.ema_decay is not None,
-            label_smoothing=trainer.label_smoothing,
-            mixes=trainer.mixup > 0 or trainer.cutmix > 0,
             channels_last=trainer.channels_last,
         )
 

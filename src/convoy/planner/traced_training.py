@@ -11,22 +11,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional
 from torch.optim import Optimizer
 
+from convoy.data.collate import Batch
 from convoy.ledger.autocast import autocast
 from convoy.ledger.rows import UntraceableError
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
-from convoy.models.auxiliary import WEIGHT, logits_of
 from convoy.optim.fusing import is_fused
 from convoy.planner.buckets import Buckets
 from convoy.planner.dropout import fused_dropout
 from convoy.planner.events import HOST, Recorder, Recording
 from convoy.runtime.garbage_collection import without_collector
+from convoy.tasks.task import Task, total_loss
 
 STEPS = 3
 
@@ -37,7 +38,7 @@ class Training:
 
     Attributes:
         input_shape: (channels, height, width) of an image.
-        num_classes: of the labels.
+        task: its `training_losses` is traced.
         optimizer: makes the optimizer of a network.
         precision: 32, bf16-mixed or 16-mixed.
         on_cuda: whether it is a GPU's step: its rules of autocast, its fused dropout, its foreach optimizers.
@@ -45,13 +46,11 @@ class Training:
         ranks: data-parallel processes; above 1 gradients are views of DDP's buckets.
         clip_grad_norm: whether gradients are clipped.
         averages: whether a moving average of the weights is kept.
-        label_smoothing: of the loss.
-        mixes: whether images and labels of a batch are mixed.
         channels_last: memory format of the images.
     """
 
     input_shape: tuple[int, int, int]
-    num_classes: int
+    task: Task
     optimizer: Callable[[nn.Module], Optimizer]
     precision: str = "32"
     on_cuda: bool = True
@@ -59,8 +58,6 @@ class Training:
     ranks: int = 1
     clip_grad_norm: bool = False
     averages: bool = False
-    label_smoothing: float = 0.0
-    mixes: bool = False
     channels_last: bool = True
 
 
@@ -132,35 +129,27 @@ class _Run:
     def _micro_batch(self, batch: int, place: str) -> None:
         recorder = self._recorder
         recorder.phase, recorder.category = f"{place}: batch", "inputs"
-        pixels, images, labels = self._batch(batch)
+        pixels, images, targets = self._batch(batch)
         recorder.phase, recorder.category = f"{place}: forward", "activations"
-        loss = self._loss(images, labels)
+        loss = self._loss(Batch(images, targets))
         recorder.phase, recorder.category = f"{place}: backward", "temporaries"
         (loss / self._training.accumulation).backward()  # type: ignore[no-untyped-call]
-        del pixels, images, labels, loss
+        del pixels, images, targets, loss
 
-    def _batch(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels as they come to the device, the images that the network sees, and their labels."""
+    def _batch(self, batch: int) -> tuple[Tensor, Tensor, Any]:
+        """Return pixels as they reach the device, the images that the network sees, and their targets."""
         training = self._training
         memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         pixels = torch.empty(batch, *training.input_shape, dtype=torch.uint8)
         images = pixels.to(torch.float32, memory_format=memory_format)
-        return pixels, images, torch.zeros(batch, dtype=torch.int64)
+        return pixels, images, training.task.example_targets(batch, training.input_shape[-1])
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         training = self._training
         with autocast(training.precision, on_cuda=training.on_cuda), _no_autocast_cache():
-            targets = labels
-            if training.mixes:
-                # torchvision.transforms.v2.MixUp; CutMix needs less.
-                images = images.roll(1, 0).mul_(0.5).add_(images.mul(0.5))
-                one_hot = functional.one_hot(labels, training.num_classes).float()
-                targets = one_hot.roll(1, 0).mul_(0.5).add_(one_hot.mul(0.5))
-            logits, side_logits = logits_of(self._network(images))
-            loss = functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
-            for side in side_logits:
-                loss = loss + WEIGHT * functional.cross_entropy(side, targets, label_smoothing=training.label_smoothing)
-            return loss
+            losses = training.task.training_losses(self._network, batch)
+            training.task.take_logged()
+            return total_loss(losses)
 
     def _update(self, place: str) -> None:
         recorder = self._recorder

@@ -14,16 +14,28 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import num_classes
+from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
 from convoy.models.recompute import recompute_activations
 from convoy.optim.construction import build_optimizer
+from convoy.tasks.construction import build_task
+from convoy.tasks.task import Task
 
 
 def sizes_of(config: Config) -> dict[str, int]:
     """What a model is built for: num_classes, in_channels and image_size (pixels)."""
     data = config.data
     return {"num_classes": num_classes(data), "in_channels": data.channels, "image_size": data.image_size}
+
+
+def task_of(config: Config) -> Task:
+    """Build the task of a config without its data.
+
+    Raises:
+        UserError: the task can't be built.
+    """
+    return build_task(config, Targets.unnamed(config.data.target, num_classes(config.data)))
 
 
 def name_of(config: Config) -> str:

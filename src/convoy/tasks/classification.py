@@ -18,6 +18,7 @@ from convoy.tasks.task import Report, ReportTable, Task, mean_over_samples
 
 _TOP5_FROM = 6
 _NUM_PREDICTED = 5
+_SMALLEST_PROBABILITY = 1e-300
 
 
 class Classification(Task):
@@ -104,6 +105,17 @@ class Classification(Task):
         rows = tuple((name, *row) for name, row in zip(names, matrix.tolist(), strict=True))
         table = ReportTable(("true \\ predicted", *names), rows, is_matrix=True)
         return Report({"per_class": per_class}, {"confusion_matrix": table})
+
+    def to_average(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities [N, num_classes]."""
+        return torch.softmax(outputs.double(), 1)
+
+    def from_average(self, averaged: Tensor) -> Tensor:
+        """Return log probabilities, which are logits of the same probabilities."""
+        return averaged.clamp_min(_SMALLEST_PROBABILITY).log()
+
+    def likelihoods(self, averaged: Tensor, targets: Tensor) -> Tensor:
+        return averaged[:, torch.arange(len(targets)), targets]
 
     def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return the most probable classes of each image with their probabilities."""

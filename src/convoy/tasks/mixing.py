@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class _MixUp(v2.MixUp):
+class _MixUp(v2.MixUp):  # type: ignore[misc]
     """torchvision's MixUp, drawn outside of fake tensors, so that the planner can trace it."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ class _MixUp(v2.MixUp):
             return dict(super().make_params(flat_inputs))
 
 
-class _CutMix(v2.CutMix):
+class _CutMix(v2.CutMix):  # type: ignore[misc]
     """torchvision's CutMix, drawn outside of fake tensors."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class _CutMix(v2.CutMix):
             return dict(super().make_params(flat_inputs))
 
 
-class _Either(v2.RandomChoice):
+class _Either(v2.RandomChoice):  # type: ignore[misc]
     """One of the two at random per batch; over fake tensors the first, MixUp, which needs more memory."""
 
     def forward(self, *inputs: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from convoy.data.collate import Batch
-from convoy.data.targets import Targets
+from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.tasks.losses import ConfiguredLoss
 
 
@@ -141,6 +141,17 @@ class Task(nn.Module, ABC):
             return f"returns shape {tuple(outputs.shape)}; the task expects {expected}"
         return None
 
+    def example_targets(self, num_images: int, image_size: int) -> Any:
+        """Return targets of the right shape and type without meaning, for tracing without data.
+
+        Args:
+            num_images: images of the batch.
+            image_size: height and width of an image in pixels.
+        """
+        if self.targets.kind == CLASS_INDEX:
+            return torch.zeros(num_images, dtype=torch.int64)
+        return torch.zeros(num_images, len(self.targets.names))
+
     def update(self, metrics: MetricCollection, network: nn.Module, batch: Batch) -> None:
         """Evaluate one batch and count it."""
         self.update_metrics(metrics, self.outputs(network, batch.images), batch.targets)
@@ -165,6 +176,27 @@ class Task(nn.Module, ABC):
         """Return results of a test beyond scalar metrics."""
         return Report()
 
+    def to_average(self, outputs: Any) -> Tensor:
+        """Return what an ensemble averages, in float64: probabilities, or the outputs themselves (the default)."""
+        averaged: Tensor = outputs.double()
+        return averaged
+
+    def from_average(self, averaged: Tensor) -> Any:
+        """Return outputs that have been averaged as `update_metrics` takes them."""
+        return averaged
+
+    def likelihoods(self, averaged: Tensor, targets: Any) -> Tensor | None:
+        """Return the probability of each target, for learned ensemble weights; None if the task has none.
+
+        Args:
+            averaged: what `to_average` returned for M members, [M, N, ...].
+            targets: of the N samples.
+
+        Returns:
+            [M, number of independent targets].
+        """
+        return None
+
     def log(self, name: str, total: Tensor) -> None:
         """Log a training metric as `train/<name>`, averaged over samples until the next row.
 
@@ -188,6 +220,21 @@ class Task(nn.Module, ABC):
     def label(self, name: str) -> str:
         """Return the printed name of a metric."""
         return self.labels.get(name, name)
+
+
+def total_loss(losses: dict[str, Tensor]) -> Tensor:
+    """Return the sum of losses, added in their order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    values = iter(losses.values())
+    total = next(values, None)
+    if total is None:
+        raise ValueError("training_losses returned no loss")
+    for value in values:
+        total = total + value
+    return total
 
 
 def metric_text(name: str, value: float, percent: Sequence[str] | frozenset[str]) -> str:

@@ -16,7 +16,7 @@ from convoy.models.freezing import frozen_norms
 from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import may_fuse
 from convoy.tasks.construction import metrics_of
-from convoy.tasks.task import Report, Task
+from convoy.tasks.task import Report, Task, total_loss
 from convoy.training.loop_state import loops_at
 from convoy.training.running_metrics import RunningMetrics
 
@@ -154,21 +154,6 @@ class TrainingModule(pl.LightningModule):
 
     def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
         return {f"{split}/{name}": value for name, value in self.task.compute(metrics).items()}
-
-
-def total_loss(losses: dict[str, Tensor]) -> Tensor:
-    """Return the sum of losses, added in their order.
-
-    Raises:
-        ValueError: there is none.
-    """
-    values = iter(losses.values())
-    total = next(values, None)
-    if total is None:
-        raise ValueError("training_losses returned no loss")
-    for value in values:
-        total = total + value
-    return total
 
 
 def seed_step(number: int, device: torch.device) -> None:

@@ -1,0 +1,94 @@
+"""Multi-label classification: any number of labels per image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MultilabelAccuracy, MultilabelAveragePrecision, MultilabelF1Score
+
+from convoy.data.collate import Batch
+from convoy.data.targets import Targets
+from convoy.tasks.losses import ConfiguredLoss
+from convoy.tasks.task import Report, Task, mean_over_samples
+
+_SMALLEST_PROBABILITY = 1e-300
+
+
+class Multilabel(Task):
+    """Task with a 0/1 target per label; the network returns one logit per label, [B, num_labels].
+
+    Logs `map` (mean over labels of the average precision), `f1_macro`, `f1_micro` and `accuracy` (mean over labels of
+    the share of images that are classified correctly).
+
+    Args:
+        targets: label names.
+        loss: of logits and float targets [B, num_labels].
+        threshold: probability from which a label counts as predicted.
+    """
+
+    labels = {"map": "mAP", "f1_macro": "macro F1", "f1_micro": "micro F1"}  # noqa: RUF012
+    report_metrics = frozenset({"accuracy_per_label"})
+
+    def __init__(self, targets: Targets, loss: ConfiguredLoss, threshold: float = 0.5) -> None:
+        super().__init__(targets, loss)
+        self.threshold = threshold
+
+    def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = network(batch.images)
+        right = (logits.detach().sigmoid() > self.threshold) == (batch.targets > 0.5)
+        self.log("accuracy", right.float().mean(1).sum())
+        return {"labels": self.loss(logits, batch.targets)}
+
+    def metrics(self, split: str) -> MetricCollection:
+        num_labels = len(self.targets.names)
+        common: dict[str, Any] = {"num_labels": num_labels, "validate_args": False}
+        found: dict[str, Any] = {
+            "loss": MeanMetric(),
+            "map": MultilabelAveragePrecision(**common, average="macro"),
+            "f1_macro": MultilabelF1Score(**common, threshold=self.threshold, average="macro"),
+            "f1_micro": MultilabelF1Score(**common, threshold=self.threshold, average="micro"),
+            "accuracy": MultilabelAccuracy(**common, threshold=self.threshold, average="macro"),
+        }
+        if split == "test":
+            found["accuracy_per_label"] = MultilabelAccuracy(**common, threshold=self.threshold, average="none")
+        return MetricCollection(found, compute_groups=False)
+
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        losses = self.loss.per_sample(outputs, targets)
+        probabilities, truth = outputs.sigmoid(), targets.long()
+        for name, metric in metrics.items():
+            if name == "loss":
+                mean_over_samples(metric, losses, len(targets))
+            else:
+                metric.update(probabilities, truth)
+
+    def report(self, metrics: MetricCollection) -> Report:
+        """Return the accuracy per label."""
+        if "accuracy_per_label" not in metrics:
+            return Report()
+        values = metrics["accuracy_per_label"].compute().tolist()
+        return Report({"accuracy_per_label": dict(zip(self.targets.names, values, strict=True))})
+
+    def to_average(self, outputs: Tensor) -> Tensor:
+        """Return the probability of each label, [N, num_labels]."""
+        return outputs.double().sigmoid()
+
+    def from_average(self, averaged: Tensor) -> Tensor:
+        """Return the logits of probabilities."""
+        return torch.logit(averaged, eps=1e-12)
+
+    def likelihoods(self, averaged: Tensor, targets: Tensor) -> Tensor:
+        found = torch.where(targets > 0.5, averaged, 1 - averaged)
+        return found.flatten(1).clamp_min(_SMALLEST_PROBABILITY)
+
+    def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
+        """Return the probability of each label, and the labels above the threshold."""
+        records = []
+        for row in outputs.double().sigmoid().tolist():
+            probabilities = dict(zip(self.targets.names, row, strict=True))
+            chosen = [name for name, value in probabilities.items() if value > self.threshold]
+            records.append({"labels": chosen, "probabilities": probabilities})
+        return records

@@ -1,0 +1,139 @@
+"""Metrics and losses of the tasks against scikit-learn and PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    top_k_accuracy_score,
+)
+from torch import Tensor
+from torch.nn import functional
+
+from convoy.config.faults import UserError
+from convoy.data.targets import Targets
+from convoy.tasks.construction import build_task, metrics_of
+from convoy.tasks.task import Task
+from convoy.training.preflight import read
+
+
+def task_of(names: int, kind: str, *overrides: str) -> Task:
+    config = read([*overrides, "logger=csv"])
+    return build_task(config, Targets(kind, tuple(f"n{index}" for index in range(names))))
+
+
+def evaluated(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    metrics = task.metrics("val")
+    for part, wanted in zip(outputs.split(20), targets.split(20), strict=True):
+        task.update_metrics(metrics, part, wanted)
+    return task.compute(metrics)
+
+
+def test_classification_over_ragged_batches_equals_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits, labels = torch.randn(57, 8, generator=generator), torch.randint(0, 8, (57,), generator=generator)
+    task = task_of(8, "class_index", "loss.label_smoothing=0.3")
+    values = evaluated(task, logits, labels)
+
+    probabilities = logits.softmax(1).double().numpy()
+    probabilities /= probabilities.sum(1, keepdims=True)
+    predicted = logits.argmax(1).numpy()
+    assert values["top1"] == pytest.approx(accuracy_score(labels, predicted))
+    assert values["error"] == pytest.approx(1 - accuracy_score(labels, predicted))
+    assert values["top5"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5, labels=range(8)))
+    assert values["loss"] == pytest.approx(log_loss(labels, probabilities, labels=range(8)), rel=1e-5)
+
+    metrics = task.metrics("test")
+    task.update_metrics(metrics, logits, labels)
+    report, matrix = task.report(metrics), confusion_matrix(labels, predicted, labels=range(8))
+    assert [list(row[1:]) for row in report.tables["confusion_matrix"].rows] == matrix.tolist()
+    assert list(report.values["per_class"].values()) == pytest.approx(list(np.diag(matrix) / matrix.sum(1)))
+
+
+def test_classification_has_no_top5_of_few_classes_and_no_accuracy_of_a_class_without_images() -> None:
+    task = task_of(3, "class_index")
+    metrics = task.metrics("test")
+    task.update_metrics(metrics, torch.eye(3)[:2], torch.tensor([0, 1]))
+    assert "top5" not in task.compute(metrics)
+    assert list(task.report(metrics).values["per_class"].values()) == [1.0, 1.0, None]
+
+
+def test_multilabel_equals_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(57, 4, generator=generator)
+    targets = (torch.rand(57, 4, generator=generator) < 0.4).float()
+    values = evaluated(task_of(4, "multi_hot", "task=multilabel"), logits, targets)
+    probabilities, truth = logits.sigmoid().numpy(), targets.numpy().astype(int)
+    predicted = (probabilities > 0.5).astype(int)
+    assert values["map"] == pytest.approx(average_precision_score(truth, probabilities, average="macro"), abs=1e-6)
+    assert values["f1_macro"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert values["f1_micro"] == pytest.approx(f1_score(truth, predicted, average="micro"))
+    assert values["accuracy"] == pytest.approx((truth == predicted).mean())
+    expected = functional.binary_cross_entropy_with_logits(logits, targets)
+    assert values["loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_values", [1, 3])
+def test_regression_equals_scikit_learn(num_values: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    targets = torch.randn(57, num_values, generator=generator)
+    outputs = targets + 0.5 * torch.randn(57, num_values, generator=generator)
+    values = evaluated(task_of(num_values, "values", "task=regression"), outputs, targets)
+    truth, predicted = targets.numpy(), outputs.numpy()
+    assert values["mae"] == pytest.approx(mean_absolute_error(truth, predicted), rel=1e-5)
+    assert values["rmse"] == pytest.approx(mean_squared_error(truth, predicted) ** 0.5, rel=1e-5)
+    assert values["r2"] == pytest.approx(r2_score(truth, predicted), rel=1e-4)
+    assert values["loss"] == pytest.approx(mean_squared_error(truth, predicted), rel=1e-5)
+
+
+def test_focal_loss_without_focus_is_cross_entropy_and_follows_its_formula() -> None:
+    logits, labels = torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), torch.arange(9) % 4
+    plain = task_of(4, "class_index", "loss=focal", "loss.gamma=0").loss(logits, labels)
+    assert plain.item() == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-6)
+    probability = logits.double().softmax(1)[torch.arange(9), labels]
+    expected = (-((1 - probability) ** 2) * probability.log()).mean()
+    focal = task_of(4, "class_index", "loss=focal").loss(logits, labels)
+    assert focal.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_class_weights_are_a_list_or_balanced() -> None:
+    logits, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 0, 1, 1, 2])
+    listed = task_of(3, "class_index", "loss.weight=[1,2,3]").loss(logits, labels)
+    expected = functional.cross_entropy(logits, labels, torch.tensor([1.0, 2.0, 3.0]))
+    assert listed.item() == pytest.approx(expected.item(), rel=1e-6)
+    config = read(["loss.weight=balanced", "logger=csv"])
+    task = build_task(config, Targets("class_index", ("a", "b", "c")), lambda: torch.tensor([3, 2, 1]))
+    weights = torch.tensor([6 / 9, 6 / 6, 6 / 3])  # as scikit-learn's class_weight="balanced"
+    expected = functional.cross_entropy(logits, labels, weights)
+    assert task.loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_additional_metrics_are_those_of_torchmetrics() -> None:
+    config = read(["metric=[f1_macro,cohen_kappa]", "logger=csv"])
+    task = build_task(config, Targets("class_index", tuple("abc")))
+    logits, labels = torch.randn(40, 3, generator=torch.Generator().manual_seed(2)), torch.arange(40) % 3
+    metrics = metrics_of(task, config, "val")
+    task.update_metrics(metrics, logits, labels)
+    assert task.compute(metrics)["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (["task.monitor=val/top_1"], r"task\.monitor=val/top_1: no such metric; did you mean val/top1\?"),
+        (["task.mode=most"], r"task\.mode=most: must be max or min"),
+        (["task=regression"], r"trains on targets of the kind values; data=digits has class_index"),
+    ],
+)
+def test_a_wrong_task_is_refused(overrides: list[str], rule: str) -> None:
+    with pytest.raises(UserError, match=rule):
+        task_of(10, "class_index", *overrides)
