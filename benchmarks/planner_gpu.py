@@ -5,8 +5,8 @@
 
 `predict` needs no GPU; `measure` runs every case in a process of its own, three steps with a fixed batch through the
 same order of things as Convoy's Lightning module (see `convoy.planner.traced_training`), and adds what CUDA's
-allocator counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a smaller
-one in `fits`: the planned largest micro batch must run, under torch.cuda.set_per_process_memory_fraction.
+allocator counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a
+smaller one in `fits`: the planned largest micro batch must run, under torch.cuda.set_per_process_memory_fraction.
 """
 
 from __future__ import annotations

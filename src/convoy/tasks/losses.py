@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
-from convoy.config.targets import arguments, build, resolve
+from convoy.config.targets import arguments, build, parameters_of, resolve, takes_any_keyword
 
 _WEIGHTS = ("weight", "pos_weight")
 _TRAINING_ONLY = ("label_smoothing",)
@@ -39,7 +39,7 @@ class ConfiguredLoss(nn.Module):
         super().__init__()
         filled = {name: _tensor(name, value, class_counts) for name, value in node.items()}
         evaluated = {name: value for name, value in filled.items() if name not in _TRAINING_ONLY}
-        if "reduction" in inspect.signature(resolve(str(node["_target_"]), "loss")).parameters:
+        if "reduction" in parameters_of(resolve(str(node["_target_"]), "loss")):
             evaluated["reduction"] = "none"
         self.training_loss = _built(filled)
         self.evaluation_loss = _built(evaluated)
@@ -80,8 +80,8 @@ class FocalLoss(nn.Module):
 def check_loss(node: Mapping[str, Any]) -> list[Fault]:
     """Return arguments that the loss doesn't have. Imports its library."""
     target = resolve(str(node["_target_"]), "loss")
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    parameters = parameters_of(target)
+    if takes_any_keyword(parameters):
         return []
     return [
         Fault(f"loss.{name}", f"{node['_target_']} has no such argument", f"it has {', '.join(parameters)}", str(value))
