@@ -1,4 +1,4 @@
-"""What is refused before a job is queued, with the key, the rule and the remedy."""
+"""Faults that are refused before a job is queued, with key, rule and remedy."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def faults_of(*overrides: str, torch: str | None = "2.10.0", account: str | None
         (("hardware=p100", "cluster.job.partition=debug", "cluster.job.time=2:00:00"), "partition debug allows 01:00"),
         (("hardware=a100", "cluster.job.time=14400"), "is not a wall time; write HH:MM:SS"),
         (("hardware=a100", "cluster.job.time=00:00:00"), "is not a wall time"),
-        (("hardware=a100", "cluster.job.time=00:03:00"), "hardly longer than the 120 s"),
+        (("hardware=a100", "cluster.job.time=00:03:00"), "must exceed twice the 120 s reserved for saving"),
         (("hardware=v100", "trainer.precision=bf16-mixed"), "hardware=v100 has no bfloat16"),
         (("hardware=a100", "cluster.job.account=null"), "account: must be set on carc; write account=…"),
         (("hardware=a100", "cluster.job.partition=debug"), "partition=debug: has no a100; write partition=gpu"),
         (("hardware=a100", "cluster.job.partition=gpus"), "carc has no such partition; did you mean gpu?"),
         (("hardware=auto",), "hardware=auto: cluster=carc has no such card"),
-        (("hardware=a100", "trainer.nodes=19", "trainer.global_batch_size=38"), "more than the 36 of one user"),
+        (("hardware=a100", "trainer.nodes=19", "trainer.global_batch_size=38"), "exceed the 36 allowed per user"),
         (("hardware=p100", "cluster.job.cpus_per_gpu=16"), "has 20 CPUs for 2 ranks; write cpus_per_gpu=10"),
         (
             ("hardware=v100", "cluster.job.memory_per_gpu_gib=100"),
@@ -67,9 +67,9 @@ def test_an_account_of_the_environment_counts() -> None:
 
 def test_a_sweep_above_the_queues_limit_is_refused_with_the_number_that_fits() -> None:
     assert faults_of("hardware=a100", tasks=100) == []
-    (told,) = faults_of("hardware=a100", tasks=142)
-    assert "142 points: is more than the 100 jobs" in told
-    assert "send it in 2 parts of at most 100" in told
+    (fault,) = faults_of("hardware=a100", tasks=142)
+    assert "142 points: is more than the 100 jobs" in fault
+    assert "submit it in 2 parts of at most 100" in fault
 
 
 @pytest.mark.parametrize("value", ["x\n#SBATCH --wrap=id", "a b", "$(id)", "a;b", "'", '"', "`id`", "--wrap=id"])
@@ -106,8 +106,8 @@ def test_which_torch_has_kernels_for_which_card(architecture: str, version: str,
     ("card", "torch", "command"), [("v100", "2.14.1", "TORCH=v100"), ("p100", "2.10.0", "TORCH=p100")]
 )
 def test_a_card_without_kernels_is_refused_with_the_command_that_helps(card: str, torch: str, command: str) -> None:
-    (told,) = faults_of(f"hardware={card}", torch=torch)
-    assert "has no kernels; run: make install " + command in told
+    (fault,) = faults_of(f"hardware={card}", torch=torch)
+    assert "has no kernels; run: make install " + command in fault
 
 
 def test_the_installed_torch_is_known_from_its_metadata() -> None:
@@ -137,11 +137,11 @@ def test_one_a100_with_8_cpus_and_32_gib_costs_24_units_a_minute() -> None:
     config = read([*CARC, "hardware=a100", "trainer.gpus=1", "cluster.job.time=10:00:00"])
     cost = cost_of(request_of(config), the_cluster(config))
     assert cost is not None
-    assert (cost.per_hour, cost.in_all) == (24 * 60, 24 * 600)
+    assert (cost.per_hour, cost.maximum) == (24 * 60, 24 * 600)
     four = read([*CARC, "hardware=a100", "trainer.nodes=2", "cluster.job.time=10:00:00"])
     cost = cost_of(request_of(four), the_cluster(four), num_jobs=3)
     assert cost is not None
-    assert (cost.per_hour, cost.in_all) == (4 * 24 * 60, 3 * 4 * 24 * 600)
+    assert (cost.per_hour, cost.maximum) == (4 * 24 * 60, 3 * 4 * 24 * 600)
 
 
 def test_a_price_that_is_not_known_is_not_made_up() -> None:

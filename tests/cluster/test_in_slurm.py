@@ -116,8 +116,8 @@ def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy)
     assert done.code == 0, done.err
     job = done.out.partition("job     ")[2].split()[0]
     assert f"folder  outputs/lenet5/slurm-{job}\n" in done.out
-    assert "cost    1,440 billing units an hour" not in done.out  # 8 GiB and one card: 8 + 8 + 2 a minute
-    assert "cost    1,080 billing units an hour, at most 4,320 for 4:00:00" in done.out
+    assert "cost    1,440 billing units per hour" not in done.out  # 8 GiB and one card: 8 + 8 + 2 a minute
+    assert "cost    1,080 billing units per hour, at most 4,320 for 4:00:00" in done.out
     assert site.wait_for(job) == "COMPLETED", site.log(job)
     assert "seed: 7\n" in (site.folder(job) / "config.yaml").read_text()
     assert "done" in convoy("jobs").out
@@ -148,7 +148,7 @@ def test_a_job_that_was_given_something_else_says_so_in_its_first_second(site: S
     ran = site.host.job(job)
     assert ran["ExitCode"] == "2:0"
     assert int(ran["RunTime"].rpartition(":")[2]) <= 3
-    assert "trainer.processes=1: this job has 2 a node; write trainer.processes=2" in site.log(job)
+    assert "trainer.processes=1: this job has 2 per node; write trainer.processes=2" in site.log(job)
     assert not site.folder(job).exists()
 
 

@@ -1,4 +1,4 @@
-"""What a job decides by itself: whose folder, which allocation, whether to start again."""
+"""Decisions of a job: its run folder, the check of its allocation, and whether it is requeued."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from convoy.cluster import allocation as allocations
 from convoy.cluster.reports import Report, of_code, of_exception
-from convoy.cluster.requeue_policy import Verdict, decide
+from convoy.cluster.requeue_policy import Decision, decide
 from convoy.cluster.run_lease import JobFolder, hash_of, take, wait_for_the_start_before
 from convoy.training.preflight import read
 
@@ -43,29 +43,29 @@ def test_an_allocation_that_fits_is_not_remarked_upon() -> None:
         (
             ("hardware=a100", "trainer.gpus=1"),
             {},
-            "trainer.gpus=1: this job has 2 a node; write trainer.gpus=2, "
+            "trainer.gpus=1: this job has 2 per node; write trainer.gpus=2, "
             "or sbatch --ntasks-per-node=1 --gres=gpu:a100:1 …",
         ),
-        (("hardware=a100", "trainer.gpus=0"), {}, "trainer.gpus=0: this job has 2 a node; write trainer.gpus=2"),
+        (("hardware=a100", "trainer.gpus=0"), {}, "trainer.gpus=0: this job has 2 per node; write trainer.gpus=2"),
         (
             ("hardware=a100", "trainer.nodes=2"),
             {},
             "trainer.nodes=2: this job has 1 node; write trainer.nodes=1, or sbatch --nodes=2 …",
         ),
-        (("hardware=v100",), {}, "hardware=v100: this job asked for a100; send slurm/v100.sbatch"),
-        (("hardware=a100",), {"SLURM_GPUS_ON_NODE": "1"}, "--gres: this job has 2 tasks and 1 GPUs a node"),
+        (("hardware=v100",), {}, "hardware=v100: this job requested a100; submit slurm/v100.sbatch"),
+        (("hardware=a100",), {"SLURM_GPUS_ON_NODE": "1"}, "--gres: this job has 2 tasks and 1 GPUs per node"),
         (
             ("hardware=a100", "hardware.accelerator=cpu"),
             {},
-            "trainer.processes=1: this job has 2 a node; write trainer.processes=2",
+            "trainer.processes=1: this job has 2 per node; write trainer.processes=2",
         ),
     ],
 )
-def test_an_allocation_that_differs_is_told_with_both_remedies(
+def test_an_allocation_that_differs_is_reported_with_both_remedies(
     overrides: tuple[str, ...], environment: dict[str, str], message: str
 ) -> None:
-    (told,) = faults_of("a100", *overrides, **environment)
-    assert told.startswith(message)
+    (fault,) = faults_of("a100", *overrides, **environment)
+    assert fault.startswith(message)
 
 
 def test_a_task_of_an_array_is_called_by_array_and_index() -> None:
@@ -117,7 +117,7 @@ def test_a_start_waits_for_the_ranks_of_the_one_before(tmp_path: Path) -> None:
     assert JobFolder(tmp_path / "slurm-1").claim() is not None
 
 
-def judged(code: int, state: str | None = "RUNNING", *reports: Report, **changed: int | bool) -> Verdict:
+def decided(code: int, state: str | None = "RUNNING", *reports: Report, **changed: int | bool) -> Decision:
     given = {"progressed": False, "stalled": 0, "requeues": 0, "max_restarts": 20, **changed}
     return decide(code, state, reports, **given)  # type: ignore[arg-type]
 
@@ -126,44 +126,44 @@ DONE, STOPPED, LOST, ERROR = Report("done"), Report("stopped"), Report("lost"), 
 
 
 @pytest.mark.parametrize(
-    ("verdict", "requeue"),
+    ("decision", "requeue"),
     [
-        (judged(0, "RUNNING", DONE, DONE), False),
-        (judged(0, "RUNNING", STOPPED, STOPPED), True),
-        (judged(0, "COMPLETING", STOPPED, STOPPED), False),  # Slurm's own requeue, or scancel
-        (judged(143, "CANCELLED", STOPPED), False),
-        (judged(143, "RUNNING"), True),  # preempted during imports
-        (judged(138, "RUNNING"), True),  # the time's warning during imports
-        (judged(137, "RUNNING", ERROR), False),  # srun's code hides the error of the rank that failed first
-        (judged(137, "RUNNING", LOST), True),  # a node is gone
-        (judged(1, "RUNNING", ERROR, LOST), False),
-        (judged(1, "RUNNING"), True),  # hung, or srun could not reach a node
-        (judged(137, "RUNNING", stalled=1), False),
-        (judged(137, "RUNNING", stalled=1, progressed=True), True),
-        (judged(143, "RUNNING", stalled=1), True),
-        (judged(0, "RUNNING", STOPPED, requeues=20), False),
-        (judged(137, None), True),
+        (decided(0, "RUNNING", DONE, DONE), False),
+        (decided(0, "RUNNING", STOPPED, STOPPED), True),
+        (decided(0, "COMPLETING", STOPPED, STOPPED), False),  # Slurm's own requeue, or scancel
+        (decided(143, "CANCELLED", STOPPED), False),
+        (decided(143, "RUNNING"), True),  # preempted during imports
+        (decided(138, "RUNNING"), True),  # the time's warning during imports
+        (decided(137, "RUNNING", ERROR), False),  # srun's code hides the error of the rank that failed first
+        (decided(137, "RUNNING", LOST), True),  # a node is gone
+        (decided(1, "RUNNING", ERROR, LOST), False),
+        (decided(1, "RUNNING"), True),  # hung, or srun could not reach a node
+        (decided(137, "RUNNING", stalled=1), False),
+        (decided(137, "RUNNING", stalled=1, progressed=True), True),
+        (decided(143, "RUNNING", stalled=1), True),
+        (decided(0, "RUNNING", STOPPED, requeues=20), False),
+        (decided(137, None), True),
     ],
 )
-def test_what_becomes_of_a_job(verdict: Verdict, requeue: bool) -> None:
-    assert verdict.requeue is requeue
+def test_a_job_is_requeued_if_it_can_resume(decision: Decision, requeue: bool) -> None:
+    assert decision.requeue is requeue
 
 
 def test_a_crash_that_repeats_itself_is_given_up_after_two() -> None:
-    first = judged(139)
+    first = decided(139)
     assert (first.requeue, first.stalled) == (True, 1)
-    second = judged(139, stalled=first.stalled)
+    second = decided(139, stalled=first.stalled)
     assert not second.requeue
     assert "2 times in a row without a new checkpoint" in second.reason
 
 
 def test_a_program_error_ends_with_its_own_code_not_that_of_the_killed_ranks() -> None:
-    assert judged(137, "RUNNING", ERROR).exit_code(137) == 1
-    assert judged(0, "RUNNING", DONE).exit_code(0) == 0
-    assert judged(0, "CANCELLED", STOPPED).exit_code(0) == 1
+    assert decided(137, "RUNNING", ERROR).exit_code(137) == 1
+    assert decided(0, "RUNNING", DONE).exit_code(0) == 0
+    assert decided(0, "CANCELLED", STOPPED).exit_code(0) == 1
 
 
-def test_a_lost_peer_is_told_from_a_programs_own_error() -> None:
+def test_a_lost_peer_is_distinguished_from_a_program_error() -> None:
     gloo = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242")
     assert of_exception(gloo).kind == "lost"
     assert of_exception(RuntimeError("mat1 and mat2 shapes cannot be multiplied")).kind == "error"

@@ -72,7 +72,7 @@ def test_a_rank_leaves_when_a_later_start_has_its_folder(tmp_path: Path) -> None
     take(tmp_path / "run", "77", "hash", 1)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "start 2 has taken this run over; leaving" in out
+    assert "start 2 has taken over this run; exiting" in out
 
 
 def test_a_rank_tells_of_its_end(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
     assert done.stdout.splitlines()[-1] == "[]"
     assert "#SBATCH --nodes=2\n" in done.stdout
     assert "#SBATCH --time=12:00:00\n" in done.stdout
-    assert "5,760 billing units an hour, at most 69,120 for 12:00:00" in done.stdout
+    assert "5,760 billing units per hour, at most 69,120 for 12:00:00" in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert list(tmp_path.iterdir()) == []
 
@@ -50,7 +50,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         (("hardware=a100",), "account: must be set on carc"),
         ((*MINE, "--max-parallel", "none"), "must be a whole number from 1"),
         ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
-        ((*MINE, "resume=latest"), "a job goes on by itself"),
+        ((*MINE, "resume=latest"), "a job resumes its own run by itself"),
         (("account=a", "-m", "hardware=a100,a40"), "the points of a job array ask for the same; these differ in card"),
         ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),
         ((*MINE, "-m", "model=vgg16,vgg99"), "vgg99"),
@@ -75,7 +75,7 @@ def test_without_slurm_it_says_where_to_go(convoy: Convoy, monkeypatch: pytest.M
     for words in (("submit", *MINE), ("jobs",), ("cancel", "12")):
         done = convoy(*words, folder=None)
         assert done.code == 2
-        assert "is not on this machine; call it on the cluster's login node" in done.err
+        assert "is not installed on this machine; run it on the cluster's login node" in done.err
     assert list(Path().iterdir()) == []
 
 
@@ -87,7 +87,7 @@ def test_four_gpus_a_node_are_for_the_cluster_to_say(convoy: Convoy, tmp_path: P
     )
     done = convoy("submit", "--config-dir", "mine", "cluster=lab", "hardware=a100", "--dry-run", folder=None)
     assert "#SBATCH --gres=gpu:a100:4\n" in done.out, done.err
-    assert "cost    not known" in done.out
+    assert "cost    unknown" in done.out
 
 
 def submission(folder: Path, job_id: str | None, labels: list[str], *, is_array: bool) -> None:

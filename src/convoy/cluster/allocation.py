@@ -1,4 +1,4 @@
-"""What Slurm gave this job, read from its environment, and whether that is what the config means to use."""
+"""The allocation of this Slurm job, read from its environment, and its mismatches with the config."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from convoy.config.schema import Config
 
 @dataclass(frozen=True)
 class Allocation:
-    """One job of Slurm's, or one task of a job array.
+    """Resources of one Slurm job, or of one task of a job array.
 
     Attributes:
-        job_id: as scontrol takes it: 1234, or 1234_7 for a task. A task's own id would do for most, but the
-            last task's is that of the whole array.
-        task: index in the array; None without one.
-        nodes: number of nodes.
-        tasks_per_node: ranks that srun starts on each.
-        gpus_per_node: None where Slurm doesn't say.
-        cpus_per_task: None where none were asked for.
-        restarts: how often the job was started before.
-        node_list: names of the nodes, in Slurm's short form.
+        job_id: Id as scontrol accepts it: 1234, or 1234_7 for an array task. SLURM_JOB_ID alone is ambiguous: the
+            last task of an array has the id of the whole array.
+        task: Index in the array; None outside of an array.
+        nodes: Number of nodes.
+        tasks_per_node: Number of ranks that srun starts per node.
+        gpus_per_node: GPUs per node; None if Slurm does not report them.
+        cpus_per_task: CPUs per rank; None if none were requested.
+        restarts: Number of earlier starts of the job.
+        node_list: Names of the nodes in Slurm's short form, such as a[01-02].
     """
 
     job_id: str
@@ -37,12 +37,12 @@ class Allocation:
 
     @property
     def array_id(self) -> str:
-        """The id that sbatch printed."""
+        """Job id as printed by sbatch, without a task index."""
         return self.job_id.partition("_")[0]
 
 
 def read(environment: Mapping[str, str]) -> Allocation | None:
-    """The allocation that this process runs in; None outside of a job."""
+    """Return the allocation of this process, or None outside of a job."""
     job_id = environment.get("SLURM_JOB_ID")
     if job_id is None:
         return None
@@ -62,26 +62,26 @@ def read(environment: Mapping[str, str]) -> Allocation | None:
 
 
 def mismatches(allocation: Allocation, config: Config, card: str | None) -> Iterator[Fault]:
-    """Where the job has other resources than the config means to use.
+    """Yield a fault for each resource of the job that differs from the config.
 
     Args:
-        allocation: what Slurm gave.
-        config: what is to be run in it, trainer.gpus as typed.
-        card: that the script asked for; None where it was not a script for one card.
+        allocation: Resources of the job.
+        config: Config to run in it, with trainer.gpus as typed.
+        card: Card that the script requested; None if the script is not for one card.
     """
     given, on_cpu = allocation.tasks_per_node, config.hardware.accelerator == "cpu"
     if card is not None and config.hardware.name not in (card, "auto", "cpu"):
-        rule = f"this job asked for {card}"
-        remedy = f"send slurm/{config.hardware.name}.sbatch, or leave hardware= out"
+        rule = f"this job requested {card}"
+        remedy = f"submit slurm/{config.hardware.name}.sbatch, or leave hardware= out"
         yield Fault("hardware", rule, remedy, config.hardware.name)
     if allocation.gpus_per_node is not None and allocation.gpus_per_node != given:
-        rule = f"this job has {given} tasks and {allocation.gpus_per_node} GPUs a node, and a rank uses one GPU"
+        rule = f"this job has {given} tasks and {allocation.gpus_per_node} GPUs per node, and a rank uses one GPU"
         remedy = f"write sbatch --ntasks-per-node={allocation.gpus_per_node} …, or --gres=gpu:<type>:{given}"
         yield Fault("--gres", rule, remedy)
     wanted = ranks_per_node(config, given)
     if wanted != given:
         key = "trainer.processes" if on_cpu else "trainer.gpus"
-        rule = f"this job has {given} a node"
+        rule = f"this job has {given} per node"
         remedy = f"write {key}={given}"
         if wanted > 0:
             remedy += f", or sbatch --ntasks-per-node={wanted} --gres=gpu:{card or '<type>'}:{wanted} …"

@@ -1,4 +1,4 @@
-"""What is refused before a job is queued: sbatch finds some of it late, and some of it never."""
+"""Checks of a job before it is queued; sbatch finds some of these faults late and some never."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NAMES = {
     "mail": r"[A-Za-z0-9_.+%-]+@[A-Za-z0-9.-]+",
     "constraint": r"[A-Za-z0-9_.&|*()\[\]-]+",
 }
-"""What may stand in an #SBATCH line: nothing that ends the line or the word."""
+"""Allowed values in an #SBATCH line: no character ends the line or the word."""
 
 _AT_LEAST = {"cpus_per_gpu": 1, "memory_per_gpu_gib": 1, "signal_s": 10, "max_restarts": 0, "hang_s": 60}
 
 
 def check_config(config: Config) -> Iterator[Fault]:
-    """Faults of the config against its cluster, before a request can be made of it."""
+    """Yield the faults of a config that must be fixed before a request can be built from it."""
     cluster = the_cluster(config)
     yield from check_words(cluster)
     card = card_of(config, cluster)
@@ -33,31 +33,32 @@ def check_config(config: Config) -> Iterator[Fault]:
         rule = "a job on this cluster needs a GPU"
         yield Fault("trainer.gpus", rule, "write trainer.gpus=1, or run convoy train here", str(config.trainer.gpus))
     if config.folder is not None:
-        yield Fault("folder", "a job's folder is named by its id", "leave it out, or set output_root", config.folder)
+        yield Fault("folder", "a job's folder is named by its id", "omit it, or set output_root", config.folder)
     if config.resume is not None:
-        rule = "a job goes on by itself; another run's checkpoint is not sent yet"
-        yield Fault("resume", rule, "write convoy train resume=… on a node", config.resume)
+        rule = "a job resumes its own run by itself and cannot resume another run"
+        yield Fault("resume", rule, "run convoy train resume=… on a node", config.resume)
     if re.search(r"[^\w./+=,@ -]", config.output_root):
-        rule = "is written into the job's script: letters, digits, spaces and . _ - + = , @ /"
-        yield Fault("output_root", rule, "name another", config.output_root)
+        rule = "is written into the job's script and may contain letters, digits, spaces and . _ - + = , @ / only"
+        yield Fault("output_root", rule, "choose another folder", config.output_root)
 
 
 def check_words(cluster: ClusterConfig) -> Iterator[Fault]:
-    """Values that are written into a script as they stand."""
+    """Yield the faults of values that are written into a script unchanged."""
     for name, pattern in _NAMES.items():
         value = getattr(cluster.job, name)
         if value is not None and not re.fullmatch(pattern, value):
-            yield Fault(name, "can't stand in a job's script", f"it must match {pattern}", value)
+            yield Fault(name, "is not allowed in a job's script", f"it must match {pattern}", value)
     for name, least in _AT_LEAST.items():
         value = getattr(cluster.job, name)
         if value < least:
             yield Fault(name, f"must be at least {least}", "", str(value))
     for line in cluster.setup:
         if "\n" in line:
-            yield Fault("cluster.setup", "is one line of bash each", "write two entries", repr(line))
+            yield Fault("cluster.setup", "each entry is one line of bash", "write two entries", repr(line))
     for name in cluster.environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            yield Fault("cluster.environment", "is no name of a variable", "letters, digits and _", name)
+            remedy = "use letters, digits and _, with no digit first"
+            yield Fault("cluster.environment", "is not a variable name", remedy, name)
     if seconds_of(cluster.job.time) is None:
         remedy = "write HH:MM:SS or D-HH:MM:SS (in YAML in quotes: 4:00:00 alone is read as the number 14400)"
         yield Fault("time", "is not a wall time", remedy, cluster.job.time)
@@ -66,21 +67,21 @@ def check_words(cluster: ClusterConfig) -> Iterator[Fault]:
 def check_request(
     request: Request, config: Config, torch_version: str | None, default_account: str | None, num_tasks: int = 1
 ) -> Iterator[Fault]:
-    """Faults of a request against what the cluster has and allows.
+    """Yield the faults of a request against the cluster's resources and limits.
 
     Args:
-        request: of one job, or of each task of an array.
-        config: names the cluster and the card.
-        torch_version: of the installed torch; None where there is none to ask.
-        default_account: SBATCH_ACCOUNT of the environment.
-        num_tasks: jobs that will be queued at once.
+        request: Request of one job, or of each task of an array.
+        config: Config that names the cluster and the card.
+        torch_version: Version of the installed torch; None if torch is not installed.
+        default_account: Value of SBATCH_ACCOUNT, if set.
+        num_tasks: Number of jobs that are queued at once.
     """
     cluster = the_cluster(config)
     yield from _node_faults(request, config, cluster)
     if config.hardware.accelerator != "cpu":
         yield from kernel_faults(config, torch_version)
     if cluster.account_required and not (request.account or default_account):
-        remedy = "write account=…, once and for all in conf/cluster/local.yaml (sacctmgr show assoc user=$USER)"
+        remedy = "write account=…, or set it in conf/cluster/local.yaml (sacctmgr show assoc user=$USER lists yours)"
         yield Fault("account", f"must be set on {cluster.name}", remedy)
     if request.partition not in cluster.partitions:
         listed = ", ".join(cluster.partitions)
@@ -94,11 +95,11 @@ def check_request(
     yield from _limit_faults(request, cluster.partitions[request.partition], num_tasks)
     if cluster.max_array_size is not None and num_tasks > cluster.max_array_size:
         rule = f"is more than the {cluster.max_array_size} tasks of one job array"
-        yield Fault("-m", rule, "send the sweep in parts", f"{num_tasks} points")
+        yield Fault("-m", rule, "submit the sweep in parts", f"{num_tasks} points")
 
 
 def kernel_faults(config: Config, torch_version: str | None) -> Iterator[Fault]:
-    """A card that the installed torch was not compiled for."""
+    """Yield a fault if the installed torch has no kernels for the config's card."""
     architecture = config.hardware.architecture
     if architecture is None or torch_version is None or kernels.has_kernels(architecture, torch_version) is not False:
         return
@@ -133,15 +134,15 @@ def _limit_faults(request: Request, partition: PartitionConfig, num_tasks: int) 
     limit = seconds_of(partition.max_time)
     if limit is not None and request.seconds > limit:
         rule = f"partition {request.partition} allows {shown(limit)}"
-        yield Fault("time", rule, f"write time={shown(limit)}: the job goes on in another after it", request.time)
+        yield Fault("time", rule, f"write time={shown(limit)}: the job is requeued after it and resumes", request.time)
     if request.seconds and request.seconds <= 2 * request.signal_s:
-        rule = f"is hardly longer than the {request.signal_s} s that are kept for saving"
-        yield Fault("time", rule, "ask for more, or set signal_s", request.time)
+        rule = f"must exceed twice the {request.signal_s} s reserved for saving (signal_s)"
+        yield Fault("time", rule, "request more time, or lower signal_s", request.time)
     if partition.max_gpus is not None and request.gpus > partition.max_gpus:
-        rule = f"{request.gpus} GPUs are more than the {partition.max_gpus} of one user in {request.partition}"
+        rule = f"{request.gpus} GPUs exceed the {partition.max_gpus} allowed per user in {request.partition}"
         nodes = partition.max_gpus // request.tasks_per_node
         yield Fault("trainer.nodes", rule, f"write trainer.nodes={nodes}", str(request.nodes))
     if partition.max_queued is not None and num_tasks > partition.max_queued:
         rule = f"is more than the {partition.max_queued} jobs that a user may have waiting in {request.partition}"
         parts = -(-num_tasks // partition.max_queued)
-        yield Fault("-m", rule, f"send it in {parts} parts of at most {partition.max_queued}", f"{num_tasks} points")
+        yield Fault("-m", rule, f"submit it in {parts} parts of at most {partition.max_queued}", f"{num_tasks} points")

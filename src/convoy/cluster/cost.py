@@ -1,4 +1,4 @@
-"""What a job costs, in the cluster's billing units."""
+"""Cost of a job in the cluster's billing units."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from convoy.config.cluster_schema import ClusterConfig
 
 @dataclass(frozen=True)
 class Cost:
-    """Billing units of a job.
+    """Cost of a job in billing units.
 
     Attributes:
-        per_hour: while it runs.
-        in_all: for the whole wall time; Slurm charges for what has been used.
+        per_hour: Billing units per hour of run time.
+        maximum: Billing units for the whole requested wall time. Slurm charges the time that was used.
     """
 
     per_hour: float
-    in_all: float
+    maximum: float
 
 
 def cost_of(request: Request, cluster: ClusterConfig, num_jobs: int = 1) -> Cost | None:
-    """The sum of the weights of CPUs, memory and GPUs; None where the cluster's file doesn't know one of them.
+    """Return the cost of `num_jobs` equal jobs, or None if the cluster's file lacks one of the weights.
 
-    Slurm: TRESBillingWeights of a partition, summed over the resources (unless PriorityFlags has MAX_TRES).
+    Follows Slurm's TRESBillingWeights: the weighted sum of CPUs, memory and GPUs (without PriorityFlags=MAX_TRES).
     """
     per_gpu = cluster.cards[request.card].billing_per_gpu
     if per_gpu is None or cluster.billing_per_cpu is None or cluster.billing_per_gib is None:
         return None
-    a_node = request.tasks_per_node * (per_gpu + request.cpus_per_task * cluster.billing_per_cpu)
-    a_node += request.memory_gib * cluster.billing_per_gib
-    per_hour = 60 * request.nodes * a_node
+    per_node_minute = request.tasks_per_node * (per_gpu + request.cpus_per_task * cluster.billing_per_cpu)
+    per_node_minute += request.memory_gib * cluster.billing_per_gib
+    per_hour = 60 * request.nodes * per_node_minute
     return Cost(per_hour, per_hour * request.seconds / 3600 * num_jobs)
 
 
 def cost_text(request: Request, cost: Cost | None, num_jobs: int = 1) -> str:
-    """One line for people."""
+    """Return the cost as one line for the terminal."""
     if cost is None:
-        return "cost    not known for this card: sacctmgr and sreport have it after the first job"
-    of = f" {num_jobs} jobs" if num_jobs > 1 else ""
+        return "cost    unknown for this card; sreport shows it after the first job"
+    jobs = f"{num_jobs} jobs of " if num_jobs > 1 else ""
     each = " each" if num_jobs > 1 else ""
-    return (
-        f"cost    {cost.per_hour:,.0f} billing units an hour{each}, at most {cost.in_all:,.0f} for{of} {request.time}"
-    )
+    rate = f"{cost.per_hour:,.0f} billing units per hour{each}"
+    return f"cost    {rate}, at most {cost.maximum:,.0f} for {jobs}{request.time}"

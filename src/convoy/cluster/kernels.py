@@ -1,4 +1,4 @@
-"""Which torch has kernels for which card, known without importing torch."""
+"""GPU architectures that each torch release has kernels for, known without importing torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _ARCHITECTURES: dict[tuple[int, int], tuple[int, ...]] = {
     **dict.fromkeys([(2, 8), (2, 9), (2, 10)], (70, 75, 80, 86, 90, 100, 120)),
     **dict.fromkeys([(2, minor) for minor in range(11, 16)], (75, 80, 86, 90, 100, 120)),
 }
-"""By torch's version, what the Linux wheels of the package index were compiled for, read from the wheels
-(torch._C._cuda_getArchFlags) on 2026-11-20: CUDA 12.4 and 12.6, 12.8, and 13."""
+"""Compiled architectures of the Linux wheels on the package index by torch version, read from the wheels
+(torch._C._cuda_getArchFlags) on 2026-11-20. The three groups are CUDA 12.4 and 12.6, CUDA 12.8, and CUDA 13."""
 
 ENVIRONMENTS = {"sm_70": "v100", "sm_60": "p100"}
-"""What `make install TORCH=…` takes for a card that the newest torch has no kernels for."""
+"""Value of `make install TORCH=…` for each architecture that the newest torch has no kernels for."""
 
 
 def installed_torch() -> str | None:
-    """Version of the installed torch from its metadata; None where there is none."""
+    """Return the version of the installed torch from its metadata, or None if it is not installed."""
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:
@@ -26,10 +26,14 @@ def installed_torch() -> str | None:
 
 
 def has_kernels(architecture: str, version: str) -> bool | None:
-    """Whether that torch runs on that architecture; None where this table can't say.
+    """Return True if that torch version has kernels for an architecture, or None if the table cannot answer.
 
-    Code for sm_80 runs on sm_86 and sm_89 too: a minor revision runs what was compiled for a lower one. Wheels
-    of other indexes, which say so after a plus (2.9.1+cu126), are not in the table.
+    Code compiled for sm_80 also runs on sm_86 and sm_89: a device runs code of the same major and a lower or equal
+    minor revision. Wheels of other indexes, whose version has a plus (2.9.1+cu126), are not in the table.
+
+    Args:
+        architecture: Architecture of the card, such as "sm_80".
+        version: Version of torch, such as "2.14.1".
     """
     release, _, build = version.partition("+")
     numbers = re.match(r"(\d+)\.(\d+)", release)

@@ -1,4 +1,4 @@
-"""Copies a data folder to each node's own disk before the ranks start."""
+"""Copy of a data folder on each node's local disk, made before the ranks start."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from convoy.cluster.allocation import Allocation
 from convoy.config.faults import Fault, UserError
 
 
-def stage(root: Path, fast_disk: Path, allocation: Allocation) -> Path:
-    """Copy `root` into `fast_disk` on every node of the job; where it lies there.
+def copy_to_nodes(root: Path, fast_disk: Path, allocation: Allocation) -> Path:
+    """Copy `root` into `fast_disk` on every node of the job and return the path of the copy.
+
+    Args:
+        root: Data folder that all nodes can read.
+        fast_disk: Existing folder on each node's disk.
+        allocation: Allocation of this job.
 
     Raises:
-        UserError: it could not be copied; what cp said stands in the log.
+        UserError: If the folder could not be copied; the job's log has the message of cp.
     """
     target = fast_disk / f"convoy-{allocation.job_id}" / root.name
     copy = ["cp", "-r", "--update", "--dereference", f"{root}/.", str(target)]
@@ -21,5 +26,6 @@ def stage(root: Path, fast_disk: Path, allocation: Allocation) -> Path:
         each_node = ["srun", f"--nodes={allocation.nodes}", "--ntasks-per-node=1", "--cpus-per-task=1"]
         if subprocess.run([*each_node, *command], check=False).returncode:
             rule = f"{root} can't be copied there"
-            raise UserError(Fault("cluster.fast_disk", rule, "set it to null to read where it lies", str(fast_disk)))
+            remedy = "set it to null to read the data from data.root"
+            raise UserError(Fault("cluster.fast_disk", rule, remedy, str(fast_disk)))
     return target

@@ -1,4 +1,4 @@
-"""What a job asks of Slurm: the one source of the #SBATCH lines and of what the job holds its allocation against."""
+"""Resource request of a Slurm job: the single source of the #SBATCH lines and of the checks of an allocation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ class Request:
     """The resources of one job.
 
     Attributes:
-        card: name of the card, an option of conf/hardware/.
-        gres: Slurm's type of it.
-        nodes: number of nodes.
-        tasks_per_node: ranks of a node, one a GPU.
-        cpus_per_task: CPUs of a rank.
-        memory_gib: main memory of a node.
-        time: wall time as Slurm writes it.
-        signal_s: seconds before the end at which the ranks get USR1.
+        card: Name of the card, an option of conf/hardware/.
+        gres: Slurm's name for the card's type.
+        nodes: Number of nodes.
+        tasks_per_node: Ranks per node, one per GPU.
+        cpus_per_task: CPUs per rank.
+        memory_gib: Main memory per node, in GiB.
+        time: Wall time in Slurm's format.
+        partition: Partition that the job is submitted to.
+        signal_s: Seconds before the time limit at which the ranks receive SIGUSR1.
+        constraint: Feature that the nodes must have.
+        account: Account that is charged.
+        qos: Quality of service.
+        mail: Address for Slurm's notifications.
     """
 
     card: str
@@ -41,20 +46,20 @@ class Request:
 
     @property
     def gpus(self) -> int:
-        """Of all nodes."""
+        """Number of GPUs on all nodes together."""
         return self.nodes * self.tasks_per_node
 
     @property
     def seconds(self) -> int:
-        """The wall time; 0 where it can't be read."""
+        """Wall time in seconds; 0 if it can't be parsed."""
         return seconds_of(self.time) or 0
 
 
 def request_of(config: Config) -> Request:
-    """The request of a run. Without a number of GPUs it is all that a node has.
+    """Return the request of a run; with trainer.gpus=auto it requests all GPUs of each node.
 
     Raises:
-        UserError: no cluster is named, or it has no such card.
+        UserError: If the config names no cluster, or the cluster has no such card.
     """
     cluster = the_cluster(config)
     card = card_of(config, cluster)
@@ -78,17 +83,17 @@ def request_of(config: Config) -> Request:
 
 
 def ranks_per_node(config: Config, gpus_per_node: int) -> int:
-    """Ranks of a node: one a GPU, or processes where the CPU stands in for the cards."""
+    """Return the ranks per node: one per GPU, or trainer.processes on the CPU."""
     if config.hardware.accelerator == "cpu":
         return config.trainer.processes
     return gpus_per_node if config.trainer.gpus == "auto" else int(config.trainer.gpus)
 
 
 def the_cluster(config: Config) -> ClusterConfig:
-    """The cluster that the config names.
+    """Return the cluster of a config.
 
     Raises:
-        UserError: it names none.
+        UserError: If the config names no cluster.
     """
     if config.cluster is None:
         raise UserError(Fault("cluster", "must be set", "write cluster=carc, or add conf/cluster/<yours>.yaml"))
@@ -96,10 +101,10 @@ def the_cluster(config: Config) -> ClusterConfig:
 
 
 def card_of(config: Config, cluster: ClusterConfig) -> CardConfig:
-    """The nodes with the card that the config is meant for.
+    """Return the cluster's nodes that have the card of the config.
 
     Raises:
-        UserError: the cluster has none.
+        UserError: If the cluster has no such card.
     """
     name = config.hardware.name
     if name not in cluster.cards:
@@ -111,5 +116,5 @@ def card_of(config: Config, cluster: ClusterConfig) -> CardConfig:
 
 
 def job_keys() -> tuple[str, ...]:
-    """The keys of cluster.job, each of which `convoy submit` takes by itself."""
+    """Return the keys of cluster.job, which `convoy submit` accepts without the prefix."""
     return tuple(SlurmJobConfig.__dataclass_fields__)

@@ -1,4 +1,4 @@
-"""What becomes of a job whose ranks have ended: done, failed, requeued, or left to Slurm."""
+"""Policy for a job whose ranks have ended: done, failed, requeued, or left to Slurm."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from convoy.cluster.reports import Report
 
-_MOST_STALLED = 2
+_MAX_STALLED = 2
 _TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is to be done, and why.
+class Decision:
+    """Decision about a job after its ranks have ended.
 
     Attributes:
-        requeue: whether the job starts again.
-        reason: one line for the log.
-        stalled: starts in a row, this one included, that a fault cut off without a new checkpoint.
-        done: whether all ranks came to their end.
-        failed: whether a rank told of a program error.
+        requeue: True to requeue the job.
+        reason: Reason in one line, for the log.
+        stalled: Consecutive starts, including this one, that a fault ended without a new checkpoint.
+        done: True if all ranks completed.
+        failed: True if a rank reported a program error.
     """
 
     requeue: bool
@@ -31,7 +31,10 @@ class Verdict:
     failed: bool = False
 
     def exit_code(self, code: int) -> int:
-        """Of the batch step, from srun's: 1 for a program error, behind which srun shows the kill of other ranks."""
+        """Return the exit code of the batch step for an exit code of srun.
+
+        It is 1 after a program error, where srun returns the code of the ranks that it killed.
+        """
         if self.done:
             return 0
         return 1 if self.failed else code or 1
@@ -46,42 +49,42 @@ def decide(
     stalled: int,
     requeues: int,
     max_restarts: int,
-) -> Verdict:
-    """Judge the end of a start.
+) -> Decision:
+    """Decide whether a job is requeued after a start has ended.
 
     Args:
-        code: of srun: the highest of the ranks'. A rank that stopped behind a checkpoint gives 0, so that srun
-            doesn't kill the others while they leave.
-        job_state: Slurm's own word; None where it can't be asked.
-        reports: of the ranks that could tell how they ended.
-        progressed: whether last.ckpt is newer than this start.
-        stalled: starts before this one, in a row, that a fault cut off without a checkpoint.
-        requeues: how often the job has requeued itself.
-        max_restarts: how often it may.
+        code: Exit code of srun, the highest of all ranks. A rank that stopped after a checkpoint exits with 0, so that
+            srun does not kill the others while they exit.
+        job_state: Slurm's state of the job; None if Slurm does not answer.
+        reports: Reports of the ranks that wrote one.
+        progressed: True if last.ckpt is newer than this start.
+        stalled: Consecutive starts before this one that a fault ended without a new checkpoint.
+        requeues: Number of times the job has requeued itself.
+        max_restarts: Largest number of times that it may.
     """
     stopped = any(report.kind == "stopped" for report in reports)
     if code == 0 and not stopped:
-        return Verdict(False, "done", done=True)
+        return Decision(False, "done", done=True)
     if job_state is not None and job_state != "RUNNING":
-        # scancel, or a requeue of Slurm's own. To requeue now would bring a cancelled job back to life.
-        return Verdict(False, f"Slurm has ended this start ({job_state})")
+        # scancel, or a requeue by Slurm. Requeueing here would restart a cancelled job.
+        return Decision(False, f"Slurm has ended this start ({job_state})")
     errors = [report.text for report in reports if report.kind == "error"]
     if errors:
-        return Verdict(False, f"failed: {errors[0]}", failed=True)
+        return Decision(False, f"failed: {errors[0]}", failed=True)
     if stopped:
-        cause = "stopped behind a checkpoint"
+        cause = "stopped after a checkpoint"
     elif code == _TERMINATED:
-        cause = "ended by SIGTERM before it could save"  # preempted while it was starting: no fault of its own
+        cause = "ended by SIGTERM before it could save"  # preempted while starting: not a fault
     else:
         stalled = 0 if progressed else stalled + 1
-        cause = f"cut off (srun's exit code {code})"
-        if stalled >= _MOST_STALLED:
-            return Verdict(False, f"{cause}, {stalled} times in a row without a new checkpoint: given up", stalled)
+        cause = f"ended unexpectedly (exit code {code} of srun)"
+        if stalled >= _MAX_STALLED:
+            return Decision(False, f"{cause}, {stalled} times in a row without a new checkpoint; not requeued", stalled)
         return _within_budget(cause, stalled, requeues, max_restarts)
     return _within_budget(cause, 0 if progressed else stalled, requeues, max_restarts)
 
 
-def _within_budget(cause: str, stalled: int, requeues: int, max_restarts: int) -> Verdict:
+def _within_budget(cause: str, stalled: int, requeues: int, max_restarts: int) -> Decision:
     if requeues >= max_restarts:
-        return Verdict(False, f"{cause}; the budget of {max_restarts} restarts is spent", stalled)
-    return Verdict(True, f"{cause}; requeued ({requeues + 1} of at most {max_restarts})", stalled)
+        return Decision(False, f"{cause}; not requeued: max_restarts={max_restarts} is reached", stalled)
+    return Decision(True, f"{cause}; requeued ({requeues + 1} of at most {max_restarts})", stalled)

@@ -1,4 +1,4 @@
-"""Slurm's commands, and what they say when they refuse."""
+"""Calls of Slurm's commands, with their error messages."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ _TIMEOUT_S = 60
 
 
 def require(command: str = "sbatch") -> None:
-    """Refuse where Slurm is not installed.
+    """Raise if a Slurm command is not installed.
 
     Raises:
-        UserError: this machine has no such command.
+        UserError: If this machine has no such command.
     """
     if shutil.which(command) is None:
-        remedy = "call it on the cluster's login node; --dry-run works anywhere"
-        raise UserError(Fault(command, "is not on this machine", remedy))
+        remedy = "run it on the cluster's login node; --dry-run works anywhere"
+        raise UserError(Fault(command, "is not installed on this machine", remedy))
 
 
 def sbatch(script: Path, *options: str) -> str:
-    """Submit a script; the job's id.
+    """Submit a script and return the job's id.
 
     Raises:
-        UserError: Slurm refuses, in its own words.
+        UserError: If Slurm refuses the job; the message is Slurm's.
     """
     done = _run(["sbatch", "--parsable", *options, str(script)])
     if done.returncode:
-        raise UserError(Fault("sbatch", f"Slurm refuses: {_reason(done.stderr)}", "change what it names"))
+        raise UserError(Fault("sbatch", f"Slurm refuses: {_reason(done.stderr)}", "change the named value"))
     return done.stdout.strip().partition(";")[0]
 
 
 def test_only(script: Path) -> str:
-    """What Slurm says to a script without queueing it: when and where it would start.
+    """Validate a script without queueing it and return Slurm's estimate of when and where it would start.
 
     Raises:
-        UserError: Slurm refuses, in its own words.
+        UserError: If Slurm refuses the job; the message is Slurm's.
     """
     done = _run(["sbatch", "--test-only", str(script)])
     if done.returncode:
-        raise UserError(Fault("sbatch --test-only", f"Slurm refuses: {_reason(done.stderr)}", "change what it names"))
+        raise UserError(Fault("sbatch --test-only", f"Slurm refuses: {_reason(done.stderr)}", "change the named value"))
     return _reason(done.stderr)
 
 
 def job_state(job_id: str) -> str | None:
-    """JobState of a job, such as RUNNING or CANCELLED; None where Slurm doesn't answer."""
+    """Return the JobState of a job, such as RUNNING or CANCELLED, or None if Slurm does not answer."""
     done = _run(["scontrol", "show", "job", "-o", job_id])
     found = re.search(r"\bJobState=(\S+)", done.stdout)
     return found[1] if found else None
 
 
 def job_states(job_id: str) -> list[str]:
-    """JobState of a job or of each task of an array that Slurm still knows."""
+    """Return the JobState of a job, or of each task of an array that Slurm still knows."""
     done = _run(["scontrol", "show", "job", "-o", job_id])
     return [found[1] for line in done.stdout.splitlines() if (found := re.search(r"\bJobState=(\S+)", line))]
 
 
 def requeue(job_id: str) -> str | None:
-    """Requeue a job; None where Slurm did, else what it said."""
+    """Requeue a job and return None, or Slurm's message if it refused."""
     done = _run(["scontrol", "requeue", job_id])
     return _reason(done.stderr or done.stdout) if done.returncode else None
 
 
 def first_host(node_list: str) -> str:
-    """Name of the first node of a list in Slurm's short form."""
+    """Return the name of the first node of a list in Slurm's short form."""
     done = _run(["scontrol", "show", "hostnames", node_list])
     return next(iter(done.stdout.split()), "127.0.0.1")
 
 
 def cancel(job_ids: Sequence[str]) -> str | None:
-    """Cancel jobs; None where Slurm did, else what it said."""
+    """Cancel jobs and return None, or Slurm's message if it refused."""
     done = _run(["scancel", *job_ids])
     return _reason(done.stderr) if done.returncode or done.stderr.strip() else None
 
 
 def squeue(*options: str) -> list[list[str]] | None:
-    """Rows of squeue's words, split at |; None where it can't be asked."""
+    """Return the rows of squeue's output, split at |, or None if squeue fails."""
     done = _run(["squeue", "--noheader", *options])
     if done.returncode:
         return None
@@ -88,7 +88,7 @@ def squeue(*options: str) -> list[list[str]] | None:
 
 
 def sacct(job_ids: Sequence[str], fields: str) -> list[list[str]]:
-    """Rows of sacct for jobs, without their steps; empty where there is no accounting."""
+    """Return the rows of sacct for jobs, without their steps; empty if the cluster has no accounting."""
     if not job_ids or shutil.which("sacct") is None:
         return []
     words = ["sacct", "--noheader", "--allocations", "--parsable2", f"--format={fields}", f"--jobs={','.join(job_ids)}"]
@@ -104,6 +104,6 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _reason(text: str) -> str:
-    """Slurm's message in one line, without the command's name before it."""
+    """Return Slurm's message in one line, without the command's name."""
     lines = [re.sub(r"^(sbatch|scontrol|scancel|squeue): (error: )?", "", line.strip()) for line in text.splitlines()]
     return "; ".join(line for line in lines if line) or "no reason given"

@@ -1,4 +1,4 @@
-"""What `convoy submit` leaves: the script, the resolved config of each task, and a record to find the job by."""
+"""Record of one `convoy submit`: its tasks with their resolved configs, and the job's id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from convoy.config.faults import Fault, UserError
 
 FOLDER = "submitted"
-"""Under output_root: one folder a submission."""
+"""Folder under output_root that holds one folder per submission."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Task:
     """One run of a submission.
 
     Attributes:
-        label: what tells it from the others: the values of a sweep's point, else the run's name.
-        overrides: what was typed for it.
-        config: name of the file with its resolved config.
-        folder: of the run, with {job} for the id that sbatch gives.
+        label: Values of the sweep's point, or the run's name outside of a sweep.
+        overrides: Overrides as typed.
+        config: Name of the file with the resolved config.
+        folder: Run folder, with {job} in place of the id that sbatch returns.
     """
 
     label: str
@@ -31,22 +31,23 @@ class Task:
     folder: str
 
     def folder_of(self, job_id: str) -> str:
+        """Return the run folder for a job id."""
         return self.folder.replace("{job}", job_id)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of sbatch: a job, or a job array with a task a point.
+    """One call of sbatch: a job, or a job array with one task per point of a sweep.
 
     Attributes:
-        name: of the job.
-        submitted: when, in ISO 8601.
-        start_folder: from which relative paths are taken.
-        tasks: one, or one a point of a sweep.
-        is_array: whether it is a job array, which a sweep of one point is too.
-        flags: `--config-dir`, where it was given.
-        git: commit of the checkout and whether it was clean; None where there is none.
-        job_id: that sbatch printed; None before.
+        name: Name of the job.
+        submitted: Time of submission in ISO 8601.
+        start_folder: Folder that relative paths refer to.
+        tasks: One task, or one per point of a sweep.
+        is_array: True for a job array, including a sweep of one point.
+        flags: `--config-dir` with its value, if given.
+        git: Commit of the checkout and whether it was clean; None outside of a checkout.
+        job_id: Id that sbatch returned; None before submission.
     """
 
     name: str
@@ -59,10 +60,10 @@ class Submission:
     job_id: str | None = None
 
     def task(self, index: int | None) -> Task:
-        """The task of an array's index.
+        """Return the task at an index of the array; None means 0.
 
         Raises:
-            UserError: there is none of that index.
+            UserError: If the index is out of range.
         """
         number = index or 0
         if number >= len(self.tasks):
@@ -71,19 +72,21 @@ class Submission:
         return self.tasks[number]
 
     def with_job(self, job_id: str) -> Submission:
+        """Return a copy with the id that sbatch returned."""
         return replace(self, job_id=job_id)
 
     def write(self, folder: Path) -> None:
+        """Write submission.json atomically into the submission's folder."""
         partial = folder / ".submission.partial"
         partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         partial.replace(folder / "submission.json")
 
     @staticmethod
     def read(folder: Path) -> Submission:
-        """The record in a submission's folder.
+        """Read submission.json from a submission's folder.
 
         Raises:
-            UserError: there is none that can be read.
+            UserError: If the file is missing or can't be parsed.
         """
         try:
             content = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
@@ -91,11 +94,11 @@ class Submission:
             return Submission(tasks=tasks, **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             rule = f"submission.json can't be read ({error})"
-            raise UserError(Fault("--submission", rule, "send the job anew", str(folder))) from error
+            raise UserError(Fault("--submission", rule, "submit the job again", str(folder))) from error
 
 
 def all_under(output_root: Path) -> Iterator[tuple[Path, Submission]]:
-    """Every submission that can be read, the oldest first."""
+    """Yield the folder and record of each readable submission, oldest first."""
     for path in sorted((output_root / FOLDER).glob("*/submission.json")):
         try:
             yield path.parent, Submission.read(path.parent)
@@ -104,5 +107,5 @@ def all_under(output_root: Path) -> Iterator[tuple[Path, Submission]]:
 
 
 def array_of(num_tasks: int, max_parallel: int | None) -> str:
-    """Indices of a job array, such as 0-5%2."""
+    """Return the indices of a job array for sbatch, such as 0-5%2."""
     return f"0-{num_tasks - 1}" + (f"%{max_parallel}" if max_parallel else "")

@@ -1,7 +1,6 @@
-"""The batch step of a job: starts the ranks, waits for them, and requeues the job where that is right.
+"""Batch step of a job: starts the ranks, waits for them, and requeues the job if the policy says so.
 
-It is the only one that requeues: Lightning's own requeue is off (`training/trainer.py`), and the ranks only save
-and leave.
+Nothing else requeues a job: Lightning's requeue is off (`training/trainer.py`), and the ranks only save and exit.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ def supervise(
     hang_s: int,
     group: str | None = None,
 ) -> int:
-    """Run the ranks to their end; the exit code of the batch step.
+    """Run the ranks to their end and return the exit code of the batch step.
 
     Args:
-        words: of `convoy train`, for every rank.
-        allocation: of this job.
-        folder: the run's.
-        claim: this start's.
-        max_restarts: how often the job may requeue itself.
-        hang_s: seconds without a step after which a rank gives up.
-        group: of the record in W&B; None: none.
+        words: Arguments of `convoy train`, the same for every rank.
+        allocation: Allocation of this job.
+        folder: Run folder.
+        claim: Claim of this start on the folder.
+        max_restarts: Largest number of times that the job may requeue itself.
+        hang_s: Seconds without a step after which a rank exits.
+        group: W&B group of the run; None for no group.
     """
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, _outlive)
+        signal.signal(number, _ignore)
     environment = rank_environment(os.environ, allocation, folder, claim, hang_s, group)
     code = subprocess.run(srun_words(allocation, words), env=environment, check=False).returncode
     code = 128 - code if code < 0 else code
-    verdict = decide(
+    decision = decide(
         code,
         slurm_commands.job_state(allocation.job_id),
         list(reports.read(folder, claim.start).values()),
@@ -60,27 +59,27 @@ def supervise(
         requeues=claim.requeues,
         max_restarts=max_restarts,
     )
-    say(verdict.reason)
-    if verdict.done:
+    log(decision.reason)
+    if decision.done:
         return 0
     latest = folder.claim()
     if latest is not None and latest.start != claim.start:
-        return verdict.exit_code(code)  # another start has the folder now
-    folder.alive.unlink(missing_ok=True)  # srun has seen all ranks end, so the next start need not wait for them
-    folder.write(replace(claim, requeues=claim.requeues + verdict.requeue, stalled=verdict.stalled))
-    if verdict.requeue:
+        return decision.exit_code(code)  # another start has the folder now
+    folder.alive.unlink(missing_ok=True)  # all ranks have ended, so the next start does not have to wait
+    folder.write(replace(claim, requeues=claim.requeues + decision.requeue, stalled=decision.stalled))
+    if decision.requeue:
         refusal = slurm_commands.requeue(allocation.job_id)
         if refusal is None:
-            time.sleep(_WAIT_FOR_REQUEUE_S)  # Slurm ends this script within it
-        say(f"Slurm did not requeue the job: {refusal}")
-    return verdict.exit_code(code)
+            time.sleep(_WAIT_FOR_REQUEUE_S)  # Slurm ends this script within that time
+        log(f"Slurm did not requeue the job: {refusal}")
+    return decision.exit_code(code)
 
 
 def srun_words(allocation: Allocation, words: Sequence[str]) -> list[str]:
-    """The command that starts a rank on each GPU.
+    """Return the srun command that starts one rank per GPU.
 
-    srun takes --cpus-per-task from the batch script only before Slurm 22.05, so it is said again. A rank that
-    fails ends the others, which would wait for it for ever.
+    Since Slurm 22.05, srun does not inherit --cpus-per-task from the batch script, so it is repeated. A rank that
+    fails ends the others (--kill-on-bad-exit), which would otherwise wait for it forever.
     """
     cpus = [f"--cpus-per-task={allocation.cpus_per_task}", "--cpu-bind=cores"] if allocation.cpus_per_task else []
     ranks = [f"--nodes={allocation.nodes}", f"--ntasks-per-node={allocation.tasks_per_node}"]
@@ -91,14 +90,14 @@ def srun_words(allocation: Allocation, words: Sequence[str]) -> list[str]:
 def rank_environment(
     own: Mapping[str, str], allocation: Allocation, folder: JobFolder, claim: Claim, hang_s: int, group: str | None
 ) -> dict[str, str]:
-    """The environment of the ranks: where they meet, which folder is theirs, and which start this is."""
+    """Return the environment of the ranks: rendezvous address and port, run folder, and number of this start."""
     added = {
         reports.FOLDER: str(folder.path),
         reports.START: str(claim.start),
         "CONVOY_HANG_S": str(hang_s),
         "MASTER_ADDR": own.get("MASTER_ADDR") or slurm_commands.first_host(allocation.node_list),
         "MASTER_PORT": own.get("MASTER_PORT") or str(free_port(allocation.job_id, claim.start)),
-        # Another NumPy or OpenMP pool beside torch's would take more CPUs than the rank has.
+        # A NumPy or OpenMP thread pool of the default size next to torch's would oversubscribe the rank's CPUs.
         "OMP_NUM_THREADS": own.get("OMP_NUM_THREADS") or str(allocation.cpus_per_task or 1),
     }
     if group is not None:
@@ -107,7 +106,7 @@ def rank_environment(
 
 
 def free_port(job_id: str, start: int) -> int:
-    """A port that follows from the job's id, or the next that is free on this node, which is the first."""
+    """Return a port derived from the job's id, or the next one that is free on this node, the job's first."""
     number = int("".join(character for character in job_id if character.isdigit())) * 7 + start
     for offset in range(100):
         port = _FIRST_PORT + (number + offset) % _NUM_PORTS
@@ -120,10 +119,10 @@ def free_port(job_id: str, start: int) -> int:
     return _FIRST_PORT + number % _NUM_PORTS
 
 
-def say(text: str) -> None:
-    """A line of Convoy's own in the job's log."""
+def log(text: str) -> None:
+    """Print a line with Convoy's prefix to the job's log."""
     print(f"convoy: {text}", flush=True)
 
 
-def _outlive(number: int, frame: FrameType | None) -> None:
-    """Slurm tells the ranks to leave; the batch step stays to see how they do."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal that Slurm also sends to the ranks; the batch step waits for their end."""

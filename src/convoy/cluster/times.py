@@ -1,4 +1,4 @@
-"""Wall times as Slurm writes them."""
+"""Wall times in Slurm's format."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _FORMS = (
 
 
 def seconds_of(text: str) -> int | None:
-    """Seconds of HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS; None where the text is none of them, or no time at all.
+    """Return the seconds of HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, or None for any other text and for zero.
 
-    sbatch's other forms are left out: a bare number, which is minutes, since an unquoted 4:00:00 in YAML becomes
-    the number 14400; and MM:SS, which looks like hours and minutes.
+    sbatch's other formats are refused because they are easily mistaken: a bare number means minutes, but an unquoted
+    4:00:00 in YAML becomes the number 14400; MM:SS looks like hours and minutes.
     """
     match = next((match for form in _FORMS if (match := form.fullmatch(text))), None)
     if match is None:
@@ -26,7 +26,7 @@ def seconds_of(text: str) -> int | None:
 
 
 def shown(seconds: float) -> str:
-    """HH:MM:SS, with days before it from a day on."""
+    """Format seconds as HH:MM:SS, or as D-HH:MM:SS from one day on."""
     days, rest = divmod(round(seconds), 86400)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock}" if days else clock

@@ -12,10 +12,10 @@ from pathlib import Path
 from convoy.cluster import allocation as allocations
 from convoy.cluster import kernels
 from convoy.cluster.allocation import Allocation
-from convoy.cluster.node_local_data import stage
+from convoy.cluster.node_local_data import copy_to_nodes
 from convoy.cluster.run_lease import hash_of, take, wait_for_the_start_before
 from convoy.cluster.submission import Submission
-from convoy.cluster.supervisor import say, supervise
+from convoy.cluster.supervisor import log, supervise
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
@@ -92,17 +92,17 @@ def _run(words: Sequence[str]) -> int:
     wanted = wanted or Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
     digest = _hash_of_config(config) if asked.submission else hash_of({"words": typed})
     folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
-    say(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
+    log(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
     if wait_for_the_start_before(folder):
-        say("waited for the ranks of an earlier start to leave")
+        log("waited for the ranks of an earlier start to leave")
     if folder.is_finished():
-        say("the run has been finished by an earlier start")
+        log("the run has been finished by an earlier start")
         return 0
     path = json.dumps(str(folder.path))
     train = [*TRUST.words, f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
     if asked.fast_disk is not None and config.data.root is not None and "://" not in config.data.root:
-        staged = stage(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
-        train.append(f"data.root={json.dumps(str(staged))}")
+        copied = copy_to_nodes(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
+        train.append(f"data.root={json.dumps(str(copied))}")
     return supervise(
         train, allocation, folder, claim, max_restarts=asked.max_restarts, hang_s=asked.hang_s, group=group
     )
@@ -175,7 +175,7 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
     task = submission.task(allocation.task)
     before, now = submission.git, git_state(Path(__file__).resolve().parent)
     if before is not None and now is not None and before["commit"] != now["commit"]:
-        say(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
+        log(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
     group = f"slurm-{allocation.array_id}" if allocation.task is not None else None
     # The saved config alone declares no target.
     declaring = [*submission.flags, *(text for text in task.overrides if "_target_" in text)]
