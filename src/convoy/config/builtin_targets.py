@@ -20,6 +20,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "model": ("convoy.models", "torchvision.models", "timm.models", "timm.layers", "torch.nn"),
     "optimizer": ("torch.optim", "timm.optim"),
     "scheduler": ("torch.optim.lr_scheduler", "timm.scheduler"),
+    "data": ("torchvision.transforms.v2",),
     "loss": ("torch.nn", "timm.loss"),
     "metric": (
         "torchmetrics.classification",
@@ -36,6 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "model": ("torch.nn.modules.module.Module",),
     "optimizer": ("torch.optim.optimizer.Optimizer",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler", "timm.scheduler.scheduler.Scheduler"),
+    "data": ("torchvision.transforms.v2._transform.Transform",),
     "loss": ("torch.nn.modules.module.Module",),
     "metric": ("torchmetrics.metric.Metric",),
     "callback": ("pytorch_lightning.callbacks.callback.Callback",),

@@ -36,7 +36,7 @@ class DataConfig:
 
     name: str = MISSING
     source: str = MISSING
-    """Reader of the set: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder, table or shards."""
+    """Reader of the set: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder, table, dataset or shards."""
     root: str | None = None
     """The folder that holds it, of shards also s3://bucket/prefix; null: the source's own places (see the option's
     file)."""
@@ -81,6 +81,14 @@ class DataConfig:
     shuffle_buffer: int = 8192
     """Samples among which the next one is drawn, on each rank; 1: read in sequence. Shards only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    transforms: list[Any] = field(default_factory=list)
+    """Further transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter. Each
+    gets a uint8 tensor [C, S, S] after random_resized_crop and before pad_crop and normalization."""
+    train: dict[str, Any] | None = None
+    """Map-style data set with a `_target_`, which yields (image, target). For data.source=dataset, as val and test."""
+    val: dict[str, Any] | None = None
+    """null: val_fraction of train is held out."""
+    test: dict[str, Any] | None = None
 
 
 @dataclass

@@ -36,7 +36,7 @@ def target_faults(group: str, node: Mapping[str, Any]) -> list[Fault]:
     return [
         _refusal(f"{key}._target_", child["_target_"])
         for key, child in nested_targets(node, group)
-        if not (isinstance(child["_target_"], str) and _may_be_named(group, child["_target_"]))
+        if not (isinstance(child["_target_"], str) and _may_be_named(_group(key), child["_target_"]))
     ]
 
 

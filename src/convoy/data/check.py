@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.targets import target_faults
 from convoy.data.folders import count_classes
 from convoy.data.shards.index import read_index
 from convoy.data.shards.storage import S3
@@ -17,7 +18,8 @@ from convoy.data.targets import CLASS_INDEX, KINDS, MULTI_HOT, VALUES
 FOLDER_SOURCE = "image_folder"
 SHARDS_SOURCE = "shards"
 TABLE_SOURCE = "table"
-FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, SHARDS_SOURCE)
+DATASET_SOURCE = "dataset"
+FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, SHARDS_SOURCE)
 """Those whose images are decoded as they are needed."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
@@ -39,11 +41,11 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         data: what is checked.
         present: whether the data must be there; if not, only its number of classes must be known.
     """
-    faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data)]
+    faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data), *_built_faults(data)]
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
-    elif data.target != CLASS_INDEX and data.source != TABLE_SOURCE:
+    elif data.target != CLASS_INDEX and data.source not in (TABLE_SOURCE, DATASET_SOURCE):
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
     if data.file is not None and data.source != TABLE_SOURCE:
@@ -53,6 +55,8 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         faults.append(Fault("data.source", "is no source", remedy, data.source))
     elif data.source == FOLDER_SOURCE:
         faults += _folder_faults(data, present=present)
+    elif data.source == DATASET_SOURCE:
+        faults += _dataset_faults(data)
     elif data.source == TABLE_SOURCE:
         faults += _table_faults(data, present=present)
     elif data.source == SHARDS_SOURCE:
@@ -78,6 +82,8 @@ def num_classes(data: DataConfig) -> int:
         if faults := list(setting_faults(data)):
             raise UserError(*faults)
         return len(read_table(data).targets.names)
+    if data.source == DATASET_SOURCE:
+        raise UserError(*_dataset_faults(data))
     if data.source == SHARDS_SOURCE:
         if data.root is None:
             raise UserError(_no_shards())
@@ -119,8 +125,9 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
         yield _fault("data.val_fraction", data.val_fraction, "must be between 0 and 1", "0.1 is usual")
     if not 0 <= data.test_fraction < 1:
         yield _fault("data.test_fraction", data.test_fraction, "must be at least 0 and less than 1", "0.1 is usual")
-    elif data.test_fraction and data.source not in (FOLDER_SOURCE, TABLE_SOURCE):
-        yield _fault("data.test_fraction", data.test_fraction, "is for image folders and tables", "leave it 0")
+    elif data.test_fraction and data.source in (*NUM_CLASSES, SHARDS_SOURCE):
+        rule = "is for image folders, tables and data sets of the user"
+        yield _fault("data.test_fraction", data.test_fraction, rule, "leave it 0")
     for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip"))):
         value = getattr(data, name)
         if value not in choices:
@@ -219,6 +226,38 @@ def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
             f"{data.root} has {classes} class folders",
             "leave it null to have them counted",
         )
+
+
+def _built_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield what is wrong with the targets of data sets and transforms, which are not imported."""
+    for index, node in enumerate(data.transforms):
+        yield from _node_faults(f"data.transforms[{index}]", node)
+    for split in ("train", "val", "test"):
+        node = getattr(data, split)
+        if node is None:
+            continue
+        if data.source == DATASET_SOURCE:
+            yield from _node_faults(f"data.{split}", node)
+        else:
+            rule = f"is for data.source={DATASET_SOURCE}"
+            yield Fault(f"data.{split}", rule, "begin the option's file with defaults: [dataset]")
+
+
+def _node_faults(key: str, node: Any) -> list[Fault]:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return [Fault(key, "has no _target_", "write {_target_: module.Class, …}", str(node))]
+    return target_faults(key, node)
+
+
+def _dataset_faults(data: DataConfig) -> Iterator[Fault]:
+    if data.fit == "pad":
+        yield _fault("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+    if data.train is None:
+        remedy = "write train: {_target_: module.Class} in the option's file, see conf/data/dataset.yaml"
+        yield Fault("data.train", "is missing", remedy, "null")
+    if data.num_classes is None:
+        rule = "can't be counted before the data set is built"
+        yield Fault("data.num_classes", rule, f"give the number of {_NAMES.get(data.target, 'classes')}", "null")
 
 
 def _table_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
+from convoy.data.check import DATASET_SOURCE, FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
 from convoy.data.collate import Batch, BatchSpec
+from convoy.data.dataset_images import DatasetImages, build_dataset, dataset_targets
 from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import ImageFiles, find_layout, list_images, listed, read_classes
 from convoy.data.memory import MemoryEvaluation, MemoryTraining
@@ -87,6 +88,8 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
         return _open_files(data, seed)
     if data.source == SHARDS_SOURCE:
         return _open_shards(data, seed)
+    if data.source == DATASET_SOURCE:
+        return _open_dataset(data, seed)
     return _open_memory(data, seed)
 
 
@@ -139,9 +142,7 @@ def file_splits(data: DataConfig) -> FileSplits:
         if split in splits or not fraction:
             continue
         splits["train"], splits[split] = _held_out(splits["train"], targets.kind, fraction, f"data.{split}_fraction")
-        notes.append(
-            f"{_place(data)} has no {split} split: {len(splits[split])} images of train were held out for {split}."
-        )
+        notes.append(_held_out_note(data, split, len(splits[split])))
     if "test" not in splits:
         notes.append(_no_test(data))
     return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
@@ -192,6 +193,26 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
     return _open_pictures(data, seed, files.targets, pictures, files.notes)
 
 
+def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
+    train = build_dataset(data, "train")
+    targets = dataset_targets(data, train)
+    images = {"train": DatasetImages(train, data, "train", seed=seed)}
+    notes = []
+    kept = torch.arange(len(train))
+    for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
+        if getattr(data, split) is not None:
+            images[split] = DatasetImages(build_dataset(data, split), data, split, seed=seed)
+        elif fraction:
+            places, held_out = stratified_split(torch.zeros_like(kept), fraction, f"data.{split}_fraction")
+            images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])
+            kept = kept[places]
+            images["train"] = DatasetImages(train, data, "train", seed=seed, samples=kept)
+            notes.append(_held_out_note(data, split, len(held_out)))
+    if "test" not in images:
+        notes.append(_no_test(data))
+    return _open_pictures(data, seed, targets, {name: images[name] for name in SPLITS if name in images}, notes)
+
+
 def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     assert data.root is not None, "check_data has seen to it"
     storage = open_storage(data.root)
@@ -213,13 +234,14 @@ def _open_pictures(
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
-    bad_images = BadImages(skip=data.on_bad_image == "skip")
+    key = "data.train" if data.source == DATASET_SOURCE else "data.root"
+    bad_images = BadImages(skip=data.on_bad_image == "skip", key=key)
     return OpenedData(
         targets=targets,
         training_targets=pictures["train"].targets,
         train=PictureTraining(pictures["train"], data, seed, bad_images),
         evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
-        sizes={name: len(pictures[name].targets) if name in pictures else 0 for name in SPLITS},
+        sizes={name: len(pictures[name]) if name in pictures else 0 for name in SPLITS},
         bad_images=bad_images,
         notes=tuple(notes),
         order=order,
@@ -231,8 +253,15 @@ def missing_split(data: DataConfig, split: str) -> UserError:
     if data.source == TABLE_SOURCE:
         remedy = f"mark its rows {split} in data.split_column, or set data.{split}_fraction"
         return UserError(Fault("data.file", f"has no {split} split", remedy, data.file))
+    if data.source == DATASET_SOURCE:
+        remedy = f"give data.{split}, or set data.{split}_fraction"
+        return UserError(Fault(f"data.{split}", f"{data.name} has no {split} split", remedy))
     remedy = f"add a folder {split}/ beside train/, or train with trainer.test=false"
     return UserError(Fault("data.root", f"has no {split} split", remedy, data.root))
+
+
+def _held_out_note(data: DataConfig, split: str, count: int) -> str:
+    return f"{_place(data)} has no {split} split: {count} images of train were held out for {split}."
 
 
 def _no_test(data: DataConfig) -> str:
@@ -240,4 +269,6 @@ def _no_test(data: DataConfig) -> str:
 
 
 def _place(data: DataConfig) -> str:
+    if data.source == DATASET_SOURCE:
+        return data.name
     return str(data.file if data.source == TABLE_SOURCE else data.root)

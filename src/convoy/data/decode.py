@@ -77,12 +77,14 @@ def open_encoded(name: str, file: bytearray, channels: int) -> Picture:
     return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
 
 
-def pixels_of(array: NDArray[np.uint8], channels: int) -> Picture:
-    """An image that needs no decoding: uint8 [H, W, 3] as gray (1 channel) or RGB (3)."""
-    height, width, _ = array.shape
+def picture_of(array: NDArray[np.uint8], channels: int) -> Picture:
+    """Return an image that needs no decoding: uint8 [H, W, 1 or 3] as gray (1 channel) or RGB (3)."""
+    height, width, given = array.shape
 
     def pixels(*_: int) -> NDArray[np.uint8]:
-        return array if channels == 3 else _array(Image.fromarray(array).convert("L"))
+        if given == channels:
+            return array
+        return _array(Image.fromarray(array if given == 3 else array[:, :, 0]).convert(_MODES[channels]))
 
     return Picture(width, height, can_shrink=False, pixels=pixels)
 

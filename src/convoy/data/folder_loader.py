@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from convoy.data.decode import BadImageError, Picture
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 from convoy.data.sampling import EvaluationSampler, MicroBatch, TrainingSampler
-from convoy.data.split_images import OpenPlace, Pictures
+from convoy.data.split_images import OpenBatch, Pictures
+from convoy.data.transforms import ImageTransforms
 
 BATCHES_AHEAD = 3
 """Batches that are being decoded while one is in use."""
@@ -37,12 +39,27 @@ _IMAGES_A_TASK = 8
 Fill = Callable[[int, NDArray[np.uint8]], None]
 """Writes the image of a place in a batch into that place, [S, S, C]. May raise BadImageError."""
 
-Prepare = Callable[[MicroBatch, OpenPlace], Fill]
-"""For a batch and what opens its images, the function that fills it."""
+Prepare = Callable[[MicroBatch, OpenBatch], Fill]
+"""Returns the function that fills a batch from its reader."""
 
-DecodedBatches = Generator[tuple[MicroBatch, Tensor, Tensor], None, None]
-"""A batch; its images, uint8 [B, C, S, S] on the device, to be used up before the next one is asked for; and the places
-in the batch that they have, int64 [B], fewer than the batch's where some were skipped."""
+
+class DecodedBatch(NamedTuple):
+    """A batch of decoded images.
+
+    Attributes:
+        epoch: epoch in which the samples are seen.
+        samples: int64 [B], fewer than the micro batch where some images were skipped.
+        images: uint8 [B, C, S, S] on the device; valid until the next batch is asked for.
+        targets: targets of the samples.
+    """
+
+    epoch: int
+    samples: Tensor
+    images: Tensor
+    targets: Any
+
+
+DecodedBatches = Generator[DecodedBatch, None, None]
 
 
 @dataclass
@@ -51,10 +68,12 @@ class BadImages:
 
     Attributes:
         skip: leave them out; else the first one stops the run.
+        key: of the setting that names the images, for the error.
         reasons: what the decoder said, by path.
     """
 
     skip: bool
+    key: str = "data.root"
     reasons: dict[str, str] = field(default_factory=dict)
 
     def add(self, error: BadImageError) -> None:
@@ -65,7 +84,7 @@ class BadImages:
         """
         if not self.skip:
             rule = f"{error.path} can't be decoded ({error.reason})"
-            raise UserError(Fault("data.root", rule, "repair or remove it, or set data.on_bad_image=skip")) from error
+            raise UserError(Fault(self.key, rule, "repair or remove it, or set data.on_bad_image=skip")) from error
         self.reasons[error.path] = error.reason
 
 
@@ -74,10 +93,10 @@ class PictureTraining:
 
     def __init__(self, pictures: Pictures, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._pictures = pictures
-        self._targets = pictures.targets
         self._data = data
         self._seed = seed
         self._bad_images = bad_images
+        self._transforms = ImageTransforms(data, seed)
 
     def batches(
         self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
@@ -86,14 +105,13 @@ class PictureTraining:
         data, augment = self._data, self._data.augment
         finish = BatchFinalizer(data, delivery)
         with closing(self.decoded(plan, rank, first_step, end_step, delivery)) as decoded:
-            for batch, images, kept in decoded:
-                samples = batch.samples[kept]
-                draws = draw(augment, data.image_size, self._seed, batch.epoch, samples.to(delivery.device))
+            for epoch, samples, images, targets in decoded:
+                draws = draw(augment, data.image_size, self._seed, epoch, samples.to(delivery.device))
                 if augment.pad_crop or (augment.flip and not self._mirrors_at_once):
                     source = WindowSource.of(images, augment.pad_crop, augment.flip)
                     places = torch.arange(len(images), device=delivery.device)
                     images = source.cut(source.starts(places, draws.window, draws.mirrored))
-                yield finish(images, self._targets[samples], draws.cutout)
+                yield finish(images, targets, draws.cutout)
 
     def decoded(
         self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
@@ -109,17 +127,29 @@ class PictureTraining:
         """Whether images are mirrored as they are written, a fortieth of the work; pad_crop's gather does it too."""
         return self._data.augment.random_resized_crop is not None
 
-    def _prepare(self, batch: MicroBatch, open_place: OpenPlace) -> Fill:
+    def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
+        fill = self._crops(batch, opened)
+        if not self._transforms:
+            return fill
+        seeds = self._transforms.seeds(batch.epoch, batch.samples)
+
+        def fill_and_transform(place: int, out: NDArray[np.uint8]) -> None:
+            fill(place, out)
+            self._transforms.apply_to_pixels(out, seeds[place])
+
+        return fill_and_transform
+
+    def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
         data, augment = self._data, self._data.augment
         scale = augment.random_resized_crop
         if scale is None:
-            return lambda place, out: _fill_for_evaluation(open_place(place), data, out)
+            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
         streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
         numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
         coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
 
         def fill(place: int, out: NDArray[np.uint8]) -> None:
-            picture = open_place(place)
+            picture = opened.image(place)
             box = random_box(picture.width, picture.height, scale, numbers[place])
             crop_and_resize(picture, box, out, mirrored=augment.flip and coins[place])
 
@@ -131,7 +161,6 @@ class PictureEvaluation:
 
     def __init__(self, pictures: Pictures, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures
-        self._targets = pictures.targets
         self._data = data
         self._bad_images = bad_images
 
@@ -139,16 +168,16 @@ class PictureEvaluation:
         """The batches of `rank`."""
         finish = BatchFinalizer(self._data, delivery)
         with closing(self.decoded(plan, rank, delivery)) as decoded:
-            for batch, images, kept in decoded:
-                yield finish(images, self._targets[batch.samples[kept]])
+            for batch in decoded:
+                yield finish(batch.images, batch.targets)
 
     def decoded(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> DecodedBatches:
         """The same batches as uint8."""
         data = self._data
         shape = (plan.largest_batch, data.image_size, data.channels)
 
-        def prepare(_: MicroBatch, open_place: OpenPlace) -> Fill:
-            return lambda place, out: _fill_for_evaluation(open_place(place), data, out)
+        def prepare(_: MicroBatch, opened: OpenBatch) -> Fill:
+            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
 
         return decode_ahead(self._pictures.visit(plan.batches(rank)), prepare, shape, self._bad_images, delivery)
 
@@ -188,12 +217,13 @@ class _Pending:
     """A batch that threads are at work on; each of `tasks` gives the images of its share that were bad."""
 
     batch: MicroBatch
+    opened: OpenBatch
     buffer: _Buffer
     tasks: list[Future[dict[int, BadImageError]]]
 
 
 def decode_ahead(
-    batches: Iterable[tuple[MicroBatch, OpenPlace]],
+    batches: Iterable[tuple[MicroBatch, OpenBatch]],
     prepare: Prepare,
     shape: tuple[int, int, int],
     bad_images: BadImages,
@@ -225,7 +255,7 @@ def decode_ahead(
     try:
         while True:
             while len(pending) < BATCHES_AHEAD and (coming := next(remaining, None)) is not None:
-                pending.append(_start(pool, coming[0], prepare(*coming), free.popleft()))
+                pending.append(_start(pool, coming, prepare(*coming), free.popleft()))
             if not pending:
                 return
             done = pending.popleft()
@@ -235,8 +265,11 @@ def decode_ahead(
             num_images = len(done.batch.samples)
             kept = [place for place in range(num_images) if place not in bad]
             if not kept:
-                raise _none_left(bad)
-            yield done.batch, done.buffer.on_device(kept, num_images), torch.tensor(kept)
+                raise _none_left(bad_images.key, bad)
+            places = torch.tensor(kept)
+            targets = done.opened.targets(places)
+            images = done.buffer.on_device(kept, num_images)
+            yield DecodedBatch(done.batch.epoch, done.batch.samples[places], images, targets)
             free.append(done.buffer)
     finally:
         if isinstance(remaining, Generator):
@@ -246,7 +279,7 @@ def decode_ahead(
 
 def _start(
     pool: ThreadPoolExecutor,
-    batch: MicroBatch,
+    coming: tuple[MicroBatch, OpenBatch],
     fill_place: Fill,
     buffer: _Buffer,
 ) -> _Pending:
@@ -261,12 +294,12 @@ def _start(
                 bad[place] = error
         return bad
 
-    num_images = len(batch.samples)
+    num_images = len(coming[0].samples)
     shares = (range(start, min(start + _IMAGES_A_TASK, num_images)) for start in range(0, num_images, _IMAGES_A_TASK))
-    return _Pending(batch, buffer, [pool.submit(fill, share) for share in shares])
+    return _Pending(*coming, buffer, [pool.submit(fill, share) for share in shares])
 
 
-def _none_left(bad: dict[int, BadImageError]) -> UserError:
+def _none_left(key: str, bad: dict[int, BadImageError]) -> UserError:
     first = next(iter(bad.values()))
     rule = f"none of the {len(bad)} images of a batch can be decoded, such as {first.path} ({first.reason})"
-    return UserError(Fault("data.root", rule, "replace the damaged files"))
+    return UserError(Fault(key, rule, "replace the damaged files"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from convoy.data.augment import WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
+from convoy.data.transforms import ImageTransforms
 
 
 class MemoryTraining:
@@ -23,6 +25,7 @@ class MemoryTraining:
         augment = data.augment
         self._source = WindowSource.of(images.images, augment.pad_crop, augment.flip)
         self._targets = images.labels
+        self._transforms = ImageTransforms(data, seed)
 
     def batches(
         self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
@@ -40,7 +43,14 @@ class MemoryTraining:
             for begin in range(0, len(samples), plan.micro_batch_size):
                 batch = slice(begin, begin + plan.micro_batch_size)
                 windows = source.cut(starts[batch]).to(delivery.device)
+                if self._transforms:
+                    windows = self._transformed(windows, epoch, samples[batch], delivery.num_threads)
                 yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch])
+
+    def _transformed(self, images: Tensor, epoch: int, samples: Tensor, num_threads: int) -> Tensor:
+        """Return images, uint8 [B, C, S, S], each transformed in a thread."""
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-transform") as pool:
+            return torch.stack(list(pool.map(self._transforms, images, self._transforms.seeds(epoch, samples))))
 
     def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
         """The set where it is read from, moved there the first time."""

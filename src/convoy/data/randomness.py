@@ -8,11 +8,13 @@ Pseudorandom Number Generators", OOPSLA 2014, figure 17), in int64 arithmetic th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -35,6 +37,8 @@ class Stream(IntEnum):
     SHARD_ORDER = 8
     SHARD_START = 9
     SHUFFLE_BUFFER = 10
+    TRANSFORMS = 11
+    DATASET = 12
     # One for each number that a random resized crop may need.
     RESIZED_CROP = 64
 
@@ -116,3 +120,40 @@ def _shifted_right(numbers: Tensor, count: int) -> Tensor:
 def _signed(number: int) -> int:
     """The int64 with the same 64 bits."""
     return number - (1 << 64) if number >> 63 else number
+
+
+class SampleRandomness(TorchFunctionMode):
+    """Context in which torch's random functions draw from a generator for one sample.
+
+    It acts on the thread that enters it and leaves torch's global generators alone, so several threads can transform
+    images while another one trains. Random numbers of Python's `random` or of NumPy are not affected.
+    """
+
+    _RANDOM = frozenset(
+        [
+            *("rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm"),
+            *("bernoulli", "multinomial", "normal", "poisson", "_sample_dirichlet", "_standard_gamma"),
+            *("bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_", "uniform_"),
+        ]
+    )
+
+    def __init__(self, seed: int) -> None:
+        """`seed`: any int64."""
+        super().__init__()
+        self._seed = seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._RANDOM and kwargs.get("generator") is None:
+            tensors = [value for value in args if isinstance(value, Tensor)]
+            device = kwargs.get("device") or (tensors[0].device if tensors else "cpu")
+            kwargs = {**kwargs, "generator": self._generator(torch.device(device))}
+        return func(*args, **kwargs)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]

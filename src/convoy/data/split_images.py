@@ -1,51 +1,88 @@
-"""Where the images of a split come from: files of their own, or shards."""
+"""Images and targets of a split that are read while training runs: single files, shards, or a data set of the user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from convoy.data.decode import Picture, open_picture
 from convoy.data.sampling import MicroBatch
 
-OpenPlace = Callable[[int], Picture]
-"""Opens the image of a place in a batch, in any thread. May raise BadImageError."""
 
+class OpenBatch(Protocol):
+    """Images and targets of one batch, ready to be read."""
 
-class Pictures(Protocol):
-    """The images of a split.
+    def image(self, place: int) -> Picture:
+        """Open the image at a place in the batch, in any thread.
 
-    Attributes:
-        targets: of all samples, as `convoy.data.targets` describes for their kind.
-    """
+        Raises:
+            BadImageError: the image can't be read.
+        """
+        ...
 
-    targets: Tensor
-
-    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:
-        """Each batch with what opens its images, soon after it is asked for; may then be called at any time."""
+    def targets(self, places: Tensor) -> Any:
+        """Return the targets of the images at `places`, int64 [B], which were all opened before."""
         ...
 
 
+class Pictures(Protocol):
+    """Images and targets of a split."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Targets of all images, or None if they are only known once the images are read."""
+        ...
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
+        """Yield each batch with its reader, which may be used at any time from then on."""
+        ...
+
+
+@dataclass(frozen=True)
+class IndexedBatch:
+    """Batch whose targets are known in advance.
+
+    Attributes:
+        batch: samples of the batch.
+        image: opens the image at a place, see `OpenBatch`.
+        split_targets: targets of all samples of the split.
+    """
+
+    batch: MicroBatch
+    image: Callable[[int], Picture]
+    split_targets: Tensor
+
+    def targets(self, places: Tensor) -> Tensor:
+        """See `OpenBatch`."""
+        return self.split_targets[self.batch.samples[places]]
+
+
 class FilePictures:
-    """Images that are files of their own."""
+    """Images that are files."""
 
     def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
         """
         Args:
             paths: image files.
-            targets: one per file, see `Pictures`.
+            targets: one per file, as `convoy.data.targets` describes for their kind.
             channels: 1 for gray, 3 for RGB.
         """
         self.targets = targets
         self._paths = paths
         self._channels = channels
 
-    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `Pictures`."""
         for batch in batches:
-            yield batch, self._opener(batch)
+            yield batch, IndexedBatch(batch, self._opener(batch), self.targets)
 
-    def _opener(self, batch: MicroBatch) -> OpenPlace:
+    def _opener(self, batch: MicroBatch) -> Callable[[int], Picture]:
         return lambda place: open_picture(self._paths[int(batch.samples[place])], self._channels)

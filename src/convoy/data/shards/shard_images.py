@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 import numpy as np
@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import UserError
-from convoy.data.decode import Picture, open_encoded, pixels_of
+from convoy.data.decode import Picture, open_encoded, picture_of
 from convoy.data.sampling import MicroBatch
 from convoy.data.shards.blocks import Block, BlockSource, damaged
 from convoy.data.shards.index import COLUMNS, Index, Split
 from convoy.data.shards.storage import Storage
-from convoy.data.split_images import OpenPlace
+from convoy.data.split_images import IndexedBatch, OpenBatch
 
 BLOCK_BYTES = 8 << 20
 """What is asked of a store at a time, about."""
@@ -95,13 +95,16 @@ class ShardPictures:
         self._first_of_block = np.flatnonzero(is_first)
         self._last_of_block = np.append(self._first_of_block[1:], len(table)) - 1
 
-    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenPlace]]:
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `Pictures`. Blocks are held from `BLOCKS_AHEAD` before their first use in an epoch to their last."""
         with BlockSource(self._storage, mapped=self._is_raw) as source:
             for _, group in groupby(batches, key=lambda batch: batch.epoch):
                 yield from self._visit_epoch(list(group), source)
 
-    def _visit_epoch(self, batches: list[MicroBatch], source: BlockSource) -> Iterator[tuple[MicroBatch, OpenPlace]]:
+    def _visit_epoch(self, batches: list[MicroBatch], source: BlockSource) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         used = self._blocks[torch.cat([batch.samples for batch in batches]).numpy()]
         blocks, first_use = np.unique(used, return_index=True)
         last_use = len(used) - 1 - np.unique(used[::-1], return_index=True)[1]
@@ -115,7 +118,7 @@ class ShardPictures:
             for block in coming[num_opened:wanted].tolist():
                 held[block] = self._open(source, block)
             num_opened = max(num_opened, wanted)
-            yield batch, self._opener(batch, held)
+            yield batch, IndexedBatch(batch, self._opener(batch, held), self.targets)
             finished = int(np.searchsorted(last_use, done))
             for block in leaving[num_left:finished].tolist():
                 del held[block]
@@ -125,7 +128,7 @@ class ShardPictures:
         first, last = self._first_of_block[block], self._last_of_block[block]
         return source.open(self._files[self._shards[first]], int(self._begins[first]), int(self._ends[last]))
 
-    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> OpenPlace:
+    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> Callable[[int], Picture]:
         samples = batch.samples.tolist()
         blocks = [held[block] for block in self._blocks[samples].tolist()]
         return lambda place: self._picture(samples[place], blocks[place])
@@ -146,4 +149,4 @@ class ShardPictures:
 
     def _pixels(self, content: bytearray | memoryview) -> Picture:
         pixels = np.frombuffer(content, dtype=np.uint8)
-        return pixels_of(pixels.reshape(self._size, self._size, 3), self._channels)
+        return picture_of(pixels.reshape(self._size, self._size, 3), self._channels)

@@ -1,0 +1,186 @@
+"""Map-style data sets of the user, named by `_target_` in `data.train`, `data.val` and `data.test`.
+
+`dataset[index]` returns an image and its target. The image is a PIL image, a uint8 tensor [C, H, W] or [H, W], or a
+uint8 array [H, W, C] or [H, W]. Decoding threads call it, several at a time, and then resize, crop and normalize the
+image like those of folders.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.config.targets import build
+from convoy.data.decode import BadImageError, Picture, picture_of
+from convoy.data.randomness import SampleRandomness, Stream, random_bits
+from convoy.data.sampling import MicroBatch
+from convoy.data.split_images import OpenBatch
+from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
+
+
+def build_dataset(data: DataConfig, split: str) -> Any:
+    """Build the data set of a split from `data.<split>`.
+
+    Raises:
+        UserError: it can't be built, or is no map-style data set.
+    """
+    key, node = f"data.{split}", getattr(data, split)
+    with user_code(key, str(node.get("_target_"))):
+        dataset = build(key, node)
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        rule = f"builds {type(dataset).__name__}, which is no map-style data set"
+        raise UserError(Fault(key, rule, "give it __len__ and __getitem__, as torch.utils.data.Dataset has them"))
+    return dataset
+
+
+def dataset_targets(data: DataConfig, dataset: Any) -> Targets:
+    """Return kind and names of a data set's targets: its `classes`, or numbers.
+
+    Raises:
+        UserError: `classes` has another length than `data.num_classes`.
+    """
+    assert data.num_classes is not None, "check_data requires it"
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        return Targets(data.target, tuple(str(index) for index in range(data.num_classes)))
+    if len(names) != data.num_classes:
+        rule = f"{type(dataset).__name__}.classes has {len(names)} names"
+        raise UserError(Fault("data.num_classes", rule, f"write data.num_classes={len(names)}", str(data.num_classes)))
+    return Targets(data.target, tuple(map(str, names)))
+
+
+@contextmanager
+def user_code(key: str, name: str) -> Iterator[None]:
+    """Report an exception of the user's code as an error of `key`, with the line that raised it."""
+    try:
+        yield
+    except (UserError, BadImageError, MemoryError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        rule = f"{name} raises {type(error).__name__}: {error}"
+        raise UserError(Fault(key, rule, f"see {frame.filename}, line {frame.lineno}")) from error
+
+
+class DatasetImages:
+    """Images and targets of a split, read from a data set of the user."""
+
+    targets = None
+
+    def __init__(self, dataset: Any, data: DataConfig, split: str, *, seed: int, samples: Tensor | None = None) -> None:
+        """
+        Args:
+            dataset: map-style data set.
+            data: the data config.
+            split: name of the key that built the data set, for errors.
+            seed: seed of torch's random functions in `__getitem__`.
+            samples: indices of the images that belong to the split, int64; None: all.
+        """
+        self._dataset = dataset
+        self._data = data
+        self._key = f"data.{split}"
+        self._seed = seed
+        self._samples = torch.arange(len(dataset)) if samples is None else samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
+        """See `Pictures`."""
+        for batch in batches:
+            yield batch, _DatasetBatch(self.read, self._samples[batch.samples], self._seed, batch.epoch)
+
+    def read(self, index: int) -> tuple[Picture, Tensor]:
+        """Return the image and the target at an index of the data set.
+
+        Raises:
+            BadImageError: the file of the image can't be read.
+            UserError: `__getitem__` fails, or returns something else.
+        """
+        name = f"{type(self._dataset).__name__}[{index}]"
+        with user_code(self._key, name):
+            try:
+                item = self._dataset[index]
+            except OSError as error:
+                raise BadImageError(name, str(error) or type(error).__name__) from error
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise self._fault(name, f"returns {_described(item)}", "return an image and its target")
+        pixels = _pixels(item[0])
+        if pixels is None:
+            rule = f"returns an image that is {_described(item[0])}"
+            remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
+            raise self._fault(name, rule, remedy)
+        return picture_of(pixels, self._data.channels), self._target(name, item[1])
+
+    def _target(self, name: str, target: Any) -> Tensor:
+        number = self._data.num_classes
+        assert number is not None, "check_data requires it"
+        kind = self._data.target
+        try:
+            value = torch.as_tensor(target)
+        except (TypeError, ValueError, RuntimeError):
+            value = torch.empty(0)
+        if kind == CLASS_INDEX:
+            is_whole = value.numel() == 1 and not value.is_floating_point()
+            if not is_whole or not 0 <= int(value) < number:
+                rule = f"returns the target {target!r}"
+                raise self._fault(name, rule, f"return an integer from 0 to {number - 1} (data.num_classes={number})")
+            return value.reshape(()).to(torch.int64)
+        value = value.reshape(-1).to(torch.float32)
+        is_right = len(value) == number and all(map(math.isfinite, value.tolist()))
+        if not is_right or (kind == MULTI_HOT and not bool(((value == 0) | (value == 1)).all())):
+            wanted = "numbers, each 0 or 1" if kind == MULTI_HOT else "finite numbers"
+            rule = f"returns the target {target!r}"
+            raise self._fault(name, rule, f"return {number} {wanted} (data.num_classes={number}, data.target={kind})")
+        return value
+
+    def _fault(self, name: str, rule: str, remedy: str) -> UserError:
+        return UserError(Fault(self._key, f"{name} {rule}", remedy))
+
+
+class _DatasetBatch:
+    """See `OpenBatch`. Targets are kept as the images are read."""
+
+    def __init__(self, read: Callable[[int], tuple[Picture, Tensor]], indices: Tensor, seed: int, epoch: int) -> None:
+        self._read = read
+        self._indices: list[int] = indices.tolist()
+        self._seeds: list[int] = random_bits(seed, epoch, indices, [Stream.DATASET])[0].tolist()
+        self._targets: dict[int, Tensor] = {}
+
+    def image(self, place: int) -> Picture:
+        with SampleRandomness(self._seeds[place]):
+            picture, self._targets[place] = self._read(self._indices[place])
+        return picture
+
+    def targets(self, places: Tensor) -> Tensor:
+        return torch.stack([self._targets[place] for place in places.tolist()])
+
+
+def _pixels(image: Any) -> NDArray[np.uint8] | None:
+    """Return an image as uint8 [H, W, 1 or 3], or None if it is something else."""
+    if isinstance(image, Image.Image):
+        image = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    elif isinstance(image, Tensor):
+        image = image.detach().cpu().permute(1, 2, 0).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        return None
+    pixels = image[:, :, None] if image.ndim == 2 else image
+    return pixels if pixels.shape[2] in (1, 3) else None
+
+
+def _described(value: Any) -> str:
+    """Return type, element type and shape of a value."""
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    return kind if shape is None else f"{kind} of {getattr(value, 'dtype', '?')} {list(shape)}"

@@ -1,0 +1,74 @@
+"""Additional transforms of training images: `data.transforms`, a list of `_target_`s.
+
+Each image is transformed by itself, as a uint8 tensor [C, S, S], after it was cropped and resized and before it is
+normalized. Random transforms draw from the run's seed, the epoch and the sample, so that a resumed run, and a run with
+another number of threads, draws the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.config.targets import build
+from convoy.data.dataset_images import user_code
+from convoy.data.randomness import SampleRandomness, Stream, random_bits
+
+
+class ImageTransforms:
+    """The transforms of `data.transforms`, in order."""
+
+    def __init__(self, data: DataConfig, seed: int) -> None:
+        """
+        Args:
+            data: the data config.
+            seed: seed of the run.
+
+        Raises:
+            UserError: a transform can't be built.
+        """
+        self._seed = seed
+        self._transforms: list[tuple[str, str, Any]] = []
+        for index, node in enumerate(data.transforms):
+            key, name = f"data.transforms[{index}]", str(node["_target_"])
+            with user_code(key, name):
+                self._transforms.append((key, name, build(key, node)))
+
+    def __bool__(self) -> bool:
+        return bool(self._transforms)
+
+    def seeds(self, epoch: int, samples: Tensor) -> list[int]:
+        """Return a seed for each of `samples`, int64 [B]."""
+        seeds: list[int] = random_bits(self._seed, epoch, samples.cpu(), [Stream.TRANSFORMS])[0].tolist()
+        return seeds
+
+    def __call__(self, image: Tensor, seed: int) -> Tensor:
+        """Return an image, uint8 [C, S, S], transformed with the random numbers of `seed`. In any thread.
+
+        Raises:
+            UserError: a transform fails, or returns something else than such an image.
+        """
+        with SampleRandomness(seed):
+            for key, name, transform in self._transforms:
+                with user_code(key, name):
+                    result = transform(image)
+                if not isinstance(result, Tensor) or result.dtype != torch.uint8 or result.shape != image.shape:
+                    got = (
+                        f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+                    )
+                    rule = f"{name} returns {got} for an image of torch.uint8 {list(image.shape)}"
+                    remedy = "use transforms that keep type and size; data.image_size, mean and std set the rest"
+                    raise UserError(Fault(key, rule, remedy))
+                image = result
+        return image
+
+    def apply_to_pixels(self, pixels: NDArray[np.uint8], seed: int) -> None:
+        """Transform an image in place, [S, S, C]."""
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        pixels[:] = self(image, seed).permute(1, 2, 0).numpy()
