@@ -46,6 +46,9 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
     if option in ("image_folder", "imagenet"):
         folder = folder_of_images(root)
         return [*chosen, f"data.root={folder}", "data.num_classes=2", "model=resnet18"]
+    if (group, option) == ("data", "dataset"):
+        train = "data.train={_target_:torchvision.datasets.FakeData,size:20}"
+        return [*chosen, train, "data.num_classes=10", "model=resnet18"]
     if (group, option) == ("data", "table"):
         file = root / "labels.csv"
         file.write_text("".join(f"{line}\n" for line in ("path,kind", "0.png,a", "1.png,b", "2.png,a", "3.png,b")))

@@ -21,6 +21,8 @@ OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 
 def load(option: Path) -> DataConfig:
     settings: dict[str, Any] = yaml.safe_load(option.read_text())
+    if settings.get("target") == "${task.target}":
+        settings["target"] = "class_index"
     augment = AugmentConfig(**settings.pop("augment", {}))
     return DataConfig(**settings, augment=augment)
 
@@ -39,7 +41,7 @@ def valid(**changes: Any) -> DataConfig:
 
 
 def test_sources_are_those_that_can_be_read() -> None:
-    assert set(SOURCES) == {*READERS, "image_folder", "table", "shards"}
+    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "shards"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda path: path.stem)
@@ -56,6 +58,9 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         for name in range(data.num_classes or 2):
             (tmp_path / "train" / str(name)).mkdir(parents=True)
         data.root = str(tmp_path)
+    if data.source == "dataset":
+        assert [fault.key for fault in check_data(data)] == ["data.train", "data.num_classes"]
+        return
     if data.source == "table":
         assert [fault.key for fault in check_data(data)] == ["data.file", "data.image_column", "data.target_column"]
         return
@@ -81,7 +86,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         ({"on_bad_image": "skipp"}, "data.on_bad_image", "did you mean skip?"),
         ({"num_workers": 0}, "data.num_workers", "at least 1"),
         ({"eval_resize": 40}, "data.eval_resize", "is for image folders"),
-        ({"test_fraction": 0.1}, "data.test_fraction", "is for image folders and tables"),
+        ({"test_fraction": 0.1}, "data.test_fraction", "is for image folders, tables and data sets"),
         ({"file": "labels.csv"}, "data.file", "is for data.source=table"),
         ({"target": "values"}, "data.target", "has one class per image"),
         ({"val_fraction": 0.0}, "data.val_fraction", "between 0 and 1"),

@@ -139,6 +139,19 @@ def test_the_same_images_as_a_folder(digits_folder: Path, folder_data: Any) -> N
             assert float((mine.images - other.images).abs().mean()) < 0.05
 
 
+def test_known_classes_are_counted_and_held_out_by_class(digits_folder: Path, folder_data: Any) -> None:
+    train = node(ImageFolder, root=str(digits_folder / "train"))
+    module = opened(folder_data(Path("none"), source="dataset", num_classes=3, train=train, val_fraction=0.2))
+    assert module.class_counts().tolist() == [16, 16, 16]
+    assert labels_of(module, "val") == [0] * 4 + [1] * 4 + [2] * 4
+    with pytest.raises(UserError, match="has no attribute `targets` with the class of each image"):
+        opened(dataset_data(train=node(Shades))).class_counts()
+
+
+def labels_of(module: ImageData, split: str) -> list[int]:
+    return [label for batch in module.evaluation_loader(split) for label in batch.targets.tolist()]
+
+
 def test_classes_of_the_data_set_are_its_names() -> None:
     assert opened(dataset_data(train=node(Named))).classes == ("a", "b", "c")
     assert opened(dataset_data(train=node(Shades))).classes == ("0", "1", "2")

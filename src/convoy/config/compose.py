@@ -197,7 +197,9 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
         wanted = _kind(before)
         if wanted and value is not None and _kind(value) != wanted and not _text_or_number(before, value):
             return [Fault(key, f"must be {wanted}", f"it is {before} where nothing is said", str(value))]
-    OmegaConf.update(config, key, value, merge=not isinstance(value, list))
+    # OmegaConf fails where it merges a mapping into null.
+    merge = isinstance(value, dict) and OmegaConf.select(config, key) is not None
+    OmegaConf.update(config, key, value, merge=merge)
     return []
 
 

@@ -71,8 +71,8 @@ class DataConfig:
     """Share of the training images held out for val where the set has no val split: stratified, by a seed of
     its own, the same for every run."""
     test_fraction: float = 0.0
-    """Share of the images held out for test where the set has no test split, before val. Image folders and tables
-    only."""
+    """Share of the images held out for test where the set has no test split, before val. Image folders, tables
+    and data sets of the user only."""
     on_bad_image: str = "error"
     """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders and shards
     only."""

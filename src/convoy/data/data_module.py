@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, missing_split, open_data
@@ -128,8 +129,16 @@ class ImageData(pl.LightningDataModule):
         return self._set.targets
 
     def class_counts(self) -> Tensor:
-        """Return the number of training images per class, int64 [num_classes]; for class indices only."""
-        return torch.bincount(self._set.training_targets.cpu(), minlength=self.num_classes)
+        """Return the number of training images per class, int64 [num_classes]; for class indices only.
+
+        Raises:
+            UserError: the classes of a user's data set are only known once its images are read.
+        """
+        targets = self._set.training_targets
+        if targets is None:
+            rule = "can't be counted by class: the data set has no attribute `targets` with the class of each image"
+            raise UserError(Fault("data.train", rule, "add it, or give loss.weight as a list"))
+        return torch.bincount(targets.cpu(), minlength=self.num_classes)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -76,8 +76,6 @@ def user_code(key: str, name: str) -> Iterator[None]:
 class DatasetImages:
     """Images and targets of a split, read from a data set of the user."""
 
-    targets = None
-
     def __init__(self, dataset: Any, data: DataConfig, split: str, *, seed: int, samples: Tensor | None = None) -> None:
         """
         Args:
@@ -95,6 +93,14 @@ class DatasetImages:
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Classes of all images, int64, if the data set has them in an attribute `targets`, as torchvision's have."""
+        targets = getattr(self._dataset, "targets", None)
+        if self._data.target != CLASS_INDEX or targets is None or len(targets) != len(self._dataset):
+            return None
+        return torch.as_tensor(targets, dtype=torch.int64)[self._samples]
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `Pictures`."""

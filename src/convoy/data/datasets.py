@@ -53,7 +53,7 @@ class OpenedData:
 
     Attributes:
         targets: kind and names of the targets.
-        training_targets: of all training images, in the order of the split.
+        training_targets: targets of all training images; None if they are only known once the images are read.
         train: the training split.
         evaluation: train as it is, val, and test where there is one, by name.
         sizes: images in train, val and test.
@@ -63,7 +63,7 @@ class OpenedData:
     """
 
     targets: Targets
-    training_targets: Tensor
+    training_targets: Tensor | None
     train: TrainingSplit
     evaluation: dict[str, EvaluationSplit]
     sizes: dict[str, int]
@@ -199,11 +199,13 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
     images = {"train": DatasetImages(train, data, "train", seed=seed)}
     notes = []
     kept = torch.arange(len(train))
+    labels = images["train"].targets if data.target == CLASS_INDEX else None
+    strata = torch.zeros_like(kept) if labels is None else labels
     for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
         if getattr(data, split) is not None:
             images[split] = DatasetImages(build_dataset(data, split), data, split, seed=seed)
         elif fraction:
-            places, held_out = stratified_split(torch.zeros_like(kept), fraction, f"data.{split}_fraction")
+            places, held_out = stratified_split(strata[kept], fraction, f"data.{split}_fraction")
             images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])
             kept = kept[places]
             images["train"] = DatasetImages(train, data, "train", seed=seed, samples=kept)
