@@ -15,10 +15,10 @@ import torch
 from tests.conftest import Run
 from tests.export.conftest import Trained
 
+from convoy.runs.layout import EXPORT_SUFFIXES
 from convoy.export import run_export as exporting
 from convoy.export.batch_norm_folding import Pair, fold
 from convoy.export.formats import FORMATS
-from convoy.export.suffixes import SUFFIXES
 
 Convoy = Callable[..., Run]
 
@@ -53,7 +53,7 @@ def evaluated(convoy: Convoy, trained: Trained) -> tuple[float, list[list[int]]]
 
 
 def test_the_formats_are_those_of_the_suffixes() -> None:
-    assert list(FORMATS) == list(SUFFIXES)
+    assert list(FORMATS) == list(EXPORT_SUFFIXES)
 
 
 def test_predictions_of_image_files_are_those_of_evaluate(convoy: Convoy, trained: Trained) -> None:
@@ -74,7 +74,7 @@ def test_an_exported_file_predicts_alone_as_the_run_does(
     convoy: Convoy, trained: Trained, tmp_path: Path, name: str, fold_bn: str
 ) -> None:
     needs(name)
-    output = tmp_path / f"digits{SUFFIXES[name]}"
+    output = tmp_path / f"digits{EXPORT_SUFFIXES[name]}"
     done = convoy("export", f"run={trained.folder}", f"format={name}", f"output={output}", f"fold_bn={fold_bn}")
     assert done.code == 0, done.err
     assert ("batch norm: 3 folded into the layer before, 1 could not be (features." in done.out) == (fold_bn == "true")
@@ -105,7 +105,7 @@ def test_a_residual_network_of_torchvision_is_folded_and_exported(convoy: Convoy
         ).code
         == 0
     )
-    for name in SUFFIXES:
+    for name in EXPORT_SUFFIXES:
         done = convoy("export", "run=run", f"format={name}", "images=100")
         assert done.code == 0, done.err
         assert "batch norm: 20 folded into the layer before\n" in done.out
@@ -123,7 +123,7 @@ def test_a_safetensors_file_says_what_it_is(convoy: Convoy, trained: Trained, tm
     assert convoy("export", f"run={trained.folder}", f"output={tmp_path / 'digits.safetensors'}").code == 0
     with safe_open(tmp_path / "digits.safetensors", "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
-    assert json.loads(metadata["classes"]) == [str(digit) for digit in range(10)]
+    assert json.loads(metadata["names"]) == [str(digit) for digit in range(10)]
     assert metadata["fold_bn"] == "true"
     assert json.loads(metadata["config"])["data"]["name"] == "digits"
     preprocessing = json.loads(metadata["preprocessing"])
@@ -167,7 +167,7 @@ def test_what_would_change_a_prediction_is_not_written(
     before = sorted(trained.folder.rglob("*"))
     done = convoy("export", f"run={trained.folder}", "output=digits.safetensors")
     assert done.code == 2
-    assert done.err.startswith("error: fold_bn=true: folded gives another class than as trained for ")
+    assert done.err.startswith("error: fold_bn=true: folded predicts otherwise than as trained for ")
     assert "nothing was written; write fold_bn=false" in done.err
     assert sorted(trained.folder.rglob("*")) == before
     assert list(Path().iterdir()) == []
@@ -218,7 +218,7 @@ def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
     done = convoy("predict", f"checkpoint={trained.folder}", *images, "top=2")
     assert done.code == 2
     lines = done.out.splitlines()
-    assert lines[0].split() == ["image", "class", "probability"]
+    assert lines[0].split() == ["image", "prediction", "value"]
     assert [line.split()[0] for line in lines[1::2]] == [trained.images[0], trained.images[1]]
     assert len(lines) == 5
     assert done.err.startswith("2 errors:\n  broken.png: can't be read (")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.export.suffixes import SUFFIXES
+from convoy.runs.layout import EXPORT_SUFFIXES
 
 _KEYS = ("run", "checkpoint", "format", "fold_bn", "output", "images", "output_root")
 
@@ -65,14 +65,16 @@ def read(words: Sequence[str]) -> dict[str, str]:
     """
     given, faults = arguments.sort(words, _KEYS, "export")
     output = given.get("output")
-    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}.get(Path(output or "").suffix)
+    by_suffix = {suffix: name for name, suffix in EXPORT_SUFFIXES.items()}.get(Path(output or "").suffix)
     chosen = given.setdefault("format", by_suffix or "safetensors")
-    if chosen not in SUFFIXES:
-        near = did_you_mean(chosen, SUFFIXES, f"choose from {', '.join(SUFFIXES)}")
+    if chosen not in EXPORT_SUFFIXES:
+        near = did_you_mean(chosen, EXPORT_SUFFIXES, f"choose from {', '.join(EXPORT_SUFFIXES)}")
         faults.append(Fault("format", "no such format", near, chosen))
     elif output is not None and by_suffix != chosen:
-        rule = f"a file of format={chosen} ends in {SUFFIXES[chosen]}"
-        faults.append(Fault("output", rule, f"write output={Path(output).with_suffix(SUFFIXES[chosen])}", output))
+        rule = f"a file of format={chosen} ends in {EXPORT_SUFFIXES[chosen]}"
+        faults.append(
+            Fault("output", rule, f"write output={Path(output).with_suffix(EXPORT_SUFFIXES[chosen])}", output)
+        )
     if given.setdefault("fold_bn", "true") not in ("true", "false"):
         faults.append(Fault("fold_bn", "must be true or false", "", given["fold_bn"]))
     images = given.setdefault("images", "all")

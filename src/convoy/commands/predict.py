@@ -13,6 +13,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from convoy.export.predictor import Prediction
+    from convoy.tasks.task import Task
 
 FORMATS = ("table", "jsonl")
 
@@ -59,7 +60,7 @@ def run(words: Sequence[str]) -> int:
     predictor = open_predictor(request.checkpoint, request.output_root)
     bad: list[Prediction] = []
     predictions = _noting(predictor.predict(request.images, int(request.top)), bad)
-    lines = _json_lines(predictions) if request.format == "jsonl" else _table(list(predictions))
+    lines = _json_lines(predictions) if request.format == "jsonl" else _table(predictor.task, list(predictions))
     for line in lines:
         print(line, flush=True)
     if bad:
@@ -118,20 +119,19 @@ def _json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
         if prediction.reason is not None:
             record["error"] = prediction.reason
         else:
-            record["classes"] = [{"class": name, "probability": value} for name, value in prediction.ranked]
+            record |= prediction.record
         yield json.dumps(record, ensure_ascii=False)
 
 
-def _table(predictions: Sequence[Prediction]) -> Iterator[str]:
-    """A line a class, in columns; paths are never cut."""
-    read = [prediction for prediction in predictions if prediction.ranked]
+def _table(task: Task, predictions: Sequence[Prediction]) -> Iterator[str]:
+    """Yield a line per predicted name, in columns; paths are never cut."""
+    read = [(one.image, task.prediction_rows(one.record)) for one in predictions if one.reason is None]
     if not read:
         return
-    image_width = max(len("image"), *(len(prediction.image) for prediction in read))
-    class_width = max(len("class"), *(len(name) for prediction in read for name, _ in prediction.ranked))
-    yield f"{'image':<{image_width}}  {'class':<{class_width}}  probability"
-    for prediction in read:
-        image = prediction.image
-        for name, probability in prediction.ranked:
-            yield f"{image:<{image_width}}  {name:<{class_width}}  {probability:>11.2%}"
+    image_width = max(len("image"), *(len(image) for image, _ in read))
+    name_width = max(len("prediction"), *(len(name) for _, rows in read for name, _ in rows))
+    yield f"{'image':<{image_width}}  {'prediction':<{name_width}}  {'value':>11}"
+    for image, rows in read:
+        for name, value in rows or [("–", "")]:
+            yield f"{image:<{image_width}}  {name:<{name_width}}  {value:>11}".rstrip()
             image = ""

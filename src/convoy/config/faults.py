@@ -56,3 +56,8 @@ def did_you_mean(word: str, names: Iterable[str], otherwise: str = "") -> str:
     """The remedy clause "did you mean X?", or `otherwise` where no name is near."""
     match = closest(word, names)
     return f"did you mean {match}?" if match else otherwise
+
+
+def one_line(error: Exception, longest: int = 300) -> str:
+    """The error's message on one line, at most `longest` characters; its type where it has no message."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from convoy.config.compose import from_saved, overlay
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, one_line
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
 from convoy.evaluation.feature_layers import Tap, tap
 from convoy.evaluation.run_evaluation import open_images
 from convoy.evaluation.trained_run import Trained, load_trained, locate
-from convoy.models.refusal import one_line
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder, shown
 from convoy.runtime.devices import Devices, choose, use_threads
@@ -88,7 +87,7 @@ def open_source(request: Request, options: Options | None = None) -> Source:
     config = checked(overlay(saved, [*request.overrides, *_as_trained(trained, request.overrides)], options))
     devices = choose(config)
     use_threads(devices)
-    found = tap(trained.network, request.layer, num_classes=len(trained.facts.classes))
+    found = tap(trained.network, request.layer, num_classes=len(trained.facts.names))
     return Source(run, trained, config, devices, open_images(config), found)
 
 

@@ -1,4 +1,4 @@
-"""A run's network as it was trained, with all that is known of it."""
+"""Trained networks of runs, with everything that is known of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.data.datasets import open_data
 from convoy.data.preparation import Preparation
-from convoy.export.formats import build
-from convoy.export.metadata import Facts
+from convoy.evaluation.network_facts import Facts
+from convoy.models.build import build_model
 from convoy.runs.layout import RunFolder, find
+from convoy.tasks.construction import build_task
+from convoy.tasks.task import Task
 from convoy.training.resume import load, load_weights
 
 
@@ -29,18 +31,20 @@ class Trained:
     Attributes:
         checkpoint: the file of its weights.
         config: of the run.
-        facts: what is said of it.
+        facts: names of targets, preparation and config.
+        task: of the run.
         network: in evaluation mode, on the CPU, in float32.
     """
 
     checkpoint: Path
     config: Config
     facts: Facts
+    task: Task
     network: nn.Module
 
 
 def locate(run_text: str, checkpoint_text: str, output_root: str, key: str = "run") -> tuple[RunFolder, Path]:
-    """A run and one of its checkpoints.
+    """Return a run and one of its checkpoints.
 
     Args:
         run_text: a run's folder, latest, or a checkpoint in a run's folder, which is then the one.
@@ -74,19 +78,29 @@ def load_trained(run: RunFolder, checkpoint: Path) -> Trained:
     saved = from_saved(run.saved_config())
     config = to_config(saved)
     plain = cast(dict[str, object], OmegaConf.to_container(saved, resolve=True))
-    facts = Facts(config.name, _classes(run, config), Preparation.of(config.data), plain)
-    network = build(facts)
+    facts = Facts(config.name, _names(run, config), Preparation.of(config.data), plain)
+    network = build_network(facts)
     load_weights(network, load(checkpoint), checkpoint)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return Trained(checkpoint, config, facts, network)
+    return Trained(checkpoint, config, facts, build_task(config, facts.targets), network)
 
 
-def _classes(run: RunFolder, config: Config) -> tuple[str, ...]:
-    """From the summary of a run that was tested, else from its data."""
+def build_network(facts: Facts) -> nn.Module:
+    """Build the network of a run or an exported file with initial weights, in evaluation mode."""
+    return build_model(
+        facts.model,
+        num_classes=len(facts.names),
+        in_channels=facts.preparation.channels,
+        image_size=facts.preparation.image_size,
+    ).eval()
+
+
+def _names(run: RunFolder, config: Config) -> tuple[str, ...]:
+    """Return the names of the targets from the summary of a run that has ended, else from its data."""
     try:
         summary = json.loads(run.summary.read_text(encoding="utf-8"))
-        names = tuple(summary.get("test/per_class") or ())
+        names = tuple(summary.get("target_names") or ())
     except (OSError, ValueError):
         names = ()
     return names or open_data(config.data, config.seed).targets.names

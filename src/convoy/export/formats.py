@@ -1,6 +1,6 @@
 """The formats in which a network leaves Convoy: each is written and read here, metadata and all.
 
-All take float32 images (N, C, S, S) and give float32 logits (N, num_classes), for any N.
+All take float32 images [N, C, S, S] and return float32 outputs [N, number of targets], for any N.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, one_line
+from convoy.evaluation.network_facts import Facts
+from convoy.evaluation.trained_run import build_network
 from convoy.export.batch_norm_folding import fold
-from convoy.export.metadata import Facts
-from convoy.export.suffixes import SUFFIXES
-from convoy.models.build import build_model
-from convoy.models.refusal import one_line
+from convoy.runs.layout import EXPORT_SUFFIXES
 from convoy.training.resume import load_weights
 
 Run = Callable[[Tensor], Tensor]
-"""Logits [N, num_classes] of images [N, C, S, S]."""
+"""Function from images [N, C, S, S] to outputs [N, number of targets]."""
 
 _EXTRA_FILE = "convoy.json"
 
@@ -60,13 +59,8 @@ def run_network(network: nn.Module) -> Run:
 
 
 def build(facts: Facts) -> nn.Module:
-    """The network of an exported file with weights of chance, in evaluation mode and folded as the file's."""
-    network = build_model(
-        facts.model,
-        num_classes=len(facts.classes),
-        in_channels=facts.preparation.channels,
-        image_size=facts.preparation.image_size,
-    ).eval()
+    """Build the network of an exported file with initial weights, in evaluation mode and folded as the file's."""
+    network = build_network(facts)
     fold(network, facts.folded or ())
     return network
 
@@ -195,7 +189,7 @@ def read(path: Path) -> tuple[Facts, Run]:
     Raises:
         UserError: it is no such file, or it is damaged, or what runs it isn't installed.
     """
-    form = FORMATS[next(name for name, suffix in SUFFIXES.items() if suffix == path.suffix)]
+    form = FORMATS[next(name for name, suffix in EXPORT_SUFFIXES.items() if suffix == path.suffix)]
     require(form.to_read, "checkpoint", str(path))
     try:
         return form.read(path)

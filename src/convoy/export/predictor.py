@@ -1,71 +1,75 @@
-"""Classes and probabilities of image files, by a network from wherever it comes."""
+"""Predictions for image files, by a network of a run or an exported file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.data.preparation import prepare_files
+from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import load_trained, locate
 from convoy.export.formats import Run, read, run_network
-from convoy.export.metadata import Facts
-from convoy.export.suffixes import SUFFIXES
+from convoy.runs.layout import EXPORT_SUFFIXES
+from convoy.tasks.construction import build_task
+from convoy.tasks.task import Task
 
 _BATCH_SIZE = 64
-_SUFFIXES = tuple(SUFFIXES.values())
+_SUFFIXES = tuple(EXPORT_SUFFIXES.values())
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image.
+    """Prediction for one image.
 
     Attributes:
-        image: the file's path, as it was named.
-        ranked: classes with their probabilities, the most probable first; empty of one that can't be read.
-        reason: why it can't be read.
+        image: path of the file, as it was given.
+        record: the task's JSON record; empty for an image that can't be read.
+        reason: why the image can't be read.
     """
 
     image: str
-    ranked: tuple[tuple[str, float], ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network that is ready for images.
+    """Network that is ready for images.
 
     Attributes:
-        facts: its classes, and how images are prepared for it.
-        run: logits of prepared images.
+        facts: names of targets, and how images are prepared.
+        task: turns outputs into predictions.
+        run: outputs of prepared images.
     """
 
     facts: Facts
+    task: Task
     run: Run
 
     def predict(self, paths: Sequence[str], top: int) -> Iterator[Prediction]:
-        """The `top` most probable classes of each file, in the order of the files."""
+        """Yield the prediction for each file, in the order of the files.
+
+        Args:
+            paths: image files.
+            top: most entries per image, for tasks that rank (classes).
+        """
         num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        classes = self.facts.classes
         for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, num_threads):
-            # In float64, so that the probabilities of one image add up to 1.
-            ranked: Iterator[tuple[list[int], list[float]]] = iter(())
-            if len(files.images):
-                probabilities = self.run(files.images).double().softmax(1)
-                best = probabilities.topk(min(top, len(classes)))
-                ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            records = iter(self.task.predictions(self.run(files.images).float(), top) if len(files.images) else ())
             for path in files.paths:
                 if path in files.reasons:
                     yield Prediction(path, reason=files.reasons[path])
                 else:
-                    pairs = zip(*next(ranked), strict=True)
-                    yield Prediction(path, tuple((classes[index], value) for index, value in pairs))
+                    yield Prediction(path, next(records))
 
 
 def open_predictor(text: str, output_root: str = "outputs") -> Predictor:
-    """The network that `text` names: a run's folder or latest, a checkpoint in a run, or an exported file.
+    """Open the network that `text` names: a run's folder or latest, a checkpoint in a run, or an exported file.
 
     Raises:
         UserError: there is no such file or run, or it can't be used.
@@ -74,10 +78,12 @@ def open_predictor(text: str, output_root: str = "outputs") -> Predictor:
     if path.suffix in _SUFFIXES:
         if not path.is_file():
             raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", text))
-        return Predictor(*read(path))
+        facts, run = read(path)
+        config = to_config(from_saved(dict(facts.config)))
+        return Predictor(facts, build_task(config, facts.targets), run)
     if path.is_file() and path.suffix != ".ckpt":
         kinds = ("best.ckpt", *_SUFFIXES)
         rule = f"is no run's folder, nor a file like {', '.join(kinds)}"
         raise UserError(Fault("checkpoint", rule, "name one of these", text))
     trained = load_trained(*locate(text, "best", output_root, key="checkpoint"))
-    return Predictor(trained.facts, run_network(trained.network))
+    return Predictor(trained.facts, trained.task, run_network(trained.network))

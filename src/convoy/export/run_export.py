@@ -18,10 +18,10 @@ from convoy.evaluation.trained_run import Trained, load_trained, locate
 from convoy.export import formats
 from convoy.export.batch_norm_folding import Folding, find_pairs, fold
 from convoy.export.formats import FORMATS, run_network
-from convoy.export.suffixes import SUFFIXES
 from convoy.export.verification import Agreement, Speeds, compare, measure_speeds
 from convoy.records.console import Console
-from convoy.runs.layout import RunFolder, shown
+from convoy.runs.layout import EXPORT_SUFFIXES, RunFolder, shown
+from convoy.tasks.task import Task
 
 _SPEED_BATCH_SIZE = 32
 
@@ -75,7 +75,7 @@ def export(request: Request) -> Path:
     with _partial(output) as partial:
         formats.write(request.format, copy.deepcopy(network), facts, partial)
         _, runs[form.runtime if request.format != "safetensors" else output.name] = formats.read(partial)
-        agreements = compare(runs, data.evaluation_loader(split), request.images)
+        agreements = compare(runs, trained.task, data.evaluation_loader(split), request.images)
         _refuse_changes(agreements, request)
         images, _ = next(iter(data.evaluation_loader(split)))
         images = images[:_SPEED_BATCH_SIZE]
@@ -91,7 +91,7 @@ def export(request: Request) -> Path:
         f"the CPU ({threads} thread{'' if threads == 1 else 's'});\nimages/s with batches of {len(images)}: "
         f"medians of {speeds.rounds} interleaved rounds"
     )
-    terminal.show(_table(agreements, speeds))
+    terminal.show(_table(agreements, speeds, trained.task))
     terminal.say(f"{shown(output)} ({output.stat().st_size / 1e6:,.1f} MB)")
     return output
 
@@ -99,7 +99,7 @@ def export(request: Request) -> Path:
 def _output(request: Request, run: RunFolder, checkpoint: Path) -> Path:
     """Where the file will be, seen to be free."""
     if request.output is None:
-        output = run.path / "export" / f"{checkpoint.stem}{SUFFIXES[request.format]}"
+        output = run.path / "export" / f"{checkpoint.stem}{EXPORT_SUFFIXES[request.format]}"
     else:
         output = Path(request.output).absolute()
         if not output.parent.is_dir():
@@ -123,9 +123,9 @@ def _open(trained: Trained) -> tuple[ImageData, str]:
         channels_last=trainer.channels_last,
     )
     data.open()
-    if data.classes != trained.facts.classes:
-        rule = f"has {data.num_classes} classes that aren't the {len(trained.facts.classes)} of the run"
-        raise UserError(Fault("data", rule, "bring its data back as it was", trained.config.data.name))
+    if data.targets != trained.facts.targets:
+        rule = f"has {data.targets.describe()}, not the {trained.facts.targets.describe()} that the run was trained on"
+        raise UserError(Fault("data", rule, "restore the data of the run", trained.config.data.name))
     return data, "test" if data.sizes["test"] else "val"
 
 
@@ -158,22 +158,31 @@ def _refuse_changes(agreements: Mapping[str, Agreement], request: Request) -> No
             continue
         key, value = ("fold_bn", "true") if name == "folded" else ("format", request.format)
         rule = (
-            f"{name} gives another class than as trained for {agreement.changed:,} of {agreement.images:,} images "
-            f"(largest difference of a logit {agreement.max_difference:.1e}); nothing was written"
+            f"{name} predicts otherwise than as trained for {agreement.changed:,} of {agreement.images:,} images "
+            f"(largest difference of an output {agreement.max_difference:.1e}); nothing was written"
         )
         remedy = "write fold_bn=false" if name == "folded" else "choose another format"
         raise UserError(Fault(key, rule, remedy, value))
 
 
-def _table(agreements: Mapping[str, Agreement], speeds: Speeds) -> Table:
+def _table(agreements: Mapping[str, Agreement], speeds: Speeds, task: Task) -> Table:
+    monitored = task.monitor.removeprefix("val/")
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
-    for heading in ("top-1", "largest difference\nof a logit", "predictions\nchanged", "images/s", "speed-up"):
+    for heading in (
+        task.label(monitored),
+        "largest difference\nof an output",
+        "predictions\nchanged",
+        "images/s",
+        "speed-up",
+    ):
         grid.add_column(heading, justify="right", vertical="bottom")
     before = speeds.images_per_s["as trained"]
     for index, (name, agreement) in enumerate(agreements.items()):
         speed = speeds.images_per_s[name]
         against = (f"{agreement.max_difference:.1e}", str(agreement.changed)) if index else ("", "")
         times = f"{speed / before:.2f}" if index else ""
-        grid.add_row(name, f"{agreement.top1:.2%}", *against, f"{speed:,.0f}", times)
+        grid.add_row(
+            name, task.text(monitored, task.compute(agreement.metrics).get(monitored)), *against, f"{speed:,.0f}", times
+        )
     return grid

@@ -1,4 +1,4 @@
-"""Whether a network gives what another gives, on real images, and how fast each is."""
+"""Comparison of networks on real images: outputs, decisions and speed."""
 
 from __future__ import annotations
 
@@ -6,69 +6,76 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import MetricCollection
 
+from convoy.data.collate import Batch
 from convoy.export.formats import Run
+from convoy.tasks.task import Task
 
 _WARMUP_ROUNDS = 2
 _FEWEST_ROUNDS = 5
 _MOST_ROUNDS = 51
 _SECONDS = 12.0
+_TOLERANCE = 1e-4
+"""Of an output without a decision, relative to 1 plus its absolute value."""
 
 
 @dataclass
 class Agreement:
-    """A network's logits held against those of another on the same images.
+    """Comparison of a network's outputs with those of a reference on the same images.
 
     Attributes:
-        images: how many.
-        correct: of them, by their labels.
-        changed: of them, whose most probable class is another; those with a logit that isn't finite count too.
-        max_difference: the largest absolute difference of two logits.
+        metrics: of the task, on the outputs.
+        images: number of images.
+        changed: images with another decision, with an output that isn't finite or, for a task without decisions,
+            with an output that differs by more than the tolerance.
+        max_difference: largest absolute difference of two outputs.
     """
 
+    metrics: MetricCollection
     images: int = 0
-    correct: int = 0
     changed: int = 0
     max_difference: float = 0.0
 
-    def add(self, logits: Tensor, reference: Tensor, labels: Tensor) -> None:
-        """Count a batch: logits and reference [B, num_classes], labels [B]."""
-        classes = logits.argmax(1)
-        finite = logits.isfinite().all(1)
-        self.images += len(labels)
-        self.correct += int((classes == labels).sum())
-        self.changed += int(((classes != reference.argmax(1)) | ~finite).sum())
-        self.max_difference = max(self.max_difference, float((logits - reference).abs().nan_to_num(torch.inf).max()))
-
-    @property
-    def top1(self) -> float:
-        """Share of the images whose most probable class is theirs."""
-        return self.correct / self.images
+    def add(self, task: Task, outputs: Tensor, reference: Tensor, targets: Any) -> None:
+        """Count a batch: outputs and reference [B, ...], and the targets."""
+        task.update_metrics(self.metrics, outputs, targets)
+        difference = (outputs - reference).abs().nan_to_num(torch.inf).flatten(1)
+        decisions, expected = task.decisions(outputs), task.decisions(reference)
+        if decisions is None or expected is None:
+            differs = (difference > _TOLERANCE * (1 + reference.abs().flatten(1))).any(1)
+        else:
+            differs = (decisions != expected).flatten(1).any(1) if decisions.ndim > 1 else decisions != expected
+        self.images += len(outputs)
+        self.changed += int((differs | ~outputs.isfinite().flatten(1).all(1)).sum())
+        self.max_difference = max(self.max_difference, float(difference.max()))
 
 
 def compare(
-    runs: Mapping[str, Run], batches: Iterable[tuple[Tensor, Tensor]], num_images: int | None = None
+    runs: Mapping[str, Run], task: Task, batches: Iterable[Batch], num_images: int | None = None
 ) -> dict[str, Agreement]:
-    """Hold each against the first, in one pass over the images.
+    """Compare each network with the first, in one pass over the images.
 
     Args:
-        runs: by name.
-        batches: images [B, C, S, S] and labels [B], at least one.
-        num_images: with how many to stop; None: all.
+        runs: networks by name.
+        task: decides and measures.
+        batches: at least one.
+        num_images: images after which to stop; None: all.
     """
-    found = {name: Agreement() for name in runs}
+    found = {name: Agreement(task.metrics("val")) for name in runs}
     seen = 0
-    for images, labels in batches:
+    for images, targets in batches:
         if num_images is not None:
-            images, labels = images[: num_images - seen], labels[: num_images - seen]
-        logits = {name: run(images).float() for name, run in runs.items()}
-        reference = next(iter(logits.values()))
-        for name, values in logits.items():
-            found[name].add(values, reference, labels)
-        seen += len(labels)
+            images, targets = images[: num_images - seen], targets[: num_images - seen]
+        outputs = {name: run(images).float() for name, run in runs.items()}
+        reference = next(iter(outputs.values()))
+        for name, values in outputs.items():
+            found[name].add(task, values, reference, targets)
+        seen += len(images)
         if seen == num_images:
             break
     return found

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.models import diagnosis
 from convoy.models.freezing import freeze_faults, freeze_weights
 from convoy.models.libraries import stem_faults
-from convoy.models.refusal import one_line
 from convoy.models.shapes import read_chain
 
 if TYPE_CHECKING:

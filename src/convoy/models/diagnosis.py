@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
-from convoy.config.faults import Fault
+from convoy.config.faults import Fault, one_line
 from convoy.config.trust import TRUST
 from convoy.config.user_modules import LIBRARIES, location
-from convoy.models.refusal import one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.models.refusal import one_line
+from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convoy.config.faults import Fault, UserError
-from convoy.models.refusal import one_line
+from convoy.config.faults import Fault, UserError, one_line
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,9 @@ from convoy.config.faults import Fault, UserError
 
 _LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
 
+EXPORT_SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt2"}
+"""Formats of exported files and the suffixes of their names."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

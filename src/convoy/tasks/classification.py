@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from convoy.tasks.mixing import mixing
 from convoy.tasks.task import Report, ReportTable, Task, mean_over_samples
 
 _TOP5_FROM = 6
-_NUM_PREDICTED = 5
 _SMALLEST_PROBABILITY = 1e-300
 
 
@@ -117,11 +117,19 @@ class Classification(Task):
     def likelihoods(self, averaged: Tensor, targets: Tensor) -> Tensor:
         return averaged[:, torch.arange(len(targets)), targets]
 
-    def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """Return the most probable class of each image."""
+        return outputs.argmax(1)
+
+    def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the most probable classes of each image with their probabilities."""
+        # In float64, so that the probabilities of one image add up to 1.
         probabilities = torch.softmax(outputs.double(), 1)
-        values, indices = probabilities.topk(min(_NUM_PREDICTED, probabilities.shape[1]), dim=1)
+        values, indices = probabilities.topk(min(limit, probabilities.shape[1]), dim=1)
         return [
-            {"classes": [{"name": self.targets.names[i], "probability": v} for v, i in zip(row, order, strict=True)]}
+            {"classes": [{"class": self.targets.names[i], "probability": v} for v, i in zip(row, order, strict=True)]}
             for row, order in zip(values.tolist(), indices.tolist(), strict=True)
         ]
+
+    def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(one["class"], f"{one['probability']:.2%}") for one in record["classes"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -84,7 +85,11 @@ class Multilabel(Task):
         found = torch.where(targets > 0.5, averaged, 1 - averaged)
         return found.flatten(1).clamp_min(_SMALLEST_PROBABILITY)
 
-    def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """Return the labels above the threshold, [N, num_labels]."""
+        return outputs.sigmoid() > self.threshold
+
+    def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the probability of each label, and the labels above the threshold."""
         records = []
         for row in outputs.double().sigmoid().tolist():
@@ -92,3 +97,6 @@ class Multilabel(Task):
             chosen = [name for name, value in probabilities.items() if value > self.threshold]
             records.append({"labels": chosen, "probabilities": probabilities})
         return records
+
+    def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(name, f"{record['probabilities'][name]:.2%}") for name in record["labels"]]

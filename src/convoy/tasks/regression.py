@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,6 +65,9 @@ class Regression(Task):
         errors = metrics["mae_per_value"].compute().reshape(-1).tolist()
         return Report({"mae_per_value": dict(zip(self.targets.names, errors, strict=True))})
 
-    def predictions(self, outputs: Tensor) -> list[dict[str, Any]]:
+    def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the values by name."""
         return [{"values": dict(zip(self.targets.names, row, strict=True))} for row in outputs.double().tolist()]
+
+    def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(name, f"{value:.6g}") for name, value in record["values"].items()]

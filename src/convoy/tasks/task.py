@@ -113,12 +113,24 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predictions(self, outputs: Any) -> list[dict[str, Any]]:
+    def predictions(self, outputs: Any, limit: int) -> list[dict[str, Any]]:
         """Return one JSON-compatible record per image.
 
         Args:
             outputs: as returned by `outputs`.
+            limit: most entries per image, for tasks that rank their targets.
         """
+
+    @abstractmethod
+    def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return a record of `predictions` as rows for a terminal: name and value."""
+
+    def decisions(self, outputs: Any) -> Tensor | None:
+        """Return what a prediction decides per image, [N] or [N, ...], to compare two networks; None if nothing.
+
+        Without decisions (the default) two networks are compared by the values of their outputs.
+        """
+        return None
 
     def outputs(self, network: nn.Module, images: Tensor) -> Any:
         """Return the network's outputs for evaluation, in float32."""

@@ -97,7 +97,7 @@ def check_images(config: Config) -> None:
 
 
 def _refuse_lone_image(network: nn.Module, config: Config) -> None:
-    from convoy.models.refusal import one_line
+    from convoy.config.faults import one_line
     from convoy.models.sizes import refusal_of, takes_image_size
 
     shape = config.data.channels, config.data.image_size

@@ -99,6 +99,7 @@ def summarize(
         "best_checkpoint": str(best) if best else None,
         "best_step": checkpoints.best_step,
         "monitor": module.task.monitor,
+        "target_names": list(module.task.targets.names),
         **{name: value for name, value in module.latest.items() if name.startswith("train/")},
         **(checkpoints.best or {}),
         **{name: value for name, value in module.latest.items() if name.startswith("test/")},

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that whoever uses it needs besides its weights."""
+"""Facts about a trained network that travel with it: names of targets, preparation of images, and its config."""
 
 from __future__ import annotations
 
@@ -8,43 +8,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from convoy import __version__
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, one_line
 from convoy.data.preparation import Preparation
-from convoy.export.batch_norm_folding import Pair
-from convoy.models.refusal import one_line
+from convoy.data.targets import Targets
 
 _MARK = "convoy"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a trained network.
+    """Facts about a trained network.
 
     Attributes:
         name: of the run.
-        classes: names; the logit at an index is that class's.
+        names: of the targets: classes, labels or values, in the order of the network's outputs.
         preparation: from an image file to the network's input.
         config: the run's resolved config, as plain containers.
         folded: the layers into which batch norms were folded; None where that wasn't asked for.
     """
 
     name: str
-    classes: tuple[str, ...]
+    names: tuple[str, ...]
     preparation: Preparation
     config: Mapping[str, Any]
-    folded: tuple[Pair, ...] | None = None
+    folded: tuple[tuple[str, str], ...] | None = None
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model group without weights of others, which the file's own replace."""
+        """Model group without pretrained weights, which the file's weights replace."""
         return {name: value for name, value in self.config["model"].items() if name != "pretrained"}
 
+    @property
+    def targets(self) -> Targets:
+        """Kind and names of the targets."""
+        return Targets(str(self.config["task"]["target"]), self.names)
+
     def as_metadata(self) -> dict[str, str]:
-        """Texts by name, most of them JSON: what all formats have room for."""
+        """Return texts by name, most of them JSON: all formats can hold these."""
         return {
             _MARK: __version__,
             "name": self.name,
-            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "names": json.dumps(self.names, ensure_ascii=False),
             "preprocessing": json.dumps(self.preparation.as_data()),
             "config": json.dumps(self.config, ensure_ascii=False),
             "fold_bn": json.dumps(self.folded is not None),
@@ -53,7 +57,7 @@ class Facts:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> Facts:
-        """From what `as_metadata` gave; other names are passed over.
+        """Read what `as_metadata` returned; other names are ignored.
 
         Raises:
             UserError: `path` was not written by `convoy export`, or is damaged.
@@ -65,7 +69,7 @@ class Facts:
             folded = tuple((layer, norm) for layer, norm in json.loads(metadata["folded"]))
             return cls(
                 metadata["name"],
-                tuple(json.loads(metadata["classes"])),
+                tuple(json.loads(metadata["names"])),
                 Preparation.from_data(json.loads(metadata["preprocessing"])),
                 json.loads(metadata["config"]),
                 folded if json.loads(metadata["fold_bn"]) else None,
