@@ -24,7 +24,7 @@ from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.collate import BatchSpec
-from convoy.data.memory import MemoryEvaluation, MemoryTraining
+from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 
@@ -77,13 +77,13 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     labelled = LabelledImages(images, labels)
     in_order = LabelledImages(images.contiguous(memory_format=torch.channels_last), labels)
     training, evaluation = MemoryTraining(labelled, data, 1), MemoryEvaluation(in_order, data)
-    delivery, plan = BatchSpec(torch.device("cpu")), TrainingSampler(given.images, 1, given.batch)
+    spec, plan = BatchSpec(torch.device("cpu")), TrainingSampler(given.images, 1, given.batch)
     part = slice(0, given.images // _SHARE_OF_THE_PEER)
     loader = DataLoader(PilImages(images[part], labels[part]), given.batch, shuffle=True, drop_last=True)
 
     def ours() -> float:
         began = time.perf_counter()
-        count = sum(len(batch) for batch, _ in training.batches(plan, 0, 0, plan.steps_per_epoch, delivery))
+        count = sum(len(batch) for batch, _ in training.batches(plan, 0, 0, plan.steps_per_epoch, spec))
         return count / (time.perf_counter() - began)
 
     def peer() -> float:
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
 
     def copied() -> float:
         began = time.perf_counter()
-        batches = evaluation.batches(EvaluationSampler(given.images, given.batch), 0, delivery)
+        batches = evaluation.batches(EvaluationSampler(given.images, given.batch), 0, spec)
         return sum(len(batch) for batch, _ in batches) / (time.perf_counter() - began)
 
     print(machine("torch", "torchvision", "pillow"))

@@ -30,10 +30,10 @@ from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE
 from convoy.data.collate import BatchSpec
-from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import find_layout, list_images, read_classes
+from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
-from convoy.data.split_images import FilePictures
+from convoy.data.split_images import FileImages
 
 SIZE, SHORTER_SIDE = 224, 256
 GOAL = 1.9
@@ -62,13 +62,13 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     assert layout.val is not None, "the folder has train/ and val/"
     classes, bad = read_classes(layout), BadImages(skip=False)
     train, val = list_images(layout.train, classes), list_images(layout.val, classes)
-    training = PictureTraining(FilePictures(train.paths, torch.tensor(train.targets), data.channels), data, 1, bad)
-    evaluation = PictureEvaluation(FilePictures(val.paths, torch.tensor(val.targets), data.channels), data, bad)
-    delivery = BatchSpec(torch.device("cpu"), num_threads=workers)
+    training = StreamedTraining(FileImages(train.paths, torch.tensor(train.targets), data.channels), data, 1, bad)
+    evaluation = StreamedEvaluation(FileImages(val.paths, torch.tensor(val.targets), data.channels), data, bad)
+    spec = BatchSpec(torch.device("cpu"), num_threads=workers)
     plan, val_plan = TrainingSampler(len(train), 1, batch_size), EvaluationSampler(len(val), batch_size)
     return (
-        lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
-        lambda: images_per_s(evaluation.decoded(val_plan, 0, delivery), 1),
+        lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 1),
+        lambda: images_per_s(evaluation.decoded(val_plan, 0, spec), 1),
     )
 
 

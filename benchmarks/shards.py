@@ -34,7 +34,7 @@ from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import file_splits, open_data
-from convoy.data.folder_loader import PictureEvaluation, PictureTraining
+from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack
 
@@ -61,14 +61,14 @@ def arms(data: DataConfig, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     """Training and validation."""
     opened = open_data(data, 1)
     train, val = opened.train, opened.evaluation["val"]
-    assert isinstance(train, PictureTraining)
-    assert isinstance(val, PictureEvaluation)
-    delivery = BatchSpec(torch.device("cpu"), num_threads=workers)
+    assert isinstance(train, StreamedTraining)
+    assert isinstance(val, StreamedEvaluation)
+    spec = BatchSpec(torch.device("cpu"), num_threads=workers)
     plan = TrainingSampler(opened.sizes["train"], 1, batch_size, order=opened.order)
     val_plan = EvaluationSampler(opened.sizes["val"], batch_size)
     return (
-        lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, delivery), 1),
-        lambda: images_per_s(val.decoded(val_plan, 0, delivery), 1),
+        lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 1),
+        lambda: images_per_s(val.decoded(val_plan, 0, spec), 1),
     )
 
 

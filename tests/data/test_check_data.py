@@ -11,10 +11,10 @@ import yaml
 
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import SOURCES, check_data, num_classes
+from convoy.data.resize import fit_images
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist
 from convoy.data.sources.registry import READERS
-from convoy.data.tensor_resize import fit_images
 
 OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from convoy.data.decode import BadImageError, decode, open_picture
+from convoy.data.decode import BadImageError, decode, open_image
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_bad_images(tmp_path: Path, photo: Image.Image, damage: str) -> None:
     with pytest.raises(BadImageError) as expected:
         decode(str(path), 3)
     with pytest.raises(BadImageError) as caught:
-        open_picture(str(path), 3).pixels(1, 1)
+        open_image(str(path), 3).pixels(1, 1)
     assert caught.value.path == str(path)
     # What Pillow says of it.
     assert str(caught.value) == str(expected.value)

@@ -17,8 +17,8 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
 from convoy.data import jpeg
-from convoy.data.boxes import NUM_CROP_NUMBERS, Box, random_box
-from convoy.data.decode import BadImageError, decode, open_picture
+from convoy.data.crop_geometry import NUM_CROP_NUMBERS, CropBox, random_box
+from convoy.data.decode import BadImageError, decode, open_image
 from convoy.data.randomness import Stream, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 
@@ -75,7 +75,7 @@ def difference(ours: NDArray[np.uint8], expected: Image.Image) -> tuple[float, i
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_random_crops_are_torchvisions_of_what_pillow_decodes(path: str, channels: int) -> None:
-    image, picture = by_pillow(path, channels), open_picture(path, channels)
+    image, picture = by_pillow(path, channels), open_image(path, channels)
     assert (picture.width, picture.height) == image.size
     streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
     for row in as_uniform(random_bits(3, 1, torch.arange(12), streams)).T.tolist():
@@ -95,7 +95,7 @@ def test_random_crops_are_torchvisions_of_what_pillow_decodes(path: str, channel
 def test_the_center_is_torchvisions_of_what_pillow_decodes(path: str, channels: int, shorter_side: int) -> None:
     image, ours = by_pillow(path, channels), empty(channels)
     expected = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(SIZE)])(image)
-    resize_and_center(open_picture(path, channels), shorter_side, ours)
+    resize_and_center(open_image(path, channels), shorter_side, ours)
     mean, largest = difference(ours, expected)
     assert mean <= 0.1
     assert largest <= 1
@@ -108,7 +108,7 @@ def test_the_center_of_all_shapes(tmp_path: Path, size: tuple[int, int], shorter
     PHOTOS[0].resize(size).save(path)
     for channels in (3, 1):
         ours = empty(channels, cut)
-        resize_and_center(open_picture(str(path), channels), shorter_side, ours)
+        resize_and_center(open_image(str(path), channels), shorter_side, ours)
         expected = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(cut)])(by_pillow(str(path), channels))
         assert difference(ours, expected)[1] <= 1
 
@@ -121,7 +121,7 @@ def test_large_photographs_are_shrunk_as_they_are_decoded_within_a_level(
 ) -> None:
     path = str(tmp_path / "a.jpg")
     PHOTOS[photo].save(path, quality=92, subsampling=subsampling)
-    picture, image, factors = open_picture(path, 3), by_pillow(path, 3), []
+    picture, image, factors = open_image(path, 3), by_pillow(path, 3), []
 
     def noting(bottom: int, factor: int) -> NDArray[np.uint8]:
         factors.append(factor)
@@ -129,7 +129,7 @@ def test_large_photographs_are_shrunk_as_they_are_decoded_within_a_level(
 
     watched = type(picture)(picture.width, picture.height, picture.can_shrink, noting)
     ours = empty(3, size)
-    for box in (Box(0, 0, 640, 427), Box(31, 7, 501, 420), Box(131, 3, 425, 423)):
+    for box in (CropBox(0, 0, 640, 427), CropBox(31, 7, 501, 420), CropBox(131, 3, 425, 423)):
         expected = v2.functional.resized_crop(image, box.top, box.left, box.height, box.width, [size, size])
         crop_and_resize(watched, box, ours)
         assert difference(ours, expected)[0] <= 0.6
@@ -194,17 +194,17 @@ def test_a_truncated_file_is_bad_whatever_part_of_it_is_asked_for(tmp_path: Path
     with pytest.raises(BadImageError) as expected:
         decode(str(path), 3)
     with pytest.raises(BadImageError) as caught:
-        crop_and_resize(open_picture(str(path), 3), Box(0, 0, 20, 5), empty(3))
+        crop_and_resize(open_image(str(path), 3), CropBox(0, 0, 20, 5), empty(3))
     assert str(caught.value) == str(expected.value)
 
 
 def test_a_file_with_more_behind_its_end_is_the_same_image(tmp_path: Path) -> None:
     path, ours = tmp_path / "a.jpg", empty(3)
     PHOTOS[0].save(path, quality=90)
-    resize_and_center(open_picture(str(path), 3), 128, ours)
+    resize_and_center(open_image(str(path), 3), 128, ours)
     again = empty(3)
     path.write_bytes(path.read_bytes() + b"\0" * 100)
-    resize_and_center(open_picture(str(path), 3), 128, again)
+    resize_and_center(open_image(str(path), 3), 128, again)
     assert np.array_equal(ours, again)
 
 
@@ -215,6 +215,6 @@ def test_damage_within_a_file_that_has_its_end_is_as_pillow_gives_it(tmp_path: P
     content[len(content) // 2 : len(content) // 2 + 400] = b"\0" * 400
     path.write_bytes(content)
     ours = empty(3)
-    resize_and_center(open_picture(str(path), 3), 128, ours)
+    resize_and_center(open_image(str(path), 3), 128, ours)
     expected = v2.Compose([v2.Resize(128), v2.CenterCrop(SIZE)])(by_pillow(str(path), 3))
     assert difference(ours, expected)[1] <= 1

@@ -19,10 +19,10 @@ from torchvision import datasets
 
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
+from convoy.data.resize import fit_images, with_channels
 from convoy.data.sources.cifar import read_cifar10, read_cifar100
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist, read_mnist
-from convoy.data.tensor_resize import fit_images, with_channels
 
 FASHION_FOLDER = FASHION_MNIST.system
 needs_fashion_mnist = pytest.mark.skipif(

@@ -159,19 +159,19 @@ class ImageData(pl.LightningDataModule):
         Raises:
             UserError: if the training images are fewer than a global batch.
         """
-        return self._plan(world_size).steps_per_epoch
+        return self._sampler(world_size).steps_per_epoch
 
     def training_loader(
         self, first_step: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
     ) -> Batches:
         """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch or to max_steps."""
-        opened, plan, delivery = self._set, self._plan(world_size), self._delivery(device)
-        end_step = plan.epoch_end(first_step)
+        opened, sampler, spec = self._set, self._sampler(world_size), self._batch_spec(device)
+        end_step = sampler.epoch_end(first_step)
         if self.max_steps is not None:
             end_step = max(first_step, min(end_step, self.max_steps))
         return Batches(
             (end_step - first_step) * self.accumulation,
-            lambda: opened.train.batches(plan, rank, first_step, end_step, delivery),
+            lambda: opened.train.batches(sampler, rank, first_step, end_step, spec),
             self._count_wait,
         )
 
@@ -195,9 +195,9 @@ class ImageData(pl.LightningDataModule):
             raise missing_split(self.data, split)
         rank = self._trainer_or(rank, "global_rank", 0)
         world_size = self._trainer_or(world_size, "world_size", 1)
-        delivery = self._delivery(self._device() if device is None else device)
-        plan = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
-        return Batches(plan.num_batches, lambda: opened.evaluation[split].batches(plan, rank, delivery))
+        spec = self._batch_spec(self._device() if device is None else device)
+        sampler = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
+        return Batches(sampler.num_batches, lambda: opened.evaluation[split].batches(sampler, rank, spec))
 
     def setup(self, stage: str) -> None:
         self.open()
@@ -232,13 +232,13 @@ class ImageData(pl.LightningDataModule):
         assert self._opened is not None, "open() comes first"
         return self._opened
 
-    def _plan(self, world_size: int) -> TrainingSampler:
+    def _sampler(self, world_size: int) -> TrainingSampler:
         opened = self._set
         return TrainingSampler(
             opened.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size, opened.order
         )
 
-    def _delivery(self, device: torch.device | str) -> BatchSpec:
+    def _batch_spec(self, device: torch.device | str) -> BatchSpec:
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())

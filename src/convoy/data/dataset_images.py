@@ -22,7 +22,7 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.config.targets import build
-from convoy.data.decode import BadImageError, Picture, picture_of
+from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
@@ -103,11 +103,11 @@ class DatasetImages:
         return torch.as_tensor(targets, dtype=torch.int64)[self._samples]
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        """See `Pictures`."""
+        """See `SplitImages`."""
         for batch in batches:
             yield batch, _DatasetBatch(self.read, self._samples[batch.samples], self._seed, batch.epoch)
 
-    def read(self, index: int) -> tuple[Picture, Tensor]:
+    def read(self, index: int) -> tuple[LazyImage, Tensor]:
         """Return the image and the target at an index of the data set.
 
         Raises:
@@ -127,7 +127,7 @@ class DatasetImages:
             rule = f"returns an image that is {_described(item[0])}"
             remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
             raise self._fault(name, rule, remedy)
-        return picture_of(pixels, self._data.channels), self._target(name, item[1])
+        return image_of_pixels(pixels, self._data.channels), self._target(name, item[1])
 
     def _target(self, name: str, target: Any) -> Tensor:
         number = self._data.num_classes
@@ -158,13 +158,13 @@ class DatasetImages:
 class _DatasetBatch:
     """See `OpenBatch`. Targets are kept as the images are read."""
 
-    def __init__(self, read: Callable[[int], tuple[Picture, Tensor]], indices: Tensor, seed: int, epoch: int) -> None:
+    def __init__(self, read: Callable[[int], tuple[LazyImage, Tensor]], indices: Tensor, seed: int, epoch: int) -> None:
         self._read = read
         self._indices: list[int] = indices.tolist()
         self._seeds: list[int] = random_bits(seed, epoch, indices, [Stream.DATASET])[0].tolist()
         self._targets: dict[int, Tensor] = {}
 
-    def image(self, place: int) -> Picture:
+    def image(self, place: int) -> LazyImage:
         with SampleRandomness(self._seeds[place]):
             picture, self._targets[place] = self._read(self._indices[place])
         return picture

@@ -14,21 +14,21 @@ from convoy.config.schema import DataConfig
 from convoy.data.check import DATASET_SOURCE, FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, dataset_targets
-from convoy.data.folder_loader import BadImages, PictureEvaluation, PictureTraining
 from convoy.data.folders import ImageFiles, find_layout, list_images, listed, read_classes
-from convoy.data.memory import MemoryEvaluation, MemoryTraining
+from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
+from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
+from convoy.data.resize import fit_images, with_channels
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
 from convoy.data.shards.index import read_index
 from convoy.data.shards.order import ShardOrder
-from convoy.data.shards.shard_images import ShardPictures, check_files
+from convoy.data.shards.shard_images import ShardImages, check_files
 from convoy.data.shards.storage import open_storage
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
-from convoy.data.split_images import FilePictures, Pictures
+from convoy.data.split_images import FileImages, SplitImages
 from convoy.data.splits import stratified_split
 from convoy.data.table import check_images, read_table
 from convoy.data.targets import CLASS_INDEX, Targets
-from convoy.data.tensor_resize import fit_images, with_channels
 
 SPLITS = ("train", "val", "test")
 
@@ -37,14 +37,14 @@ class TrainingSplit(Protocol):
     """The training images of a set, augmented as they are read."""
 
     def batches(
-        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
+        self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]: ...
 
 
 class EvaluationSplit(Protocol):
     """The images of a split as they are."""
 
-    def batches(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> Iterator[Batch]: ...
+    def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -187,10 +187,10 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
     files = file_splits(data)
     dtype = torch.int64 if files.targets.kind == CLASS_INDEX else torch.float32
     pictures = {
-        name: FilePictures(split.paths, torch.tensor(split.targets, dtype=dtype), data.channels)
+        name: FileImages(split.paths, torch.tensor(split.targets, dtype=dtype), data.channels)
         for name, split in files.splits.items()
     }
-    return _open_pictures(data, seed, files.targets, pictures, files.notes)
+    return _open_streamed(data, seed, files.targets, pictures, files.notes)
 
 
 def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
@@ -212,7 +212,7 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
             notes.append(_held_out_note(data, split, len(held_out)))
     if "test" not in images:
         notes.append(_no_test(data))
-    return _open_pictures(data, seed, targets, {name: images[name] for name in SPLITS if name in images}, notes)
+    return _open_streamed(data, seed, targets, {name: images[name] for name in SPLITS if name in images}, notes)
 
 
 def _open_shards(data: DataConfig, seed: int) -> OpenedData:
@@ -223,16 +223,16 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     notes = [] if "test" in index.splits else [_no_test(data)]
     if (shorter := data.eval_resize or data.image_size) > index.size:
         notes.append(f"{data.root} was packed with {index.size} pixels, which val enlarges to {shorter}.")
-    pictures = {name: ShardPictures(storage, index, split, data.channels) for name, split in index.splits.items()}
+    pictures = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
-    return _open_pictures(data, seed, Targets(CLASS_INDEX, index.classes), pictures, notes, order)
+    return _open_streamed(data, seed, Targets(CLASS_INDEX, index.classes), pictures, notes, order)
 
 
-def _open_pictures(
+def _open_streamed(
     data: DataConfig,
     seed: int,
     targets: Targets,
-    pictures: Mapping[str, Pictures],
+    pictures: Mapping[str, SplitImages],
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
@@ -241,8 +241,8 @@ def _open_pictures(
     return OpenedData(
         targets=targets,
         training_targets=pictures["train"].targets,
-        train=PictureTraining(pictures["train"], data, seed, bad_images),
-        evaluation={name: PictureEvaluation(split, data, bad_images) for name, split in pictures.items()},
+        train=StreamedTraining(pictures["train"], data, seed, bad_images),
+        evaluation={name: StreamedEvaluation(split, data, bad_images) for name, split in pictures.items()},
         sizes={name: len(pictures[name]) if name in pictures else 0 for name in SPLITS},
         bad_images=bad_images,
         notes=tuple(notes),

@@ -33,7 +33,7 @@ class BadImageError(Exception):
 
 
 @dataclass(frozen=True)
-class Picture:
+class LazyImage:
     """An image that is decoded as far as it is needed.
 
     Attributes:
@@ -50,7 +50,7 @@ class Picture:
     pixels: Callable[[int, int], NDArray[np.uint8]]
 
 
-def open_picture(path: str, channels: int) -> Picture:
+def open_image(path: str, channels: int) -> LazyImage:
     """The image as gray (1 channel) or RGB (3), upright by its EXIF orientation.
 
     Raises:
@@ -63,7 +63,7 @@ def open_picture(path: str, channels: int) -> Picture:
     return _picture(file, channels, lambda: decode(path, channels))
 
 
-def open_encoded(name: str, file: bytearray, channels: int) -> Picture:
+def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
     """The same of a file that is in memory already, all of it.
 
     Args:
@@ -77,7 +77,7 @@ def open_encoded(name: str, file: bytearray, channels: int) -> Picture:
     return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
 
 
-def picture_of(array: NDArray[np.uint8], channels: int) -> Picture:
+def image_of_pixels(array: NDArray[np.uint8], channels: int) -> LazyImage:
     """Return an image that needs no decoding: uint8 [H, W, 1 or 3] as gray (1 channel) or RGB (3)."""
     height, width, given = array.shape
 
@@ -86,14 +86,14 @@ def picture_of(array: NDArray[np.uint8], channels: int) -> Picture:
             return array
         return _array(Image.fromarray(array if given == 3 else array[:, :, 0]).convert(_MODES[channels]))
 
-    return Picture(width, height, can_shrink=False, pixels=pixels)
+    return LazyImage(width, height, can_shrink=False, pixels=pixels)
 
 
-def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image]) -> Picture:
+def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image]) -> LazyImage:
     frame = jpeg.read_frame(file)
     if frame is None or jpeg.is_huge(frame) or (frame.has_metadata and _is_turned(file)):
         image = by_pillow()
-        return Picture(*image.size, can_shrink=False, pixels=lambda *_: _array(image))
+        return LazyImage(*image.size, can_shrink=False, pixels=lambda *_: _array(image))
 
     def pixels(bottom: int, factor: int) -> NDArray[np.uint8]:
         decoded = jpeg.decode_rows(file, frame, channels, bottom, factor)
@@ -102,7 +102,7 @@ def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image
         image = by_pillow()
         return _array(image if factor == 1 else image.reduce(factor))
 
-    return Picture(frame.width, frame.height, can_shrink=True, pixels=pixels)
+    return LazyImage(frame.width, frame.height, can_shrink=True, pixels=pixels)
 
 
 def _is_turned(file: bytearray) -> bool:

@@ -14,9 +14,8 @@ from torch import Tensor
 from convoy.config.schema import DataConfig
 from convoy.data.augment import Normalizer
 from convoy.data.check import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
-from convoy.data.decode import BadImageError, open_picture
-from convoy.data.resize import resize_and_center
-from convoy.data.tensor_resize import fit_images, with_channels
+from convoy.data.decode import BadImageError, open_image
+from convoy.data.resize import fit_images, resize_and_center, with_channels
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Preparation:
             BadImageError: it can't be decoded.
         """
         square = np.empty((self.square_side, self.square_side, self.source_channels), dtype=np.uint8)
-        resize_and_center(open_picture(path, self.source_channels), self.shorter_side, square)
+        resize_and_center(open_image(path, self.source_channels), self.shorter_side, square)
         image = torch.from_numpy(square).permute(2, 0, 1)[None]
         return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
 

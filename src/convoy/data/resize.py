@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
-from convoy.data.boxes import Box, central_box, size_with_shorter_side
-from convoy.data.decode import Picture
+from convoy.data.crop_geometry import CropBox, central_box, size_with_shorter_side
+from convoy.data.decode import LazyImage
 from convoy.data.jpeg import FACTORS
 
 Pixels = NDArray[np.uint8]
@@ -24,7 +25,11 @@ LEAST_REDUCTION = 3
 0.45 levels from the whole image's on average, at 2 it is 0.9 (the two photographs of scikit-learn)."""
 
 
-def crop_and_resize(picture: Picture, box: Box, out: Pixels, *, mirrored: bool = False) -> None:
+# Images at a time, so that their wider copies stay small beside the set.
+_CHUNK = 4096
+
+
+def crop_and_resize(picture: LazyImage, box: CropBox, out: Pixels, *, mirrored: bool = False) -> None:
     """The part `box` of a picture, resized and maybe mirrored, into `out`, [S, S, C].
 
     Raises:
@@ -48,7 +53,7 @@ def crop_and_resize(picture: Picture, box: Box, out: Pixels, *, mirrored: bool =
             out[:, :, channel] = target[:, ::-1, channel]
 
 
-def resize_and_center(picture: Picture, shorter_side: int, out: Pixels) -> None:
+def resize_and_center(picture: LazyImage, shorter_side: int, out: Pixels) -> None:
     """The centre of a picture after its shorter side was resized to `shorter_side`, into `out`, [S, S, C].
 
     Raises:
@@ -78,14 +83,14 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
     return out
 
 
-def _factor(picture: Picture, side: int, target: int) -> int:
+def _factor(picture: LazyImage, side: int, target: int) -> int:
     """By how much the picture may be shrunk while it is decoded: `side` pixels of it become `target`."""
     if not picture.can_shrink:
         return 1
     return next((factor for factor in FACTORS if side >= LEAST_REDUCTION * factor * target), 1)
 
 
-def _edges(box: Box, factor: int) -> tuple[float, float, float, float]:
+def _edges(box: CropBox, factor: int) -> tuple[float, float, float, float]:
     return box.left / factor, box.top / factor, (box.left + box.width) / factor, box.bottom / factor
 
 
@@ -111,3 +116,46 @@ def _resize_by_pillow(pixels: Pixels, box: tuple[float, float, float, float], ou
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     resized = image.resize((out.shape[1], out.shape[0]), Image.Resampling.BILINEAR, box=box)
     out[:] = np.asarray(resized).reshape(out.shape)
+
+
+def fit_images(images: Tensor, size: int, fit: str) -> Tensor:
+    """uint8 [n, C, size, size] from square uint8 images [n, C, S, S].
+
+    Args:
+        images: uint8 [n, C, S, S].
+        size: in pixels; at least S for "pad".
+        fit: "pad" puts zeros around the image, "resize" is Pillow's bilinear resizing (antialiased when it
+            shrinks).
+    """
+    side = images.shape[-1]
+    if side == size:
+        return images
+    if fit == "pad":
+        before = (size - side) // 2
+        after = size - side - before
+        return functional.pad(images, [before, after, before, after])
+    return torch.cat([_resized_tensors(chunk, size) for chunk in torch.split(images, _CHUNK)])
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """uint8 [n, channels, H, W] from [n, 1 or 3, H, W]: gray repeated to 3, colours to gray for 1.
+
+    Gray is the luma of ITU-R BT.601 in Pillow's fixed-point arithmetic, so that both give the same values.
+    """
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.repeat(1, 3, 1, 1)
+    return torch.cat([_luma(chunk) for chunk in torch.split(images, _CHUNK)])
+
+
+def _resized_tensors(images: Tensor, size: int) -> Tensor:
+    resized = functional.interpolate(
+        images.to(torch.float32), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _luma(images: Tensor) -> Tensor:
+    red, green, blue = images.to(torch.int32).unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from convoy.data.decode import Picture, open_picture
+from convoy.data.decode import LazyImage, open_image
 from convoy.data.sampling import MicroBatch
 
 
 class OpenBatch(Protocol):
     """Images and targets of one batch, ready to be read."""
 
-    def image(self, place: int) -> Picture:
+    def image(self, place: int) -> LazyImage:
         """Open the image at a place in the batch, in any thread.
 
         Raises:
@@ -28,7 +28,7 @@ class OpenBatch(Protocol):
         ...
 
 
-class Pictures(Protocol):
+class SplitImages(Protocol):
     """Images and targets of a split."""
 
     def __len__(self) -> int: ...
@@ -54,7 +54,7 @@ class IndexedBatch:
     """
 
     batch: MicroBatch
-    image: Callable[[int], Picture]
+    image: Callable[[int], LazyImage]
     split_targets: Tensor
 
     def targets(self, places: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class IndexedBatch:
         return self.split_targets[self.batch.samples[places]]
 
 
-class FilePictures:
+class FileImages:
     """Images that are files."""
 
     def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
@@ -80,9 +80,9 @@ class FilePictures:
         return len(self._paths)
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        """See `Pictures`."""
+        """See `SplitImages`."""
         for batch in batches:
             yield batch, IndexedBatch(batch, self._opener(batch), self.targets)
 
-    def _opener(self, batch: MicroBatch) -> Callable[[int], Picture]:
-        return lambda place: open_picture(self._paths[int(batch.samples[place])], self._channels)
+    def _opener(self, batch: MicroBatch) -> Callable[[int], LazyImage]:
+        return lambda place: open_image(self._paths[int(batch.samples[place])], self._channels)

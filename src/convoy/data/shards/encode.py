@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from convoy.data.boxes import size_with_shorter_side
+from convoy.data.crop_geometry import size_with_shorter_side
 from convoy.data.decode import BadImageError, open_encoded
 from convoy.data.folders import ImageFiles
 from convoy.data.resize import resize_and_center, resized

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import UserError
-from convoy.data.decode import Picture, open_encoded, picture_of
+from convoy.data.decode import LazyImage, image_of_pixels, open_encoded
 from convoy.data.sampling import MicroBatch
 from convoy.data.shards.blocks import Block, BlockSource, damaged
 from convoy.data.shards.index import COLUMNS, Index, Split
@@ -68,7 +68,7 @@ def check_files(storage: Storage, index: Index) -> None:
         raise UserError(*(fault for error in wrong for fault in error.faults))
 
 
-class ShardPictures:
+class ShardImages:
     """The images of a split."""
 
     def __init__(self, storage: Storage, index: Index, split: Split, channels: int) -> None:
@@ -99,7 +99,7 @@ class ShardPictures:
         return len(self.targets)
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        """See `Pictures`. Blocks are held from `BLOCKS_AHEAD` before their first use in an epoch to their last."""
+        """See `SplitImages`. Blocks are held from `BLOCKS_AHEAD` before their first use in an epoch to their last."""
         with BlockSource(self._storage, mapped=self._is_raw) as source:
             for _, group in groupby(batches, key=lambda batch: batch.epoch):
                 yield from self._visit_epoch(list(group), source)
@@ -128,12 +128,12 @@ class ShardPictures:
         first, last = self._first_of_block[block], self._last_of_block[block]
         return source.open(self._files[self._shards[first]], int(self._begins[first]), int(self._ends[last]))
 
-    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> Callable[[int], Picture]:
+    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> Callable[[int], LazyImage]:
         samples = batch.samples.tolist()
         blocks = [held[block] for block in self._blocks[samples].tolist()]
         return lambda place: self._picture(samples[place], blocks[place])
 
-    def _picture(self, sample: int, block: Block) -> Picture:
+    def _picture(self, sample: int, block: Block) -> LazyImage:
         content = block.bytes_at(int(self._begins[sample]), int(self._ends[sample]))
         if isinstance(content, memoryview):
             # Mapped, so that a crop reads its own rows only: a checksum would read all of them.
@@ -147,6 +147,6 @@ class ShardPictures:
         assert isinstance(content, bytearray)
         return open_encoded(name, content, self._channels)
 
-    def _pixels(self, content: bytearray | memoryview) -> Picture:
+    def _pixels(self, content: bytearray | memoryview) -> LazyImage:
         pixels = np.frombuffer(content, dtype=np.uint8)
-        return picture_of(pixels.reshape(self._size, self._size, 3), self._channels)
+        return image_of_pixels(pixels.reshape(self._size, self._size, 3), self._channels)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from convoy.config.schema import DataConfig
+from convoy.data.sources.file_locations import FileLocations, broken_file, locate
 from convoy.data.sources.image_set import ImageSet, LabelledImages
-from convoy.data.sources.places import Places, broken_file, locate
 
 SIDE = 32
 
@@ -23,7 +23,7 @@ SIDE = 32
 class _Layout:
     """Which file of a set holds what."""
 
-    places: Places
+    places: FileLocations
     train: tuple[str, ...]
     test: str
     names: str
@@ -32,8 +32,8 @@ class _Layout:
     num_classes: int
 
 
-def _places(title: str, folder: str, torchvision_class: str, files: tuple[str, ...]) -> Places:
-    return Places(title, files, (".", folder), torchvision_class)
+def _places(title: str, folder: str, torchvision_class: str, files: tuple[str, ...]) -> FileLocations:
+    return FileLocations(title, files, (".", folder), torchvision_class)
 
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))

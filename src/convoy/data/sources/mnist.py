@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
+from convoy.data.sources.file_locations import FileLocations, broken_file, locate
 from convoy.data.sources.image_set import ImageSet, LabelledImages
-from convoy.data.sources.places import Places, broken_file, locate
 
 SIDE = 28
 NUM_CLASSES = 10
@@ -30,8 +30,8 @@ _FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
-MNIST = Places("MNIST", _FILES, (".", "MNIST/raw", "raw"), "MNIST", compressed=True)
-FASHION_MNIST = Places(
+MNIST = FileLocations("MNIST", _FILES, (".", "MNIST/raw", "raw"), "MNIST", compressed=True)
+FASHION_MNIST = FileLocations(
     "Fashion-MNIST",
     _FILES,
     (".", "FashionMNIST/raw", "raw"),
@@ -86,7 +86,7 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header_size).view(shape)
 
 
-def _read(places: Places, classes: tuple[str, ...], data: DataConfig) -> ImageSet:
+def _read(places: FileLocations, classes: tuple[str, ...], data: DataConfig) -> ImageSet:
     paths = locate(places, data)
     train_images, train_labels, test_images, test_labels = (paths[name] for name in places.files)
     return ImageSet(classes, _read_split(train_images, train_labels), _read_split(test_images, test_labels))

@@ -13,7 +13,7 @@ NUM_CROP_NUMBERS = 4 * NUM_TRIES
 
 
 @dataclass(frozen=True)
-class Box:
+class CropBox:
     """A part of an image, in pixels."""
 
     left: int
@@ -27,7 +27,7 @@ class Box:
         return self.top + self.height
 
 
-def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> Box:
+def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> CropBox:
     """A part of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
 
     The area is uniform in `scale` times the image's, the logarithm of width over height uniform between those
@@ -46,9 +46,9 @@ def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequenc
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
             left, top = int(right * (width - box_width + 1)), int(down * (height - box_height + 1))
-            return Box(left, top, box_width, box_height)
+            return CropBox(left, top, box_width, box_height)
     box_width, box_height = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    return Box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
+    return CropBox((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
 
 
 def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:
@@ -58,6 +58,6 @@ def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[
     return max(shorter_side, int(shorter_side * width / height)), shorter_side
 
 
-def central_box(width: int, height: int, size: int) -> Box:
+def central_box(width: int, height: int, size: int) -> CropBox:
     """The square of side `size` in the middle."""
-    return Box(round((width - size) / 2), round((height - size) / 2), size, size)
+    return CropBox(round((width - size) / 2), round((height - size) / 2), size, size)

@@ -28,23 +28,23 @@ class MemoryTraining:
         self._transforms = ImageTransforms(data, seed)
 
     def batches(
-        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
+        self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
-        source, targets = self._on(delivery.device)
-        finish = BatchFinalizer(self._data, delivery)
-        for epoch, share in plan.epochs(rank, first_step, end_step):
+        source, targets = self._on(spec.device)
+        finish = BatchFinalizer(self._data, spec)
+        for epoch, share in sampler.epochs(rank, first_step, end_step):
             # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
             samples = share.flatten().to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
             starts = source.starts(samples, draws.window, draws.mirrored)
-            sample_targets = targets[samples].to(delivery.device)
-            cutout = None if draws.cutout is None else draws.cutout.to(delivery.device)
-            for begin in range(0, len(samples), plan.micro_batch_size):
-                batch = slice(begin, begin + plan.micro_batch_size)
-                windows = source.cut(starts[batch]).to(delivery.device)
+            sample_targets = targets[samples].to(spec.device)
+            cutout = None if draws.cutout is None else draws.cutout.to(spec.device)
+            for begin in range(0, len(samples), sampler.micro_batch_size):
+                batch = slice(begin, begin + sampler.micro_batch_size)
+                windows = source.cut(starts[batch]).to(spec.device)
                 if self._transforms:
-                    windows = self._transformed(windows, epoch, samples[batch], delivery.num_threads)
+                    windows = self._transformed(windows, epoch, samples[batch], spec.num_threads)
                 yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch])
 
     def _transformed(self, images: Tensor, epoch: int, samples: Tensor, num_threads: int) -> Tensor:
@@ -67,13 +67,13 @@ class MemoryEvaluation:
         self._data = data
         self._images = images
 
-    def batches(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> Iterator[Batch]:
+    def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = BatchFinalizer(self._data, delivery)
-        for batch in plan.batches(rank):
+        finish = BatchFinalizer(self._data, spec)
+        for batch in sampler.batches(rank):
             start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
             images, labels = self._images.images[start:end], self._images.labels[start:end]
-            yield finish(images.to(delivery.device), labels.to(delivery.device))
+            yield finish(images.to(spec.device), labels.to(spec.device))
 
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from convoy.config.schema import DataConfig
 
 
 @dataclass(frozen=True)
-class Places:
+class FileLocations:
     """A published set and the folders that may hold it.
 
     Attributes:
@@ -40,7 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("CONVOY_DATA") or "~/.cache/convoy").expanduser()
 
 
-def locate(places: Places, data: DataConfig) -> Mapping[str, Path]:
+def locate(places: FileLocations, data: DataConfig) -> Mapping[str, Path]:
     """The path of each of a set's files, below data.root if it is given.
 
     Else they are looked for in the system's folder, then in the cache, and at last downloaded into it.
@@ -74,7 +74,7 @@ def broken_file(path: Path, wrong: str) -> UserError:
     return UserError(Fault("data.root", f"{path} {wrong}", remedy))
 
 
-def _find(places: Places, folders: Sequence[Path]) -> dict[str, Path]:
+def _find(places: FileLocations, folders: Sequence[Path]) -> dict[str, Path]:
     """The files in the first folder that has any of them; empty where none has.
 
     Raises:
@@ -90,7 +90,7 @@ def _find(places: Places, folders: Sequence[Path]) -> dict[str, Path]:
     return {}
 
 
-def _present(places: Places, folder: Path) -> dict[str, Path]:
+def _present(places: FileLocations, folder: Path) -> dict[str, Path]:
     """Those of the files that are in the folder; uncompressed ones are preferred."""
     endings = (".gz", "") if places.compressed else ("",)
     return {
@@ -101,18 +101,18 @@ def _present(places: Places, folder: Path) -> dict[str, Path]:
     }
 
 
-def _missing(places: Places, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
+def _missing(places: FileLocations, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
     looked_in = ", ".join(str(folder) for folder in folders)
     value = "null" if data.root is None else data.root
     return UserError(Fault("data.root", f"{places.title} is not in {looked_in}", first + _by_hand(places), value))
 
 
-def _by_hand(places: Places) -> str:
+def _by_hand(places: FileLocations) -> str:
     endings = " (or each with .gz)" if places.compressed else ""
     return f"put {', '.join(places.files)}{endings} into a folder and give it as data.root" + places.hint
 
 
-def _download(places: Places, cache: Path) -> None:
+def _download(places: FileLocations, cache: Path) -> None:
     from torchvision import datasets
 
     try:

@@ -22,13 +22,13 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.augment import WindowSource, draw
-from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
-from convoy.data.decode import BadImageError, Picture
+from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
+from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 from convoy.data.sampling import EvaluationSampler, MicroBatch, TrainingSampler
-from convoy.data.split_images import OpenBatch, Pictures
+from convoy.data.split_images import OpenBatch, SplitImages
 from convoy.data.transforms import ImageTransforms
 
 BATCHES_AHEAD = 3
@@ -88,10 +88,10 @@ class BadImages:
         self.reasons[error.path] = error.reason
 
 
-class PictureTraining:
+class StreamedTraining:
     """Training images that are decoded as they are needed."""
 
-    def __init__(self, pictures: Pictures, data: DataConfig, seed: int, bad_images: BadImages) -> None:
+    def __init__(self, pictures: SplitImages, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._pictures = pictures
         self._data = data
         self._seed = seed
@@ -99,28 +99,28 @@ class PictureTraining:
         self._transforms = ImageTransforms(data, seed)
 
     def batches(
-        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
+        self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]:
         """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         data, augment = self._data, self._data.augment
-        finish = BatchFinalizer(data, delivery)
-        with closing(self.decoded(plan, rank, first_step, end_step, delivery)) as decoded:
+        finish = BatchFinalizer(data, spec)
+        with closing(self.decoded(sampler, rank, first_step, end_step, spec)) as decoded:
             for epoch, samples, images, targets in decoded:
-                draws = draw(augment, data.image_size, self._seed, epoch, samples.to(delivery.device))
+                draws = draw(augment, data.image_size, self._seed, epoch, samples.to(spec.device))
                 if augment.pad_crop or (augment.flip and not self._mirrors_at_once):
                     source = WindowSource.of(images, augment.pad_crop, augment.flip)
-                    places = torch.arange(len(images), device=delivery.device)
+                    places = torch.arange(len(images), device=spec.device)
                     images = source.cut(source.starts(places, draws.window, draws.mirrored))
                 yield finish(images, targets, draws.cutout)
 
     def decoded(
-        self, plan: TrainingSampler, rank: int, first_step: int, end_step: int, delivery: BatchSpec
+        self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> DecodedBatches:
         """The same batches as uint8, before what is done to whole batches."""
         data = self._data
-        batches = self._pictures.visit(plan.micro_batches(rank, first_step, end_step))
-        shape = (plan.micro_batch_size, data.image_size, data.channels)
-        return decode_ahead(batches, self._prepare, shape, self._bad_images, delivery)
+        batches = self._pictures.visit(sampler.micro_batches(rank, first_step, end_step))
+        shape = (sampler.micro_batch_size, data.image_size, data.channels)
+        return decode_ahead(batches, self._prepare, shape, self._bad_images, spec)
 
     @property
     def _mirrors_at_once(self) -> bool:
@@ -156,33 +156,33 @@ class PictureTraining:
         return fill
 
 
-class PictureEvaluation:
+class StreamedEvaluation:
     """The images of a split as they are, decoded as they are needed."""
 
-    def __init__(self, pictures: Pictures, data: DataConfig, bad_images: BadImages) -> None:
+    def __init__(self, pictures: SplitImages, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures
         self._data = data
         self._bad_images = bad_images
 
-    def batches(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> Iterator[Batch]:
+    def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
         """The batches of `rank`."""
-        finish = BatchFinalizer(self._data, delivery)
-        with closing(self.decoded(plan, rank, delivery)) as decoded:
+        finish = BatchFinalizer(self._data, spec)
+        with closing(self.decoded(sampler, rank, spec)) as decoded:
             for batch in decoded:
                 yield finish(batch.images, batch.targets)
 
-    def decoded(self, plan: EvaluationSampler, rank: int, delivery: BatchSpec) -> DecodedBatches:
+    def decoded(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> DecodedBatches:
         """The same batches as uint8."""
         data = self._data
-        shape = (plan.largest_batch, data.image_size, data.channels)
+        shape = (sampler.largest_batch, data.image_size, data.channels)
 
         def prepare(_: MicroBatch, opened: OpenBatch) -> Fill:
             return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
 
-        return decode_ahead(self._pictures.visit(plan.batches(rank)), prepare, shape, self._bad_images, delivery)
+        return decode_ahead(self._pictures.visit(sampler.batches(rank)), prepare, shape, self._bad_images, spec)
 
 
-def _fill_for_evaluation(picture: Picture, data: DataConfig, out: NDArray[np.uint8]) -> None:
+def _fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.uint8]) -> None:
     resize_and_center(picture, data.eval_resize or data.image_size, out)
 
 
@@ -227,7 +227,7 @@ def decode_ahead(
     prepare: Prepare,
     shape: tuple[int, int, int],
     bad_images: BadImages,
-    delivery: BatchSpec,
+    spec: BatchSpec,
 ) -> DecodedBatches:
     """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
 
@@ -239,7 +239,7 @@ def decode_ahead(
         prepare: see `Prepare`; called in this thread, in order.
         shape: of a buffer: the most images of a batch, S, C.
         bad_images: takes note of those that can't be decoded.
-        delivery: how many threads decode, and where the images go.
+        spec: how many threads decode, and where the images go.
 
     Yields:
         See `DecodedBatches`.
@@ -248,8 +248,8 @@ def decode_ahead(
         UserError: for an image that can't be decoded and isn't to be skipped, or a batch without one that
             can.
     """
-    pool = ThreadPoolExecutor(delivery.num_threads, thread_name_prefix="convoy-decode")
-    free = deque(_Buffer(shape, delivery.device) for _ in range(BATCHES_AHEAD + 1))
+    pool = ThreadPoolExecutor(spec.num_threads, thread_name_prefix="convoy-decode")
+    free = deque(_Buffer(shape, spec.device) for _ in range(BATCHES_AHEAD + 1))
     pending: deque[_Pending] = deque()
     remaining = iter(batches)
     try:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from convoy.data.boxes import NUM_CROP_NUMBERS, random_box
+from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
 from convoy.data.randomness import Stream, as_uniform, random_bits
 
 
