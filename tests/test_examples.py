@@ -35,7 +35,7 @@ def sections() -> dict[str, list[str]]:
 
 
 SECTIONS = sections()
-OTHERS = [folder for folder in SECTIONS if folder != "network"]
+OTHERS = [folder for folder in SECTIONS if folder not in ("network", "metric")]
 
 
 def run(line: str, folder: Path, more: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -72,10 +72,36 @@ def test_every_folder_has_a_section() -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_example_trains(name: str, tmp_path: Path) -> None:
     folder = copied(name, tmp_path)
-    for line in SECTIONS[name]:
-        done(line, folder)
+    printed = "".join(done(line, folder) for line in SECTIONS[name])
+    if name == "callback":
+        assert "epoch 2 took" in printed
     (summary,) = folder.glob("outputs/*/*/summary.json")
     assert json.loads(summary.read_text())["status"] == "finished"
+
+
+def test_a_metric_is_logged_and_chooses_the_best_checkpoint(tmp_path: Path) -> None:
+    folder = copied("metric", tmp_path)
+    done(SECTIONS["metric"][0], folder)
+    (summary,) = folder.glob("outputs/*/*/summary.json")
+    content = json.loads(summary.read_text())
+    assert 0 < content["test/margin"] < 1
+    assert "val/margin" in (summary.parent / "metrics.csv").read_text().splitlines()[0].split(",")
+
+
+def test_the_loss_is_the_papers(tmp_path: Path) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    folder = copied("loss", tmp_path)
+    program = (
+        "import torch, confident\n"
+        "logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])\n"
+        "print(confident.ConfidencePenalty(0.5)(logits, torch.tensor([0, 2])).item())"
+    )
+    printed = subprocess.run([command([])[0], "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    logits, labels = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), torch.tensor([0, 2])
+    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+    assert float(printed.stdout) == pytest.approx((cross_entropy(logits, labels) - 0.5 * entropy).item(), abs=1e-6)
 
 
 def test_the_page_shows_the_networks_option() -> None:

@@ -248,7 +248,7 @@ class TestMistakesInUserCode:
             ("import nothing_such\n", "(ModuleNotFoundError: No module named 'nothing_such'; {name}.py, line 3)"),
             ("class Net(:\n", "; {name}.py, line 3)"),
             ("1 / 0\n", "(ZeroDivisionError: division by zero; {name}.py, line 3)"),
-            ("raise SystemExit\n", "(SystemExit: no message; {name}.py, line 3)"),
+            ("raise SystemExit\n", "(SystemExit; {name}.py, line 3)"),
         ],
     )
     def test_module_fails(self, tmp_path: Path, module_name: str, text: str, said: str) -> None:

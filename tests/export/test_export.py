@@ -15,10 +15,10 @@ import torch
 from tests.conftest import Run
 from tests.export.conftest import Trained
 
-from convoy.runs.layout import EXPORT_SUFFIXES
 from convoy.export import run_export as exporting
 from convoy.export.batch_norm_folding import Pair, fold
 from convoy.export.formats import FORMATS
+from convoy.runs.layout import EXPORT_SUFFIXES
 
 Convoy = Callable[..., Run]
 

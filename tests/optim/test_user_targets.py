@@ -103,5 +103,5 @@ def test_mistakes_are_reported_before_a_run_begins(
 def test_a_value_that_a_schedule_refuses_is_reported_before_a_run_begins() -> None:
     config = read(["trainer.gpus=0"])
     config.scheduler = {"_target_": "torch.optim.lr_scheduler.CyclicLR", "base_lr": 0.1, "max_lr": 1.0, "mode": "no"}
-    with pytest.raises(UserError, match="refuses its arguments: mode is invalid"):
+    with pytest.raises(UserError, match="mode is invalid"):
         check_targets(config)

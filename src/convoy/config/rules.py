@@ -207,9 +207,10 @@ def _measuring(config: Config) -> Iterable[Fault]:
 def _targets(config: Config) -> Iterable[Fault]:
     for group in ("model", "optimizer", "scheduler", "task", "loss"):
         yield from target_faults(group, getattr(config, group))
-    for group, nodes in (("metric", config.metric), ("callback", config.callback), ("logger", config.logger.other)):
-        for node in nodes.values():
-            yield from target_faults(group, node)
+    named = (("metric", config.metric), ("callback", config.callback), ("logger.other", config.logger.other))
+    for group, nodes in named:
+        for name, node in nodes.items():
+            yield from target_faults(f"{group}.{name}", node)
 
 
 _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (

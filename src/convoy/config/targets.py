@@ -16,7 +16,7 @@ from typing import Any, cast
 from convoy.config import builtin_targets
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.trust import TRUST, nested_targets
-from convoy.config.user_modules import import_target
+from convoy.config.user_modules import described, import_target
 
 SETTINGS: dict[str, frozenset[str]] = {
     "model": frozenset({"lr", "auxiliary_weight", "freeze"}),
@@ -27,16 +27,21 @@ SETTINGS: dict[str, frozenset[str]] = {
 """Keys of each group that Convoy reads and doesn't pass to the target."""
 
 
-def target_faults(group: str, node: Mapping[str, Any]) -> list[Fault]:
-    """Return a fault for each target that is missing, not text, or not trusted. Imports nothing."""
-    if "_target_" not in node:
-        return [
-            Fault(f"{group}._target_", "is missing", f"name the class or function, as the files of conf/{group}/ do")
-        ]
+def target_faults(key: str, node: Any) -> list[Fault]:
+    """Return a fault for each target that is missing, not text, or not trusted. Imports nothing.
+
+    Args:
+        key: of the config, which begins with the group: `optimizer`, or `metric.f1`.
+        node: a mapping with a `_target_`.
+    """
+    group = _group(key)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        remedy = f"write {{_target_: module.Class}}, as the files of conf/{group}/ do"
+        return [Fault(f"{key}._target_", "is missing", remedy)]
     return [
-        _refusal(f"{key}._target_", child["_target_"])
-        for key, child in nested_targets(node, group)
-        if not (isinstance(child["_target_"], str) and _may_be_named(_group(key), child["_target_"]))
+        _refusal(f"{path}._target_", child["_target_"])
+        for path, child in nested_targets(node, key)
+        if not (isinstance(child["_target_"], str) and _may_be_named(group, child["_target_"]))
     ]
 
 
@@ -60,9 +65,9 @@ def resolve(target: str, key: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
-def takes(node: Mapping[str, Any], group: str, name: str) -> bool:
+def takes(node: Mapping[str, Any], key: str, name: str) -> bool:
     """Return whether the target of `node` has an argument of that name. Imports the target's module."""
-    return name in parameters_of(resolve(node["_target_"], group))
+    return name in parameters_of(resolve(node["_target_"], key))
 
 
 def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -78,73 +83,100 @@ def takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
-def arguments(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(key: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is passed to the target: the node without `_target_` and Convoy's settings."""
-    settings = SETTINGS.get(group, frozenset())
+    settings = SETTINGS.get(_group(key), frozenset())
     return {name: value for name, value in node.items() if name != "_target_" and name not in settings}
 
 
-def signature_faults(group: str, node: Mapping[str, Any], given: frozenset[str]) -> list[Fault]:
+def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = frozenset()) -> list[Fault]:
     """Return a fault for each key that the target's signature lacks and each required argument without a value.
 
     Imports the target's module.
 
     Args:
-        group: of the node.
+        key: of the config, which begins with the group.
         node: a mapping with a `_target_`.
         given: names that Convoy passes itself (a model's num_classes, an optimizer's params, …).
     """
     try:
-        target = resolve(node["_target_"], group)
+        target = resolve(node["_target_"], key)
     except UserError as error:
         return list(error.faults)
     parameters = parameters_of(target)
     if takes_any_keyword(parameters):
         return []
     names = [name for name in parameters if name not in given]
-    keys = arguments(group, node)
+    values = arguments(key, node)
     otherwise = f"it has {', '.join(names)}" if names else "it has none that a config could set"
     faults = [
         Fault(
-            f"{group}.{key}",
+            f"{key}.{name}",
             f"{node['_target_']} has no such argument",
-            did_you_mean(key, names, otherwise),
+            did_you_mean(name, names, otherwise),
             str(value),
         )
-        for key, value in keys.items()
-        if key not in parameters
+        for name, value in values.items()
+        if name not in parameters
     ]
     faults += [
-        Fault(f"{group}.{name}", f"{node['_target_']} needs it", f"write +{group}.{name}=…, or {name}: … in its file")
+        Fault(f"{key}.{name}", f"{node['_target_']} needs it", f"write +{key}.{name}=…, or {name}: … in its file")
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and name not in given
-        and name not in keys
+        and name not in values
     ]
     return faults
 
 
-def build(group: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
-    """Build what `node` describes, nested targets first. `given` wins over the node's keys.
+def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
+    """Build the object that `node` describes, nested targets first. `given` wins over the node's keys.
+
+    Args:
+        key: of the config, which begins with the group.
+        node: a mapping with a `_target_`.
+        positional: passed to the target before its other arguments.
+        given: arguments that Convoy passes itself.
 
     Raises:
-        UserError: a target isn't trusted, or the arguments don't fit its signature.
+        UserError: a target isn't trusted, the arguments don't fit its signature, or the target raises an exception.
     """
-    faults = target_faults(group, node)
+    faults = target_faults(key, node)
     if faults:
         raise UserError(*faults)
-    for key, child in nested_targets(node, group):
-        resolve(child["_target_"], key)
-    target = resolve(node["_target_"], group)
-    keys = {name: _build_nested(value, f"{group}.{name}") for name, value in arguments(group, node).items()}
+    for path, child in nested_targets(node, key):
+        resolve(child["_target_"], path)
+    target = resolve(node["_target_"], key)
     try:
-        bound = inspect.signature(target).bind(*positional, **{**keys, **given})
+        values = {name: _build_nested(value, f"{key}.{name}") for name, value in arguments(key, node).items()} | given
+        _check_call(key, node, target, positional, values)
+        return target(*positional, **values)
+    except UserError:
+        raise
+    except Exception as error:
+        # A defect of Convoy's own class is no mistake of the user.
+        if target.__module__.startswith("convoy.") and not isinstance(error, (TypeError, ValueError)):
+            raise
+        if isinstance(error, ImportError):
+            rule, remedy = f"{node['_target_']} needs a package: {error}", "install it"
+        else:
+            rule, remedy = f"{node['_target_']} can't be built ({described(error, TRUST.module_folders)})", ""
+        raise UserError(Fault(key, rule, remedy)) from error
+
+
+def _check_call(
+    key: str, node: Mapping[str, Any], target: Callable[..., Any], positional: tuple[Any, ...], values: dict[str, Any]
+) -> None:
+    """Raise if arguments don't fit the signature of a target, as far as it states one."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*positional, **values)
     except TypeError as error:
-        raise UserError(Fault(group, f"{node['_target_']}: {error}")) from error
-    except ValueError:  # a function that doesn't state its arguments
-        return target(*positional, **{**keys, **given})
-    return target(*bound.args, **bound.kwargs)
+        raise UserError(Fault(key, f"{node['_target_']}: {error}")) from error
 
 
 def _build_nested(node: Any, key: str) -> Any:

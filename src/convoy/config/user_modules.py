@@ -61,6 +61,13 @@ def location(error: BaseException, folders: Sequence[Path]) -> str:
     return ""
 
 
+def described(error: BaseException, folders: Sequence[Path]) -> str:
+    """Return type, message and line of an error that user code raised, on one line."""
+    where = location(error, folders)
+    message = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{f': {message}' if message else ''}{f'; {where}' if where else ''}"
+
+
 def _imported(name: str, key: str, target: str, folders: Sequence[Path]) -> ModuleType | None:
     """Return a module, or None where there is none of that name."""
     try:
@@ -70,9 +77,7 @@ def _imported(name: str, key: str, target: str, folders: Sequence[Path]) -> Modu
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (name == missing or name.startswith(f"{missing}.")):
             return None
-        where = location(error, folders)
-        reason = " ".join(str(error).split()) or "no message"
-        rule = f"module {name} can't be imported ({type(error).__name__}: {reason}{f'; {where}' if where else ''})"
+        rule = f"module {name} can't be imported ({described(error, folders)})"
         remedy = f"install {missing}, or correct the import" if missing else "correct the module"
         raise UserError(Fault(key, rule, remedy, target)) from error
 

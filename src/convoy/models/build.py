@@ -117,12 +117,7 @@ def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mappi
     faults = targets.signature_faults("model", node, frozenset(given))
     if faults:
         raise UserError(*faults)
-    try:
-        network = targets.build("model", node, **given)
-    except Exception as error:  # whatever a constructor finds wrong
-        if isinstance(error, UserError) or model["_target_"].startswith("convoy."):
-            raise
-        raise UserError(diagnosis.construction_fault(model, error)) from error
+    network = targets.build("model", node, **given)
     if not isinstance(network, nn.Module):
         raise UserError(diagnosis.type_fault(model, network))
     return network

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
-from convoy.config.faults import Fault, one_line
+from convoy.config.faults import Fault
 from convoy.config.trust import TRUST
-from convoy.config.user_modules import LIBRARIES, location
+from convoy.config.user_modules import LIBRARIES, described
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,19 +22,6 @@ def is_users(model: Mapping[str, Any]) -> bool:
     return str(model["_target_"]).split(".")[0] not in LIBRARIES
 
 
-def reason(error: Exception) -> str:
-    """Return the type, message and line of an error raised by user code."""
-    where = location(error, TRUST.module_folders)
-    return f"{type(error).__name__}: {one_line(error)}{f'; {where}' if where else ''}"
-
-
-def construction_fault(model: Mapping[str, Any], error: Exception) -> Fault:
-    """Return the fault of a constructor that raised `error`."""
-    if is_users(model):
-        return Fault("model._target_", f"can't be built ({reason(error)})", "", model["_target_"])
-    return Fault("model", f"{model['_target_']} can't be built: {one_line(error)}")
-
-
 def type_fault(model: Mapping[str, Any], built: object) -> Fault:
     """Return the fault of a target that built something else than a network."""
     rule = f"builds an object of type {type(built).__name__}, not a torch.nn.Module"
@@ -43,7 +30,7 @@ def type_fault(model: Mapping[str, Any], built: object) -> Fault:
 
 def forward_fault(model: Mapping[str, Any], error: Exception, in_channels: int, image_size: int) -> Fault:
     """Return the fault of a user's network whose forward pass raised `error`, whatever the size of the image."""
-    rule = f"fails on an image of {in_channels}x{image_size}x{image_size} ({reason(error)})"
+    rule = f"fails on an image of {in_channels}x{image_size}x{image_size} ({described(error, TRUST.module_folders)})"
     missing = [name for name in SIZE_NAMES if not targets.takes(model, "model", name)]
     remedy = "correct its layers or forward"
     if missing:

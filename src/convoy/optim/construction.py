@@ -12,8 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
-from convoy.config.trust import TRUST
-from convoy.config.user_modules import location
 from convoy.optim.fusing import fused, watch_layouts
 from convoy.optim.parameters import parameter_groups
 
@@ -40,6 +38,15 @@ def check_targets(config: Config) -> None:
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
     if faults:
         raise UserError(*faults)
+    try_targets(config)
+
+
+def try_targets(config: Config) -> None:
+    """Raise if optimizer or schedule can't be built for one small layer, although their arguments exist.
+
+    Raises:
+        UserError: a value is refused, or a target builds something else.
+    """
     build_scheduler(config.scheduler, build_optimizer(config.optimizer, nn.Linear(1, 1)), **_HORIZON)
 
 
@@ -57,7 +64,7 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
     node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
     groups = parameter_groups(model, decay, bool(node.get("decay_norms_and_biases", True)))
-    optimizer = _built("optimizer", node, groups)
+    optimizer = build("optimizer", node, groups)
     if not isinstance(optimizer, Optimizer):
         raise UserError(_type_fault("optimizer", node, optimizer, "a torch.optim.Optimizer"))
     watch_layouts(optimizer)
@@ -76,22 +83,11 @@ def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_step
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {name: horizon[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}
     given = {name: value for name, value in horizon.items() if name not in filled and takes(filled, "scheduler", name)}
-    scheduler = _built("scheduler", filled, optimizer, **given)
+    scheduler = build("scheduler", filled, optimizer, **given)
     # timm's schedules have no base class in torch.
     if not (isinstance(scheduler, LRScheduler) or hasattr(scheduler, "step_update")):
         raise UserError(_type_fault("scheduler", node, scheduler, "a torch.optim.lr_scheduler.LRScheduler"))
     return scheduler
-
-
-def _built(group: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
-    try:
-        return build(group, node, *positional, **given)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a constructor finds wrong with its arguments
-        where = location(error, TRUST.module_folders)
-        reason = f"{type(error).__name__}: {error}; {where}" if where else str(error)
-        raise UserError(Fault(group, f"{node['_target_']} refuses its arguments: {reason}")) from error
 
 
 def _type_fault(group: str, node: Mapping[str, Any], built: object, wanted: str) -> Fault:

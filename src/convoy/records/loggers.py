@@ -70,13 +70,7 @@ def _built(name: str, node: Mapping[str, Any], run: RunFolder) -> Logger:
         key: value.replace("{run_folder}", folder) if isinstance(value, str) else value for key, value in node.items()
     }
     key = f"logger.other.{name}"
-    try:
-        logger = build("logger", filled)
-    except ModuleNotFoundError as error:
-        rule = f"{node['_target_']} needs a package: {error}"
-        raise UserError(Fault(key, rule, "install the package, or choose another logger")) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(Fault(key, f"{node['_target_']} refuses its arguments: {error}")) from error
+    logger = build(key, filled)
     if not isinstance(logger, Logger):
         rule, remedy = "is not a Lightning logger", "derive it from pytorch_lightning.loggers.Logger"
         raise UserError(Fault(f"{key}._target_", rule, remedy, str(node["_target_"])))

@@ -10,7 +10,7 @@ from torchmetrics import Metric, MetricCollection
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
-from convoy.config.targets import build, resolve, signature_faults, takes
+from convoy.config.targets import build, signature_faults, takes
 from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss, check_loss
 from convoy.tasks.task import Task
@@ -22,7 +22,7 @@ def check_task(config: Config) -> list[Fault]:
     """Return the faults of the task, loss and metric groups. Imports their libraries."""
     faults = signature_faults("task", config.task, _GIVEN) + check_loss(config.loss)
     for name, node in config.metric.items():
-        resolve(str(node["_target_"]), f"metric.{name}")
+        faults += signature_faults(f"metric.{name}", node)
     return faults
 
 
@@ -69,10 +69,7 @@ def metrics_of(task: Task, config: Config, split: str) -> MetricCollection:
 def _metric(name: str, node: Mapping[str, Any], task: Task) -> Metric:
     sizes = {"{num_classes}": len(task.targets.names)}
     filled = {key: sizes.get(value, value) if isinstance(value, str) else value for key, value in node.items()}
-    try:
-        metric = build("metric", filled)
-    except (TypeError, ValueError) as error:
-        raise UserError(Fault(f"metric.{name}", f"{node['_target_']} refuses its arguments: {error}")) from error
+    metric = build(f"metric.{name}", filled)
     if not isinstance(metric, Metric):
         rule = "is not a torchmetrics Metric"
         raise UserError(Fault(f"metric.{name}._target_", rule, "derive it from torchmetrics.Metric", node["_target_"]))

@@ -92,13 +92,10 @@ def check_loss(node: Mapping[str, Any]) -> list[Fault]:
 
 def _built(node: Mapping[str, Any]) -> LossFunction:
     target = resolve(str(node["_target_"]), "loss")
-    try:
-        if inspect.isclass(target):
-            loss: LossFunction = build("loss", node)
-            return loss
-        return partial(target, **arguments("loss", node))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(Fault("loss", f"{node['_target_']} refuses its arguments: {error}")) from error
+    if inspect.isclass(target):
+        loss: LossFunction = build("loss", node)
+        return loss
+    return partial(target, **arguments("loss", node))
 
 
 def _tensor(name: str, value: Any, class_counts: Tensor | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,17 +42,17 @@ class Callbacks:
     metrics: MetricsLogger
 
 
-def build_callbacks(context: RunContext, monitor: str, mode: str, ledger_log: LedgerLog | None = None) -> Callbacks:
+def build_callbacks(
+    context: RunContext, monitor: str, mode: str, users: Sequence[pl.Callback], ledger_log: LedgerLog | None = None
+) -> Callbacks:
     """Build the callbacks: first those that change the state, then those that report it, last those that save it.
 
     Args:
         context: of the run.
         monitor: metric that chooses the best checkpoint and stops early.
         mode: `max` or `min`.
+        users: callbacks of the `callback` group.
         ledger_log: receives layer times and norms; None on all ranks but the first.
-
-    Raises:
-        UserError: a callback of the `callback` group can't be built.
     """
     config, length, run = context.config, context.length, context.run
     trainer = config.trainer
@@ -75,7 +75,7 @@ def build_callbacks(context: RunContext, monitor: str, mode: str, ledger_log: Le
     if trainer.early_stopping_epochs is not None:
         patience = trainer.early_stopping_epochs
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False))
-    callbacks += [_built(name, node) for name, node in config.callback.items()]
+    callbacks += users
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
@@ -83,11 +83,17 @@ def build_callbacks(context: RunContext, monitor: str, mode: str, ledger_log: Le
     return Callbacks(callbacks, checkpoints, metrics)
 
 
+def build_user_callbacks(nodes: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
+    """Build the callbacks of the `callback` group.
+
+    Raises:
+        UserError: a callback can't be built.
+    """
+    return [_built(name, node) for name, node in nodes.items()]
+
+
 def _built(name: str, node: Mapping[str, Any]) -> pl.Callback:
-    try:
-        callback = build("callback", node)
-    except (TypeError, ValueError) as error:
-        raise UserError(Fault(f"callback.{name}", f"{node['_target_']} refuses its arguments: {error}")) from error
+    callback = build(f"callback.{name}", node)
     if not isinstance(callback, pl.Callback):
         rule = "is not a Lightning callback"
         remedy = "derive it from pytorch_lightning.Callback"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from convoy.config.batch import BatchSizes
 from convoy.config.faults import UserError
 from convoy.config.schema import Config
-from convoy.optim.construction import check_optimizer, check_scheduler
+from convoy.config.targets import signature_faults
+from convoy.optim.construction import check_optimizer, check_scheduler, try_targets
 from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
 from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.tasks.construction import check_task
@@ -40,8 +41,11 @@ def check_with_torch(config: Config) -> None:
         UserError: with every fault of the first check that finds any.
     """
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler) + check_task(config)
+    for name, node in config.callback.items():
+        faults += signature_faults(f"callback.{name}", node)
     if faults:
         raise UserError(*faults)
+    try_targets(config)
     check_images(config)
 
 

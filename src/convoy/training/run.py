@@ -31,7 +31,7 @@ from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.ranks import end_process_group, is_first_rank
 from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
-from convoy.training.callbacks import Callbacks, build_callbacks
+from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 from convoy.training.machine import Machine, check_with_torch, choose_machine
@@ -96,6 +96,7 @@ def train(
     )
     module = _build_module(config, data)
     first_step = _check_resumed(resumed, module, length)
+    user_callbacks = build_user_callbacks(config.callback)
     context = _begin(machine, length, resumed, first_step, overrides)
 
     loggers = open_loggers(context, _plain(config))
@@ -103,7 +104,7 @@ def train(
     frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
     ledger_notice = ledger_log.notice if ledger_log else ""
     notices = [*loggers.notices, *machine.notices, *(text for text in (ledger_notice, frozen) if text)]
-    callbacks = build_callbacks(context, module.task.monitor, module.task.mode, ledger_log)
+    callbacks = build_callbacks(context, module.task.monitor, module.task.mode, user_callbacks, ledger_log)
     parts = _Parts(module, data, loggers, callbacks, PeakMemory(CudaCounters()))
     recovery = OutOfMemory(context.run, context.sizes, context.eval_batch_size, context.console)
     trainer = build_trainer(context, loggers.all, _ordered(context, parts, recovery if restarts else None))
