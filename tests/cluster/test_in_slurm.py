@@ -22,13 +22,12 @@ from convoy.commands.main import main
 
 Convoy = Callable[..., Run]
 
-pytestmark = pytest.mark.slow
-
 DIGITS = Path(__file__).resolve().parents[2] / "conf" / "data" / "digits.yaml"
 
 SUBMIT = (*SMALL, *HERE, "hardware=a100", "account=class_1246", "memory_per_gpu_gib=8")
 
 
+@pytest.mark.slow
 def test_every_script_is_taken_and_finishes(site: Site) -> None:
     """Slurm takes each as it is shipped; a100 and debug run so, the others with one rank, all at once."""
     words = (*SMALL, "trainer.max_steps=3", "trainer.test=false")
@@ -46,6 +45,7 @@ def test_every_script_is_taken_and_finishes(site: Site) -> None:
         assert ("2 ranks" in site.log(job)) is (name in ("a100", "debug"))
 
 
+@pytest.mark.slow
 def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(site: Site, shell: Convoy) -> None:
     words = (*SMALL, "model.layers=[CONV3-8,POOL4,FC-32,FC-10]")
     hostile = '$(touch broken) `touch broken` "; touch broken'
@@ -63,6 +63,7 @@ def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(sit
                 assert float(second[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(site: Site, convoy: Convoy) -> None:
     done = convoy("submit", "-m", *SUBMIT, "seed=1,2,3", "optimizer.lr=0.1,1e30", "--max-parallel=3", "logger=csv")
     assert done.code == 0, done.err
@@ -88,6 +89,7 @@ def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(si
     assert_equal_runs(folders[4], second)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_fit_its_card_is_not_queued_unless_forced(site: Site, convoy: Convoy) -> None:
     words = ("hardware=a100", "account=class_1246", "memory_per_gpu_gib=8", "model=resnet50", "data.image_size=224")
     words += (*HERE, "logger=csv", "trainer.global_batch_size=4096")
@@ -103,6 +105,7 @@ def test_a_run_that_cannot_fit_its_card_is_not_queued_unless_forced(site: Site, 
     site.host.call("scancel", kept.out.partition("job     ")[2].split()[0])
 
 
+@pytest.mark.slow
 def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy) -> None:
     """What is edited while a job waits doesn't reach it: its config lies resolved beside its script."""
     options = Path("mine/data")
@@ -152,6 +155,7 @@ def test_a_job_that_was_given_something_else_says_so_in_its_first_second(site: S
     assert not site.folder(job).exists()
 
 
+@pytest.mark.slow
 def test_a_program_error_fails_at_once_and_is_not_queued_again(site: Site) -> None:
     """It shows only with torch at hand, on both ranks; srun ends the slower of them."""
     job = site.sbatch("a100", *SMALL, "trainer.processes=2", "+optimizer.momentun=0.9")
@@ -161,6 +165,7 @@ def test_a_program_error_fails_at_once_and_is_not_queued_again(site: Site) -> No
     assert "convoy: failed: " in site.log(job)
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
     held = site.sbatch("v100", *LONG, options=("--hold", "--array=0"))
     assert " waiting " in convoy("jobs").out
@@ -175,6 +180,7 @@ def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
     assert (claim["start"], claim["requeues"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> None:
     """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults.
 
@@ -211,6 +217,7 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
     assert len({name.split("-")[3] for name in records}) == 1
 
 
+@pytest.mark.slow
 def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
     from PIL import Image
 
