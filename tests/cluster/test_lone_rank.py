@@ -15,12 +15,12 @@ from convoy.cluster.run_lease import take
 HANGING = """
 import sys, time
 from convoy.training import lightning_module
-step = lightning_module.Classifier.training_step
+step = lightning_module.TrainingModule.training_step
 def hanging(self, batch, index):
     if self.trainer.global_step == 5:
         time.sleep(600)
     return step(self, batch, index)
-lightning_module.Classifier.training_step = hanging
+lightning_module.TrainingModule.training_step = hanging
 from convoy.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -81,7 +81,7 @@ def history(records: list[Any]) -> list[dict[str, Any]]:
 def test_wandb_writes_offline_without_a_key_and_says_how_to_send_it(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb", "tags=[first,course]", "name=digits-try")
     assert run.code == 0, run.err
-    assert "W&B: offline; send it with: wandb sync run/wandb/offline-run-*" in run.out
+    assert "W&B: offline; upload it with: wandb sync run/wandb/offline-run-*" in run.out
     records = offline_records(run.folder)
     (start,) = [record.run for record in records if record.WhichOneof("record_type") == "run"][:1]
     assert start.run_id == (run.folder / "wandb_id.txt").read_text().strip()
@@ -147,7 +147,7 @@ def test_a_key_that_leads_nowhere_does_not_stop_a_run(shell: Convoy) -> None:
     unreachable = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     run = shell("train", *TINY, "logger=wandb", "trainer.max_steps=2", timeout=200, **unreachable)
     assert run.code == 0, run.err
-    assert "W&B: can't be reached (Connection refused), so offline; send it with: wandb sync" in run.out
+    assert "W&B: can't be reached (Connection refused), so offline; upload it with: wandb sync" in run.out
     assert history(offline_records(run.folder))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from convoy.runtime.garbage_collection import without_collector
 
-PUT_OFF = "import sys\nfrom convoy.runtime.lazy_imports import put_off_unused\nput_off_unused()\n"
+DEFER = "import sys\nfrom convoy.runtime.lazy_imports import defer_unused\ndefer_unused()\n"
 
 
 def printed(code: str) -> str:
@@ -31,7 +31,7 @@ def test_matplotlib_is_there_for_whoever_imports_it() -> None:
     value = "print(MeanSquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))\n"
     drawn = "from matplotlib.figure import Figure\nprint(len(Figure().subplots(1, 2)))\n"
     for code in (metric + value + drawn, drawn + metric + value):
-        assert printed(PUT_OFF + code) == printed(code)
+        assert printed(DEFER + code) == printed(code)
 
 
 def test_every_way_to_use_scipy_signal_loads_it() -> None:
@@ -42,14 +42,14 @@ def test_every_way_to_use_scipy_signal_loads_it() -> None:
         "from scipy.signal import *\nprint(convolve.__name__, len(__import__('scipy.signal').signal.__all__))",
     )
     for use in uses:
-        assert printed(PUT_OFF + use) == printed(use), use
+        assert printed(DEFER + use) == printed(use), use
 
 
 def test_the_name_that_is_looked_for_is_the_window() -> None:
     code = "import scipy.signal\nprint(hasattr(scipy.signal, 'hamming'), 'scipy.signal.windows' in sys.modules)\n"
-    assert printed(PUT_OFF + code) == "True False"
+    assert printed(DEFER + code) == "True False"
     same = "import scipy.signal\nprint((scipy.signal.hamming(7) == scipy.signal.windows.hamming(7)).all())"
-    assert printed(PUT_OFF + same) == "True"
+    assert printed(DEFER + same) == "True"
 
 
 def test_garbage_is_left_meanwhile_and_collected_as_before() -> None:

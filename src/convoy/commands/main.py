@@ -9,7 +9,7 @@ from importlib import import_module
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.runtime.garbage_collection import without_collector
-from convoy.runtime.lazy_imports import put_off_unused
+from convoy.runtime.lazy_imports import defer_unused
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"convoy {__version__}")
         return 0
-    put_off_unused()
+    defer_unused()
     try:
         return _verb(words[0])(words[1:])
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a run says: on the terminal, and in run.log with the libraries' own messages."""
+"""Output of a run on the terminal and in run.log, which also gets the messages of the libraries."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LIBRARIES = (
 
 
 class Console:
-    """Says things once on the terminal and once in the log. Silent on all ranks but the first.
+    """Writer to the terminal and to run.log. It writes nothing on ranks other than the first.
 
     Args:
-        speaking: whether this process is the one that speaks.
+        speaking: True on the first rank.
     """
 
     def __init__(self, *, speaking: bool = True) -> None:
@@ -36,22 +36,22 @@ class Console:
 
     @property
     def is_live(self) -> bool:
-        """Whether a progress bar can be drawn and redrawn."""
+        """Whether the terminal can redraw a progress bar."""
         return self._speaking and self.console.is_terminal and not self.console.is_dumb_terminal
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """One line or several, to the terminal and the log."""
-        # Lines stay whole: a log file has no width, and a command is copied from a terminal as it was written.
+        """Print one or several lines to the terminal and the log."""
+        # Lines are not wrapped: a log file has no width, and commands are copied from the terminal.
         self.console.print(text, style=style, markup=False, soft_wrap=True)
         self.note(text)
 
     def note(self, text: str) -> None:
-        """To the log alone."""
+        """Write one or several lines to the log only."""
         for line in text.splitlines():
             self._log.info(line)
 
     def show(self, table: Table) -> None:
-        """A table, to the terminal and, as plain text, to the log."""
+        """Print a table to the terminal and, as plain text 100 columns wide, to the log."""
         self.console.print(table)
         plain = RichConsole(file=StringIO(), width=100, color_system=None)
         plain.print(table)
@@ -59,9 +59,10 @@ class Console:
             self._log.info(line.rstrip())
 
     def log_to(self, path: Path | None) -> None:
-        """From now on write to run.log too, and there what the libraries say, instead of to the terminal.
+        """Start writing to run.log, and redirect the libraries' messages from the terminal to it.
 
-        None: write nowhere, and keep the libraries quiet.
+        Args:
+            path: Path of run.log; None writes no log and discards the libraries' messages.
         """
         handler: logging.Handler = logging.NullHandler()
         if path is not None and self._speaking:
@@ -75,7 +76,7 @@ class Console:
             logger.propagate = False
 
     def close(self) -> None:
-        """Close run.log and give the libraries their terminal back."""
+        """Close run.log and print the libraries' messages to the terminal again."""
         for name in (self._log.name, *_LIBRARIES):
             logger = logging.getLogger(name)
             self._replace_handlers(logger, None)

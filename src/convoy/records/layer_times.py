@@ -1,8 +1,8 @@
-"""Each layer's forward and backward time on a run's first steps, without changing a bit of its results.
+"""Forward and backward time of each layer on a run's first steps, without any change to the results.
 
-Forward is timed by hooks on the modules. Backward is timed by hooks on the nodes of autograd's graph between a
-module's inputs and its outputs: module hooks for backward wrap the inputs and outputs, which a ReLU in place does
-not survive. Marks are only taken while the steps run, and read when all are done.
+Forward passes are timed by hooks on the modules. Backward passes are timed by hooks on the autograd nodes between a
+module's inputs and outputs: full backward hooks of modules wrap inputs and outputs, which fails on in-place ReLU. Time
+stamps are only recorded while the steps run, and evaluated at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from convoy.ledger.measured import Call, Measured
 
 _MOST_NODES = 200
-"""Of one call's graph: a bound for what is no layer any more."""
+"""Largest number of autograd nodes of one call; larger graphs are not those of a single layer."""
 
 
 class _Clock(Protocol):
@@ -30,7 +30,7 @@ class _Clock(Protocol):
 
 
 class _HostClock:
-    """For the CPU, whose operations are done when they return."""
+    """Clock for the CPU, whose operations are complete when they return."""
 
     def mark(self) -> float:
         return time.perf_counter()
@@ -40,7 +40,7 @@ class _HostClock:
 
 
 class _CudaClock:
-    """Events in the stream, which nothing waits for until they are read."""
+    """Clock for CUDA: events in the stream, which do not synchronize until they are read."""
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -52,11 +52,11 @@ class _CudaClock:
 
 
 class LayerTimes:
-    """Takes the times of every module without children.
+    """Timer of every module without children.
 
     Args:
-        network: whose layers are timed; it has hooks until `detach`.
-        device: where it runs.
+        network: Network to time; it has hooks until `detach`.
+        device: Device of the network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
@@ -76,18 +76,18 @@ class LayerTimes:
                 self._handles.append(module.register_forward_hook(self._after(name)))
 
     def begin_step(self) -> None:
-        """A forward pass in training begins."""
+        """Start a new training step, before its forward pass."""
         self._step += 1
         self._counts.clear()
 
     def detach(self) -> None:
-        """Leave the network as it was."""
+        """Remove all hooks from the network."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
     def medians(self) -> dict[Call, Measured]:
-        """Every call's medians over the steps; waits for the device, once."""
+        """Return the medians of every call over the steps, in ms; synchronizes with the device once."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return {call: self._median(call) for call in self._forward}
@@ -95,7 +95,7 @@ class LayerTimes:
     def _median(self, call: Call) -> Measured:
         between = self._clock.between_ms
         forward = [between(start, end) for start, end in self._forward[call]]
-        # A call whose graph has several nodes takes the sum of their times in each step.
+        # The backward time of a call is the sum over its autograd nodes in each step.
         backward = [sum(between(*pair) for pair in pairs if len(pair) == 2) for pairs in self._backward[call].values()]
         return Measured(
             statistics.median(forward),
@@ -136,14 +136,14 @@ class LayerTimes:
 
 
 def _graph_nodes(values: Any) -> Iterator[Any]:
-    """The nodes that made the tensors among some values."""
+    """Yield the autograd nodes that produced the tensors in a tree of values."""
     for leaf in tree_leaves(values):
         if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
             yield leaf.grad_fn
 
 
 def _between(inputs: set[Any], outputs: list[Any]) -> list[Any]:
-    """The nodes that lead from outputs back to inputs, without those that add up a parameter's gradient."""
+    """Return the nodes between outputs and inputs, without those that accumulate a parameter's gradient."""
     found: list[Any] = []
     seen, open_nodes = set(inputs), outputs
     while open_nodes and len(found) < _MOST_NODES:

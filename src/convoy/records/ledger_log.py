@@ -1,4 +1,4 @@
-"""Where a run's ledger goes: its folder and W&B, at the start and once more with what was measured."""
+"""Ledger of a run in its folder and in W&B, written at the start and again with measured times."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from convoy.records.wandb_run import WandbRun
 from convoy.runs.layout import RunFolder, replace_text
 
 _WARM_UP_STEPS = 3
-"""Passes before any is measured, in which libraries choose their algorithms."""
+"""Passes before the measured ones, in which libraries select their algorithms."""
 
 _SHARE_MEASURED = 5
-"""A run is measured if it is at least this many times as long as the measuring."""
+"""A run is measured if it is at least this many times as long as the measurement."""
 
 
 class LedgerLog:
-    """The ledger of a run and where it is written. On the first rank only.
+    """Ledger of a run and its destinations. Used on the first rank only.
 
     Attributes:
-        ledger: None where the model can't be followed without data.
-        notice: one line for the terminal where there is none; else empty.
+        ledger: Ledger; None if the model can't be traced without data.
+        notice: One line for the terminal if there is no ledger; else empty.
     """
 
     def __init__(self, run: RunFolder, wandb: WandbRun | None, ledger: Ledger | None, notice: str = "") -> None:
@@ -42,7 +42,7 @@ class LedgerLog:
         self.notice = notice
 
     def write(self) -> None:
-        """ledger.csv, ledger.json, and the table and totals in W&B."""
+        """Write ledger.csv, ledger.json, and the table and totals in W&B."""
         if self.ledger is None:
             return
         replace_text(self._run.ledger_csv, csv_text(self.ledger))
@@ -73,7 +73,13 @@ def open_ledger_log(network: nn.Module, context: RunContext, wandb: WandbRun | N
 
 
 def measures(config: Config, length: RunLength, accumulation: int) -> bool:
-    """Whether a run is long enough to be measured, and its layers run as modules at all."""
+    """Return True if a run is long enough to be measured and its layers run as modules (not compiled).
+
+    Args:
+        config: Config of the run.
+        length: Length of the run in optimizer steps.
+        accumulation: Micro batches per optimizer step.
+    """
     steps = config.ledger.measure_steps
     if steps == 0 or config.trainer.compile:
         return False
@@ -81,13 +87,13 @@ def measures(config: Config, length: RunLength, accumulation: int) -> bool:
 
 
 class Measuring(pl.Callback):
-    """Measures the first steps and writes the ledger once more. Must come after the recorder.
+    """Lightning callback that measures the first steps and rewrites the ledger. Must come after `MetricsLogger`.
 
     Args:
-        log: gets what was measured.
-        recorder: told to leave these steps out of images/s.
-        steps: passes to measure.
-        device_name: for people.
+        log: Ledger log that receives the measured times.
+        recorder: Metrics logger, which leaves these steps out of images/s.
+        steps: Number of passes to measure.
+        device_name: Display name of the device.
     """
 
     def __init__(self, log: LedgerLog, recorder: MetricsLogger, steps: int, device_name: str) -> None:
@@ -100,7 +106,7 @@ class Measuring(pl.Callback):
         self._is_done = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._recorder.hold_timing()
+        self._recorder.pause_timing()
         self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -129,10 +135,10 @@ class Measuring(pl.Callback):
         times, ledger = self._times, self._log.ledger
         self._stop()
         if times is not None and ledger is not None:
-            what = f"the medians of {self._passes - _WARM_UP_STEPS} passes of {ledger.micro_batch_size} images"
-            self._log.ledger = with_measured(ledger, times.medians(), f"{what} on {self._device_name}")
+            source = f"the medians of {self._passes - _WARM_UP_STEPS} passes of {ledger.micro_batch_size} images"
+            self._log.ledger = with_measured(ledger, times.medians(), f"{source} on {self._device_name}")
             self._log.write()
-        self._recorder.begin_timing(self._step)
+        self._recorder.restart_timing(self._step)
 
     def _stop(self) -> None:
         self._is_done = True

@@ -1,4 +1,4 @@
-"""The loggers that a config names, and the metrics file that every run writes."""
+"""Loggers of a run: those of the config, and metrics.csv for every run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Loggers:
     """Lightning's loggers of a run.
 
     Attributes:
-        all: what the Trainer is given.
-        wandb: the W&B run, if there is one.
-        notices: one line each for the terminal.
+        all: Loggers for Lightning's Trainer.
+        wandb: W&B run, if there is one.
+        notices: Lines for the terminal.
     """
 
     all: list[Logger] = field(default_factory=list)
@@ -36,11 +36,11 @@ def open_loggers(context: RunContext, saved: Mapping[str, Any]) -> Loggers:
     """Open every logger of the config; W&B's record is opened when it is first used.
 
     Args:
-        context: of the run. Ranks other than the first log nothing.
-        saved: the resolved config as plain containers, for loggers that keep it.
+        context: Context of the run. Ranks other than the first get no loggers.
+        saved: Resolved config as plain containers, for loggers that store it.
 
     Raises:
-        UserError: a logger of `logger.other` can't be built.
+        UserError: If a logger of `logger.other` can't be built.
     """
     config, run, from_step = context.config, context.run, context.first_step
     loggers = Loggers()

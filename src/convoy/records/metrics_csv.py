@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each set of metrics that is logged."""
+"""Lightning logger that writes metrics.csv, with one row per set of metrics."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _FIRST_COLUMNS = ("step", "epoch")
 class MetricsFile(Logger):
     """Lightning logger that appends rows to a CSV file and flushes each of them.
 
-    A metric that is logged for the first time gets a new column: the file is then written anew, whole or not at all.
+    A metric that is logged for the first time adds a column; the file is then replaced atomically.
 
     Args:
-        path: the file.
-        from_step: rows after this optimizer step are dropped first, since a resumed run writes them again.
+        path: Path of the file.
+        from_step: Optimizer step that a resumed run continues from; later rows are dropped, since they are written
+            again. None for a new run.
     """
 
     def __init__(self, path: Path, from_step: int | None = None) -> None:
@@ -59,7 +60,7 @@ class MetricsFile(Logger):
         if not self._path.is_file():
             return []
         with self._path.open(newline="", encoding="utf-8") as file:
-            # A run that was killed may have left half a line, without a whole step.
+            # A killed run may have left an incomplete line without a step.
             return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
 
     def _kept_rows(self) -> list[dict[str, str]]:

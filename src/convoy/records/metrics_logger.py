@@ -1,4 +1,4 @@
-"""Writes the rows of metrics to every logger, and times the training."""
+"""Lightning callback that writes metrics to every logger and measures the training time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 
 class MetricsLogger(pl.Callback):
-    """A row of training metrics every few steps and before each validation, a row of val and test metrics after.
+    """Lightning callback that logs training metrics every few steps, and val and test metrics after each evaluation.
 
-    A training row's values are means since the row before, over all ranks.
+    A training row is also logged before each validation. Its values are means over all ranks since the previous row.
 
     Args:
-        every_steps: optimizer steps between two training rows.
-        steps_per_epoch: of one epoch.
-        global_batch_size: samples of one optimizer step.
+        every_steps: Optimizer steps between two training rows.
+        steps_per_epoch: Optimizer steps per epoch.
+        global_batch_size: Samples per optimizer step.
 
     Attributes:
-        seconds: wall time of training so far, validation and checkpoints left out, earlier starts counted in.
-        images_per_s: training samples per second of that time, this start only.
-        data_wait: share of that time, this start only, for which this rank waited for its batches; None before it is
+        seconds: Wall time of training in s, including earlier starts, without validation and checkpoints.
+        images_per_s: Training samples per second in this start; None before it is known.
+        data_wait: Fraction of this start's training time in which this rank waited for batches; None before it is
             known.
     """
 
@@ -36,17 +36,17 @@ class MetricsLogger(pl.Callback):
         self._is_timed = True
         self._waited = self._row_waited = self._waited_before = 0.0
 
-    def hold_timing(self) -> None:
-        """From now on steps are slowed by something else than training, and no images/s are told."""
+    def pause_timing(self) -> None:
+        """Stop measuring images/s, because something other than training slows the next steps."""
         self._is_timed = False
 
-    def leave_out(self, seconds: float) -> None:
-        """Of the time since the last row, in which something else was done than training."""
+    def exclude(self, seconds: float) -> None:
+        """Exclude time since the last row that was not spent on training."""
         if self._running_since is not None:
             self._running_since += seconds
 
-    def begin_timing(self, step: int) -> None:
-        """Images/s count from now on, after `step` optimizer steps, with nothing of what came before."""
+    def restart_timing(self, step: int) -> None:
+        """Restart measuring images/s after `step` optimizer steps, and discard earlier measurements."""
         self._tick()
         self._is_timed = True
         self._first_step = self._row_step = step
@@ -55,11 +55,13 @@ class MetricsLogger(pl.Callback):
 
     @property
     def data_wait(self) -> float | None:
+        """Fraction of this start's training time spent waiting for batches; None before it is known."""
         seconds = self.seconds - self._before
         return (self._waited - self._waited_before) / seconds if self._is_timed and seconds else None
 
     @property
     def images_per_s(self) -> float | None:
+        """Training samples per second in this start; None before it is known."""
         if not self._is_timed:
             return None
         steps, seconds = self._step - self._first_step, self.seconds - self._before
@@ -87,7 +89,7 @@ class MetricsLogger(pl.Callback):
         self._write_row(trainer, {name: value for name, value in pl_module.latest.items() if "val/" in name})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._step = trainer.global_step  # not yet known where a resumed run has only its test left
+        self._step = trainer.global_step  # not set yet if a resumed run has only its test left
         self._write_row(trainer, {name: value for name, value in pl_module.latest.items() if "test/" in name})
 
     def state_dict(self) -> dict[str, Any]:

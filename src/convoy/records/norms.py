@@ -1,4 +1,4 @@
-"""Each layer's weight and gradient norms, at the steps that ledger.norms_every_steps asks for."""
+"""Weight and gradient norms of each layer, logged every ledger.norms_every_steps steps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _COLUMNS = ("step", "module", "weight_norm", "gradient_norm")
 
 
 class Norms(pl.Callback):
-    """The 2-norm over all parameters of a module, to norms.csv and the loggers. On the first rank only.
+    """Lightning callback that writes the 2-norms of each module's parameters to norms.csv and the loggers.
 
-    Gradients are those that the optimizer is about to use, before they are clipped; weights are those before
-    its step.
+    Used on the first rank only. Gradients are taken before clipping, weights before the optimizer step.
 
     Args:
-        every_steps: optimizer steps between two rows of every layer.
-        path: of norms.csv.
-        from_step: rows after this optimizer step are dropped first: a resumed run writes them again.
+        every_steps: Optimizer steps between two rows of each layer.
+        path: Path of norms.csv.
+        from_step: Optimizer step that a resumed run continues from; later rows are dropped, since they are written
+            again. None for a new run.
     """
 
     def __init__(self, every_steps: int, path: Path, from_step: int | None) -> None:
@@ -51,13 +51,16 @@ class Norms(pl.Callback):
             values[f"weight_norm/{module}"] = weight
             values[f"gradient_norm/{module}"] = gradient
         for logger in trainer.loggers:
-            if not isinstance(logger, MetricsFile):  # which has columns of its own
+            if not isinstance(logger, MetricsFile):  # norms are in norms.csv instead
                 logger.log_metrics(values, step=step)
 
 
 @torch.no_grad()
 def layer_norms(network: nn.Module) -> dict[str, tuple[float, float]]:
-    """The norms of each module's own parameters and of their gradients, by the module's name."""
+    """Return the 2-norms (weights, gradients) of each module's direct parameters by the module's name.
+
+    Parameters without a gradient count as zero gradients.
+    """
     weights: dict[str, list[Tensor]] = defaultdict(list)
     gradients: dict[str, list[Tensor]] = defaultdict(list)
     for name, parameter in network.named_parameters():

@@ -1,4 +1,4 @@
-"""A live bar on a terminal; in a log file or a batch job, plain lines at a readable rate."""
+"""Progress of training: a live bar on a terminal, plain lines in a log file or batch job."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _REFRESH_EVERY_S = 0.25
 
 
 class ProgressLines(pl.Callback):
-    """One line an epoch, and between them a bar, or a line every half minute where there is no terminal.
+    """Lightning callback that prints a line per epoch and, in between, a bar or a line every 30 s without a terminal.
 
-    A line gives the training losses and metrics and, after validation, val/loss and the monitored metric; for
+    A line has the training losses and metrics and, after validation, val/loss and the monitored metric. For
     classification it fits 80 columns.
 
     Args:
-        terminal: where to.
-        recorder: knows images/s.
-        total_steps: of the run; None where only time ends it.
-        steps_per_epoch: of one epoch.
+        terminal: Console to print to.
+        recorder: Metrics logger, which measures images/s.
+        total_steps: Optimizer steps of the run; None if only a time limit ends it.
+        steps_per_epoch: Optimizer steps per epoch.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ProgressLines(pl.Callback):
             return
         self._shown = now
         step = trainer.global_step
-        # Asking the device for its sums makes it wait; at this rate that costs nothing.
+        # Reading the sums synchronizes with the device; at this rate the cost is negligible.
         values = {**pl_module.latest, **pl_module.running.peek()}
         shown = [
             f"loss {values['train/loss']:.3f}" if "train/loss" in values else "",
@@ -105,7 +105,7 @@ class ProgressLines(pl.Callback):
             self._bar = None
 
     def _where(self, step: int) -> str:
-        """The epoch under way or just done, of all."""
+        """Return the current epoch and the number of epochs, such as "epoch 2/10"."""
         epoch = max(1, -(-step // self._steps_per_epoch))
         if self._total_steps is None:
             return f"epoch {epoch}"
@@ -124,13 +124,13 @@ class ProgressLines(pl.Callback):
 
 
 def _training_texts(task: Task, values: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return the training metrics beside the loss that are fractions, formatted."""
+    """Return the names and formatted values of the training metrics that are fractions."""
     names = [name for name in values if name.startswith("train/") and name.removeprefix("train/") in task.percent]
     return [(name, f"{values[name]:.1%}") for name in names]
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Format seconds for display, such as 42 s, 3 min 5 s or 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Everything that is known of a run when it is built: config, devices, batch, length and folder."""
+"""Context of a run: config, devices, batch sizes, length and folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from convoy.runtime.devices import Devices
 
 @dataclass(frozen=True)
 class RunContext:
-    """A run that is ready to be built.
+    """Inputs that the parts of a run are built from.
 
     Attributes:
-        config: complete, with what was chosen for the machine.
-        devices: devices, precision and threads.
-        sizes: division of the global batch.
-        length: optimizer steps and epochs.
-        run: folder of the run.
-        console: prints and logs on the first rank, nothing elsewhere.
-        first_step: optimizer step that a resumed run continues from; None for a new run.
-        is_first_rank: whether this process writes for the run.
+        config: Complete config, including the values chosen for this machine.
+        devices: Devices, precision and threads.
+        sizes: Global batch size and its division into micro batches.
+        length: Length in optimizer steps and epochs.
+        run: Run folder.
+        console: Console that prints and logs on the first rank only.
+        first_step: Optimizer step that a resumed run continues from; None for a new run.
+        is_first_rank: True if this process writes for the run.
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""A run's rows to W&B, whose record is opened after the first batch and whose process may be gone before the run is."""
+"""Lightning logger for W&B that opens its record after the first batch and survives the end of W&B's process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from convoy.records.wandb_run import WandbRun
 
 
 class RecordLogger(Logger):
-    """A logger for W&B without the power to end a run.
+    """Lightning logger for W&B whose errors never end a run.
 
-    Lightning's own opens its record before training. And Slurm's SIGTERM goes to every process of a step: W&B's leaves
-    at once, while the run has a step to end and a checkpoint to write. What W&B raises from then on is told once; the
-    rows stand in metrics.csv.
+    Lightning's WandbLogger opens its record before training. In addition, Slurm sends SIGTERM to every process of a
+    step: W&B's process exits at once, while the run still finishes its step and writes a checkpoint. The first error
+    that W&B raises is logged; later rows are only in metrics.csv.
 
     Args:
-        record: gets the rows.
+        record: W&B run that receives the rows.
     """
 
     def __init__(self, record: WandbRun) -> None:
@@ -41,7 +41,7 @@ class RecordLogger(Logger):
         return None
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the record begins with the whole config."""
+        """Do nothing: the record is opened with the whole config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -52,16 +52,18 @@ class RecordLogger(Logger):
             run.log({**metrics, "trainer/global_step": step})
         except Exception as error:
             self._is_lost = True
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            logging.getLogger("convoy.run").warning("W&B's record ends at step %s (%s)", step, told[0])
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            logging.getLogger("convoy.run").warning("W&B's record ends at step %s (%s)", step, lines[0])
 
 
 class OpenRecord(pl.Callback):
-    """Opens W&B's record after the first batch, which it would put off by a second. Must come before the recorder.
+    """Lightning callback that opens W&B's record after the first batch, which it would delay by a second.
+
+    Must come before `MetricsLogger`.
 
     Args:
-        record: is opened, unless something has opened it already.
-        recorder: leaves that time out of the training's.
+        record: W&B run to open, unless it is open already.
+        recorder: Metrics logger, which leaves that time out of the training time.
     """
 
     def __init__(self, record: WandbRun, recorder: MetricsLogger) -> None:
@@ -71,4 +73,4 @@ class OpenRecord(pl.Callback):
         if not self._record.is_open:
             began = time.perf_counter()
             self._record.open()
-            self._recorder.leave_out(time.perf_counter() - began)
+            self._recorder.exclude(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""A Weights & Biases run that never asks: online with a key, else offline in the run's own folder."""
+"""Weights & Biases run without interactive prompts: online with a key, else offline in the run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -18,28 +18,30 @@ from convoy.config.schema import Config, WandbConfig
 from convoy.ledger.rows import COLUMNS, Ledger, as_dict
 from convoy.runs.layout import RunFolder, shown
 from convoy.runtime.garbage_collection import without_collector
-from convoy.tasks.task import ReportTable
+
+if TYPE_CHECKING:  # imports torch, which `check_wandb` does without
+    from convoy.tasks.task import ReportTable
 
 _CONNECT_S = 5.0
 
-_GONE = (ConnectionError,)
-"""What W&B raises where its own process has been ended by a signal that was sent to all of a job's."""
+_PROCESS_ENDED = (ConnectionError,)
+"""Errors that W&B raises after a signal has ended its process."""
 
 _MOST_ROWS = 100
 """Tables with more rows are not sent: a W&B table holds 10,000 rows, and a matrix has this number squared."""
 
 
 class WandbRun:
-    """A run of W&B's own, which `open` or the first use opens.
+    """W&B run that is opened by `open` or by its first use.
 
     Args:
-        begin: opens it; gives what `wandb.init` gave, and one line for the terminal: where the record is, or how to
-            send it.
-        tell: gets that line.
+        begin: Function that opens the record and returns the result of `wandb.init` and one line for the terminal:
+            the location of the record, or the command that uploads it.
+        notify: Function that prints that line.
     """
 
-    def __init__(self, begin: Callable[[], tuple[Any, str]], tell: Callable[[str], None]) -> None:
-        self._begin, self._tell = begin, tell
+    def __init__(self, begin: Callable[[], tuple[Any, str]], notify: Callable[[str], None]) -> None:
+        self._begin, self._notify = begin, notify
         self._run: Any = None
         self._ledger: Ledger | None = None
 
@@ -49,15 +51,15 @@ class WandbRun:
 
     @property
     def run(self) -> Any:
-        """W&B's own."""
+        """Run object of wandb; opens the record if needed."""
         self.open()
         return self._run
 
     def open(self) -> None:
-        """Begin the record, if it hasn't begun, with the ledger where there is one."""
+        """Open the record, if it is not open, and write the ledger to it, if there is one."""
         if self._run is None:
             self._run, notice = self._begin()
-            self._tell(notice)
+            self._notify(notice)
             if self._ledger is not None:
                 self.log_ledger(self._ledger)
 
@@ -68,14 +70,14 @@ class WandbRun:
             summary: scalars by name.
             tables: of the task's report, by name.
         """
-        with suppress(*_GONE):
+        with suppress(*_PROCESS_ENDED):
             self.run.summary.update({key: value for key, value in summary.items() if value is not None})
             for name, table in tables.items():
                 if len(table.rows) <= _MOST_ROWS:
                     self.run.log({f"test/{name}": _confusion_chart(name, table) if table.is_matrix else _table(table)})
 
     def log_ledger(self, ledger: Ledger) -> None:
-        """The rows as a table, the totals in the summary: now, or as soon as the record is open."""
+        """Log the ledger's rows as a table and its totals in the summary, or wait until the record is open."""
         if not self.is_open:
             self._ledger = ledger
             return
@@ -86,9 +88,9 @@ class WandbRun:
         self.run.summary.update({f"ledger/{name}": value for name, value in ledger.totals().items()})
 
     def finish(self, exit_code: int) -> None:
-        """Close the record, if it was opened. Where W&B's process is gone there is nothing to close."""
+        """Close the record, if it is open and W&B's process is still running."""
         if self.is_open:
-            with suppress(*_GONE):
+            with suppress(*_PROCESS_ENDED):
                 self._run.finish(exit_code=exit_code)
 
 
@@ -113,20 +115,23 @@ def _confusion_chart(name: str, table: ReportTable) -> Any:
 
 
 def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any]) -> tuple[Any, str]:
-    """Open the run's record, or take up the one that its folder names: for `WandbRun`.
+    """Open a new W&B record, or continue the one whose id is stored in the run folder.
 
     Args:
-        config: name, tags and seed.
-        settings: of the logger group.
-        run: where an offline record goes and the id is kept.
-        saved: the resolved config as plain containers.
+        config: Config with name and tags of the run.
+        settings: Settings of logger.wandb.
+        run: Run folder, which stores the id and an offline record.
+        saved: Resolved config as plain containers.
+
+    Returns:
+        The result of `wandb.init` and one line for the terminal.
     """
     with without_collector():
         import wandb
 
     online = _is_online(settings)
     run_id = _run_id(run)
-    # wandb reads these for what init's settings don't reach: its service process and its files of state.
+    # wandb reads this variable where init's settings have no effect: in its service process and its state files.
     os.environ.setdefault("WANDB_SILENT", "true")
     options: dict[str, Any] = {
         "project": settings.project,
@@ -141,29 +146,29 @@ def begin(config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[
         "resume": "allow",
         "settings": wandb.Settings(console="off", silent=True, init_timeout=60),
     }
-    sync = f"send it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
+    sync = f"upload it with: wandb sync {shown(run.path)}/wandb/offline-run-*"
     reason = "offline"
     if online:
         unreachable = _unreachable()
         if unreachable is None:
             try:
-                with _its_process_spared():
+                with _usr1_blocked():
                     opened = wandb.init(mode="online", **options)
                 return opened, f"W&B: {opened.url or 'online'}"
             except wandb.errors.Error as error:
                 unreachable = _first_line(error)
-                wandb.teardown()  # its service would hold on to the run's id
+                wandb.teardown()  # otherwise its service keeps the run's id
         reason = f"can't be reached ({unreachable}), so offline"
-    with _its_process_spared():
+    with _usr1_blocked():
         return wandb.init(mode="offline", **options), f"W&B: {reason}; {sync}"
 
 
 @contextmanager
-def _its_process_spared() -> Iterator[None]:
-    """Start W&B's own process with SIGUSR1 blocked, which Slurm sends to every process of a step.
+def _usr1_blocked() -> Iterator[None]:
+    """Block SIGUSR1 in W&B's process, which is started inside; Slurm sends it to every process of a step.
 
-    A child, and the thread that starts it, inherit the mask of the thread that they come from. SIGTERM can't be
-    kept from it: it asks for that itself (see `wandb_logger`).
+    A child process inherits the signal mask of the thread that starts it. SIGTERM can't be blocked this way, because
+    W&B's process installs a handler for it (see `wandb_logger`).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
@@ -173,7 +178,7 @@ def _its_process_spared() -> Iterator[None]:
 
 
 def check_wandb(settings: WandbConfig | None) -> list[Fault]:
-    """logger.wandb.mode=online without a key; found before anything is written."""
+    """Return a fault for logger.wandb.mode=online without a key, before anything is written."""
     if settings is None or settings.mode != "online" or _has_key():
         return []
     remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
@@ -186,7 +191,7 @@ def _is_online(settings: WandbConfig) -> bool:
 
 
 def _has_key() -> bool:
-    """A key in the environment or in the netrc file, the places where `wandb login` leaves one."""
+    """Return True if there is a key in the environment or in the netrc file, where `wandb login` stores it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     file = os.environ.get("NETRC")
@@ -197,15 +202,15 @@ def _has_key() -> bool:
 
 
 def _server() -> tuple[str, int]:
-    """Host and port of the W&B server."""
+    """Return host and port of the W&B server."""
     url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     return url.hostname or "api.wandb.ai", url.port or (80 if url.scheme == "http" else 443)
 
 
 def _unreachable() -> str | None:
-    """Why the server can't be reached, found in seconds; wandb itself tries for more than a minute.
+    """Return the reason why the server can't be reached, or None; wandb itself tries for more than a minute.
 
-    Behind a proxy there is nothing to find out this way, and wandb is left to try.
+    Behind a proxy a direct connection says nothing, so the result is None.
     """
     if getproxies().keys() & {"http", "https", "all"}:
         return None

@@ -1,4 +1,4 @@
-"""PyTorch's CUDA allocator as hardware.expandable_segments has it. Imports no torch, which reads the settings first."""
+"""Settings of PyTorch's CUDA allocator. This module does not import torch, which reads the settings on import."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from convoy.config.schema import HardwareConfig
 
 _SETTING = "expandable_segments:True"
 _NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-"""From torch 2.9 on, and before it."""
+"""Names of the environment variable: from torch 2.9 on, and before."""
 
 
 def use_allocator(hardware: HardwareConfig) -> None:
-    """Set the environment of this process and of those it starts, unless the user has set it."""
+    """Apply hardware.expandable_segments to this process and its children, unless the user has set the variable."""
     if hardware.expandable_segments and not any(name in os.environ for name in _NAMES):
         os.environ[_NAMES[_is_older_than_2_9(installed_torch())]] = _SETTING
 

@@ -1,7 +1,7 @@
-"""Which of the CPU cores that this process may use other processes are busy with. Imports no torch.
+"""Number of CPU cores that other processes keep busy. This module does not import torch.
 
-An operation of several threads ends with its last one, and a thread that shares its core with another process waits for
-the scheduler's time slices: beside a busy process on one of two cores, a small network is faster with one thread.
+An operation with several threads ends with the slowest of them, and a thread that shares its core with another process
+waits for time slices. With another process on one of two cores, a small network trains faster with one thread.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 _STAT = Path("/proc/stat")
 _SHORTEST_S = 0.5
-"""Over which counters that tick a hundred times a second still tell something."""
+"""Shortest interval to measure over; the kernel's counters have a resolution of 10 ms."""
 
 
 @dataclass(frozen=True)
 class CoreTimes:
-    """What the CPU has done until now, in seconds.
+    """CPU times at one moment, in seconds.
 
     Attributes:
-        wall_s: by a clock of its own.
-        busy_s: of the cores that this process may use, since the machine started, by all processes; None where Linux's
-            /proc/stat can't be read.
-        own_s: by this process and its children that have ended.
+        wall_s: Monotonic wall time.
+        busy_s: CPU time of all processes since boot, on the cores that this process may use; None if /proc/stat can't
+            be read.
+        own_s: CPU time of this process and its ended children.
     """
 
     wall_s: float
@@ -34,12 +34,13 @@ class CoreTimes:
 
     @classmethod
     def now(cls) -> CoreTimes:
+        """Read the current times."""
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return cls(time.monotonic(), _busy_s(), sum(usage.ru_utime + usage.ru_stime for usage in used))
 
 
 def cores_of_others(start: CoreTimes, end: CoreTimes) -> int:
-    """Cores that other processes were busy with, rounded; 0 where that can't be told or the time was too short."""
+    """Return the number of cores that other processes used between two moments, rounded; 0 if unknown."""
     seconds = end.wall_s - start.wall_s
     if start.busy_s is None or end.busy_s is None or seconds < _SHORTEST_S:
         return 0
@@ -47,7 +48,11 @@ def cores_of_others(start: CoreTimes, end: CoreTimes) -> int:
 
 
 def own_cores(processes: int) -> int:
-    """Cores of one process: a task's of Slurm's are its own, those of a machine are shared among the processes."""
+    """Return the cores of one process: those of its Slurm task, else its share of the machine's cores.
+
+    Args:
+        processes: Number of processes of the run on this machine.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
         return max(1, min(cores, int(task_cores)))
@@ -55,7 +60,7 @@ def own_cores(processes: int) -> int:
 
 
 def _busy_s() -> float | None:
-    """By proc(5): of each core's line in /proc/stat all but the time that it was idle or waited for a disk."""
+    """Return the busy time in /proc/stat of the cores that this process may use, without idle and iowait (proc(5))."""
     try:
         lines = _STAT.read_text(encoding="ascii").splitlines()
         cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}

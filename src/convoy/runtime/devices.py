@@ -1,4 +1,4 @@
-"""From trainer.gpus, processes, nodes and precision to what Lightning calls accelerator, devices and strategy."""
+"""Devices of a run: trainer.gpus, processes, nodes and precision in the terms of Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from convoy.runtime.cpu_cores import own_cores
 
 @dataclass(frozen=True)
 class Devices:
-    """Where a run trains.
+    """Devices and precision of a run.
 
     Attributes:
         accelerator: "cuda" or "cpu".
-        per_node: GPUs, or processes on the CPU, of one node.
-        nodes: number of nodes.
-        precision: as Lightning names it: "32-true", "bf16-mixed" or "16-mixed".
-        name: for people: "2 x NVIDIA A100", "CPU".
-        cpu_threads: threads of one process's CPU operations.
+        per_node: GPUs per node, or processes per node on the CPU.
+        nodes: Number of nodes.
+        precision: Precision in Lightning's terms: "32-true", "bf16-mixed" or "16-mixed".
+        name: Display name, such as "2 x NVIDIA A100" or "CPU".
+        cpu_threads: Threads per process for CPU operations.
     """
 
     accelerator: str
@@ -33,18 +33,19 @@ class Devices:
 
     @property
     def world_size(self) -> int:
+        """Number of ranks on all nodes."""
         return self.per_node * self.nodes
 
 
 def choose(config: Config, busy_cores: int = 0) -> Devices:
-    """The devices that the config asks for and this machine has.
+    """Return the devices that the config requests on this machine.
 
     Args:
-        config: of the run.
-        busy_cores: that other processes keep busy; a process alone leaves them to those.
+        config: Config of the run.
+        busy_cores: Cores that other processes keep busy; a run of one process does not use them.
 
     Raises:
-        UserError: more GPUs than there are, or a precision that they don't have.
+        UserError: If the machine has fewer GPUs than requested, or they lack the precision.
     """
     trainer, hardware = config.trainer, config.hardware
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -87,7 +88,7 @@ def _too_many(gpus: int, present: int, nodes: int) -> Fault:
 
 
 def _missing_kernels() -> Fault | None:
-    """A card that the installed torch was not compiled for; torch itself only warns, then fails in the first kernel."""
+    """Return a fault if torch has no kernels for the first GPU; torch only warns, then fails in the first kernel."""
     major, minor = torch.cuda.get_device_capability(0)
     compiled = [int(arch[3:].rstrip("a")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
     fits = any(arch // 10 == major and arch % 10 <= minor for arch in compiled)
@@ -117,7 +118,7 @@ def _precision(config: Config, *, on_gpu: bool) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bfloat16 itself, by AVX-512 or AMX; elsewhere it is slower than float32."""
+    """Return True if this CPU has bfloat16 instructions (AVX-512 or AMX); without them it is slower than float32."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))
 
@@ -130,8 +131,8 @@ def _name(gpus: int, processes: int) -> str:
 
 
 def use_threads(devices: Devices) -> None:
-    """Give this process's CPU operations the threads that are its share; more than cores is many times slower."""
+    """Set the number of threads for CPU operations; more threads than cores are many times slower."""
     torch.set_num_threads(devices.cpu_threads)
     if devices.accelerator == "cuda":
-        # TF32 for what autocast leaves in float32 (Ampere and newer; ignored elsewhere).
+        # TF32 for operations that autocast keeps in float32 (Ampere and newer; ignored on other GPUs).
         torch.set_float32_matmul_precision("high")

@@ -1,12 +1,11 @@
-"""Puts off libraries that the first training step waits for and no run uses: scipy.signal and matplotlib.
+"""Import hook that defers scipy.signal and matplotlib, which delay the first training step and which no run uses.
 
-torchmetrics, which Lightning imports, looks whether scipy.signal still has the name `hamming`, for a package of audio
-metrics. That takes a seventh of the time to the first step. Here the module stands with that name alone until another
-is asked for; then it is loaded as ever.
+torchmetrics, which Lightning imports, checks if scipy.signal has the attribute `hamming`, for a package of audio
+metrics. That import takes a seventh of the time to the first step. With the hook, the module has that attribute only,
+and is loaded completely when another attribute is accessed.
 
-It also imports matplotlib where that is installed, to name the types of what its metrics' `plot` gives. Here it finds
-matplotlib not installed: its metrics then can't plot, which nothing in Convoy asks of them. Whoever imports matplotlib
-itself gets it as ever.
+torchmetrics also imports matplotlib, if it is installed, to annotate its metrics' `plot` methods. With the hook,
+torchmetrics treats matplotlib as not installed, so that its metrics can't plot. Other imports of matplotlib work.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from typing import Any
 
 _SIGNAL = "scipy.signal"
 _TORCHMETRICS = "torchmetrics.utilities.imports"
-"""Where torchmetrics keeps what is installed."""
+"""Module in which torchmetrics records the installed packages."""
 
 
-def put_off_unused() -> None:
-    """From now on scipy.signal and torchmetrics' plots take no time to import. What is loaded already stays."""
+def defer_unused() -> None:
+    """Install the import hook; modules that are loaded already are not affected."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Unloaded(ModuleType):
-    """A module whose code has not run: what is asked for and isn't there lets it run."""
+    """Module whose code runs when a missing attribute is accessed."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__all__":
@@ -38,12 +37,12 @@ class _Unloaded(ModuleType):
         spec = self.__spec__
         self.__class__ = ModuleType  # type: ignore[assignment]
         assert spec is not None
-        assert isinstance(spec.loader, _LaterLoader)
+        assert isinstance(spec.loader, _DeferringLoader)
         spec.loader.inner.exec_module(self)
         return getattr(self, name)
 
 
-class _LaterLoader(Loader):
+class _DeferringLoader(Loader):
     def __init__(self, inner: Loader) -> None:
         self.inner = inner
 
@@ -61,7 +60,10 @@ class _PlotlessLoader(Loader):
         module._MATPLOTLIB_AVAILABLE = False  # type: ignore[attr-defined]
 
 
-_LOADERS: dict[str, type[_LaterLoader | _PlotlessLoader]] = {_SIGNAL: _LaterLoader, _TORCHMETRICS: _PlotlessLoader}
+_LOADERS: dict[str, type[_DeferringLoader | _PlotlessLoader]] = {
+    _SIGNAL: _DeferringLoader,
+    _TORCHMETRICS: _PlotlessLoader,
+}
 
 
 class _Finder(MetaPathFinder):

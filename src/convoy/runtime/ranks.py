@@ -10,7 +10,7 @@ _RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks and writes for the run, known before any process group stands."""
+    """Return True if this process prints and writes for the run; known before a process group exists."""
     return next((os.environ[name] for name in _RANK_VARIABLES if name in os.environ), "0") == "0"
 
 

@@ -1,7 +1,7 @@
-"""Ends a rank that hangs: Python's own timer prints the stacks of all threads and leaves.
+"""Lightning callback that ends a rank that hangs, and prints the stacks of all its threads.
 
-The timer is a thread of the interpreter's that needs no lock of Python's, so it fires while the main thread is
-stuck in a collective operation, a loader or a driver.
+It uses the timer of `faulthandler`, a thread that does not need the GIL, so it fires even while the main thread is
+stuck in a collective operation, a data loader or a driver.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import pytorch_lightning as pl
 
 HANG_S = "CONVOY_HANG_S"
-"""Seconds without a step after which a rank of a job is taken for hung; set by `convoy slurm run`."""
+"""Environment variable set by `convoy slurm run`: seconds without a batch after which a rank counts as hung."""
 
 _REARM_EVERY_S = 1.0
 
 
 class Watchdog(pl.Callback):
-    """Exits with code 1 after `seconds` without a batch of training, validation or test.
+    """Lightning callback that exits with code 1 after `seconds` without a batch of training, validation or test.
 
     Args:
-        seconds: the longest that a batch, a checkpoint or the way to the first batch may take.
+        seconds: Longest time that a batch, a checkpoint or the start up to the first batch may take.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -56,6 +56,6 @@ class Watchdog(pl.Callback):
 
 
 def watchdog() -> list[pl.Callback]:
-    """The watchdog of a job's rank; none elsewhere, where one may stop a run in a debugger for an hour."""
+    """Return the watchdog for a rank of a job; empty elsewhere, where a run may be paused in a debugger."""
     seconds = os.environ.get(HANG_S)
     return [Watchdog(float(seconds))] if seconds else []
