@@ -1,0 +1,247 @@
+"""Cards: facts about a model, a data set or an experiment, in the `card:` block of its YAML file.
+
+A card describes; it configures nothing. Composing a config drops the cards, so that neither the network that is built
+nor a run's saved config depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.hydra_errors import first_line
+from convoy.config.options import Options
+from convoy.config.schema import Config, DataConfig
+
+FAMILIES = (
+    "baseline",
+    "LeNet to ZFNet",
+    "VGG",
+    "Inception",
+    "ResNet",
+    "ResNet for CIFAR",
+    "DenseNet",
+    "mobile",
+    "architecture search",
+)
+"""Families of the networks in conf/model, in the order in which they are listed."""
+
+BENCHMARKS = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "mnist": "MNIST"}
+"""Options of conf/data that published accuracies refer to, with their names."""
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass
+class Paper:
+    """A publication."""
+
+    authors: str = MISSING
+    title: str = MISSING
+    year: int = MISSING
+    arxiv: str | None = None
+    """arXiv identifier, such as 1512.03385."""
+    venue: str | None = None
+    """Journal or conference of a paper that is not on arXiv."""
+    section: str | None = None
+    """Section or figure that describes the network or the training."""
+
+    @property
+    def citation(self) -> str:
+        """Authors, year and identifier: `He et al. 2015 (arXiv:1512.03385)`."""
+        where = f"arXiv:{self.arxiv}" if self.arxiv else self.venue
+        return f"{self.authors} {self.year}" + (f" ({where})" if where else "")
+
+
+@dataclass
+class PublishedAccuracy:
+    """An accuracy with its source. Exactly one of `top1` and `error` is set."""
+
+    data: str = MISSING
+    """One of `BENCHMARKS`."""
+    top1: float | None = None
+    """Percent of the images whose most probable class is right."""
+    top5: float | None = None
+    """Percent of the images whose class is among the five most probable."""
+    error: float | None = None
+    """Percent of the images whose most probable class is wrong."""
+    image_size: int = MISSING
+    """Height and width of the images in pixels."""
+    source: str = MISSING
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy, 0 to 1."""
+        return round((self.top1 if self.top1 is not None else 100 - (self.error or 0)) / 100, 6)
+
+
+@dataclass
+class ModelCard:
+    """Facts about a network of conf/model."""
+
+    title: str = MISSING
+    family: str = MISSING
+    """One of `FAMILIES`, or another name in a file of your own."""
+    year: int | None = None
+    paper: Paper | None = None
+    idea: str = MISSING
+    """New in this network, in one line."""
+    note: str | None = None
+    """Differences from the paper and other remarks."""
+    parameters: int = MISSING
+    """Trainable parameters with the input below, auxiliary classifiers included."""
+    macs: int = MISSING
+    """Multiply-accumulates of a forward pass of one image (1 MAC = 2 FLOPs), auxiliary classifiers excluded."""
+    in_channels: int = MISSING
+    image_size: int = MISSING
+    num_classes: int = MISSING
+    min_image_size: int | None = None
+    """Side of the smallest image that the network accepts, in pixels; null: not stated."""
+    published: list[PublishedAccuracy] = field(default_factory=list)
+    """Comparisons use the first accuracy of a data set."""
+
+    def published_on(self, data: str) -> PublishedAccuracy | None:
+        """Return the first accuracy published on a data set, or None."""
+        return next((each for each in self.published if each.data == data), None)
+
+
+@dataclass
+class DataCard:
+    """Facts about a data set of conf/data."""
+
+    title: str = MISSING
+    images: str = MISSING
+    """Content and format of the images."""
+    num_classes: int | None = None
+    train: int | None = None
+    """Training images, without those held out for validation by default."""
+    val: int | None = None
+    test: int | None = None
+    download_mb: int | None = None
+    """Size of the download in MB."""
+    paper: Paper | None = None
+    url: str | None = None
+    licence: str | None = None
+    """null: the authors state none."""
+    location: str | None = None
+    """Folders that are searched, and the remedy if the data is in none of them."""
+    note: str | None = None
+
+
+@dataclass
+class Measurement:
+    """Result of an experiment on a machine."""
+
+    result: str = MISSING
+    duration: str = MISSING
+    machine: str = MISSING
+    torch: str = MISSING
+    date: str = MISSING
+    """YYYY-MM-DD."""
+
+
+@dataclass
+class ExperimentCard:
+    """Facts about an experiment of conf/experiment."""
+
+    title: str = MISSING
+    paper: Paper | None = None
+    note: str | None = None
+    commands: list[str] = field(default_factory=list)
+    hardware: str = MISSING
+    expected: str | None = None
+    """Expected accuracy with its source."""
+    measured: Measurement | None = None
+    """null: not measured."""
+
+
+@dataclass
+class _DataFile(DataConfig):
+    """A file of conf/data with its card."""
+
+    card: DataCard | None = None
+
+
+@dataclass
+class ConfigWithCards(Config):
+    """The config as Hydra composes it, before `without_cards`."""
+
+    data: _DataFile = field(default_factory=_DataFile)
+    card: ExperimentCard | None = None
+
+
+_Card = TypeVar("_Card", ModelCard, DataCard, ExperimentCard)
+_KINDS: dict[type, str] = {ModelCard: "model", DataCard: "data", ExperimentCard: "experiment"}
+
+
+def without_cards(composed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a composed config, as plain containers, without its cards."""
+    content = {key: value for key, value in composed.items() if key != "card"}
+    for group in ("model", "data"):
+        content[group] = {key: value for key, value in content[group].items() if key != "card"}
+    return content
+
+
+def read_cards(kind: type[_Card], options: Options | None = None) -> dict[str, _Card]:
+    """Return the cards of every option of a group, by option name; options without a card are left out.
+
+    Args:
+        kind: ModelCard, DataCard or ExperimentCard.
+        options: folders that are searched.
+
+    Raises:
+        UserError: with every card that does not match the schema.
+    """
+    group = _KINDS[kind]
+    cards, faults = {}, []
+    for folder in (options or Options()).folders:
+        for path in sorted((folder / group).glob("*.yaml")):
+            try:
+                card = _read_card(kind, path, f"{group}/{path.name}")
+            except UserError as error:
+                faults += error.faults
+                continue
+            if card is not None:
+                cards[path.stem] = card
+    if faults:
+        raise UserError(*faults)
+    return cards
+
+
+def _read_card(kind: type[_Card], path: Path, name: str) -> _Card | None:
+    try:
+        content = (yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}).get("card")
+    except yaml.YAMLError as error:
+        where = str(getattr(error, "problem_mark", "")).strip()
+        raise UserError(Fault(name, f"is not YAML {where}", "correct the file")) from error
+    if content is None:
+        return None
+    try:
+        card = cast(_Card, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), content)))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        key = str(getattr(error, "full_key", "") or "")
+        near = did_you_mean(key.rsplit(".", 1)[-1], kind.__dataclass_fields__, "see docs/models.md for the keys")
+        raise UserError(Fault(f"{name}: card.{key}".rstrip("."), first_line(error), near)) from error
+    if isinstance(card, ModelCard):
+        _check_published(card, name)
+    return card
+
+
+def _check_published(card: ModelCard, name: str) -> None:
+    for index, each in enumerate(card.published):
+        key = f"{name}: card.published[{index}]"
+        if each.data not in BENCHMARKS:
+            near = did_you_mean(each.data, BENCHMARKS, f"choose from {', '.join(BENCHMARKS)}")
+            raise UserError(Fault(f"{key}.data", "is not a data set with published accuracies", near, each.data))
+        if (each.top1 is None) == (each.error is None):
+            raise UserError(Fault(key, "must have either top1 or error", "write one of them, in percent"))
+        for value in (each.top1, each.top5, each.error):
+            if value is not None and not 0 <= value <= 100:
+                raise UserError(Fault(key, "must be in percent, 0 to 100", "correct the value", f"{value:g}"))
