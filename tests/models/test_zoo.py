@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from convoy.config.cards import FAMILIES, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.sources.digits import read_digits
@@ -86,6 +87,15 @@ SMALLEST = {
 """Side in pixels of the smallest images that a network takes; for torchvision's those that its weights' meta state,
 but for Inception v3, whose auxiliary classifier needs 299."""
 
+SMALLEST_STATED = {name: side for name, side in SMALLEST.items() if name not in ("densenet_bc_100_12", "senet154")}
+"""Those on the cards."""
+
+CHEAP = (
+    *("lenet5", "fully_connected", "locally_connected", "convolutional", "alexnet", "alexnet_2012", "zfnet", "vgg16"),
+    *("resnet18", "resnet20", "plain20", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x0_5", "googlenet"),
+)
+"""Networks whose MACs are counted in well under a second, of each family one."""
+
 SLOW = (
     *("amoebanet", "densenet161", "densenet169", "densenet201", "efficientnet_b5", "efficientnet_b6"),
     *("efficientnet_b7", "inception_resnet_v2", "pnasnet", "resnet1202"),
@@ -103,23 +113,18 @@ def load(name: str) -> dict[str, Any]:
     return option
 
 
-def head(name: str) -> str:
-    """An option's comment as one line."""
-    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
-    return " ".join(line.removeprefix("# ") for line in lines if line.startswith("# "))
+CARDS = read_cards(ModelCard)
 
 
 def stated(name: str) -> tuple[int, int, int, int]:
-    """Parameters, channels, side and classes, as an option's head has them."""
-    match = re.search(r"([\d,]+) parameters with (\d)x(\d+)x\d+ images and (\d+) classes", head(name))
-    assert match, head(name)
-    parameters, channels, side, classes = (int(number.replace(",", "")) for number in match.groups())
-    return parameters, channels, side, classes
+    """Parameters, channels, side and classes on an option's card."""
+    card = CARDS[name]
+    return card.parameters, card.in_channels, card.image_size, card.num_classes
 
 
 @cache
 def count_of(name: str, *, auxiliary: bool = True) -> int:
-    """Parameters of an option for the images and classes that its head names."""
+    """Parameters of an option for the images and classes on its card."""
     _, channels, side, classes = stated(name)
     option = load(name) if auxiliary else {**load(name), "aux_logits": False}
     network = without_weights(
@@ -166,24 +171,42 @@ def test_an_option_has_the_parameters_of_the_papers_table(name: str, millions: f
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_head_states_source_idea_count_and_figures(name: str) -> None:
-    text = head(name)
-    assert count_of(name, auxiliary=name != "googlenet") == stated(name)[0]
-    if name in ("fully_connected", "locally_connected", "convolutional"):
+def test_a_card_states_source_count_and_figures(name: str) -> None:
+    card = CARDS[name]
+    assert count_of(name) == card.parameters
+    assert card.family in FAMILIES
+    assert card.min_image_size == SMALLEST_STATED.get(name, card.min_image_size)
+    if card.family == "baseline":
         return
-    assert re.search(r"\b(19|20)\d\d\b", text)
-    assert "New: " in text or "What residuals are held against" in text
-    assert "Published: " in text or name in ("plain20", "plain56")
+    assert card.paper is not None
+    assert card.paper.arxiv or card.paper.venue
+    assert card.year == card.paper.year
+    assert card.published or name in ("plain20", "plain56", "efficientnet")
     if name in of_torchvision():
         figures = next(iter(torchvision.models.get_model_weights(name))).meta["_metrics"]["ImageNet-1K"]
-        assert f"Published: {figures['acc@1']:.2f} % top-1, {figures['acc@5']:.2f} % top-5" in text
+        first = card.published[0]
+        assert (first.top1, first.top5) == (round(figures["acc@1"], 2), round(figures["acc@5"], 2))
+        newer = [weights.meta["_metrics"]["ImageNet-1K"] for weights in torchvision.models.get_model_weights(name)]
+        assert all(
+            (each.top1, each.top5) in [(round(one["acc@1"], 2), round(one["acc@5"], 2)) for one in newer]
+            for each in card.published
+        )
 
 
-def test_googlenets_auxiliary_classifiers_are_told_too() -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in CHEAP else pytest.mark.zoo) for name in OPTIONS]
+)
+def test_a_card_has_the_macs_of_the_ledger(name: str) -> None:
+    card = CARDS[name]
+    sizes = {"num_classes": card.num_classes, "in_channels": card.in_channels, "image_size": card.image_size}
+    network = without_weights(lambda: construct_model(load(name), **sizes))
+    assert account(network, (card.in_channels, card.image_size, card.image_size)).total("macs") == card.macs
+
+
+def test_the_card_of_googlenet_has_the_parameters_without_auxiliary_classifiers_too() -> None:
     reference = without_weights(lambda: torchvision.models.googlenet(init_weights=False))
-    count = sum(parameter.numel() for parameter in reference.parameters())
-    assert count_of("googlenet") == count
-    assert f"{count:,} with the auxiliary classifiers" in head("googlenet")
+    assert count_of("googlenet") == sum(parameter.numel() for parameter in reference.parameters())
+    assert f"{count_of('googlenet', auxiliary=False):,} parameters" in (CARDS["googlenet"].note or "")
 
 
 @pytest.mark.parametrize("depth", [18, 34])

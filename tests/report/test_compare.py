@@ -14,49 +14,34 @@ from tests.conftest import TINY, Run
 from torchvision.models import get_model_weights
 
 from convoy.commands.compare import _columns
-from convoy.config.options import CONF
-from convoy.evaluation.comparison import FAMILIES, Entry, family_of, zoo
-from convoy.evaluation.published import published
+from convoy.config.cards import FAMILIES
+from convoy.evaluation.comparison import Entry, family_of, published_on
 from convoy.report.complexity import draw
 from convoy.report.labels import Box, Circle, Line, place
 
 Convoy = Callable[..., Run]
 
 
-def test_every_head_that_names_an_accuracy_is_understood() -> None:
-    heads = {path.stem: path for path in (CONF / "model").glob("*.yaml")}
-    said = {name for name, path in heads.items() if "# Published: " in path.read_text()}
-    understood = {name for name, path in heads.items() if published(path) is not None}
-    # The formula's file speaks of B0, which is an option of its own.
-    assert said - understood == {"efficientnet"}
-    assert len(zoo("imagenet")) >= 55
-    assert len(zoo("cifar10")) >= 9
+def test_most_networks_have_a_published_accuracy() -> None:
+    assert len(published_on("imagenet")) >= 55
+    assert len(published_on("cifar10")) >= 9
 
 
 @pytest.mark.parametrize(
     "name", ["alexnet", "vgg16_bn", "googlenet", "resnet50", "mobilenet_v3_large", "efficientnet_b7"]
 )
-def test_accuracies_said_to_be_torchvisions_are_its_own(name: str) -> None:
-    figures = published(CONF / "model" / f"{name}.yaml")
-    assert figures is not None
-    assert figures.source == "torchvision's weights"
+def test_accuracies_of_torchvisions_weights_are_those_in_its_metadata(name: str) -> None:
+    published = published_on("imagenet")[name].published_on("imagenet")
+    assert published is not None
+    assert published.source == "torchvision's weights"
     meta = next(iter(get_model_weights(name))).meta
-    assert figures.top1 == pytest.approx(meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100, abs=5e-5)
+    assert published.accuracy == pytest.approx(meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100, abs=5e-5)
 
 
 def test_errors_and_other_sizes_are_read_too() -> None:
-    resnet20, resnet200 = (published(CONF / "model" / f"{name}.yaml") for name in ("resnet20", "resnet200"))
-    assert resnet20 is not None
-    assert (resnet20.data, resnet20.top1, resnet20.image_size) == ("cifar10", 0.9125, 32)
-    assert resnet200 is not None
-    assert (resnet200.top1, resnet200.image_size) == (0.782, 320)
-
-
-def test_an_unknown_wording_is_no_figure(tmp_path: Path) -> None:
-    path = tmp_path / "net.yaml"
-    path.write_text("# Net: 7 parameters with 3x32x32 images and 10 classes.\n# Published: about 93 %.\nname: net\n")
-    with pytest.raises(ValueError, match="words that are not understood"):
-        published(path)
+    resnet20, resnet200 = published_on("cifar10")["resnet20"], published_on("imagenet")["resnet200"]
+    assert [(each.data, each.accuracy, each.image_size) for each in resnet20.published] == [("cifar10", 0.9125, 32)]
+    assert [(each.accuracy, each.image_size) for each in resnet200.published] == [(0.782, 320)]
 
 
 def test_counts_are_those_that_torchvision_publishes(convoy: Convoy) -> None:
@@ -77,13 +62,13 @@ def entry(name: str, macs: float, params: float, top1: float) -> Entry:
 def everyone() -> list[Entry]:
     """As many networks as there are, crowded as they are: by what torchvision says of most of them."""
     entries = []
-    for number, (name, figures) in enumerate(zoo("imagenet").items()):
+    for number, (name, card) in enumerate(published_on("imagenet").items()):
         try:
             meta = next(iter(get_model_weights(name))).meta
             macs, params = meta["_ops"] * 1e9, meta["num_params"]
         except ValueError:
             macs, params = (2 + number % 9) * 1e9, 25e6
-        entries.append(entry(name, macs, params, figures.top1))
+        entries.append(entry(name, macs, params, card.published[0].accuracy))
     return entries
 
 
@@ -130,7 +115,9 @@ def test_labels_without_room_are_told() -> None:
 
 
 def test_every_published_network_has_a_family() -> None:
-    assert {family_of(name) for name in zoo("imagenet")} == set(FAMILIES)
+    families = {family_of(name) for data in ("imagenet", "cifar10", "mnist") for name in published_on(data)}
+    assert families == set(FAMILIES) - {"baseline"}
+    assert family_of("convnext_tiny") == "others"
 
 
 @pytest.fixture
@@ -158,7 +145,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
     ("words", "message"),
     [
         (["models=[vgg166]"], "models=vgg166: no such model; did you mean vgg16?"),
-        (["models=[resnet20]"], "models=resnet20: nothing was published of it on ImageNet; but on CIFAR-10"),
+        (["models=[resnet20]"], "models=resnet20: has no accuracy published on ImageNet; it has one on CIFAR-10"),
         (["output=zoo.jpg"], "output=zoo.jpg: is a picture; end it in .png, .svg, .pdf"),
         (["output=nowhere/zoo.png"], "there is no folder nowhere"),
         (["publishd=cifar10"], "did you mean published?"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convoy.commands import arguments
+from convoy.config.cards import BENCHMARKS
 from convoy.config.faults import Fault, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def run(words: Sequence[str]) -> int:
         return 0
     request = read(parsed.overrides)
     from convoy.evaluation import comparison
-    from convoy.evaluation.published import SETS
     from convoy.records.console import Console
 
     Console().log_to(None)
@@ -77,9 +77,9 @@ def run(words: Sequence[str]) -> int:
         sources = sorted({entry.source for entry in found if entry.source})
         title = f"runs: accuracies on {', '.join(sources)}" if sources else "runs"
     else:
-        title = f"{SETS[request.published]}: published accuracies"
-        figures = comparison.chosen(request.models, request.published)
-        found = list(_telling(comparison.from_zoo(figures, measure=request.measure), len(figures)))
+        title = f"{BENCHMARKS[request.published]}: published accuracies"
+        cards = comparison.chosen(request.models, request.published)
+        found = list(_telling(comparison.from_cards(cards, request.published, measure=request.measure), len(cards)))
     for line in _text(found, request.format):
         print(line)
     if request.output is not None:

@@ -6,17 +6,17 @@ nor a run's saved config depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.hydra_errors import first_line
 from convoy.config.options import Options
 from convoy.config.schema import Config, DataConfig
 
@@ -36,6 +36,7 @@ FAMILIES = (
 BENCHMARKS = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "mnist": "MNIST"}
 """Options of conf/data that published accuracies refer to, with their names."""
 
+_NAMES = {int: "a whole number", float: "a number", str: "text"}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -200,7 +201,8 @@ def read_cards(kind: type[_Card], options: Options | None = None) -> dict[str, _
         UserError: with every card that does not match the schema.
     """
     group = _KINDS[kind]
-    cards, faults = {}, []
+    cards: dict[str, _Card] = {}
+    faults: list[Fault] = []
     for folder in (options or Options()).folders:
         for path in sorted((folder / group).glob("*.yaml")):
             try:
@@ -223,15 +225,55 @@ def _read_card(kind: type[_Card], path: Path, name: str) -> _Card | None:
         raise UserError(Fault(name, f"is not YAML {where}", "correct the file")) from error
     if content is None:
         return None
-    try:
-        card = cast(_Card, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), content)))
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        key = str(getattr(error, "full_key", "") or "")
-        near = did_you_mean(key.rsplit(".", 1)[-1], kind.__dataclass_fields__, "see docs/models.md for the keys")
-        raise UserError(Fault(f"{name}: card.{key}".rstrip("."), first_line(error), near)) from error
+    faults: list[Fault] = []
+    card = cast(_Card, _read(kind, content, f"{name}: card", faults))
+    if faults:
+        raise UserError(*faults)
     if isinstance(card, ModelCard):
         _check_published(card, name)
     return card
+
+
+def _read(kind: Any, value: Any, key: str, faults: list[Fault]) -> Any:
+    """Return a value as its annotated type; add a fault for each key that is unknown, missing or of another type."""
+    options = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return None if value is None else _read(options[0], value, key, faults)
+    if get_origin(kind) is list:
+        if isinstance(value, list):
+            return [_read(options[0], item, f"{key}[{index}]", faults) for index, item in enumerate(value)]
+        faults.append(Fault(key, "must be a list", "write it in [brackets]", str(value)))
+    elif isinstance(kind, type) and is_dataclass(kind):
+        if isinstance(value, dict):
+            return _read_fields(kind, value, key, faults)
+        faults.append(Fault(key, "must be a mapping", f"its keys are {', '.join(_types(kind))}", str(value)))
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    else:
+        remedy = "write a number" if kind in (int, float) else 'write text, in quotes if it looks like a number ("1")'
+        faults.append(Fault(key, f"must be {_NAMES[kind]}", remedy, str(value)))
+    return None
+
+
+def _read_fields(kind: Any, value: dict[str, Any], key: str, faults: list[Fault]) -> Any:
+    types = _types(kind)
+    for name in value.keys() - types:
+        near = did_you_mean(name, types, f"its keys are {', '.join(types)}")
+        faults.append(Fault(f"{key}.{name}", "no such key", near, str(value[name])))
+    content = {}
+    for name, expected in types.items():
+        if name in value:
+            content[name] = _read(expected, value[name], f"{key}.{name}", faults)
+        elif kind.__dataclass_fields__[name].default == MISSING:
+            faults.append(Fault(f"{key}.{name}", "must be set", f"write {name}: …"))
+    return kind(**content)
+
+
+@cache
+def _types(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _check_published(card: ModelCard, name: str) -> None:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from convoy.config.cards import ConfigWithCards, without_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
@@ -28,7 +29,7 @@ from convoy.config.overrides import parse
 from convoy.config.schema import OPEN_GROUPS, Config
 from convoy.config.trust import TRUST
 
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="schema", node=ConfigWithCards)
 
 
 def compose(overrides: Sequence[str], options: Options | None = None) -> DictConfig:
@@ -163,7 +164,7 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra_compose("train", overrides=[*searchpath, *choices], return_hydra_config=True)
-        return _without_hydra(composed)
+        return _config_alone(composed)
     except YAMLError as error:
         where_in_file = str(getattr(error, "problem_mark", "")).strip()
         remedy = 'text with braces is quoted in a list: "FC-{num_classes}"'
@@ -181,14 +182,16 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         return None
 
 
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    """Return the config alone. A model's option without a name gets that of its file."""
+def _config_alone(composed: DictConfig) -> DictConfig:
+    """Return the config without Hydra's part and cards. A model option without a name gets the name of its file."""
     option = composed.hydra.runtime.choices.model
     with open_dict(composed):
         del composed["hydra"]
-        if "name" not in composed.model.keys():  # noqa: SIM118 (a mandatory value is a key, but not "in" the mapping)
-            composed.model.name = option
-    return composed
+    content = without_cards(cast(dict[str, Any], OmegaConf.to_container(composed)))
+    content["model"].setdefault("name", option)
+    config = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(content)))
+    OmegaConf.set_struct(config, True)
+    return config
 
 
 def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fault]:

@@ -1,9 +1,8 @@
-"""What is compared: networks with what was published of them, or runs with what they measured."""
+"""Entries of a comparison: networks with their published accuracies, or runs with their measured ones."""
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,26 +11,15 @@ from pathlib import Path
 
 import torch
 
+from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.options import CONF
-from convoy.evaluation.published import SETS, Published, published
 from convoy.models.build import construct_model
 from convoy.planner.config_ledger import ledger_of
 from convoy.runs.layout import find, shown
 from convoy.training import preflight
 
-FAMILIES = {
-    "LeNet to ZFNet": r"alexnet|zfnet|lenet",
-    "VGG": r"vgg",
-    "Inception": r"googlenet|inception",
-    "DenseNet": r"densenet",
-    "found by search": r"nasnet|pnasnet|mnasnet|amoebanet|efficientnet",
-    "mobile": r"mobilenet|shufflenet|squeezenet",
-    "ResNet": r"(wide_|se|preact_)?resnet|resnext|senet|plain",
-}
-"""A pattern that the start of a model's name fits, the first that does."""
-
 OTHERS = "others"
+"""Family of a network without a card."""
 SPEED_BATCH = 8
 _SPEED_SECONDS = 2.0
 _FEWEST_PASSES = 3
@@ -42,15 +30,16 @@ class Entry:
     """A network in the comparison.
 
     Attributes:
-        name: the option's, or the run's.
-        family: a key of `FAMILIES`, or `OTHERS`.
-        image_size: side of the images, in pixels.
-        params: parameters.
+        name: name of the option or of the run.
+        family: family on the network's card, or `OTHERS`.
+        image_size: height and width of the images in pixels.
+        params: number of parameters.
         macs: multiply-accumulates of a forward pass of one image.
-        kept_bytes: what autograd keeps of one image for the backward pass, in float32 unless a run was in another.
-        top1: share of images, 0 to 1; None where no accuracy is known.
-        source: where the accuracy comes from.
-        images_per_s: measured; None where it wasn't.
+        kept_bytes: activations that autograd keeps of one image for the backward pass; in float32, or in a run's
+            precision.
+        top1: accuracy, 0 to 1; None if it is not known.
+        source: source of the accuracy.
+        images_per_s: measured speed; None if it was not measured.
     """
 
     name: str
@@ -65,32 +54,35 @@ class Entry:
 
 
 def family_of(name: str) -> str:
-    """The family that a model of this name belongs to."""
-    return next((family for family, pattern in FAMILIES.items() if re.match(pattern, name)), OTHERS)
+    """Return the family of a network by its name, or `OTHERS` for a network without a card."""
+    card = read_cards(ModelCard).get(name)
+    return card.family if card else OTHERS
 
 
-def zoo(data: str) -> dict[str, Published]:
-    """The options of conf/model that an accuracy on `data` was published of, in the order of that accuracy."""
-    found = {path.stem: published(path) for path in sorted((CONF / "model").glob("*.yaml"))}
-    on_data = {name: each for name, each in found.items() if each is not None and each.data == data}
-    return dict(sorted(on_data.items(), key=lambda pair: pair[1].top1))
+def published_on(data: str) -> dict[str, ModelCard]:
+    """Return the cards with an accuracy published on `data`, by option name, in ascending order of that accuracy."""
+    found = [
+        (each.accuracy, name, card) for name, card in read_cards(ModelCard).items() if (each := card.published_on(data))
+    ]
+    return {name: card for _, name, card in sorted(found, key=lambda one: one[:2])}
 
 
-def chosen(models: Sequence[str], data: str) -> dict[str, Published]:
-    """The published figures of the models named; of all, where none is named.
+def chosen(models: Sequence[str], data: str) -> dict[str, ModelCard]:
+    """Return the cards of the models named, or of all models with an accuracy published on `data`.
 
     Raises:
-        UserError: with each that isn't there, or of which nothing was published on `data`.
+        UserError: with each name that is unknown or has no accuracy published on `data`.
     """
-    known = zoo(data)
+    known = published_on(data)
     if not models:
         return known
+    cards = read_cards(ModelCard)
     faults = []
     for name in models:
-        if name not in known and (CONF / "model" / f"{name}.yaml").is_file():
-            others = [title for option, title in SETS.items() if name in zoo(option)]
-            rule = f"nothing was published of it on {SETS[data]}"
-            faults.append(Fault("models", rule, f"but on {others[0]}" if others else "leave it out", name))
+        if name in cards and name not in known:
+            others = [BENCHMARKS[each.data] for each in cards[name].published]
+            rule = f"has no accuracy published on {BENCHMARKS[data]}"
+            faults.append(Fault("models", rule, f"it has one on {others[0]}" if others else "leave it out", name))
         elif name not in known:
             near = did_you_mean(name, known, "convoy train --help model lists them")
             faults.append(Fault("models", "no such model", near, name))
@@ -99,21 +91,30 @@ def chosen(models: Sequence[str], data: str) -> dict[str, Published]:
     return {name: known[name] for name in models}
 
 
-def from_zoo(figures: dict[str, Published], *, measure: bool) -> Iterator[Entry]:
-    """An entry for each, counted on the spot; with `measure`, forward passes are timed here."""
-    for name, each in figures.items():
-        words = [f"model={name}", f"data={each.data}", f"data.image_size={each.image_size}", "data.eval_resize=null"]
+def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iterator[Entry]:
+    """Yield an entry for each card, with the figures of the ledger at the image size of the published accuracy.
+
+    Args:
+        cards: cards by option name, each with an accuracy published on `data`.
+        data: option of conf/data.
+        measure: whether to measure the speed of forward passes on this machine.
+    """
+    for name, card in cards.items():
+        published = card.published_on(data)
+        assert published is not None
+        size = published.image_size
+        words = [f"model={name}", f"data={data}", f"data.image_size={size}", "data.eval_resize=null"]
         config = preflight.read([*words, "trainer.precision=32", "trainer.gpus=0"], to_run=False)
         ledger = ledger_of(config)
         count, macs, kept = (ledger.total(column) for column in ("params", "macs", "saved_bytes"))
         speed = None
         if measure:
-            speed = _images_per_s(config.model, config.data.channels, each.image_size, config.data.num_classes or 0)
-        yield Entry(name, family_of(name), each.image_size, count, macs, kept, each.top1, each.source, speed)
+            speed = _images_per_s(config.model, config.data.channels, size, config.data.num_classes or 0)
+        yield Entry(name, card.family, size, count, macs, kept, published.accuracy, published.source, speed)
 
 
 def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
-    """An entry for each run, from the files in its folder: its test accuracy (val where there was no test), its
+    """Yield an entry for each run from the files in its folder: the test accuracy (val if the run was not tested), the
     ledger, and the images/s of its training.
 
     Raises:
@@ -147,7 +148,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
 
 
 def _images_per_s(model: dict[str, object], channels: int, image_size: int, num_classes: int) -> float:
-    """Of forward passes on the CPU in float32 with batches of `SPEED_BATCH`: the median of two seconds' worth."""
+    """Measure forward passes on the CPU in float32 with batches of `SPEED_BATCH`: the median over two seconds."""
     network = construct_model(
         {key: value for key, value in model.items() if key != "pretrained"},
         num_classes=num_classes,

@@ -28,6 +28,7 @@ CHAIN_KEYS = (
     "weights",
     "lr",
     "freeze",
+    "card",
 )
 
 _AUXILIARY_REASON = "its auxiliary classifier needs more"

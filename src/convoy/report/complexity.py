@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.evaluation.comparison import FAMILIES, OTHERS, Entry
+from convoy.config.cards import FAMILIES
+from convoy.evaluation.comparison import OTHERS, Entry
 from convoy.report.labels import Box, Circle, leader, place
 
 if TYPE_CHECKING:
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008: told apart by everyone, in gray too.
-_COLOURS = ("#E69F00", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#F0E442", "#56B4E9", "#999999")
+_COLOURS = (
+    "#332288",
+    "#E69F00",
+    "#D55E00",
+    "#009E73",
+    "#56B4E9",
+    "#882255",
+    "#CC79A7",
+    "#F0E442",
+    "#0072B2",
+    "#999999",
+)
 _INK = "#222222"
 _LARGEST_POINTS = 30.0
 """Radius of the circle of the network with the most parameters, in points of 1/72 inch."""
@@ -39,14 +51,14 @@ def draw(entries: Sequence[Entry], title: str) -> Figure:
             entry.macs / 1e9,
             100 * (entry.top1 or 0),
             s=math.pi * radius**2,
-            color=colours[entry.family],
+            color=colours.get(entry.family, colours[OTHERS]),
             alpha=0.55,
             edgecolors=_INK,
             linewidths=0.6,
         )
     _scale(axes, entries)
     axes.set_title(title, loc="left", fontsize=13)
-    _name_families(axes, {entry.family for entry in entries}, colours)
+    _name_families(axes, {entry.family if entry.family in colours else OTHERS for entry in entries}, colours)
     _show_sizes(axes, most)
     _label(figure, axes, entries, radii)
     return figure
