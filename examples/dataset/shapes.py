@@ -1,4 +1,4 @@
-"""Pictures of squares and disks, drawn when they are needed."""
+"""Images of rectangles, drawn when they are needed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 class Shapes:
     """Map-style data set of gray images [32, 32] of two classes."""
 
-    classes = ("square", "disk")
+    classes = ("wide", "tall")
 
     def __init__(self, num_images: int, seed: int = 0) -> None:
         self.num_images = num_images
@@ -20,7 +20,8 @@ class Shapes:
         """Return an image and its class."""
         generator = np.random.default_rng([self.seed, index])
         label = index % 2
-        radius, (x, y) = generator.integers(4, 9), generator.integers(10, 22, 2)
-        columns, rows = np.meshgrid(np.arange(32) - x, np.arange(32) - y)
-        inside = np.hypot(columns, rows) if label else np.maximum(abs(columns), abs(rows))
-        return np.where(inside <= radius, 255, 0).astype(np.uint8), label
+        left, top, long, short = generator.integers([2, 2, 12, 4], [14, 14, 17, 8])
+        width, height = (short, long) if label else (long, short)
+        image = np.zeros((32, 32), np.uint8)
+        image[top : top + height, left : left + width] = 255
+        return image, label
