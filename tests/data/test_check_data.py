@@ -1,4 +1,4 @@
-"""What check_data refuses, key by key, and that it lets the shipped options pass."""
+"""Tests of check_data: each fault, and the shipped options without a fault."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
     assert data.image_size % 32 == 0
     if data.source == "image_folder":
         assert [str(fault) for fault in check_data(data)] == [
-            "data.root=null: is missing; give the folder with train/ and val/, each with a folder of images a class"
+            "data.root=null: is missing; give the folder with train/ and val/, each with one folder of images per class"
         ]
         for name in range(data.num_classes or 2):
             (tmp_path / "train" / str(name)).mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         ({"target": "values"}, "data.target", "has one class per image"),
         ({"val_fraction": 0.0}, "data.val_fraction", "between 0 and 1"),
         ({"val_fraction": 1.0}, "data.val_fraction", "between 0 and 1"),
-        ({"channels": 3, "mean": [0.1, 0.2]}, "data.mean", "one number, or one for each channel"),
+        ({"channels": 3, "mean": [0.1, 0.2]}, "data.mean", "one number, or one per channel"),
         ({"mean": []}, "data.mean", "one number"),
         ({"mean": [33.3]}, "data.mean", "divide by 255"),
         ({"std": [0.0]}, "data.std", "above 0"),
@@ -119,7 +119,7 @@ def test_one_fault(changes: dict[str, Any], key: str, words: str) -> None:
         (
             {"augment": AugmentConfig(random_resized_crop=[0.5, 1.0], pad_crop=4)},
             "data.augment.pad_crop",
-            "one crop too many",
+            "can't be combined with random_resized_crop",
         ),
         ({"eval_resize": 20}, "data.eval_resize", "must not be less than data.image_size=24"),
         ({"fit": "pad"}, "data.fit", "use data.fit=resize"),

@@ -1,8 +1,7 @@
-"""Augmentation of whole batches on the device: windows, mirror, normalize, cutout.
+"""Augmentation of whole batches on the device: padded crop, flip, normalization, cutout.
 
-Images are kept as pixels next to each other (NHWC), so that one gather copies whole rows of all channels and
-the result is channels_last as it comes. A mirrored copy is kept beside each image where flips are asked for,
-which makes the flip part of that gather.
+Images are stored in NHWC memory, so that one gather copies whole rows of all channels and the result is channels_last.
+With flips, a mirrored copy is stored beside each image, which makes the flip part of the same gather.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each of B samples.
+    """Random parameters of B samples.
 
     Attributes:
         window: [2, B] int64, first row and column of the window within the padded image.
         mirrored: [B] bool.
         cutout: [2, B] int64, first row and column of the square, which may begin or end outside the image; None
-            if there is no cutout.
+            without cutout.
     """
 
     window: Tensor
@@ -37,7 +36,7 @@ _STREAMS = (Stream.CROP_TOP, Stream.CROP_LEFT, Stream.MIRROR, Stream.CUTOUT_TOP,
 
 
 def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples: Tensor) -> Draws:
-    """Draws for `samples`, [B] int64: every window and every pixel as the cutout's centre equally likely."""
+    """Draw parameters for `samples`, [B] int64; all windows and all centers of the cutout are equally likely."""
     bits = random_bits(seed, epoch, samples, _STREAMS if augment.cutout else _STREAMS[:3])
     return Draws(
         window=as_integers(bits[:2], 2 * augment.pad_crop + 1),
@@ -48,12 +47,12 @@ def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples
 
 @dataclass(frozen=True)
 class WindowSource:
-    """Images from which windows are cut: padded with zeros, beside their mirror images where asked for.
+    """Images from which windows are cut: padded with zeros, each beside its mirror image if flips are on.
 
     Attributes:
-        pixels: uint8 [n, 1 or 2, H + 2 padding, (W + 2 padding) * C], a row's pixels in order, contiguous.
+        pixels: uint8 [n, 1 or 2, H + 2 padding, (W + 2 padding) * C], contiguous.
         size: side of a window, in pixels.
-        channels: C.
+        channels: number of channels, C.
     """
 
     pixels: Tensor
@@ -62,10 +61,10 @@ class WindowSource:
 
     @classmethod
     def of(cls, images: Tensor, padding: int = 0, mirror: bool = False) -> WindowSource:
-        """From uint8 images [n, C, S, S]."""
+        """Return the source of uint8 images [n, C, S, S]."""
         num_images, channels, size, _ = images.shape
         outer = size + 2 * padding
-        # Written once, where padding, mirroring and stacking would each copy the whole set.
+        # Written once; padding, mirroring and stacking would each copy the whole set.
         pixels = images.new_zeros(num_images, 1 + mirror, outer, outer, channels)
         inner = pixels[:, :, padding : padding + size, padding : padding + size]
         inner[:, 0] = images.permute(0, 2, 3, 1)
@@ -74,14 +73,15 @@ class WindowSource:
         return cls(pixels.flatten(3), size, channels)
 
     def to(self, device: torch.device) -> WindowSource:
+        """Return the source on `device`."""
         return WindowSource(self.pixels.to(device, non_blocking=True), self.size, self.channels)
 
     def starts(self, images: Tensor, window: Tensor, mirrored: Tensor) -> Tensor:
-        """Where in `pixels` windows begin.
+        """Return the positions in `pixels` at which windows begin.
 
         Args:
-            images: [B] int64, which images.
-            window: [2, B] int64, first row and column in the padded image (or in its mirror image).
+            images: [B] int64, indices of the images.
+            window: [2, B] int64, first row and column in the padded image, or in its mirror image.
             mirrored: [B] bool.
 
         Returns:
@@ -92,10 +92,10 @@ class WindowSource:
         return (which * height + window[0]) * row + window[1] * self.channels
 
     def cut(self, starts: Tensor) -> Tensor:
-        """uint8 [B, C, S, S] in channels_last: the windows that begin at `starts`, by one gather.
+        """Return the windows that begin at `starts`, uint8 [B, C, S, S] in channels_last, by one gather.
 
-        All windows are seen as one list, one for each number that may be the first, in the same memory.
-        index_select copies their rows whole, 4 to 9 times faster than indexing does number by number.
+        A strided view lists all possible windows in the same memory. `index_select` copies whole rows of them, 4 to 9
+        times faster than indexing, which copies single values.
         """
         row = self.pixels.shape[-1]
         window_row = self.size * self.channels
@@ -106,10 +106,10 @@ class WindowSource:
 
 
 class Normalizer:
-    """uint8 images to float32 with mean 0 and standard deviation 1 a channel, over the set.
+    """Normalization of uint8 images to float32 with mean 0 and standard deviation 1 per channel over the data set.
 
-    The same values as dividing by 255, subtracting the mean and dividing by the standard deviation, with one
-    multiplication and one addition a pixel.
+    The values equal division by 255, subtraction of the mean and division by the standard deviation, with one
+    multiplication and one addition per pixel.
     """
 
     def __init__(
@@ -120,15 +120,21 @@ class Normalizer:
         image_size: int,
         device: torch.device,
     ) -> None:
-        """`mean` and `std` are of pixel values in 0..1: one number a channel, or one for all."""
+        """
+        Args:
+            mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
+            channels: number of channels.
+            image_size: side of the images, in pixels.
+            device: device of the images.
+        """
         deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
         shift = -torch.tensor(mean, dtype=torch.float64) / deviations
-        # One value for each number of a row: a loop over whole rows is 6 times faster than over 3 channels.
+        # One value for each number of a row: a loop over whole rows is 6 times faster than one over 3 channels.
         self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32)
         self._shift = shift.repeat(image_size).to(device, torch.float32)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
+        """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
         batch, channels, height, width = images.shape
         rows = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
         normalized = rows.to(torch.float32)
@@ -137,15 +143,15 @@ class Normalizer:
 
 
 def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Sets a square of each image to 0, which is the mean of normalized images, in place.
+    """Set a square of each image to 0, the mean of normalized images, in place.
 
-    What lies outside the image is cut off, as in the authors' code (DeVries & Taylor 2017: "Improved
+    Parts of the square outside the image are cut off, as in the authors' code (DeVries & Taylor 2017: "Improved
     Regularization of Convolutional Neural Networks with Cutout").
 
     Args:
         images: [B, C, S, S] in channels_last.
-        corner: [2, B] int64, the square's first row and column.
-        side: of the square, in pixels.
+        corner: [2, B] int64, first row and column of the square.
+        side: side of the square, in pixels.
     """
     batch, channels, height, width = images.shape
     row = torch.arange(height, device=images.device) - corner[0, :, None]

@@ -1,4 +1,4 @@
-"""The faults of a data config, found before anything is read. Imports neither torch nor NumPy."""
+"""Checks of a data config before anything is read. Imports neither torch nor NumPy."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SHARDS_SOURCE = "shards"
 TABLE_SOURCE = "table"
 DATASET_SOURCE = "dataset"
 FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, SHARDS_SOURCE)
-"""Those whose images are decoded as they are needed."""
+"""Sources whose images are read while training runs."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
-"""Pixels on a side, as published."""
+"""Side of the published images, in pixels."""
 IMAGE_CHANNELS = {"digits": 1, "fashion_mnist": 1, "mnist": 1, "cifar10": 3, "cifar100": 3}
-"""1: gray, 3: colours, as published."""
+"""Channels of the published images; 1: gray, 3: RGB."""
 _NAMES = {CLASS_INDEX: "classes", MULTI_HOT: "labels", VALUES: "values"}
 TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
-"""Training images as published, val among them; digits has them all."""
+"""Published training images, including val; for digits, all images."""
 SOURCES = (*NUM_CLASSES, *FILE_SOURCES)
 MOST_BUFFER = 1 << 22
-"""Samples that data.shuffle_buffer may have at most."""
+"""Largest value of data.shuffle_buffer, in samples."""
 
 
 def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
-    """All faults of `data`, each by its key; of the disk only data.root, its folders and its index are looked at.
+    """Return all faults of `data`. On disk, only data.root, its folders and index, and a table are read.
 
     Args:
-        data: what is checked.
-        present: whether the data must be there; if not, only its number of classes must be known.
+        data: the data config.
+        present: whether the data must exist; if not, only the number of classes must be known.
     """
     faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data), *_built_faults(data)]
     if data.target not in KINDS:
@@ -67,10 +67,10 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
 
 
 def num_classes(data: DataConfig) -> int:
-    """data.num_classes, or where it is null what the source has.
+    """Return the number of classes, labels or values: data.num_classes, or if it is null, that of the source.
 
     Raises:
-        UserError: if the classes of an image folder or of shards can't be counted.
+        UserError: the classes can't be counted.
     """
     if data.num_classes is not None:
         return data.num_classes
@@ -92,7 +92,7 @@ def num_classes(data: DataConfig) -> int:
 
 
 def set_bytes(data: DataConfig) -> int:
-    """Bytes of a set in memory as training reads it: padded, beside its mirror images; 0 of folders and shards."""
+    """Return the bytes of a set in memory, with padding and mirror images; 0 for sources that are read from disk."""
     if data.source in FILE_SOURCES:
         return 0
     augment = data.augment
@@ -141,7 +141,7 @@ def _channel_faults(data: DataConfig) -> Iterator[Fault]:
     for name in ("mean", "std"):
         values = getattr(data, name)
         if isinstance(values, str) or len(values) not in (1, data.channels):
-            rule = "must have one number, or one for each channel"
+            rule = "must have one number, or one per channel"
             yield _fault(f"data.{name}", values, rule, f"data.channels is {data.channels}")
         elif name == "mean" and not all(0 <= value <= 1 for value in values):
             yield _fault("data.mean", values, "must be of pixel values in 0 to 1", "divide by 255")
@@ -179,7 +179,7 @@ def _augment_faults(data: DataConfig) -> Iterator[Fault]:
         yield _fault(
             "data.augment.pad_crop",
             augment.pad_crop,
-            "is one crop too many with random_resized_crop",
+            "can't be combined with random_resized_crop",
             "set one of them",
         )
 
@@ -315,7 +315,7 @@ def _no_root() -> Fault:
     return Fault(
         "data.root",
         "is missing",
-        "give the folder with train/ and val/, each with a folder of images a class",
+        "give the folder with train/ and val/, each with one folder of images per class",
         "null",
     )
 
@@ -325,6 +325,6 @@ def _no_shards() -> Fault:
 
 
 def _fault(key: str, value: Any, rule: str, remedy: str = "") -> Fault:
-    """`value` as it is written on the command line."""
+    """Return a fault with `value` as it is written on the command line."""
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     return Fault(key, rule, remedy, f"[{','.join(map(str, value))}]" if is_list else str(value))

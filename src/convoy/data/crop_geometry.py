@@ -1,4 +1,4 @@
-"""Which part of an image the network sees: the geometry of torchvision's RandomResizedCrop, Resize and CenterCrop."""
+"""Geometry of crops, equal to that of torchvision's RandomResizedCrop, Resize and CenterCrop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 _RATIO_LOG = math.log(4 / 3)
 NUM_TRIES = 10
 NUM_CROP_NUMBERS = 4 * NUM_TRIES
-"""Random numbers that one random resized crop may use up."""
+"""Random numbers that one random resized crop can need."""
 
 
 @dataclass(frozen=True)
 class CropBox:
-    """A part of an image, in pixels."""
+    """Rectangle of an image, in pixels."""
 
     left: int
     top: int
@@ -23,21 +23,21 @@ class CropBox:
 
     @property
     def bottom(self) -> int:
-        """The first row below it."""
+        """First row below the rectangle."""
         return self.top + self.height
 
 
 def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> CropBox:
-    """A part of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
+    """Return a crop of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
 
-    The area is uniform in `scale` times the image's, the logarithm of width over height uniform between those
-    of 3/4 and 4/3. A part that doesn't fit in the image is drawn again; after 10 in vain it is the largest
-    central part with the nearest permitted aspect ratio.
+    The area is uniform in `scale` times the area of the image; the logarithm of width over height is uniform between
+    those of 3/4 and 4/3. A crop that does not fit in the image is drawn again. After 10 attempts, the result is the
+    largest central crop with the nearest permitted aspect ratio.
 
     Args:
-        width, height: of the image, in pixels.
+        width, height: size of the image, in pixels.
         scale: [smallest, largest] share of the area.
-        numbers: `NUM_CROP_NUMBERS` uniform in [0, 1).
+        numbers: `NUM_CROP_NUMBERS` numbers, uniform in [0, 1).
     """
     for attempt in range(NUM_TRIES):
         share, shape, down, right = numbers[4 * attempt : 4 * attempt + 4]
@@ -52,12 +52,12 @@ def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequenc
 
 
 def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:
-    """Width and height after the shorter of them was made `shorter_side`, rounded down as torchvision does."""
+    """Return width and height of an image resized to `shorter_side`, rounded down as in torchvision."""
     if width <= height:
         return shorter_side, max(shorter_side, int(shorter_side * height / width))
     return max(shorter_side, int(shorter_side * width / height)), shorter_side
 
 
 def central_box(width: int, height: int, size: int) -> CropBox:
-    """The square of side `size` in the middle."""
+    """Return the central square of side `size`."""
     return CropBox(round((width - size) / 2), round((height - size) / 2), size, size)

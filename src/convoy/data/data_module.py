@@ -1,4 +1,4 @@
-"""The data of a run, for Lightning and without it."""
+"""Lightning data module of a run, which also works without a Trainer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from convoy.data.targets import Targets
 
 
 class Batches:
-    """A sized iterable of batches. Nothing is read, and no thread started, before the first `next()`.
+    """Sized iterable of batches. Nothing is read and no thread starts before the first `next()`.
 
     Args:
         length: number of batches.
-        start: gives their iterator.
-        waited: told the seconds that each batch but the first, before which nothing could be made ready, was
-            waited for.
+        start: returns the iterator of the batches.
+        waited: called with the seconds of waiting for each batch but the first, before which nothing could be prepared.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Batches:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator, so that `start` too waits for the first next(), and what it returns is closed with this one.
+        # A generator, so that `start` is called by the first next(), and its result is closed with this one.
         batches = iter(self._start())
         try:
             is_first = True
@@ -59,19 +58,19 @@ class Batches:
 
 
 class ImageData(pl.LightningDataModule):
-    """Batches of a data set, in an order that depends on the seed and the optimizer step only.
+    """Batches of a data set in an order that depends on the seed and the optimizer step only.
 
     A batch is a `Batch`: images, float32 [B, C, S, S], normalized, and targets, both on the device. Training batches
-    are `micro_batch_size` long (less what data.on_bad_image=skip leaves out), `accumulation` of them an
-    optimizer step. The Trainer is to be made with `reload_dataloaders_every_n_epochs=1`: each call of
-    `train_dataloader` gives the rest of one epoch.
+    have `micro_batch_size` samples (less those that data.on_bad_image=skip leaves out); `accumulation` of them make an
+    optimizer step. The Trainer needs `reload_dataloaders_every_n_epochs=1`: each call of `train_dataloader` returns the
+    rest of one epoch.
 
     Attributes:
         targets: kind and names of the targets. After `open`.
         num_classes, classes: number and names of the classes, labels or values. After `open`.
-        sizes: images in "train", "val" and "test"; 0 where there is no such split. After `open`.
-        notes: what a user may not expect about the set, a sentence each. After `open`.
-        waited_s: seconds for which training has waited for its batches, augmentation of a set in memory counted in.
+        sizes: number of images in "train", "val" and "test"; 0 if there is no such split. After `open`.
+        notes: facts that a user may not expect, a sentence each. After `open`.
+        waited_s: seconds for which training has waited for batches; includes the augmentation of sets in memory.
     """
 
     def __init__(
@@ -85,16 +84,16 @@ class ImageData(pl.LightningDataModule):
         channels_last: bool = True,
         max_steps: int | None = None,
     ) -> None:
-        """Reads nothing yet.
+        """Store the settings; `open` reads the data.
 
         Args:
-            data: the set.
-            seed: of order and augmentation.
-            micro_batch_size: samples a rank in one forward pass of training.
-            accumulation: forward passes an optimizer step.
-            eval_batch_size: samples a rank in one forward pass of val and test.
-            channels_last: memory format of the images.
-            max_steps: the optimizer step at which training ends, if not at the end of an epoch.
+            data: the data config.
+            seed: seed of order and augmentation.
+            micro_batch_size: samples per rank in one forward pass of training.
+            accumulation: forward passes per optimizer step.
+            eval_batch_size: samples per rank in one forward pass of val and test.
+            channels_last: whether images are in NHWC memory.
+            max_steps: optimizer step at which training ends; None: at the end of an epoch.
         """
         super().__init__()
         self.data = data
@@ -108,10 +107,10 @@ class ImageData(pl.LightningDataModule):
         self._opened: OpenedData | None = None
 
     def open(self) -> None:
-        """Reads the set, or lists its files, if that isn't done yet.
+        """Read the data set, or list its files, unless that is done.
 
         Raises:
-            UserError: if something about the config or the files is wrong.
+            UserError: the config or the files have a fault.
         """
         if self._opened is None:
             self._opened = open_data(self.data, self.seed)
@@ -150,21 +149,21 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def skipped_images(self) -> dict[str, str]:
-        """What was wrong with each image that this process left out so far because it can't be decoded, by path."""
+        """Reason for each image that this process has left out because it can't be decoded, by path."""
         return dict(self._set.bad_images.reasons)
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """Optimizer steps of an epoch.
+        """Return the number of optimizer steps per epoch.
 
         Raises:
-            UserError: if the training images are fewer than a global batch.
+            UserError: there are fewer training images than a global batch needs.
         """
         return self._sampler(world_size).steps_per_epoch
 
     def training_loader(
         self, first_step: int, *, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
     ) -> Batches:
-        """The micro batches of `rank` from optimizer step `first_step` to the end of its epoch or to max_steps."""
+        """Return the micro batches of `rank` from step `first_step` to the end of its epoch or to max_steps."""
         opened, sampler, spec = self._set, self._sampler(world_size), self._batch_spec(device)
         end_step = sampler.epoch_end(first_step)
         if self.max_steps is not None:
@@ -183,12 +182,12 @@ class ImageData(pl.LightningDataModule):
         world_size: int | None = None,
         device: torch.device | str | None = None,
     ) -> Batches:
-        """The batches of `rank` of "val", "test", or "train" as it is, not augmented.
+        """Return the batches of `rank` of a split: "val", "test", or "train" without augmentation.
 
-        Rank, world size and device are the Trainer's unless given.
+        Rank, world size and device default to those of the Trainer.
 
         Raises:
-            UserError: if there is no such split, or it has fewer images than there are ranks.
+            UserError: there is no such split, or it has fewer images than there are ranks.
         """
         opened = self._set
         if split not in opened.evaluation:
@@ -203,13 +202,13 @@ class ImageData(pl.LightningDataModule):
         self.open()
 
     def train_dataloader(self) -> Batches:
-        """The batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
+        """Return the batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
 
-        A Trainer that resumes within an epoch must count that epoch's batches from zero: it ends the epoch when its
-        count is the loader's length, which is that of the rest.
+        A Trainer that resumes within an epoch must count the batches of that epoch from zero: it ends the epoch when
+        its count reaches the length of the loader, which holds the rest of the epoch only.
         """
         trainer = self.trainer
-        assert trainer is not None, "Lightning sets it; without a Trainer there is training_loader"
+        assert trainer is not None, "without a Trainer, use training_loader"
         return self.training_loader(
             trainer.global_step, rank=trainer.global_rank, world_size=trainer.world_size, device=self._device()
         )
@@ -221,7 +220,7 @@ class ImageData(pl.LightningDataModule):
         return self.evaluation_loader("test")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch itself: it was made on the device."""
+        """Return the batch, which is on the device already."""
         return batch.to(device)
 
     def _count_wait(self, seconds: float) -> None:
@@ -229,7 +228,7 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def _set(self) -> OpenedData:
-        assert self._opened is not None, "open() comes first"
+        assert self._opened is not None, "call open() first"
         return self._opened
 
     def _sampler(self, world_size: int) -> TrainingSampler:
@@ -255,9 +254,9 @@ class ImageData(pl.LightningDataModule):
 
 
 def num_decoding_threads(num_workers: int | None, local_processes: int) -> int:
-    """The threads asked for, else one a processor core that this process may use.
+    """Return `num_workers`, or else the number of CPU cores that this process may use.
 
-    Under Slurm a task's cores are its own; elsewhere the processes of a run on one machine share them.
+    Under Slurm, the cores of a task belong to its process; elsewhere the processes of a run on one machine share them.
     """
     if num_workers is not None:
         return num_workers

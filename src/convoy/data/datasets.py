@@ -1,4 +1,4 @@
-"""From a data config to its splits: read, checked, fitted to the network's input, val held out."""
+"""Opening of a data set: reading, checks, and the splits train, val and test."""
 
 from __future__ import annotations
 
@@ -34,32 +34,36 @@ SPLITS = ("train", "val", "test")
 
 
 class TrainingSplit(Protocol):
-    """The training images of a set, augmented as they are read."""
+    """Training images, augmented as they are read."""
 
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
-    ) -> Iterator[Batch]: ...
+    ) -> Iterator[Batch]:
+        """Yield the micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
+        ...
 
 
 class EvaluationSplit(Protocol):
-    """The images of a split as they are."""
+    """Images of a split, not augmented."""
 
-    def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]: ...
+    def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
+        """Yield the batches of `rank`."""
+        ...
 
 
 @dataclass(frozen=True)
 class OpenedData:
-    """A set that is ready to be read.
+    """Data set that is ready to be read.
 
     Attributes:
         targets: kind and names of the targets.
         training_targets: targets of all training images; None if they are only known once the images are read.
-        train: the training split.
-        evaluation: train as it is, val, and test where there is one, by name.
-        sizes: images in train, val and test.
-        bad_images: those skipped so far, by path.
-        notes: what a user may not expect about the set, a sentence each.
-        order: of the training images, where it is the set's own.
+        train: training split, augmented.
+        evaluation: splits by name, not augmented; train is among them.
+        sizes: number of images in train, val and test.
+        bad_images: images that can't be decoded.
+        notes: facts that a user may not expect, a sentence each.
+        order: order of the training images, if the source determines it.
     """
 
     targets: Targets
@@ -73,14 +77,14 @@ class OpenedData:
 
 
 def open_data(data: DataConfig, seed: int) -> OpenedData:
-    """Reads a set in memory, lists a folder's images, or reads the index of shards.
+    """Open a data set: read it into memory, list its files, read the index of its shards, or build the user's class.
 
     Args:
-        data: what to read.
-        seed: of the augmentation, and of the order of shards.
+        data: the data config.
+        seed: seed of the augmentation, and of the order of shards.
 
     Raises:
-        UserError: with all faults of `data`, or the first of its files that can't be used.
+        UserError: the config has faults, or a file can't be used.
     """
     if faults := check_data(data):
         raise UserError(*faults)
@@ -186,11 +190,11 @@ def _held_out(files: ImageFiles, kind: str, fraction: float, key: str) -> tuple[
 def _open_files(data: DataConfig, seed: int) -> OpenedData:
     files = file_splits(data)
     dtype = torch.int64 if files.targets.kind == CLASS_INDEX else torch.float32
-    pictures = {
+    images = {
         name: FileImages(split.paths, torch.tensor(split.targets, dtype=dtype), data.channels)
         for name, split in files.splits.items()
     }
-    return _open_streamed(data, seed, files.targets, pictures, files.notes)
+    return _open_streamed(data, seed, files.targets, images, files.notes)
 
 
 def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
@@ -216,23 +220,23 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
 
 
 def _open_shards(data: DataConfig, seed: int) -> OpenedData:
-    assert data.root is not None, "check_data has seen to it"
+    assert data.root is not None, "check_data requires it"
     storage = open_storage(data.root)
     index = read_index(data.root, storage)
     check_files(storage, index)
     notes = [] if "test" in index.splits else [_no_test(data)]
     if (shorter := data.eval_resize or data.image_size) > index.size:
-        notes.append(f"{data.root} was packed with {index.size} pixels, which val enlarges to {shorter}.")
-    pictures = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
+        notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
+    images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
-    return _open_streamed(data, seed, Targets(CLASS_INDEX, index.classes), pictures, notes, order)
+    return _open_streamed(data, seed, Targets(CLASS_INDEX, index.classes), images, notes, order)
 
 
 def _open_streamed(
     data: DataConfig,
     seed: int,
     targets: Targets,
-    pictures: Mapping[str, SplitImages],
+    images: Mapping[str, SplitImages],
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
@@ -240,10 +244,10 @@ def _open_streamed(
     bad_images = BadImages(skip=data.on_bad_image == "skip", key=key)
     return OpenedData(
         targets=targets,
-        training_targets=pictures["train"].targets,
-        train=StreamedTraining(pictures["train"], data, seed, bad_images),
-        evaluation={name: StreamedEvaluation(split, data, bad_images) for name, split in pictures.items()},
-        sizes={name: len(pictures[name]) if name in pictures else 0 for name in SPLITS},
+        training_targets=images["train"].targets,
+        train=StreamedTraining(images["train"], data, seed, bad_images),
+        evaluation={name: StreamedEvaluation(split, data, bad_images) for name, split in images.items()},
+        sizes={name: len(images[name]) if name in images else 0 for name in SPLITS},
         bad_images=bad_images,
         notes=tuple(notes),
         order=order,

@@ -1,6 +1,6 @@
-"""From an image file to pixels: JPEGs by libjpeg-turbo, everything else, and what it can't decode, by Pillow.
+"""Decoding of image files: JPEGs by libjpeg-turbo; other formats, and JPEGs that it can't decode, by Pillow.
 
-Both let go of Python's lock while they decode, so threads do this side by side.
+Both release the GIL while they decode, so threads run in parallel.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 class BadImageError(Exception):
-    """A file that can't be decoded.
+    """Error for an image file that can't be decoded.
 
     Attributes:
-        path: of the file.
-        reason: what the decoder said.
+        path: path of the file.
+        reason: message of the decoder.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -34,14 +34,14 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class LazyImage:
-    """An image that is decoded as far as it is needed.
+    """Image that is decoded as far as it is needed.
 
     Attributes:
-        width, height: in pixels, upright.
-        can_shrink: whether it can be made smaller while it is decoded.
-        pixels: from (bottom, factor) to uint8 [ceil(height / factor), ceil(width / factor), C]. Rows from `bottom`
-            on, counted in the whole image, may hold anything. `factor` is 1, or one of `jpeg.FACTORS` where it can
-            shrink. May raise BadImageError.
+        width, height: size in pixels, upright.
+        can_shrink: whether the decoder can reduce the image.
+        pixels: function of (bottom, factor) that returns uint8 [ceil(height / factor), ceil(width / factor), C]. Rows
+            from `bottom` on, counted in the whole image, are undefined. `factor` is 1, or one of `jpeg.FACTORS` if the
+            image can shrink. It may raise BadImageError.
     """
 
     width: int
@@ -51,10 +51,10 @@ class LazyImage:
 
 
 def open_image(path: str, channels: int) -> LazyImage:
-    """The image as gray (1 channel) or RGB (3), upright by its EXIF orientation.
+    """Open an image file as gray (1 channel) or RGB (3), upright according to its EXIF orientation.
 
     Raises:
-        BadImageError: if it is missing, truncated, or nothing that Pillow can decode.
+        BadImageError: the file is missing, truncated, or no image that Pillow can decode.
     """
     try:
         file = jpeg.read_file(path)
@@ -64,15 +64,15 @@ def open_image(path: str, channels: int) -> LazyImage:
 
 
 def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
-    """The same of a file that is in memory already, all of it.
+    """Open an image file whose bytes are in memory.
 
     Args:
-        name: what an error calls it.
-        file: its bytes; what a JPEG says of its height is changed for a moment.
+        name: name of the image in errors.
+        file: all bytes of the file; decoding a JPEG changes its height field temporarily.
         channels: 1 for gray, 3 for RGB.
 
     Raises:
-        BadImageError: if it is truncated, or nothing that Pillow can decode.
+        BadImageError: the file is truncated, or no image that Pillow can decode.
     """
     return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
 
@@ -106,7 +106,7 @@ def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image
 
 
 def _is_turned(file: bytearray) -> bool:
-    """Whether the metadata give another orientation than upright, or can't be read."""
+    """Return whether the metadata give another orientation than upright, or can't be read."""
     try:
         with Image.open(BytesIO(file)) as opened:
             return bool(opened.getexif().get(ExifTags.Base.Orientation, 1) != 1)
@@ -117,10 +117,10 @@ def _is_turned(file: bytearray) -> bool:
 
 
 def decode(path: str, channels: int) -> Image.Image:
-    """The image by Pillow, as gray ("L") or "RGB", upright by its EXIF orientation.
+    """Decode an image by Pillow as gray ("L") or "RGB", upright according to its EXIF orientation.
 
     Raises:
-        BadImageError: if it is missing, truncated, or nothing that Pillow can decode.
+        BadImageError: the file is missing, truncated, or no image that Pillow can decode.
     """
     return _decode(path, path, channels)
 
@@ -134,18 +134,18 @@ def _decode(source: str | BytesIO, name: str, channels: int) -> Image.Image:
             return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
     except MemoryError:
         raise
-    # Pillow's decoders raise whatever a damaged file leads them to.
+    # Pillow's decoders raise any exception for a damaged file.
     except Exception as error:
         raise BadImageError(name, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
-    """What the system says ("is a directory"), without its number and the path; else what the decoder says."""
-    said = getattr(error, "strerror", None)
-    return str(said).lower() if said else str(error) or type(error).__name__
+    """Return the system's message ("is a directory") without number and path, else the decoder's message."""
+    message = getattr(error, "strerror", None)
+    return str(message).lower() if message else str(error) or type(error).__name__
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:
-    # A copy: what Pillow shares may not be written to, and torch warns of such memory.
+    # A copy: memory shared with Pillow is read-only, and torch warns about it.
     pixels: NDArray[np.uint8] = np.array(image)
     return pixels.reshape(*pixels.shape[:2], -1)

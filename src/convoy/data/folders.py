@@ -1,9 +1,9 @@
-"""Which images lie in a folder, in which split and class. Imports neither torch nor NumPy.
+"""Image folders: files of each split and class. Imports neither torch nor NumPy.
 
     root/train/CLASS/*.jpg  root/val/CLASS/*.jpg  root/test/CLASS/*.jpg
 
-Without val/, a share of train is held out. Without train/ (root/CLASS/*.jpg), root itself is train. Without
-test/, there is no test split: val chooses the best checkpoint, so testing on it would tell too good a result.
+Without val/, a share of train is held out. Without train/ (root/CLASS/*.jpg), root itself is train. Without test/,
+there is no test split: val chooses the best checkpoint, so a test on val would be biased.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ VAL_NAMES = ("val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder of each split; None where there is none.
+    """Folder of each split; None if there is no such split.
 
     Attributes:
-        notes: what a user may not expect about it, a sentence each.
+        notes: facts that a user may not expect, a sentence each.
     """
 
     train: Path
@@ -73,10 +73,10 @@ class ImageFiles:
 
 
 def find_layout(root: str) -> Layout:
-    """Where the splits lie below `root`.
+    """Return the folders of the splits below `root`.
 
     Raises:
-        UserError: if root is no folder, or has a val or a test folder but no train folder.
+        UserError: root is no folder, or has a val or a test folder but no train folder.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -86,7 +86,7 @@ def find_layout(root: str) -> Layout:
     if not (folder / "train").is_dir():
         if val is not None or test is not None:
             present = " and ".join(f"{split.name}/" for split in (val, test) if split is not None)
-            raise _fault(root, f"has {present} but no train/", "name the folder of the training images train")
+            raise _fault(root, f"has {present} but no train/", "rename the folder of the training images to train")
         return Layout(folder, None, None)
     if test is not None and not class_names(test):
         return Layout(folder / "train", val, None, (f"{test} has no class folders, so it is no test split.",))
@@ -94,16 +94,16 @@ def find_layout(root: str) -> Layout:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The folders in a split's folder, sorted; those whose name begins with a dot don't count."""
+    """Return the names of a split's class folders, sorted; names that begin with a dot are ignored."""
     with os.scandir(folder) as entries:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def count_classes(root: str) -> int:
-    """How many classes the training images below `root` have; what data.num_classes=null stands for.
+    """Return the number of classes of the training images below `root`, the meaning of data.num_classes=null.
 
     Raises:
-        UserError: if there is no folder, or none of classes in it.
+        UserError: there is no such folder, or it has no class folders.
     """
     return len(read_classes(find_layout(root)))
 

@@ -1,8 +1,8 @@
-"""Images of folders and shards: threads decode into uint8 batches ahead of the step that needs them.
+"""Batches of images that are read while training runs: threads decode into uint8 batches ahead of the step.
 
-Threads, since the decoders let go of Python's lock while they work, and they start at once. Each image has a
-place of its own in its batch and random numbers of its own, so nothing depends on which thread is done first
-or how many there are.
+Threads suffice, since the decoders release the GIL, and they start at once. Each image has a fixed place in its batch
+and random numbers that follow from the sample, so results depend neither on the order in which threads finish nor on
+their number.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from convoy.data.split_images import OpenBatch, SplitImages
 from convoy.data.transforms import ImageTransforms
 
 BATCHES_AHEAD = 3
-"""Batches that are being decoded while one is in use."""
+"""Batches that are decoded while one is in use."""
 
-_IMAGES_A_TASK = 8
+_IMAGES_PER_TASK = 8
 
 Fill = Callable[[int, NDArray[np.uint8]], None]
-"""Writes the image of a place in a batch into that place, [S, S, C]. May raise BadImageError."""
+"""Writes the image at a place in a batch into an array, uint8 [S, S, C]. May raise BadImageError."""
 
 Prepare = Callable[[MicroBatch, OpenBatch], Fill]
-"""Returns the function that fills a batch from its reader."""
+"""Returns the function that fills a batch, given its samples and its reader."""
 
 
 class DecodedBatch(NamedTuple):
@@ -64,12 +64,12 @@ DecodedBatches = Generator[DecodedBatch, None, None]
 
 @dataclass
 class BadImages:
-    """What to do with images that can't be decoded, and those found so far.
+    """Images that can't be decoded.
 
     Attributes:
-        skip: leave them out; else the first one stops the run.
-        key: of the setting that names the images, for the error.
-        reasons: what the decoder said, by path.
+        skip: whether they are left out; otherwise the first one stops the run.
+        key: setting that names the images, for the error.
+        reasons: message of the decoder for each image found so far, by path.
     """
 
     skip: bool
@@ -77,10 +77,10 @@ class BadImages:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def add(self, error: BadImageError) -> None:
-        """Notes the image.
+        """Record an image.
 
         Raises:
-            UserError: if images are not to be skipped.
+            UserError: images are not to be skipped.
         """
         if not self.skip:
             rule = f"{error.path} can't be decoded ({error.reason})"
@@ -89,7 +89,7 @@ class BadImages:
 
 
 class StreamedTraining:
-    """Training images that are decoded as they are needed."""
+    """Training images that are decoded as they are needed, and augmented."""
 
     def __init__(self, pictures: SplitImages, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._pictures = pictures
@@ -101,7 +101,7 @@ class StreamedTraining:
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]:
-        """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
+        """Yield the micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         data, augment = self._data, self._data.augment
         finish = BatchFinalizer(data, spec)
         with closing(self.decoded(sampler, rank, first_step, end_step, spec)) as decoded:
@@ -116,7 +116,7 @@ class StreamedTraining:
     def decoded(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> DecodedBatches:
-        """The same batches as uint8, before what is done to whole batches."""
+        """Yield the same batches as uint8, before the augmentation of whole batches."""
         data = self._data
         batches = self._pictures.visit(sampler.micro_batches(rank, first_step, end_step))
         shape = (sampler.micro_batch_size, data.image_size, data.channels)
@@ -124,7 +124,7 @@ class StreamedTraining:
 
     @property
     def _mirrors_at_once(self) -> bool:
-        """Whether images are mirrored as they are written, a fortieth of the work; pad_crop's gather does it too."""
+        """Whether images are mirrored as they are written; otherwise the gather of pad_crop mirrors them."""
         return self._data.augment.random_resized_crop is not None
 
     def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
@@ -157,7 +157,7 @@ class StreamedTraining:
 
 
 class StreamedEvaluation:
-    """The images of a split as they are, decoded as they are needed."""
+    """Images of a split, decoded as they are needed and not augmented."""
 
     def __init__(self, pictures: SplitImages, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures
@@ -165,14 +165,14 @@ class StreamedEvaluation:
         self._bad_images = bad_images
 
     def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
-        """The batches of `rank`."""
+        """Yield the batches of `rank`."""
         finish = BatchFinalizer(self._data, spec)
         with closing(self.decoded(sampler, rank, spec)) as decoded:
             for batch in decoded:
                 yield finish(batch.images, batch.targets)
 
     def decoded(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> DecodedBatches:
-        """The same batches as uint8."""
+        """Yield the same batches as uint8."""
         data = self._data
         shape = (sampler.largest_batch, data.image_size, data.channels)
 
@@ -187,7 +187,7 @@ def _fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.u
 
 
 class _Buffer:
-    """Memory for one uint8 batch in NHWC, used again and again; pinned where it is copied to a GPU."""
+    """Memory of one uint8 batch in NHWC, which is reused; pinned if it is copied to a GPU."""
 
     def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
         batch, size, channels = shape
@@ -197,7 +197,10 @@ class _Buffer:
         self._copied: torch.cuda.Event | None = None
 
     def on_device(self, kept: Sequence[int], batch_size: int) -> Tensor:
-        """uint8 [len(kept), C, S, S] on the device, in channels_last. On the CPU it is this memory itself."""
+        """Return the images at the places `kept`, uint8 [B, C, S, S] in channels_last on the device.
+
+        On the CPU, the result shares the buffer's memory.
+        """
         images = self._images[:batch_size] if len(kept) == batch_size else self._images[list(kept)]
         if self._device.type != "cpu":
             images = images.to(self._device, non_blocking=True)
@@ -206,7 +209,7 @@ class _Buffer:
         return images.permute(0, 3, 1, 2)
 
     def wait(self) -> None:
-        """Until it may be written to again."""
+        """Wait until the buffer may be written to again."""
         if self._copied is not None:
             self._copied.synchronize()
             self._copied = None
@@ -214,7 +217,7 @@ class _Buffer:
 
 @dataclass
 class _Pending:
-    """A batch that threads are at work on; each of `tasks` gives the images of its share that were bad."""
+    """Batch that threads are decoding; each of `tasks` returns the errors of its images by place."""
 
     batch: MicroBatch
     opened: OpenBatch
@@ -229,24 +232,22 @@ def decode_ahead(
     bad_images: BadImages,
     spec: BatchSpec,
 ) -> DecodedBatches:
-    """Decodes batches in order, `BATCHES_AHEAD` of them at a time.
+    """Decode batches in order, up to `BATCHES_AHEAD` at a time.
 
-    The threads are started by the first `next()`, and are gone when the iterator is exhausted, fails or is
-    dropped.
+    The first `next()` starts the threads; they end when the iterator is exhausted, fails or is closed.
 
     Args:
-        batches: what to decode, and what opens it; closed at the end where it is a generator.
+        batches: batches with their readers; closed at the end if it is a generator.
         prepare: see `Prepare`; called in this thread, in order.
-        shape: of a buffer: the most images of a batch, S, C.
-        bad_images: takes note of those that can't be decoded.
-        spec: how many threads decode, and where the images go.
+        shape: shape of a buffer: largest number of images in a batch, S, C.
+        bad_images: record of the images that can't be decoded.
+        spec: number of threads, and device of the images.
 
     Yields:
-        See `DecodedBatches`.
+        See `DecodedBatch`.
 
     Raises:
-        UserError: for an image that can't be decoded and isn't to be skipped, or a batch without one that
-            can.
+        UserError: an image can't be decoded and isn't to be skipped, or no image of a batch can be decoded.
     """
     pool = ThreadPoolExecutor(spec.num_threads, thread_name_prefix="convoy-decode")
     free = deque(_Buffer(shape, spec.device) for _ in range(BATCHES_AHEAD + 1))
@@ -295,7 +296,9 @@ def _start(
         return bad
 
     num_images = len(coming[0].samples)
-    shares = (range(start, min(start + _IMAGES_A_TASK, num_images)) for start in range(0, num_images, _IMAGES_A_TASK))
+    shares = (
+        range(start, min(start + _IMAGES_PER_TASK, num_images)) for start in range(0, num_images, _IMAGES_PER_TASK)
+    )
     return _Pending(*coming, buffer, [pool.submit(fill, share) for share in shares])
 
 

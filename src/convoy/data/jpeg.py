@@ -1,7 +1,7 @@
-"""JPEGs by libjpeg-turbo straight into memory: no more rows than are needed, smaller where much smaller will do.
+"""Decoding of JPEGs by libjpeg-turbo: only the rows that are needed, and reduced in size where possible.
 
-A file is read from its markers (ITU-T T.81, annex B) up to the first scan. What is unusual there — CMYK, 12 bits,
-arithmetic coding, metadata that may turn the image — is left to Pillow, whose answer is then the only one.
+The markers (ITU-T T.81, annex B) are read up to the first scan. Unusual files (CMYK, 12 bits, arithmetic coding,
+metadata with an orientation) are left to Pillow.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FACTORS = (8, 4, 2)
-"""By which a JPEG can be made smaller as it is decoded, from its blocks' lowest frequencies."""
+"""Factors by which a JPEG can be reduced while it is decoded, from the lowest frequencies of its blocks."""
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _APP1 = 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xDA)])
-# What is below the last row that is decoded: colours, which have half as many rows, are interpolated between two.
+# Rows decoded below the last one needed: chroma, which has half as many rows, is interpolated between two rows.
 _CONTEXT_ROWS = 4
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the markers tell.
+    """Contents of the markers.
 
     Attributes:
-        width, height: in pixels.
-        num_components: 1 for gray, 3 for colours.
-        height_at: where in the file the height stands, two bytes, big-endian.
-        is_sequential: whether one scan gives all rows in order, so that decoding may stop early.
-        has_metadata: whether there is an APP1 segment, in which EXIF or XMP may tell how the image is turned.
+        width, height: size in pixels.
+        num_components: 1 for gray, 3 for color.
+        height_at: position of the height in the file, two bytes, big-endian.
+        is_sequential: whether one scan holds all rows in order, so that decoding may stop early.
+        has_metadata: whether there is an APP1 segment (EXIF or XMP), which may give an orientation.
     """
 
     width: int
@@ -46,10 +46,10 @@ class Frame:
 
 
 def read_file(path: str) -> bytearray:
-    """The file if it begins as a JPEG does; else its first bytes.
+    """Return the bytes of a JPEG, or only the first bytes of another file.
 
     Raises:
-        OSError: if it can't be read.
+        OSError: the file can't be read.
     """
     with open(path, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path for each image costs time)
         start = bytearray(opened.read(len(_START)))
@@ -57,7 +57,7 @@ def read_file(path: str) -> bytearray:
 
 
 def read_frame(file: bytes | bytearray) -> Frame | None:
-    """The frame of a usual JPEG: 8 bits, gray or three colours, Huffman-coded. None for anything else."""
+    """Return the frame of a usual JPEG (8 bits, one or three components, Huffman coding), or None for other files."""
     if file[:2] != _START:
         return None
     width = height = height_at = num_components = coding = 0
@@ -86,20 +86,21 @@ def read_frame(file: bytes | bytearray) -> Frame | None:
 
 
 def decode_rows(file: bytearray, frame: Frame, channels: int, bottom: int, factor: int = 1) -> NDArray[np.uint8] | None:
-    """uint8 [ceil(H / factor), ceil(W / factor), channels], made smaller by `factor`.
+    """Decode a JPEG, reduced by `factor`.
 
-    Rows from `bottom` on (counted before they are made fewer) may hold anything. The rows above are what
-    libjpeg-turbo gives for the whole file: a sequential file is decoded as if the rows below weren't there.
+    The rows above `bottom` equal those of the whole file. A sequential file is decoded as if the rows below did not
+    exist.
 
     Args:
-        file: a whole file; what it says of its height is changed for a moment.
-        frame: what `read_frame` says of it.
+        file: all bytes of the file; its height field is changed temporarily.
+        frame: result of `read_frame`.
         channels: 1 for gray, 3 for RGB.
-        bottom: the first row that isn't needed.
+        bottom: first row that isn't needed, counted in the whole image; the result is undefined from there on.
         factor: 1, or one of `FACTORS`.
 
     Returns:
-        None where libjpeg-turbo fails, or is not certain about a file without an end.
+        uint8 [ceil(H / factor), ceil(W / factor), channels], or None if libjpeg-turbo fails or warns about a file
+        without an end marker.
     """
     has_end = file.endswith(_END)
     rows = frame.height
@@ -111,8 +112,8 @@ def decode_rows(file: bytearray, frame: Frame, channels: int, bottom: int, facto
     whole_height = file[frame.height_at : frame.height_at + 2]
     file[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
     try:
-        # Strict would take the rows that are left out for damage. Where the file has its end, what libjpeg warns of
-        # doesn't keep Pillow from giving an image either.
+        # Strict mode would treat the omitted rows as damage. Where the file has its end marker, Pillow returns an image
+        # despite libjpeg's warnings too.
         decoded = simplejpeg.decode_jpeg(
             file,
             colorspace="GRAY" if gray else "RGB",
@@ -129,11 +130,11 @@ def decode_rows(file: bytearray, frame: Frame, channels: int, bottom: int, facto
         return None
     if channels == pixels.shape[2]:
         return pixels
-    # Not the luma as it is stored, which differs from that of RGB wherever a colour had to be cut off.
+    # Not the stored luma, which differs from that of RGB wherever a color was clipped.
     return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
 def is_huge(frame: Frame) -> bool:
-    """Whether Pillow would take it for an attack on the memory; it then says so in its own words."""
+    """Return whether Pillow refuses the size as a decompression bomb; its error is then the one reported."""
     most = Image.MAX_IMAGE_PIXELS
     return most is not None and frame.width * frame.height > most

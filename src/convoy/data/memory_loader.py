@@ -1,4 +1,4 @@
-"""Small sets: the whole set as uint8 on the device, a batch by one gather. No DataLoader, no workers."""
+"""Batches of data sets in memory: all images as uint8 on the device, one gather per batch, no workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convoy.data.transforms import ImageTransforms
 
 
 class MemoryTraining:
-    """Training images in memory, padded and mirrored once."""
+    """Training images in memory, padded and mirrored when they are opened."""
 
     def __init__(self, images: LabelledImages, data: DataConfig, seed: int) -> None:
         self._data = data
@@ -30,11 +30,11 @@ class MemoryTraining:
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]:
-        """The micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
+        """Yield the micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
         source, targets = self._on(spec.device)
         finish = BatchFinalizer(self._data, spec)
         for epoch, share in sampler.epochs(rank, first_step, end_step):
-            # All that is random is drawn at once for the epoch: a dozen small operations less a batch.
+            # Random parameters are drawn once per epoch, which saves a dozen small operations per batch.
             samples = share.flatten().to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
             starts = source.starts(samples, draws.window, draws.mirrored)
@@ -53,7 +53,7 @@ class MemoryTraining:
             return torch.stack(list(pool.map(self._transforms, images, self._transforms.seeds(epoch, samples))))
 
     def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
-        """The set where it is read from, moved there the first time."""
+        """Return images and targets on the device they are read from; the first call moves them there."""
         place = device if self._source.pixels.device == device or fits(self._source.pixels, device) else CPU
         if self._source.pixels.device != place:
             self._source, self._targets = self._source.to(place), self._targets.to(place)
@@ -61,14 +61,14 @@ class MemoryTraining:
 
 
 class MemoryEvaluation:
-    """The images of a split in memory, as they are."""
+    """Images of a split in memory, not augmented."""
 
     def __init__(self, images: LabelledImages, data: DataConfig) -> None:
         self._data = data
         self._images = images
 
     def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
-        """The batches of `rank`."""
+        """Yield the batches of `rank`."""
         finish = BatchFinalizer(self._data, spec)
         for batch in sampler.batches(rank):
             start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
@@ -80,9 +80,9 @@ CPU = torch.device("cpu")
 
 
 def fits(pixels: Tensor, device: torch.device) -> bool:
-    """Whether `pixels` take at most a quarter of the device's free memory; else they stay on the CPU.
+    """Return whether `pixels` take at most a quarter of the device's free memory; otherwise they stay on the CPU.
 
-    The network and its activations need the rest, and aren't there yet.
+    The network and its activations, which are allocated later, need the rest.
     """
     if device.type != "cuda":
         return device.type == "cpu"

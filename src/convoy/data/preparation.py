@@ -1,4 +1,4 @@
-"""Single image files made ready for a network exactly as the val images of its data set are."""
+"""Preparation of single image files for a network, equal to that of its data set's val images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from convoy.data.resize import fit_images, resize_and_center, with_channels
 
 @dataclass(frozen=True)
 class Preparation:
-    """From an image file to what the network sees. It holds all that is needed for it.
+    """Steps from an image file to the network's input, with all of their settings.
 
-    An image is decoded with `source_channels`, its shorter side brought to `shorter_side` and a square of
-    `square_side` cut from the centre; the square is resized or padded to `image_size`, repeated or made gray to
-    `channels`, divided by 255, and normalized. An image of a set in memory is of `square_side` already.
+    An image is decoded with `source_channels`, resized to `shorter_side`, and a central square of `square_side` is cut
+    out. The square is resized or padded to `image_size`, converted to `channels`, divided by 255, and normalized.
 
     Attributes:
-        source_channels: 1 or 3.
-        shorter_side, square_side: in pixels.
+        source_channels: channels of the decoded image, 1 or 3.
+        shorter_side, square_side: sizes in pixels.
         fit: resize or pad.
         image_size: height and width of the network's input, in pixels.
-        channels: of the network's input, 1 or 3.
-        mean, std: of pixel values in 0..1: one number for all channels, or one a channel.
+        channels: channels of the network's input, 1 or 3.
+        mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
     """
 
     source_channels: int
@@ -46,7 +45,7 @@ class Preparation:
 
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
-        """What the val split of `data` goes through."""
+        """Return the preparation of the val split of `data`."""
         if data.source in FILE_SOURCES:
             square, shorter, channels = data.image_size, data.eval_resize or data.image_size, data.channels
         else:
@@ -58,23 +57,23 @@ class Preparation:
 
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Preparation:
-        """From what `as_data` gave.
+        """Return the preparation that `as_data` described.
 
         Raises:
-            KeyError, TypeError: it is something else.
+            KeyError, TypeError: the values describe something else.
         """
         both = {name: tuple(values[name]) for name in ("mean", "std")}
         return cls(**{**values, **both})
 
     def as_data(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """Return the settings in plain containers, for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def pixels(self, path: str) -> Tensor:
-        """uint8 [channels, image_size, image_size] of an image file.
+        """Return an image file as uint8 [channels, image_size, image_size].
 
         Raises:
-            BadImageError: it can't be decoded.
+            BadImageError: the file can't be decoded.
         """
         square = np.empty((self.square_side, self.square_side, self.source_channels), dtype=np.uint8)
         resize_and_center(open_image(path, self.source_channels), self.shorter_side, square)
@@ -82,19 +81,19 @@ class Preparation:
         return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
+        """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
         normalize = Normalizer(self.mean, self.std, self.channels, self.image_size, pixels.device)
         return normalize(pixels).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class PreparedFiles:
-    """Some image files, ready for a network.
+    """Batch of image files, ready for a network.
 
     Attributes:
-        paths: of the files, in the order in which they were named.
-        images: float32 [B, C, S, S], of those that could be decoded, in that order.
-        reasons: what the decoder said of the others, by path.
+        paths: paths of the files, in the given order.
+        images: float32 [B, C, S, S], the files that could be decoded, in that order.
+        reasons: message of the decoder for each of the other files, by path.
     """
 
     paths: tuple[str, ...]
@@ -105,7 +104,7 @@ class PreparedFiles:
 def prepare_files(
     paths: Sequence[str], preparation: Preparation, batch_size: int, num_threads: int
 ) -> Iterator[PreparedFiles]:
-    """The files in batches; threads decode the images of one batch side by side."""
+    """Yield the files in batches; threads decode the images of a batch in parallel."""
 
     def read(path: str) -> Tensor | BadImageError:
         try:
@@ -116,9 +115,9 @@ def prepare_files(
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
         for start in range(0, len(paths), batch_size):
             names = tuple(paths[start : start + batch_size])
-            found = list(pool.map(read, names))
-            good = [value for value in found if isinstance(value, Tensor)]
+            decoded = list(pool.map(read, names))
+            good = [value for value in decoded if isinstance(value, Tensor)]
             shape = (0, preparation.channels, preparation.image_size, preparation.image_size)
             stacked = torch.stack(good) if good else torch.empty(shape, dtype=torch.uint8)
-            reasons = {error.path: error.reason for error in found if isinstance(error, BadImageError)}
+            reasons = {error.path: error.reason for error in decoded if isinstance(error, BadImageError)}
             yield PreparedFiles(names, preparation.normalized(stacked), reasons)

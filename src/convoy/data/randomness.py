@@ -1,8 +1,8 @@
-"""Random numbers that depend on nothing but (seed, epoch, sample, stream).
+"""Random numbers that depend on (seed, epoch, sample, stream) only.
 
-A sample's random numbers are a hash of who it is and when it is seen, not the next numbers of a generator, so
-they are the same in any batch, on any rank, thread or device, and after a resume. The hash is SplitMix64: a
-counter times the golden ratio, mixed by Stafford's variant 13 (Steele, Lea, Flood: "Fast Splittable
+The random numbers of a sample are a hash of these four, not the next numbers of a generator. They are the same in any
+batch, on any rank, thread or device, and after a resume. The hash is SplitMix64: a counter times the golden ratio,
+mixed by Stafford's variant 13 (Steele, Lea, Flood: "Fast Splittable
 Pseudorandom Number Generators", OOPSLA 2014, figure 17), in int64 arithmetic that wraps around.
 """
 
@@ -23,8 +23,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 class Stream(IntEnum):
-    """What a random number is for. Numbers of two streams are independent; a stream's number never
-    changes."""
+    """Use of a random number. Streams are independent of each other, and the number of a stream never changes."""
 
     ORDER = 0
     CROP_TOP = 1
@@ -39,18 +38,18 @@ class Stream(IntEnum):
     SHUFFLE_BUFFER = 10
     TRANSFORMS = 11
     DATASET = 12
-    # One for each number that a random resized crop may need.
+    # One stream for each of `crop_geometry.NUM_CROP_NUMBERS`.
     RESIZED_CROP = 64
 
 
 def random_bits(seed: int, epoch: int, samples: Tensor, streams: Sequence[int]) -> Tensor:
-    """64 random bits for each stream and sample.
+    """Return 64 random bits for each stream and sample.
 
     Args:
-        seed: of the run.
-        epoch: counted from 0.
-        samples: [B] int64, the samples' indices, on any device.
-        streams: S of `Stream`.
+        seed: seed of the run.
+        epoch: epoch, counted from 0.
+        samples: [B] int64, indices of the samples, on any device.
+        streams: S values of `Stream`.
 
     Returns:
         [S, B] int64, uniform over all 64-bit patterns, on the device of `samples`.
@@ -63,36 +62,35 @@ def random_bits(seed: int, epoch: int, samples: Tensor, streams: Sequence[int]) 
 
 
 def as_uniform(bits: Tensor) -> Tensor:
-    """float32 in [0, 1) from 64 random bits: their upper 24, which a float32 holds exactly."""
+    """Return float32 in [0, 1) from the upper 24 of 64 random bits, which a float32 represents exactly."""
     return (bits >> 40 & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
 def as_integers(bits: Tensor, high: int) -> Tensor:
-    """int64 in 0 .. high-1 from 64 random bits, for `high` up to 2^31.
+    """Return int64 in 0 .. high-1 from 64 random bits, for `high` up to 2^31.
 
-    The upper 32 bits times `high`, over 2^32 (Lemire: "Fast Random Integer Generation in an Interval", 2019):
-    no value is likelier than another by more than one part in 2^32 / high.
+    The result is the upper 32 bits times `high`, divided by 2^32 (Lemire: "Fast Random Integer Generation in an
+    Interval", 2019). The probabilities of two values differ by at most one part in 2^32 / high.
     """
     return (bits >> 32 & 0xFFFFFFFF) * high >> 32
 
 
 def as_coin(bits: Tensor) -> Tensor:
-    """bool, True with probability 1/2, from 64 random bits."""
+    """Return bool from 64 random bits, True with probability 1/2."""
     return bits < 0
 
 
 def permutation(seed: int, epoch: int, size: int, stream: int = Stream.ORDER) -> Tensor:
-    """[size] int64 on the CPU: 0 .. size-1 in random order.
+    """Return 0 .. size-1 in random order, [size] int64 on the CPU.
 
-    The samples sorted by their random numbers. These are all different: within one stream SplitMix64 maps
-    different counters to different numbers.
+    Samples are sorted by their random numbers, which are all different: within one stream, SplitMix64 maps different
+    counters to different numbers.
     """
     return torch.argsort(random_bits(seed, epoch, torch.arange(size), [stream])[0])
 
 
 def _key(seed: int, epoch: int, stream: int) -> int:
-    """Where a stream starts, unsigned; mixed once a part so that neighbouring seeds and epochs are far
-    apart."""
+    """Return the start of a stream, unsigned. Mixing each part separates neighbouring seeds and epochs."""
     key = 0
     for part in (seed, epoch, stream):
         key = _mix_unsigned(key + part + 1)
@@ -113,12 +111,12 @@ def _mix(numbers: Tensor) -> Tensor:
 
 
 def _shifted_right(numbers: Tensor, count: int) -> Tensor:
-    """The logical shift; torch's >> copies the sign."""
+    """Return the logical shift to the right; torch's `>>` copies the sign."""
     return numbers >> count & (1 << 64 - count) - 1
 
 
 def _signed(number: int) -> int:
-    """The int64 with the same 64 bits."""
+    """Return the int64 with the same 64 bits."""
     return number - (1 << 64) if number >> 63 else number
 
 

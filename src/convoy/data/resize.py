@@ -1,6 +1,8 @@
-"""From a picture to the square of pixels that the network sees, written straight into its place in a batch.
+"""Crop and resize of images to the network's input size.
 
-The filter is Pillow's antialiased bilinear one. torch has the same on uint8, five times faster, within one level.
+Streamed images are written straight into their place in a batch. The filter is Pillow's antialiased bilinear one;
+torch's implementation on uint8 is five times faster and equal within one level. Sets in memory are resized, padded and
+converted between gray and RGB as tensors.
 """
 
 from __future__ import annotations
@@ -21,23 +23,29 @@ from convoy.data.jpeg import FACTORS
 Pixels = NDArray[np.uint8]
 
 LEAST_REDUCTION = 3
-"""How many times smaller than a JPEG that was shrunk while decoded an image must still become. At 3 the result is
-0.45 levels from the whole image's on average, at 2 it is 0.9 (the two photographs of scikit-learn)."""
+"""Factor by which a JPEG that was reduced while it was decoded must still be resized. At 3 the result differs from that
+of the whole image by 0.45 levels on average, at 2 by 0.9 (the two photographs of scikit-learn)."""
 
 
-# Images at a time, so that their wider copies stay small beside the set.
+# Images converted at a time, so that temporary copies stay small compared with the set.
 _CHUNK = 4096
 
 
-def crop_and_resize(picture: LazyImage, box: CropBox, out: Pixels, *, mirrored: bool = False) -> None:
-    """The part `box` of a picture, resized and maybe mirrored, into `out`, [S, S, C].
+def crop_and_resize(image: LazyImage, box: CropBox, out: Pixels, *, mirrored: bool = False) -> None:
+    """Write a crop of an image, resized, into `out`.
+
+    Args:
+        image: source image.
+        box: crop, in pixels of the image.
+        out: destination, uint8 [S, S, C].
+        mirrored: whether to flip the result left to right.
 
     Raises:
-        BadImageError: if the picture can't be decoded.
+        BadImageError: the image can't be decoded.
     """
     size = len(out)
-    factor = _factor(picture, min(box.width, box.height), size)
-    pixels = picture.pixels(box.bottom, factor)
+    factor = _factor(image, min(box.width, box.height), size)
+    pixels = image.pixels(box.bottom, factor)
     target = np.empty_like(out) if mirrored else out
     if factor == 1:
         _resize(pixels[box.top : box.bottom, box.left : box.left + box.width], target)
@@ -48,44 +56,44 @@ def crop_and_resize(picture: LazyImage, box: CropBox, out: Pixels, *, mirrored: 
         x, y = left - math.floor(left), top - math.floor(top)
         _resize_by_pillow(part, (x, y, x + right - left, y + bottom - top), target)
     if mirrored:
-        # A colour at a time: a fourth of the time that a copy of reversed pixels takes.
+        # One channel at a time takes a fourth of the time of a copy of reversed pixels.
         for channel in range(out.shape[2]):
             out[:, :, channel] = target[:, ::-1, channel]
 
 
-def resize_and_center(picture: LazyImage, shorter_side: int, out: Pixels) -> None:
-    """The centre of a picture after its shorter side was resized to `shorter_side`, into `out`, [S, S, C].
+def resize_and_center(image: LazyImage, shorter_side: int, out: Pixels) -> None:
+    """Resize the shorter side of an image to `shorter_side` and write the central square into `out`, uint8 [S, S, C].
 
     Raises:
-        BadImageError: if the picture can't be decoded.
+        BadImageError: the image can't be decoded.
     """
-    width, height = size_with_shorter_side(picture.width, picture.height, shorter_side)
+    width, height = size_with_shorter_side(image.width, image.height, shorter_side)
     center = central_box(width, height, len(out))
-    scale = picture.height / height
-    # The filter reaches as far as one pixel of the result, or of the image if that is more.
-    bottom = min(picture.height, math.ceil(center.bottom * scale + max(scale, 1)) + 1)
-    factor = _factor(picture, min(picture.width, picture.height), shorter_side)
-    pixels = picture.pixels(bottom, factor)
+    scale = image.height / height
+    # The filter extends over one pixel of the result, or one of the image if that is larger.
+    bottom = min(image.height, math.ceil(center.bottom * scale + max(scale, 1)) + 1)
+    factor = _factor(image, min(image.width, image.height), shorter_side)
+    pixels = image.pixels(bottom, factor)
     if factor > 1:
-        across, down = picture.width / width / factor, scale / factor
+        across, down = image.width / width / factor, scale / factor
         left, top, right, bottom_edge = _edges(center, 1)
         _resize_by_pillow(pixels, (left * across, top * down, right * across, bottom_edge * down), out)
         return
-    if (width, height) != (picture.width, picture.height):
+    if (width, height) != (image.width, image.height):
         pixels = resized(pixels, width, height)
     out[:] = pixels[center.top : center.bottom, center.left : center.left + center.width]
 
 
 def resized(pixels: Pixels, width: int, height: int) -> Pixels:
-    """uint8 [height, width, C] from all of `pixels`, uint8 [H, W, C]."""
+    """Resize `pixels`, uint8 [H, W, C], to uint8 [height, width, C]."""
     out = np.empty((height, width, pixels.shape[2]), dtype=np.uint8)
     _resize(pixels, out)
     return out
 
 
-def _factor(picture: LazyImage, side: int, target: int) -> int:
-    """By how much the picture may be shrunk while it is decoded: `side` pixels of it become `target`."""
-    if not picture.can_shrink:
+def _factor(image: LazyImage, side: int, target: int) -> int:
+    """Return the factor by which the decoder may reduce the image, if `side` pixels of it become `target`."""
+    if not image.can_shrink:
         return 1
     return next((factor for factor in FACTORS if side >= LEAST_REDUCTION * factor * target), 1)
 
@@ -95,37 +103,39 @@ def _edges(box: CropBox, factor: int) -> tuple[float, float, float, float]:
 
 
 def _resize(pixels: Pixels, out: Pixels) -> None:
-    """All of `pixels`, [H, W, C], into `out`, [h, w, C]."""
+    """Resize `pixels`, [H, W, C], into `out`, [h, w, C]."""
     if pixels.shape == out.shape:
         out[:] = pixels
         return
-    # Contiguous, and without interpolate() around it: else torch copies with threads of its own, one team for each
-    # of ours, and the result in another memory format, which takes as long again as the resize.
+    # Contiguous input, and not interpolate(): it would copy with a team of threads per decoding thread, and the result
+    # into another memory format, which takes as long as the resize.
     image = _as_batch(np.ascontiguousarray(pixels))
     size = list(out.shape[:2])
     torch.ops.aten._upsample_bilinear2d_aa.out(image, size, False, None, None, out=_as_batch(out))
 
 
 def _as_batch(pixels: Pixels) -> Tensor:
-    """[1, C, H, W] in channels_last, in the same memory as [H, W, C]."""
+    """Return a view [1, C, H, W] in channels_last of pixels [H, W, C]."""
     return torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
 
 
 def _resize_by_pillow(pixels: Pixels, box: tuple[float, float, float, float], out: Pixels) -> None:
-    """The part `box`, (left, top, right, bottom) in fractions of a pixel, into `out`."""
+    """Resize a crop, (left, top, right, bottom) with fractions of a pixel, into `out`."""
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     resized = image.resize((out.shape[1], out.shape[0]), Image.Resampling.BILINEAR, box=box)
     out[:] = np.asarray(resized).reshape(out.shape)
 
 
 def fit_images(images: Tensor, size: int, fit: str) -> Tensor:
-    """uint8 [n, C, size, size] from square uint8 images [n, C, S, S].
+    """Resize or pad square images.
 
     Args:
         images: uint8 [n, C, S, S].
-        size: in pixels; at least S for "pad".
-        fit: "pad" puts zeros around the image, "resize" is Pillow's bilinear resizing (antialiased when it
-            shrinks).
+        size: side of the result, in pixels; at least S for "pad".
+        fit: "pad" adds zeros around the image; "resize" is Pillow's bilinear filter, antialiased when it shrinks.
+
+    Returns:
+        uint8 [n, C, size, size].
     """
     side = images.shape[-1]
     if side == size:
@@ -138,9 +148,9 @@ def fit_images(images: Tensor, size: int, fit: str) -> Tensor:
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 [n, channels, H, W] from [n, 1 or 3, H, W]: gray repeated to 3, colours to gray for 1.
+    """Convert images [n, 1 or 3, H, W] to uint8 [n, channels, H, W]: gray is repeated, RGB converted to gray.
 
-    Gray is the luma of ITU-R BT.601 in Pillow's fixed-point arithmetic, so that both give the same values.
+    Gray is the luma of ITU-R BT.601 in Pillow's fixed-point arithmetic, with equal results.
     """
     if images.shape[1] == channels:
         return images

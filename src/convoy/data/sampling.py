@@ -1,8 +1,8 @@
-"""Which samples go where: pure functions of the seed, the step and the rank.
+"""Assignment of samples to steps, micro batches and ranks, as pure functions of the seed, the step and the rank.
 
-Training counts in optimizer steps of the whole run. Step s belongs to epoch s // steps_per_epoch, whose order
-is a permutation of its own, and takes the next global batch of that order. How many ranks share the batch
-changes nothing about what is in it, and a resumed run needs to know its step only.
+Training counts optimizer steps of the whole run. Step s belongs to epoch s // steps_per_epoch, which has a separate
+permutation of the samples, and takes the next global batch of that permutation. The content of a global batch does not
+depend on the number of ranks, and a resumed run needs only its step.
 """
 
 from __future__ import annotations
@@ -20,35 +20,34 @@ from convoy.data.randomness import permutation
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The samples of one forward pass: `samples`, [B] int64 on the CPU, seen in `epoch`."""
+    """Samples of one forward pass: `samples`, [B] int64 on the CPU, in `epoch`."""
 
     epoch: int
     samples: Tensor
 
 
 class Order(Protocol):
-    """The order of a set that each rank reads a part of, and not all ranks any sample."""
+    """Order of a data set in which each rank reads a separate part of the samples."""
 
     def of_rank(self, epoch: int, rank: int, num_samples: int) -> Tensor:
-        """What a rank sees in an epoch, where each sees as many: int64 [num_samples] on the CPU, no sample twice."""
+        """Return the samples of a rank in an epoch, int64 [num_samples] on the CPU; no two ranks share a sample."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainingSampler:
-    """The order of training samples.
+    """Order of the training samples.
 
-    The last samples of an epoch's order, too few for a global batch, are left out; which they are changes
-    from epoch to epoch.
+    The last samples of an epoch's order, too few for a global batch, are left out; each epoch leaves out other samples.
 
     Attributes:
-        num_samples: in the training split.
-        seed: of the order.
-        micro_batch_size: samples a rank in one forward pass.
-        accumulation: forward passes a rank in one optimizer step.
-        world_size: data-parallel ranks.
-        order: of the samples, where it is not one permutation that the ranks share batch by batch. What is in a global
-            batch then depends on the number of ranks.
+        num_samples: samples of the training split.
+        seed: seed of the order.
+        micro_batch_size: samples per rank in one forward pass.
+        accumulation: forward passes per rank in one optimizer step.
+        world_size: number of data-parallel ranks.
+        order: order of the samples; None: one permutation that all ranks share. With an order, the content of a global
+            batch depends on the number of ranks.
     """
 
     num_samples: int
@@ -66,7 +65,7 @@ class TrainingSampler:
             raise UserError(
                 Fault(
                     "trainer.global_batch_size",
-                    f"is more than the {self.num_samples} training images, so no batch would be full",
+                    f"is more than the {self.num_samples} training images",
                     remedy,
                     str(self.global_batch_size),
                 )
@@ -74,23 +73,23 @@ class TrainingSampler:
 
     @property
     def global_batch_size(self) -> int:
-        """Samples between two optimizer steps, over all ranks."""
+        """Samples per optimizer step, over all ranks."""
         return self.micro_batch_size * self.accumulation * self.world_size
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps."""
+        """Optimizer steps per epoch."""
         return self.num_samples // self.global_batch_size
 
     def epoch_end(self, step: int) -> int:
-        """The first optimizer step after `step` that belongs to another epoch."""
+        """Return the first optimizer step after `step` that belongs to another epoch."""
         return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
 
     def epochs(self, rank: int, first_step: int, end_step: int) -> Iterator[tuple[int, Tensor]]:
-        """What `rank` sees in the optimizer steps first_step .. end_step - 1, an epoch at a time.
+        """Yield the samples of `rank` in the optimizer steps first_step .. end_step - 1, epoch by epoch.
 
         Yields:
-            The epoch, and the samples of its steps: int64 [micro batches, micro_batch_size] on the CPU.
+            The epoch, and the samples of its steps, int64 [micro batches, micro_batch_size] on the CPU.
         """
         steps = self.steps_per_epoch
         for epoch in range(first_step // steps, -(-end_step // steps)):
@@ -99,7 +98,7 @@ class TrainingSampler:
             yield epoch, share[begin:end].flatten(0, 1)
 
     def _share(self, epoch: int, rank: int) -> Tensor:
-        """[steps, accumulation, micro_batch_size]."""
+        """Return the samples of a rank in an epoch, int64 [steps, accumulation, micro_batch_size]."""
         steps = self.steps_per_epoch
         if self.order is not None:
             share = self.order.of_rank(epoch, rank, steps * self.accumulation * self.micro_batch_size)
@@ -108,7 +107,7 @@ class TrainingSampler:
         return order.view(steps, self.accumulation, self.world_size, self.micro_batch_size)[:, :, rank]
 
     def micro_batches(self, rank: int, first_step: int, end_step: int) -> Iterator[MicroBatch]:
-        """The same, `accumulation` micro batches a step."""
+        """Yield the same samples as micro batches, `accumulation` of them per step."""
         for epoch, share in self.epochs(rank, first_step, end_step):
             for samples in share:
                 yield MicroBatch(epoch, samples)
@@ -116,19 +115,17 @@ class TrainingSampler:
 
 @dataclass(frozen=True)
 class EvaluationSampler:
-    """Each sample once over all ranks, in as many batches on one rank as on another.
+    """Order of the samples of a split: each sample once over all ranks, with the same number of batches on each rank.
 
-    Ranks that wait for each other in a forward pass (DistributedDataParallel broadcasts buffers in it) would
-    wait for ever for a batch that another rank doesn't have, and a network may fail on an empty one. So all
-    batches are of the same size but for one sample, and a split with fewer samples than ranks is refused, on
-    each rank alike.
+    DistributedDataParallel broadcasts buffers in the forward pass, so a rank would wait forever for a batch that
+    another rank does not have, and a network may fail on an empty batch. All batches therefore have the same size, give
+    or take one sample, and a split with fewer samples than ranks is refused on every rank.
 
     Attributes:
-        num_samples: in the split.
-        batch_size: the most samples of a batch. Only at 1 may a batch hold one more, where else one would be
-            empty.
-        world_size: data-parallel ranks.
-        split: its name, for the message.
+        num_samples: samples of the split.
+        batch_size: largest number of samples in a batch. With 1, a batch may have two, so that none is empty.
+        world_size: number of data-parallel ranks.
+        split: name of the split, for the error.
     """
 
     num_samples: int
@@ -142,14 +139,14 @@ class EvaluationSampler:
                 Fault(
                     "trainer.gpus",
                     f"the {self.split} split has {self.num_samples} images for {self.world_size} ranks, "
-                    "and each must have one",
+                    "and each rank needs one",
                     f"use at most {max(1, self.num_samples)} ranks, or more {self.split} images",
                 )
             )
 
     @property
     def num_batches(self) -> int:
-        """Batches of each rank."""
+        """Batches per rank."""
         needed = -(-self.num_samples // (self.batch_size * self.world_size))
         return min(needed, self.num_samples // self.world_size)
 
@@ -159,7 +156,7 @@ class EvaluationSampler:
         return -(-self.num_samples // (self.num_batches * self.world_size))
 
     def batches(self, rank: int) -> Iterator[MicroBatch]:
-        """The batches of `rank`, in the order of the split; epoch is 0."""
+        """Yield the batches of `rank` in the order of the split, with epoch 0."""
         samples = torch.arange(self.num_samples)
         num_parts = self.num_batches * self.world_size
         for part in range(rank, num_parts, self.world_size):

@@ -1,4 +1,4 @@
-"""Holding out a share of a labelled set: stratified, and the same for every run."""
+"""Stratified split of a data set, the same for every run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.data.randomness import Stream, random_bits
 
-# A number of its own, so that no run's seed changes what is held out: runs with different seeds can be
-# compared.
+# Constant, so that runs with different seeds hold out the same samples and can be compared.
 _SPLIT_SEED = 20140904
 
 
 def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fraction") -> tuple[Tensor, Tensor]:
-    """Splits samples so that each class has its share on both sides.
+    """Split samples so that each class has its share on both sides.
 
     Args:
-        labels: [n] int64.
+        labels: [n] int64, classes of the samples.
         fraction: share of the samples to hold out, 0 to 1. Each class gives its share, rounded down or up so
             that the sum is the nearest to fraction * n; a class keeps at least one sample.
-        key: of the setting that asks for it, for the message.
+        key: setting that asks for the split, for the error.
 
     Returns:
         The indices kept and the indices held out, each [.] int64 in ascending order.
 
     Raises:
-        UserError: if one side would be empty.
+        UserError: one side would be empty.
     """
     sizes = torch.bincount(labels)
     shares = sizes.to(torch.float64) * fraction
     counts = shares.floor().to(torch.int64)
     missing = round(fraction * len(labels)) - int(counts.sum())
-    # The classes that lost most by rounding down give one more; classes of equal loss in their order.
+    # The classes that lost most by rounding down give one more sample; ties go to the first classes.
     by_loss = torch.argsort(counts - shares, stable=True)
     counts[by_loss[: max(missing, 0)]] += 1
     counts = torch.minimum(counts, (sizes - 1).clamp_min(0))

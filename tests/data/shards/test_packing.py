@@ -129,7 +129,7 @@ classes = ("one", "two", "zero")
 splits = {name: list_images(root / name, classes) for name in ("train", "val")}
 written = []
 
-def tell(what, shard):
+def report(what, shard):
     written.append(what)
     print(what, shard.file, flush=True)
     if len(written) == most:
@@ -137,7 +137,7 @@ def tell(what, shard):
         (output / "train-000002.tar.partial").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-pack(Packing(classes, splits, output, shard_bytes=20_000, num_threads=2), tell)
+pack(Packing(classes, splits, output, shard_bytes=20_000, num_threads=2), report)
 """
 
 
@@ -173,7 +173,7 @@ def test_a_process_killed_at_any_moment(packed: Path, digits_folder: Path, tmp_p
     assert digests(again) == digests(packed)
 
 
-def test_a_finished_set_is_mended_where_it_is_damaged(
+def test_a_finished_set_has_its_damaged_shards_rewritten(
     packed: Path, digits_folder: Path, pack_folder: PackFolder
 ) -> None:
     before = digests(packed)
@@ -187,7 +187,7 @@ def test_a_finished_set_is_mended_where_it_is_damaged(
         verify(str(packed))
     assert [fault.rule for fault in caught.value.faults] == [
         "train-000001.tar is damaged (its checksum differs)",
-        "val-000000.tar is gone",
+        "val-000000.tar is missing",
     ]
     assert all("pack again into the same folder" in fault.remedy for fault in caught.value.faults)
     pack_folder(digits_folder, packed)
@@ -198,10 +198,10 @@ def test_another_set_or_other_settings_are_not_written_over(
     packed: Path, digits_folder: Path, tmp_path: Path, pack_folder: PackFolder
 ) -> None:
     before = digests(packed)
-    with pytest.raises(UserError, match=r"packed otherwise \(size\)"):
+    with pytest.raises(UserError, match=r"packed with other settings \(size\)"):
         pack_folder(digits_folder, packed, size=20)
     (digits_folder / "train" / "zero" / "000.jpg").unlink()
-    with pytest.raises(UserError, match=r"packed otherwise \(the images\)"):
+    with pytest.raises(UserError, match=r"packed with other settings \(the images\)"):
         pack_folder(digits_folder, packed)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()

@@ -1,4 +1,4 @@
-"""The parts of shards that are about to be needed: told to the kernel for a local file, fetched from a store."""
+"""Read-ahead of parts of shards: requested from the kernel for a local file, fetched in threads from a store."""
 
 from __future__ import annotations
 
@@ -14,32 +14,39 @@ from convoy.config.faults import Fault, UserError
 from convoy.data.shards.storage import LocalFolder, Storage
 
 FETCHING_THREADS = 4
-"""Requests to a store at a time."""
+"""Concurrent requests to a store."""
 
 
 class Block(Protocol):
-    """A range of a shard."""
+    """Range of a shard."""
 
     def bytes_at(self, begin: int, end: int) -> bytearray | memoryview:
-        """The bytes begin .. end - 1 of the shard, to be read and written without a change to the file."""
+        """Return the bytes begin .. end - 1 of the shard; writing to them does not change the file."""
         ...
 
 
 OpenBlock = Callable[[str, int, int], Block]
-"""Gives the block of a file from `begin` to `end`, and sees to it that it is soon at hand."""
+"""Returns the block of a file from `begin` to `end` and starts to read it."""
 
 
 def damaged(root: str, file: str, what: str) -> UserError:
-    """That a file of a packed set isn't as it was written."""
-    remedy = f"convoy pack verify={root} checks all; copy it again, or pack again into the same folder"
+    """Return the error of a missing or damaged file of a packed data set."""
+    remedy = f"convoy pack verify={root} checks all files; copy the file again, or pack again into the same folder"
     return UserError(Fault("data.root", f"{file} {what}", remedy, root))
 
 
 class BlockSource:
-    """Blocks of a set's files; a context that waits for the requests under way, and gives up the rest if it fails."""
+    """Blocks of the files of a data set.
+
+    As a context, it waits for running requests at the end, and cancels the others after an exception.
+    """
 
     def __init__(self, storage: Storage, mapped: bool) -> None:
-        """`mapped`: whether local blocks are mapped into memory rather than read where they are needed."""
+        """
+        Args:
+            storage: storage of the data set.
+            mapped: whether local blocks are mapped into memory instead of read.
+        """
         self._storage = storage
         self._mapped = mapped
         self._pool: ThreadPoolExecutor | None = None
@@ -58,20 +65,20 @@ class BlockSource:
         """See `OpenBlock`.
 
         Raises:
-            UserError: a local file is gone or too short.
+            UserError: a local file is missing or too short.
         """
         if self._pool is not None:
             return _FetchedBlock(self._pool.submit(self._fetch, file, begin, end), begin)
-        short = damaged(self._storage.root, file, "is shorter than it was packed")
+        short = damaged(self._storage.root, file, "is too short")
         try:
             return _FileBlock(self._local(file), short, begin, end)
         except FileNotFoundError as error:
-            raise damaged(self._storage.root, file, "is gone") from error
+            raise damaged(self._storage.root, file, "is missing") from error
         except ValueError as error:  # an empty file can't be mapped
             raise short from error
 
     def _local(self, file: str) -> _OpenFile:
-        assert isinstance(self._storage, LocalFolder), "what isn't remote is a folder"
+        assert isinstance(self._storage, LocalFolder), "storage is either remote or a folder"
         opened = self._opened.get(file)
         if opened is None:
             opened = self._opened[file] = _OpenFile(self._storage.path / file, self._mapped)
@@ -79,12 +86,12 @@ class BlockSource:
 
     def _fetch(self, file: str, begin: int, end: int) -> bytes:
         try:
-            found = self._storage.read_range(file, begin, end)
+            content = self._storage.read_range(file, begin, end)
         except FileNotFoundError as error:
-            raise damaged(self._storage.root, file, "is gone") from error
-        if len(found) != end - begin:
-            raise damaged(self._storage.root, file, "is shorter than it was packed")
-        return found
+            raise damaged(self._storage.root, file, "is missing") from error
+        if len(content) != end - begin:
+            raise damaged(self._storage.root, file, "is too short")
+        return content
 
 
 class _FetchedBlock:
@@ -97,20 +104,20 @@ class _FetchedBlock:
 
 
 class _OpenFile:
-    """A shard that is open for as long as a block of it is held, once for all of them."""
+    """Open shard, shared by its blocks and closed with the last of them."""
 
     def __init__(self, path: Path, mapped: bool) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
-        # Not by __del__, during which another thread may still be given the object by a weak reference.
+        # Not in __del__, during which another thread may still get the object from a weak reference.
         finalize(self, os.close, self.descriptor)
         self.memory: memoryview | None = None
         if mapped:
-            # A private copy as soon as it is written to: torch takes no memory that it may not write.
+            # Copied on write: torch requires writable memory.
             self.memory = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_COPY))
 
 
 class _FileBlock:
-    """Read by offsets, which lets go of Python's lock, or mapped; the kernel is told to have the block ready."""
+    """Block of a local file, read by offset (which releases the GIL) or mapped; the kernel reads it ahead."""
 
     def __init__(self, file: _OpenFile, short: UserError, begin: int, end: int) -> None:
         self._file = file
@@ -119,13 +126,13 @@ class _FileBlock:
             os.posix_fadvise(file.descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
 
     def bytes_at(self, begin: int, end: int) -> bytearray | memoryview:
-        found: bytearray | memoryview
+        content: bytearray | memoryview
         if self._file.memory is not None:
-            found = self._file.memory[begin:end]
-            num_read = len(found)
+            content = self._file.memory[begin:end]
+            num_read = len(content)
         else:
-            found = bytearray(end - begin)
-            num_read = os.preadv(self._file.descriptor, [found], begin)
+            content = bytearray(end - begin)
+            num_read = os.preadv(self._file.descriptor, [content], begin)
         if num_read != end - begin:
             raise self._short
-        return found
+        return content

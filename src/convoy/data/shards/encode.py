@@ -1,4 +1,4 @@
-"""Image files as they are packed: a JPEG no larger than it need be, or raw pixels."""
+"""Encoding of images for packing: JPEGs of a limited size, or raw pixels."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from convoy.data.resize import resize_and_center, resized
 
 QUALITY = 95
 AHEAD = 64
-"""Images that are encoded before they are written."""
+"""Images that are encoded ahead of writing."""
 
 _JPEG = b"\xff\xd8"
 
 
 def encoded_jpeg(path: str, size: int) -> bytes:
-    """The image as a JPEG whose shorter side is at most `size` pixels; a JPEG that is so already, byte for byte.
+    """Encode an image as a JPEG whose shorter side has at most `size` pixels.
 
-    Resized by the antialiased bilinear filter that val images go through, never enlarged; gray where all its colours
-    are equal.
+    A JPEG that is small enough is returned unchanged. Others are resized by the antialiased bilinear filter of val
+    images, never enlarged, and encoded in gray if their channels are equal.
 
     Raises:
-        BadImageError: if it can't be decoded, all of it.
+        BadImageError: the image can't be decoded completely.
     """
     file = _read(path)
-    picture = open_encoded(path, file, 3)
-    width, height = picture.width, picture.height
-    pixels = picture.pixels(height, 1)
+    image = open_encoded(path, file, 3)
+    width, height = image.width, image.height
+    pixels = image.pixels(height, 1)
     if min(width, height) > size:
         pixels = resized(pixels, *size_with_shorter_side(width, height, size))
     elif file[:2] == _JPEG:
@@ -47,14 +47,14 @@ def encoded_jpeg(path: str, size: int) -> bytes:
 
 
 def raw_pixels(path: str, size: int) -> bytes:
-    """uint8 [size, size, 3] of RGB: the centre, after the shorter side was resized to `size`.
+    """Return the central square after the shorter side was resized to `size`, as bytes of RGB, uint8 [size, size, 3].
 
     Raises:
-        BadImageError: if it can't be decoded as far as the centre reaches.
+        BadImageError: the image can't be decoded down to the last row of the square.
     """
-    picture = open_encoded(path, _read(path), 3)
+    image = open_encoded(path, _read(path), 3)
     out = np.empty((size, size, 3), dtype=np.uint8)
-    resize_and_center(picture, size, out)
+    resize_and_center(image, size, out)
     return out.tobytes()
 
 
@@ -67,7 +67,7 @@ def _read(path: str) -> bytearray:
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image of the packed order at `position`, or why it has none."""
+    """Image at a position of the packed order, or the error that it raised."""
 
     position: int
     label: int
@@ -75,20 +75,20 @@ class EncodedImage:
 
 
 class EncodedImages:
-    """The images of a split in the packed order, from a position on; threads encode `AHEAD` of it.
+    """Images of a split in the packed order, from a position on; threads encode `AHEAD` images in advance.
 
     Attributes:
-        position: of the next one.
+        position: position of the next image.
     """
 
     def __init__(self, files: ImageFiles, order: Sequence[int], form: str, size: int, pool: ThreadPoolExecutor) -> None:
         """
         Args:
-            files: of the split.
-            order: indices into them.
+            files: files of the split.
+            order: indices into the files.
             form: one of `index.FORMATS`.
-            size: of the packed images, in pixels.
-            pool: the threads.
+            size: size of the packed images, in pixels.
+            pool: threads that encode.
         """
         self.position = 0
         self._files = files
@@ -99,20 +99,20 @@ class EncodedImages:
         self._coming: deque[Future[EncodedImage]] = deque()
 
     def seek(self, position: int) -> None:
-        """Go on at another position."""
+        """Continue at another position."""
         if position != self.position:
             self._coming.clear()
             self.position = position
 
     def peek(self) -> EncodedImage | None:
-        """The image at the position; None at the end."""
+        """Return the image at the position, or None at the end."""
         end = min(len(self._order), self.position + AHEAD)
         for position in range(self.position + len(self._coming), end):
             self._coming.append(self._pool.submit(self._image, position))
         return self._coming[0].result() if self._coming else None
 
     def drop(self) -> None:
-        """Go on to the next."""
+        """Continue with the next position."""
         self._coming.popleft()
         self.position += 1
 

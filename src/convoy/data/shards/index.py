@@ -1,6 +1,6 @@
-"""What index.json says of a packed set. Imports neither torch nor NumPy.
+"""Contents of index.json of a packed data set. Imports neither torch nor NumPy.
 
-Beside it lie the shards of each split and, for each split, a table of its samples (see `COLUMNS`).
+The same folder has the shards of each split and, per split, a table of its samples (see `COLUMNS`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ VERSION = 1
 FORMATS = ("jpeg", "raw")
 SUFFIXES = {"jpeg": "tar", "raw": "u8"}
 COLUMNS = ("offset", "length", "label", "crc32")
-"""Of the table of a split's samples, an .npy of uint32 [samples, 4]: where in its shard an image's bytes begin, how
-many they are, its class, and their checksum as in zlib.crc32. The samples stand in the order of the shards."""
+"""Columns of the table of a split's samples, an .npy file of uint32 [samples, 4]: position of the image's first byte in
+its shard, number of bytes, class, and checksum (zlib.crc32). The rows have the order of the shards."""
 
 _PACK = "pack it with convoy pack data=image_folder data.root=… output=…"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of images.
+    """File of images.
 
     Attributes:
-        file: its name.
-        begin, end: the part of the packed order that it holds, images that were left out counted in.
-        num_samples: images in it.
-        num_bytes: its size.
-        sha256: of all of it, in hexadecimal.
+        file: name of the file.
+        begin, end: range of the packed order that it holds, including images that were left out.
+        num_samples: number of images.
+        num_bytes: size of the file.
+        sha256: checksum of the file, in hexadecimal.
     """
 
     file: str
@@ -46,7 +46,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of a split in order, and the file of its samples' table with its checksum."""
+    """Shards of a split in order, and the file of the table of its samples with its checksum."""
 
     shards: tuple[Shard, ...]
     table: str
@@ -59,15 +59,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """All that is known of a packed set without its images.
+    """Description of a packed data set.
 
     Attributes:
         format: one of `FORMATS`.
-        size: of the images' shorter side in pixels; of both sides where raw.
-        classes: names; a label is an index into them.
-        splits: train, val and maybe test, by name.
-        settings: what the set was packed from and how, as `packing` compares it.
-        skipped: images that were left out, and why, by path.
+        size: length of the shorter side of the images in pixels; of both sides for raw.
+        classes: names of the classes; a label is an index into them.
+        splits: train, val and possibly test, by name.
+        settings: source and settings of the packing, as `packing` compares them.
+        skipped: reason for each image that was left out, by path.
     """
 
     format: str
@@ -78,19 +78,19 @@ class Index:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> str:
-        """The text of index.json."""
+        """Return the text of index.json."""
         return json.dumps({"version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Index:
-        """From the text of index.json.
+        """Return the index that a text describes.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is something else.
+            ValueError, KeyError, TypeError, AttributeError: the text is no index of this version.
         """
         values = json.loads(text)
         if values["version"] != VERSION:
-            raise ValueError(f"version {values['version']}, where this Convoy reads {VERSION}")
+            raise ValueError(f"version {values['version']}; this Convoy reads version {VERSION}")
         splits = {
             name: Split(tuple(Shard(**shard) for shard in split["shards"]), split["table"], split["sha256"])
             for name, split in values["splits"].items()
@@ -99,15 +99,15 @@ class Index:
             values["format"], values["size"], tuple(values["classes"]), splits, values["settings"], values["skipped"]
         )
         if index.format not in FORMATS:
-            raise ValueError(f"format {index.format}, where this Convoy reads {' and '.join(FORMATS)}")
+            raise ValueError(f"format {index.format}; this Convoy reads {' and '.join(FORMATS)}")
         return index
 
 
 def read_index(root: str, storage: Storage | None = None) -> Index:
-    """The index of the set at `root`.
+    """Read the index of the data set at `root`.
 
     Raises:
-        UserError: if there is none, or it can't be read.
+        UserError: there is none, or it can't be read.
     """
     storage = storage or open_storage(root)
     try:

@@ -1,7 +1,7 @@
-"""From an image folder to shards, whole ones at a time, so that a second try goes on where the first was killed.
+"""Packing of image files into shards, resumable after an interruption.
 
-A shard is written beside its place, brought to the disk, named, and only then recorded in `.packing/`. Its bytes follow
-from the images and the settings, so it doesn't matter which try wrote it.
+A shard is written under a temporary name, flushed to disk, renamed, and only then recorded in `.packing/`. Its bytes
+follow from the images and the settings, so a shard of an interrupted attempt is as good as a new one.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ from convoy.data.shards.storage import LocalFolder, digest
 from convoy.data.shards.tar import END, member
 
 RECORDS = ".packing"
-Tell = Callable[[str, Shard], None]
-"""Told of each shard that it was "kept" or "written"."""
+ReportShard = Callable[[str, Shard], None]
+"""Called for each shard with "kept" or "written"."""
 
 Row = tuple[int, int, int, int]
-"""Of the table of samples, see `index.COLUMNS`."""
+"""Row of the table of samples, see `index.COLUMNS`."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What is packed, and how.
+    """Source and settings of a packing.
 
     Attributes:
-        classes, splits: of the folder.
-        output: the folder that is written.
+        classes: names of the classes.
+        splits: files of each split.
+        output: folder that is written.
         format: one of `index.FORMATS`.
-        size: of the shorter side, or of both where raw, in pixels.
-        shard_bytes: the most bytes of a shard, unless one image is larger.
-        seed: of the packed order.
-        skip: leave out images that can't be decoded; else the first one is an error.
-        num_threads: that decode and encode.
+        size: length of the shorter side of the images in pixels, of both sides for raw.
+        shard_bytes: largest size of a shard, unless a single image is larger.
+        seed: seed of the packed order.
+        skip: whether images that can't be decoded are left out; otherwise the first one is an error.
+        num_threads: threads that decode and encode.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +68,7 @@ class Packing:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the bytes depend on, but for what is in the images: their paths below their common folder."""
+        """Settings that determine the bytes; the images are identified by their paths below their common folder."""
         names = hashlib.sha256()
         paths = [path for files in self.splits.values() for path in files.paths]
         common = os.path.commonpath(paths)
@@ -79,23 +80,23 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Written:
-    """A shard with its rows of the table, and what was left out, by path."""
+    """Shard with its rows of the table, and the reason for each image that was left out, by path."""
 
     shard: Shard
     rows: Table
     skipped: dict[str, str]
 
 
-def pack(packing: Packing, tell: Tell = lambda *_: None) -> Index:
-    """Writes what isn't there yet or is damaged, and the index last.
+def pack(packing: Packing, report: ReportShard = lambda *_: None) -> Index:
+    """Write the shards that are missing or damaged, and then the index.
 
     Args:
-        packing: what and how.
-        tell: see `Tell`.
+        packing: source and settings.
+        report: see `ReportShard`.
 
     Raises:
-        UserError: the folder holds something else, an image can't be decoded and isn't to be skipped, or the disk
-            is full.
+        UserError: the folder has other contents, an image can't be decoded and isn't to be skipped, or the disk is
+            full.
     """
     output = packing.output
     settings = packing.settings
@@ -104,10 +105,10 @@ def pack(packing: Packing, tell: Tell = lambda *_: None) -> Index:
         (output / RECORDS).mkdir(parents=True, exist_ok=True)
         skipped: dict[str, str] = {}
         splits = {}
-        with _alone(output), ThreadPoolExecutor(packing.num_threads, thread_name_prefix="convoy-pack") as pool:
+        with _lock(output), ThreadPoolExecutor(packing.num_threads, thread_name_prefix="convoy-pack") as pool:
             _write_whole(output / RECORDS / "settings.json", json.dumps(_head(packing, settings)).encode())
             for name, files in packing.splits.items():
-                written = list(_split(packing, name, files, known, pool, tell))
+                written = list(_split(packing, name, files, known, pool, report))
                 table = _table_bytes(np.concatenate([part.rows for part in written]))
                 _write_whole(output / f"{name}.samples.npy", table)
                 shards = tuple(part.shard for part in written)
@@ -120,19 +121,21 @@ def pack(packing: Packing, tell: Tell = lambda *_: None) -> Index:
         shutil.rmtree(output / RECORDS)
     except OSError as error:
         rule = f"can't be written ({error.strerror or error})"
-        raise UserError(Fault("output", rule, "name another folder, or make room", str(output))) from error
+        raise UserError(Fault("output", rule, "choose another folder, or free disk space", str(output))) from error
     return index
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Holds a lock that the kernel lets go of however this process ends."""
+def _lock(output: Path) -> Iterator[None]:
+    """Hold a lock that the kernel releases however this process ends."""
     with (output / RECORDS / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             rule = "another convoy pack is writing there"
-            raise UserError(Fault("output", rule, "wait for it, or name another folder", str(output))) from error
+            raise UserError(
+                Fault("output", rule, "wait until it ends, or choose another folder", str(output))
+            ) from error
         yield
 
 
@@ -147,15 +150,15 @@ def _head(packing: Packing, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(output: Path, packing: Packing, settings: Mapping[str, Any]) -> dict[str, _Written]:
-    """The shards that are recorded, by file.
+    """Return the recorded shards by file.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder has other contents.
     """
     if not output.exists():
         return {}
     if not output.is_dir():
-        raise UserError(Fault("output", "is no folder", "name another", str(output)))
+        raise UserError(Fault("output", "is no folder", "choose another one", str(output)))
     if (output / FILE).is_file():
         index = read_index(str(output))
         there = {"format": index.format, "size": index.size, "classes": list(index.classes), **index.settings}
@@ -163,7 +166,7 @@ def _known(output: Path, packing: Packing, settings: Mapping[str, Any]) -> dict[
         return _from_index(output, index)
     if not (output / RECORDS).is_dir():
         if any(output.iterdir()):
-            raise UserError(Fault("output", "is not empty", "name a folder that is not there yet", str(output)))
+            raise UserError(Fault("output", "is not empty", "choose a folder that doesn't exist yet", str(output)))
         return {}
     known = {}
     for path in (output / RECORDS).glob("*.json"):
@@ -183,12 +186,12 @@ def _refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], output: Pa
     different = [name for name in asked if there.get(name) != asked[name]]
     if different:
         names = ", ".join("the images" if name == "files" else name for name in different)
-        rule = f"holds a set that was packed otherwise ({names})"
-        raise UserError(Fault("output", rule, "name another folder, or remove this one", str(output)))
+        rule = f"has a data set packed with other settings ({names})"
+        raise UserError(Fault("output", rule, "choose another folder, or remove this one", str(output)))
 
 
 def _from_index(output: Path, index: Index) -> dict[str, _Written]:
-    """What a finished set holds, so that what is damaged of it can be written again."""
+    """Return the shards of a finished data set, so that damaged ones can be written again."""
     storage, known = LocalFolder(str(output)), {}
     for split in index.splits.values():
         try:
@@ -197,7 +200,7 @@ def _from_index(output: Path, index: Index) -> dict[str, _Written]:
             continue
         first = 0
         for shard in split.shards:
-            # Which shard an image was left out of doesn't matter; that it isn't forgotten does.
+            # The index doesn't record the shard of an omitted image; any shard may carry it.
             known[shard.file] = _Written(shard, rows[first : first + shard.num_samples], dict(index.skipped))
             first += shard.num_samples
     return known
@@ -209,7 +212,7 @@ def _split(
     files: ImageFiles,
     known: Mapping[str, _Written],
     pool: ThreadPoolExecutor,
-    tell: Tell,
+    report: ReportShard,
 ) -> Iterator[_Written]:
     order = permutation(packing.seed, 0, len(files), Stream.PACKED_ORDER).tolist()
     images = EncodedImages(files, order, packing.format, packing.size, pool)
@@ -219,13 +222,13 @@ def _split(
         file = f"{name}-{number:06}.{SUFFIXES[packing.format]}"
         written = known.get(file)
         if written is not None and written.shard.begin == begin and _is_whole(storage, written.shard):
-            tell("kept", written.shard)
+            report("kept", written.shard)
         else:
             images.seek(begin)
             written = _write_shard(packing, file, images, begin)
             record = {"shard": asdict(written.shard), "rows": written.rows.tolist(), "skipped": written.skipped}
             _write_whole(packing.output / RECORDS / f"{file}.json", json.dumps(record).encode())
-            tell("written", written.shard)
+            report("written", written.shard)
         yield written
         begin, number = written.shard.end, number + 1
 
@@ -277,7 +280,7 @@ def _write_shard(packing: Packing, file: str, images: EncodedImages, begin: int)
 def _note_bad(error: BadImageError, skip: bool, skipped: dict[str, str]) -> None:
     if not skip:
         rule = f"{error.path} can't be decoded ({error.reason})"
-        remedy = "repair or remove it, or set data.on_bad_image=skip; what is packed already is kept"
+        remedy = "repair or remove it, or set data.on_bad_image=skip; finished shards are kept"
         raise UserError(Fault("data.root", rule, remedy)) from error
     skipped[error.path] = error.reason
 
@@ -293,7 +296,7 @@ def _table_bytes(table: Table) -> bytes:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """All of it under its name, or nothing."""
+    """Write a file completely, or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as opened:
         opened.write(content)

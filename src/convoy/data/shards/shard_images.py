@@ -1,4 +1,4 @@
-"""The images of a split in shards, in any order that keeps near the sequence in which they lie."""
+"""Images of a split in shards, read in an order that stays close to their sequence in the files."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from convoy.data.shards.storage import Storage
 from convoy.data.split_images import IndexedBatch, OpenBatch
 
 BLOCK_BYTES = 8 << 20
-"""What is asked of a store at a time, about."""
+"""Approximate bytes of one request to a store."""
 
 BLOCKS_AHEAD = 8
-"""Blocks that are asked for before a batch needs them."""
+"""Blocks that are requested before a batch needs them."""
 
 Table = NDArray[np.uint32]
 """[samples, 4], see `COLUMNS`."""
 
 
 def read_table(storage: Storage, split: Split) -> Table:
-    """The table of a split's samples.
+    """Read the table of a split's samples.
 
     Raises:
-        UserError: it is gone or isn't as it was written.
+        UserError: the table is missing or damaged.
     """
     try:
         content = storage.read(split.table)
     except FileNotFoundError as error:
-        raise damaged(storage.root, split.table, "is gone") from error
+        raise damaged(storage.root, split.table, "is missing") from error
     if hashlib.sha256(content).hexdigest() != split.sha256:
-        raise damaged(storage.root, split.table, "isn't as it was packed (its checksum differs)")
+        raise damaged(storage.root, split.table, "is damaged (its checksum differs)")
     table: Table = np.load(io.BytesIO(content))
-    assert table.shape == (split.num_samples, len(COLUMNS)), "its checksum is right"
+    assert table.shape == (split.num_samples, len(COLUMNS)), "the checksum is correct"
     return table
 
 
 def check_files(storage: Storage, index: Index) -> None:
-    """See that all shards are there, each as long as it was packed.
+    """Check that all shards exist and have their size.
 
     Raises:
-        UserError: naming each that isn't.
+        UserError: names each shard that doesn't.
     """
     sizes = storage.sizes()
     if sizes is None:
@@ -60,22 +60,28 @@ def check_files(storage: Storage, index: Index) -> None:
     for split in index.splits.values():
         for shard in split.shards:
             if shard.file not in sizes:
-                wrong.append(damaged(storage.root, shard.file, "is gone"))
+                wrong.append(damaged(storage.root, shard.file, "is missing"))
             elif sizes[shard.file] != shard.num_bytes:
-                what = f"has {sizes[shard.file]:,} bytes, not the {shard.num_bytes:,} that were packed"
+                what = f"has {sizes[shard.file]:,} bytes instead of {shard.num_bytes:,}"
                 wrong.append(damaged(storage.root, shard.file, what))
     if wrong:
         raise UserError(*(fault for error in wrong for fault in error.faults))
 
 
 class ShardImages:
-    """The images of a split."""
+    """Images of a split in shards."""
 
     def __init__(self, storage: Storage, index: Index, split: Split, channels: int) -> None:
-        """Reads the table of the samples. `channels`: 1 for gray, 3 for RGB.
+        """Read the table of the samples.
+
+        Args:
+            storage: storage of the data set.
+            index: index of the data set.
+            split: the split.
+            channels: 1 for gray, 3 for RGB.
 
         Raises:
-            UserError: the table isn't as it was written.
+            UserError: the table is missing or damaged.
         """
         self._storage = storage
         self._channels = channels
@@ -99,7 +105,7 @@ class ShardImages:
         return len(self.targets)
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        """See `SplitImages`. Blocks are held from `BLOCKS_AHEAD` before their first use in an epoch to their last."""
+        """See `SplitImages`. Blocks are opened `BLOCKS_AHEAD` before their first use in an epoch."""
         with BlockSource(self._storage, mapped=self._is_raw) as source:
             for _, group in groupby(batches, key=lambda batch: batch.epoch):
                 yield from self._visit_epoch(list(group), source)
@@ -131,16 +137,16 @@ class ShardImages:
     def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> Callable[[int], LazyImage]:
         samples = batch.samples.tolist()
         blocks = [held[block] for block in self._blocks[samples].tolist()]
-        return lambda place: self._picture(samples[place], blocks[place])
+        return lambda place: self._image(samples[place], blocks[place])
 
-    def _picture(self, sample: int, block: Block) -> LazyImage:
+    def _image(self, sample: int, block: Block) -> LazyImage:
         content = block.bytes_at(int(self._begins[sample]), int(self._ends[sample]))
         if isinstance(content, memoryview):
-            # Mapped, so that a crop reads its own rows only: a checksum would read all of them.
+            # Mapped memory: a crop reads only its rows, a checksum would read all of them.
             return self._pixels(content)
         if zlib.crc32(content) != self._checksums[sample]:
             file = self._files[self._shards[sample]]
-            raise damaged(self._storage.root, file, "isn't as it was packed (an image's checksum differs)")
+            raise damaged(self._storage.root, file, "is damaged (an image's checksum differs)")
         if self._is_raw:
             return self._pixels(content)
         name = f"{self._storage.root}/{self._files[self._shards[sample]]}, image {sample}"

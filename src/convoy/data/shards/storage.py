@@ -1,4 +1,4 @@
-"""Where a packed set lies: a folder, or an address of an S3-compatible store. Imports neither torch nor NumPy."""
+"""Storage of a packed data set: a folder, or a prefix of an S3-compatible store. Imports neither torch nor NumPy."""
 
 from __future__ import annotations
 
@@ -17,58 +17,62 @@ _CHUNK_BYTES = 8 << 20
 
 
 class Storage(Protocol):
-    """A flat folder of files. A missing file raises FileNotFoundError, any other trouble UserError."""
+    """Flat folder of files. A missing file raises FileNotFoundError, any other error UserError."""
 
     root: str
     is_remote: bool
 
     def read(self, name: str) -> bytes:
-        """All of a file."""
+        """Return the contents of a file."""
         ...
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
-        """The bytes begin .. end - 1 of a file, or as many as there are."""
+        """Return the bytes begin .. end - 1 of a file, fewer at its end."""
         ...
 
     def sizes(self) -> dict[str, int] | None:
-        """Bytes of each file; None where that may not be asked."""
+        """Return the size of each file in bytes, or None without permission to list them."""
         ...
 
     def has_folder(self, name: str) -> bool:
-        """Whether there is a folder in it, with something in it."""
+        """Return whether a subfolder exists and isn't empty."""
         ...
 
     def missing(self) -> tuple[str, str] | None:
-        """Rule and remedy where there is no such folder at all."""
+        """Return rule and remedy if the folder doesn't exist, else None."""
         ...
 
 
 def open_storage(root: str) -> Storage:
-    """The storage at `root`, a folder or s3://bucket/prefix.
+    """Return the storage at `root`, a folder or s3://bucket/prefix.
 
     Raises:
-        UserError: if it is another kind of address, or one of S3 and s3fs isn't installed.
+        UserError: `root` is another kind of address, or s3fs isn't installed.
     """
     if root.startswith(S3):
         return _Bucket(root)
     if "://" in root:
-        raise UserError(Fault("data.root", "is no address that shards are read from", f"a folder, or {S3}…", root))
+        raise UserError(
+            Fault(
+                "data.root", "is an address that shards can't be read from", f"give a folder or {S3}bucket/prefix", root
+            )
+        )
     return LocalFolder(root)
 
 
 def digest(storage: Storage, name: str) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file."""
-    found, begin = hashlib.sha256(), 0
+    """Return the size of a file in bytes and its SHA-256 in hexadecimal."""
+    checksum, begin = hashlib.sha256(), 0
     while chunk := storage.read_range(name, begin, begin + _CHUNK_BYTES):
-        found.update(chunk)
+        checksum.update(chunk)
         begin += len(chunk)
         if len(chunk) < _CHUNK_BYTES:
             break
-    return begin, found.hexdigest()
+    return begin, checksum.hexdigest()
 
 
 class LocalFolder:
-    """A folder of this machine, or one that is mounted."""
+    """Local or mounted folder."""
 
     is_remote = False
 
@@ -77,15 +81,15 @@ class LocalFolder:
         self.path = Path(root).expanduser()
 
     def read(self, name: str) -> bytes:
-        with self._told():
+        with self._as_user_error():
             return (self.path / name).read_bytes()
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
-        with self._told(), (self.path / name).open("rb", buffering=0) as file:
+        with self._as_user_error(), (self.path / name).open("rb", buffering=0) as file:
             return os.pread(file.fileno(), end - begin, begin)
 
     def sizes(self) -> dict[str, int] | None:
-        with self._told(), os.scandir(self.path) as entries:
+        with self._as_user_error(), os.scandir(self.path) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
     def has_folder(self, name: str) -> bool:
@@ -98,7 +102,7 @@ class LocalFolder:
         return rule, "give the folder that convoy pack wrote"
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_user_error(self) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -108,7 +112,7 @@ class LocalFolder:
 
 
 class _Bucket:
-    """A prefix of a bucket, by s3fs; credentials and endpoint are found as botocore finds them."""
+    """Prefix of a bucket, read by s3fs; credentials and endpoint are looked up by botocore."""
 
     is_remote = True
 
@@ -125,18 +129,18 @@ class _Bucket:
         except ImportError as error:
             remedy = "pip install 'convoy[s3]'"
             raise UserError(Fault("data.root", "an address of S3 needs the package s3fs", remedy, root)) from error
-        # Not the listing of before, which may be of when the set wasn't there yet. The endpoint is named since s3fs
-        # keeps a client for the next one who asks for the same.
+        # No cached listing, which may predate the data set. The endpoint is given explicitly, since s3fs reuses a
+        # client for equal arguments.
         self._files = s3fs.S3FileSystem(endpoint_url=_endpoint(), use_listings_cache=False)
         self._prefix = root[len(S3) :].strip("/")
         if not self._prefix:
             raise UserError(Fault("data.root", "names no bucket", f"write {S3}bucket/prefix", root))
 
     def read(self, name: str) -> bytes:
-        return self._asked(lambda: self._files.cat_file(f"{self._prefix}/{name}"))
+        return self._request(lambda: self._files.cat_file(f"{self._prefix}/{name}"))
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
-        return self._asked(lambda: self._files.cat_file(f"{self._prefix}/{name}", start=begin, end=end))
+        return self._request(lambda: self._files.cat_file(f"{self._prefix}/{name}", start=begin, end=end))
 
     def sizes(self) -> dict[str, int] | None:
         try:
@@ -160,12 +164,12 @@ class _Bucket:
         except FileNotFoundError:
             where = _endpoint()
             rule = f"there is no bucket {bucket}" + (f" at {where}" if where else "")
-            return rule, "mend its name, or set AWS_ENDPOINT_URL to the store that has it"
+            return rule, "correct its name, or set AWS_ENDPOINT_URL to the store that has it"
         except self._errors:
             return None
         return None
 
-    def _asked(self, ask: Callable[[], Any]) -> bytes:
+    def _request(self, ask: Callable[[], Any]) -> bytes:
         try:
             return bytes(ask())
         except FileNotFoundError:
@@ -174,17 +178,17 @@ class _Bucket:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> UserError:
-        said = str(error) or type(error).__name__
+        message = str(error) or type(error).__name__
         if isinstance(error, PermissionError) or type(error).__name__ in (
             "NoCredentialsError",
             "PartialCredentialsError",
         ):
             remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
         else:
-            remedy = "see that the store can be reached (AWS_ENDPOINT_URL, AWS_REGION)"
-        return UserError(Fault("data.root", f"can't be read ({said})", remedy, self.root))
+            remedy = "check the connection to the store (AWS_ENDPOINT_URL, AWS_REGION)"
+        return UserError(Fault("data.root", f"can't be read ({message})", remedy, self.root))
 
 
 def _endpoint() -> str | None:
-    """As the environment has it; None: botocore looks for it elsewhere, such as in ~/.aws/config."""
+    """Return the endpoint in the environment; None: botocore looks elsewhere, such as in ~/.aws/config."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None

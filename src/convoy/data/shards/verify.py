@@ -1,4 +1,4 @@
-"""Whether a packed set is as it was written, byte for byte."""
+"""Verification of the checksums of a packed data set."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from convoy.data.shards.storage import digest, open_storage
 
 
 def verify(root: str) -> Index:
-    """Reads every file of a packed set and compares its checksum.
+    """Read every file of a packed data set and compare its checksum.
 
     Raises:
-        UserError: naming each file that is gone or damaged.
+        UserError: names each file that is missing or damaged.
     """
     storage = open_storage(root)
     index = read_index(root, storage)
     faults = []
     for file, sha256 in _files(index):
         try:
-            _, found = digest(storage, file)
+            _, actual = digest(storage, file)
         except FileNotFoundError:
-            faults.append(Fault("verify", f"{file} is gone", _REMEDY, root))
+            faults.append(Fault("verify", f"{file} is missing", _REMEDY, root))
             continue
-        if found != sha256:
+        if actual != sha256:
             faults.append(Fault("verify", f"{file} is damaged (its checksum differs)", _REMEDY, root))
     if faults:
         raise UserError(*faults)
     return index
 
 
-_REMEDY = "copy it again, or pack again into the same folder, which writes what is damaged"
+_REMEDY = "copy it again, or pack again into the same folder, which rewrites damaged files"
 
 
 def _files(index: Index) -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""The sets that live in memory: where their files lie and how they are read."""
+"""Readers of published data sets that fit in memory."""

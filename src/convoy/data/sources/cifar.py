@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100: pickles of Python 2 (https://www.cs.toronto.edu/~kriz/cifar.html, "Python
-version")."""
+"""CIFAR-10 and CIFAR-100: pickles of Python 2 (https://www.cs.toronto.edu/~kriz/cifar.html, "Python version")."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which file of a set holds what."""
+    """Files of a data set and the keys in them."""
 
-    places: FileLocations
+    locations: FileLocations
     train: tuple[str, ...]
     test: str
     names: str
@@ -32,13 +31,13 @@ class _Layout:
     num_classes: int
 
 
-def _places(title: str, folder: str, torchvision_class: str, files: tuple[str, ...]) -> FileLocations:
+def _locations(title: str, folder: str, torchvision_class: str, files: tuple[str, ...]) -> FileLocations:
     return FileLocations(title, files, (".", folder), torchvision_class)
 
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _CIFAR10 = _Layout(
-    _places("CIFAR-10", "cifar-10-batches-py", "CIFAR10", (*_BATCHES, "test_batch", "batches.meta")),
+    _locations("CIFAR-10", "cifar-10-batches-py", "CIFAR10", (*_BATCHES, "test_batch", "batches.meta")),
     _BATCHES,
     "test_batch",
     "batches.meta",
@@ -47,7 +46,7 @@ _CIFAR10 = _Layout(
     10,
 )
 _CIFAR100 = _Layout(
-    _places("CIFAR-100", "cifar-100-python", "CIFAR100", ("train", "test", "meta")),
+    _locations("CIFAR-100", "cifar-100-python", "CIFAR100", ("train", "test", "meta")),
     ("train",),
     "test",
     "meta",
@@ -58,17 +57,17 @@ _CIFAR100 = _Layout(
 
 
 def read_cifar10(data: DataConfig) -> ImageSet:
-    """50,000 training and 10,000 test images in 10 classes, [3, 32, 32]."""
+    """Read 50,000 training and 10,000 test images in 10 classes, [3, 32, 32]."""
     return _read(_CIFAR10, data)
 
 
 def read_cifar100(data: DataConfig) -> ImageSet:
-    """50,000 training and 10,000 test images in 100 classes (the fine labels), [3, 32, 32]."""
+    """Read 50,000 training and 10,000 test images in 100 classes (the fine labels), [3, 32, 32]."""
     return _read(_CIFAR100, data)
 
 
 def _read(layout: _Layout, data: DataConfig) -> ImageSet:
-    paths = locate(layout.places, data)
+    paths = locate(layout.locations, data)
     names = _load(paths[layout.names]).get(layout.names_key)
     if not isinstance(names, list) or len(names) != layout.num_classes:
         raise broken_file(paths[layout.names], f"has no list {layout.names_key} of {layout.num_classes} names")
@@ -96,7 +95,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             content = _Unpickler(file, encoding="latin1").load()
-    # A damaged pickle fails as whatever its bytes happen to spell.
+    # A damaged pickle can raise any exception.
     except Exception as error:
         raise broken_file(path, f"can't be read ({error or type(error).__name__})") from error
     if not isinstance(content, dict):
@@ -105,7 +104,7 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds NumPy arrays and nothing else: a pickle can otherwise run any code."""
+    """Unpickler of NumPy arrays only; other pickles can run any code."""
 
     _ALLOWED = frozenset(
         {

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: real, small, and there without a download."""
+"""Handwritten digits of scikit-learn: real images, without a download."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TEST_FRACTION = 0.2
 
 
 def read_digits(data: DataConfig) -> ImageSet:  # noqa: ARG001 (the signature that sources share)
-    """1,797 images [1, 8, 8] with values 0 .. 255, of which 359 are the test split, always the same.
+    """Read 1,797 images [1, 8, 8] with values 0 .. 255, of which 359 are the test split, always the same.
 
-    The table is read from scikit-learn's package without importing it, which would take a second.
+    The file is read from scikit-learn's package without importing it, which would take a second.
     """
     with gzip.open(_table_path(), "rt") as file:
         table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))

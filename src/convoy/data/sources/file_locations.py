@@ -1,4 +1,4 @@
-"""Where a set's files are looked for, and how they are fetched where they are nowhere."""
+"""Lookup and download of the files of a published data set."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from convoy.config.schema import DataConfig
 
 @dataclass(frozen=True)
 class FileLocations:
-    """A published set and the folders that may hold it.
+    """Files of a published data set and the folders that may hold them.
 
     Attributes:
-        title: its name in messages.
-        files: the files that are read; each may also be there with `.gz` at its end, if `compressed`.
-        folders: below data.root and below the cache folder, where torchvision and others put the files.
-        torchvision_class: in torchvision.datasets, which fetches it.
-        system: a folder outside of both, of a package of the system.
-        hint: how else to get it, as a clause.
+        title: name of the data set in messages.
+        files: names of the files.
+        folders: folders below data.root and below the cache folder, as torchvision and others name them.
+        torchvision_class: class of torchvision.datasets that downloads the files.
+        compressed: whether each file may also end in `.gz`.
+        system: folder of a package of the operating system.
+        hint: another way to get the files, as a clause.
     """
 
     title: str
@@ -36,100 +37,102 @@ class FileLocations:
 
 
 def cache_folder() -> Path:
-    """Where downloads go: $CONVOY_DATA, else ~/.cache/convoy."""
+    """Return the folder of downloads: $CONVOY_DATA, else ~/.cache/convoy."""
     return Path(os.environ.get("CONVOY_DATA") or "~/.cache/convoy").expanduser()
 
 
-def locate(places: FileLocations, data: DataConfig) -> Mapping[str, Path]:
-    """The path of each of a set's files, below data.root if it is given.
+def locate(locations: FileLocations, data: DataConfig) -> Mapping[str, Path]:
+    """Return the path of each file of a data set, below data.root if it is given.
 
-    Else they are looked for in the system's folder, then in the cache, and at last downloaded into it.
+    Without data.root, the system's folder and the cache are searched, and missing files are downloaded to the cache.
 
     Raises:
-        UserError: if the files are in none of these places, not all there, or can't be fetched.
+        UserError: files are missing and can't be downloaded.
     """
     if data.root is not None:
-        folders = [Path(data.root).expanduser() / folder for folder in places.folders]
-        if found := _find(places, folders):
+        folders = [Path(data.root).expanduser() / folder for folder in locations.folders]
+        if found := _find(locations, folders):
             return found
-        raise _missing(places, data, folders, "for the usual places and a download give data.root=null; or ")
-    if places.system is not None and (found := _find(places, [places.system])):
+        raise _missing(locations, data, folders, "write data.root=null to search the usual folders and download; or ")
+    if locations.system is not None and (found := _find(locations, [locations.system])):
         return found
     cache = cache_folder()
-    folders = [cache / folder for folder in places.folders]
+    folders = [cache / folder for folder in locations.folders]
     if data.download:
-        with _alone(cache, places.torchvision_class):
-            if not any(len(_present(places, folder)) == len(places.files) for folder in folders):
-                _download(places, cache)
-    if found := _find(places, folders):
+        with _lock(cache, locations.torchvision_class):
+            if not any(len(_existing(locations, folder)) == len(locations.files) for folder in folders):
+                _download(locations, cache)
+    if found := _find(locations, folders):
         return found
-    system = [places.system] if places.system is not None else []
-    raise _missing(places, data, [*system, *folders], "allow the download with data.download=true; or ")
+    system = [locations.system] if locations.system is not None else []
+    raise _missing(locations, data, [*system, *folders], "allow the download with data.download=true; or ")
 
 
 def broken_file(path: Path, wrong: str) -> UserError:
-    """The error for a file that is there and can't be used; `wrong` is a clause."""
+    """Return the error of a file that exists but can't be used; `wrong` is a clause."""
     fetched = path.is_relative_to(cache_folder())
     remedy = "delete it, and it will be downloaded again" if fetched else "replace it with a whole copy"
     return UserError(Fault("data.root", f"{path} {wrong}", remedy))
 
 
-def _find(places: FileLocations, folders: Sequence[Path]) -> dict[str, Path]:
-    """The files in the first folder that has any of them; empty where none has.
+def _find(locations: FileLocations, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the files in the first folder that has any of them, or nothing.
 
     Raises:
-        UserError: if that folder has only some of them.
+        UserError: that folder has only some of them.
     """
     for folder in folders:
-        found = _present(places, folder)
-        if found and len(found) < len(places.files):
-            absent = ", ".join(name for name in places.files if name not in found)
-            raise UserError(Fault("data.root", f"{folder} lacks {absent} of {places.title}", "add what is missing"))
-        if found:
-            return found
+        existing = _existing(locations, folder)
+        if existing and len(existing) < len(locations.files):
+            absent = ", ".join(name for name in locations.files if name not in existing)
+            raise UserError(
+                Fault("data.root", f"{folder} lacks {absent} of {locations.title}", "add the missing files")
+            )
+        if existing:
+            return existing
     return {}
 
 
-def _present(places: FileLocations, folder: Path) -> dict[str, Path]:
-    """Those of the files that are in the folder; uncompressed ones are preferred."""
-    endings = (".gz", "") if places.compressed else ("",)
+def _existing(locations: FileLocations, folder: Path) -> dict[str, Path]:
+    """Return the files that are in a folder; uncompressed ones are preferred."""
+    endings = (".gz", "") if locations.compressed else ("",)
     return {
         name: folder / f"{name}{ending}"
-        for name in places.files
+        for name in locations.files
         for ending in endings
         if (folder / f"{name}{ending}").is_file()
     }
 
 
-def _missing(places: FileLocations, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
+def _missing(locations: FileLocations, data: DataConfig, folders: Sequence[Path], first: str) -> UserError:
     looked_in = ", ".join(str(folder) for folder in folders)
     value = "null" if data.root is None else data.root
-    return UserError(Fault("data.root", f"{places.title} is not in {looked_in}", first + _by_hand(places), value))
+    return UserError(Fault("data.root", f"{locations.title} is not in {looked_in}", first + _by_hand(locations), value))
 
 
-def _by_hand(places: FileLocations) -> str:
-    endings = " (or each with .gz)" if places.compressed else ""
-    return f"put {', '.join(places.files)}{endings} into a folder and give it as data.root" + places.hint
+def _by_hand(locations: FileLocations) -> str:
+    endings = " (or each with .gz)" if locations.compressed else ""
+    return f"put {', '.join(locations.files)}{endings} into a folder and give it as data.root" + locations.hint
 
 
-def _download(places: FileLocations, cache: Path) -> None:
+def _download(locations: FileLocations, cache: Path) -> None:
     from torchvision import datasets
 
     try:
-        getattr(datasets, places.torchvision_class)(str(cache), download=True)
-    # OSError: no network, no such host, a full disk. RuntimeError: torchvision's, of a wrong checksum.
+        getattr(datasets, locations.torchvision_class)(str(cache), download=True)
+    # OSError: no network, no such host, a full disk. RuntimeError: a wrong checksum, raised by torchvision.
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            Fault("data.root", f"{places.title} could not be downloaded to {cache} ({reason})", _by_hand(places))
+            Fault("data.root", f"{locations.title} could not be downloaded to {cache} ({reason})", _by_hand(locations))
         ) from error
 
 
 @contextmanager
-def _alone(cache: Path, name: str) -> Iterator[None]:
-    """One process at a time: the ranks of a job start together, and would read what another is downloading.
+def _lock(cache: Path, name: str) -> Iterator[None]:
+    """Admit one process at a time: the ranks of a job start together and would read files that another one downloads.
 
-    Where the lock can't be made, the cache can't be written to either, or its file system knows no locks.
+    Without a lock, the cache isn't writable either, or its file system has no locks.
     """
     with ExitStack() as stack:
         with suppress(OSError):

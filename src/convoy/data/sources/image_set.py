@@ -1,4 +1,4 @@
-"""What a source gives: labelled images as tensors, and the names of the classes."""
+"""Result of a reader: labelled images as tensors, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with their labels.
+    """Images and their labels.
 
     Attributes:
         images: uint8 [n, C, H, W].
@@ -23,13 +23,13 @@ class LabelledImages:
         return len(self.labels)
 
     def at(self, samples: Tensor) -> LabelledImages:
-        """Those at the indices `samples`, int64."""
+        """Return the images at the indices `samples`, int64."""
         return LabelledImages(self.images[samples], self.labels[samples])
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set as its authors publish it; val is held out of train later."""
+    """Data set as published by its authors; val is held out of train later."""
 
     classes: tuple[str, ...]
     train: LabelledImages

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four files in LeCun's idx format.
+"""MNIST and Fashion-MNIST: four files in the idx format.
 
 The format (http://yann.lecun.com/exdb/mnist, "File formats"): two zero bytes, the element type (8: unsigned
 byte), the number of dimensions, the size of each as a big-endian 32-bit integer, then the elements, the last
@@ -58,20 +58,20 @@ _GARMENTS = (
 
 
 def read_mnist(data: DataConfig) -> ImageSet:
-    """60,000 training and 10,000 test images of digits, [1, 28, 28]."""
+    """Read 60,000 training and 10,000 test images of digits, [1, 28, 28]."""
     return _read(MNIST, tuple(str(digit) for digit in range(10)), data)
 
 
 def read_fashion_mnist(data: DataConfig) -> ImageSet:
-    """60,000 training and 10,000 test images of garments, [1, 28, 28]."""
+    """Read 60,000 training and 10,000 test images of garments, [1, 28, 28]."""
     return _read(FASHION_MNIST, _GARMENTS, data)
 
 
 def read_idx(path: Path, num_dimensions: int) -> Tensor:
-    """The uint8 tensor in an idx file, which may be gzipped.
+    """Return the uint8 tensor in an idx file, which may be gzipped.
 
     Raises:
-        UserError: if the file is truncated, corrupt or not what was expected.
+        UserError: the file is truncated, corrupt or of another format.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -86,9 +86,9 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header_size).view(shape)
 
 
-def _read(places: FileLocations, classes: tuple[str, ...], data: DataConfig) -> ImageSet:
-    paths = locate(places, data)
-    train_images, train_labels, test_images, test_labels = (paths[name] for name in places.files)
+def _read(locations: FileLocations, classes: tuple[str, ...], data: DataConfig) -> ImageSet:
+    paths = locate(locations, data)
+    train_images, train_labels, test_images, test_labels = (paths[name] for name in locations.files)
     return ImageSet(classes, _read_split(train_images, train_labels), _read_split(test_images, test_labels))
 
 

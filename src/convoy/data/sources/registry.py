@@ -1,4 +1,4 @@
-"""The sets in memory by the name that data.source gives them."""
+"""Readers of data sets in memory by the name in data.source."""
 
 from __future__ import annotations
 
