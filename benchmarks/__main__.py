@@ -1,7 +1,7 @@
-"""make bench: every benchmark of the CPU in turn, and a table of what they found.
+"""All CPU benchmarks in sequence, with a table of their results (`make bench`).
 
 python -m benchmarks --markdown table.md
-python -m benchmarks startup step_overhead      some of them
+python -m benchmarks startup step_overhead      run two of them
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], list[Result]]] = {
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run those that are named, or all, as they are set up by default."""
+    """Run the named benchmarks, or all of them, with their default settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to a file")
     given = parser.parse_args(words)
     if unknown := sorted(set(given.names) - set(BENCHMARKS)):
         parser.error(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
@@ -56,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
         start = time.perf_counter()
         found += [(name, result) for result in BENCHMARKS[name]([])]
         print(f"took {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"\n{here}, {date.today()}; {time.perf_counter() - began:.0f} s in all\n\n{table(found)}")
+    print(f"\n{here}, {date.today()}; {time.perf_counter() - began:.0f} s in total\n\n{table(found)}")
     if given.markdown is not None:
         given.markdown.write_text(markdown(found, [f"{here}, {date.today()}."]), encoding="utf-8")
 

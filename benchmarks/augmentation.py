@@ -1,7 +1,7 @@
-"""A set in memory, augmented a batch at a time, against transforms of one Pillow image at a time, on one core.
+"""Augmentation of batches in memory, compared with transforms of single Pillow images, on one core.
 
-Both give normalized float32 batches of the same images: a crop from the image padded by 4 pixels, and a flip. The
-ceiling only copies and normalizes batches that lie in memory as the network wants them, with no crop or flip.
+Both produce normalized float32 batches of the same images, with a crop from the image padded by 4 pixels and a flip.
+The ceiling only copies and normalizes batches that are in memory in the network's layout, without crop or flip.
 
     python -m benchmarks.augmentation --rounds 5
     python -m benchmarks.augmentation --size 64 --images 10000 --batch 256
@@ -32,11 +32,11 @@ PADDING = 4
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 GOAL = 50
 _SHARE_OF_THE_PEER = 8
-"""The peer sees an eighth of the images a round, or it would take most of the time."""
+"""The peer processes an eighth of the images per round; otherwise it would take most of the time."""
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
-    """As torchvision's CIFAR10 keeps and gives its images: an array, and a Pillow image for each."""
+    """Data set of Pillow images made from an array on access, like torchvision's CIFAR10."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self._pixels = images.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,11 +1,11 @@
-"""A folder of JPEGs through Convoy's loader against torchvision's ImageFolder with a DataLoader.
+"""Convoy's loader for a folder of JPEGs, compared with torchvision's ImageFolder and a DataLoader.
 
-As many threads as the DataLoader has processes; batches of uint8 on both sides, of the same images at the same size.
-Training is a random resized crop and a flip, validation a resize and the centre. The DataLoader's workers are started
-before anything is measured and stay. The ceiling is what the threads do if they only read and decode whole files.
+Convoy uses as many threads as the DataLoader has processes. Both produce uint8 batches of the same images at the same
+size. Training applies a random resized crop and a flip, validation a resize and a center crop. The DataLoader's workers
+are started before the measurement and persist. The ceiling only reads and decodes whole files in the same threads.
 
     python -m benchmarks.folder_loader --workers 2 --rounds 5
-    python -m benchmarks.folder_loader --root FOLDER      with train/CLASS/*.jpg and val/CLASS/*.jpg of your own
+    python -m benchmarks.folder_loader --root FOLDER      your folder with train/CLASS/*.jpg and val/CLASS/*.jpg
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GOAL = 1.9
 
 
 def images_per_s(batches: Iterable[Any], place: int) -> float:
-    """Over all `batches`, whose images are at `place`."""
+    """Return images/s over all `batches`, whose images are at index `place`."""
     began, count = time.perf_counter(), 0
     for batch in batches:
         count += len(batch[place])
@@ -48,7 +48,7 @@ def images_per_s(batches: Iterable[Any], place: int) -> float:
 
 
 def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
-    """Training and validation by Convoy."""
+    """Return arms for training and validation with Convoy."""
     data = DataConfig(
         name="photos",
         source=FOLDER_SOURCE,
@@ -73,7 +73,7 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
 
 
 def peer_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
-    """The same by torchvision and PyTorch's DataLoader."""
+    """Return arms for training and validation with torchvision and PyTorch's DataLoader."""
     random_part = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()]
     center = [transforms.Resize(SHORTER_SIDE), transforms.CenterCrop(SIZE)]
     loaders = [
@@ -91,7 +91,7 @@ def peer_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
 
 
 def decode_only(root: Path, workers: int) -> float:
-    """images/s of reading and decoding whole files, with nothing else."""
+    """Return the images/s of reading and decoding whole files only."""
     paths = sorted((root / "train").rglob("*.jpg"))
     began = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
@@ -100,6 +100,7 @@ def decode_only(root: Path, workers: int) -> float:
 
 
 def measure(root: Path, given: argparse.Namespace) -> list[Result]:
+    """Compare both loaders on the images in `root`."""
     num_bytes = [path.stat().st_size for path in (root / "train").rglob("*.jpg")]
     print(machine("torch", "torchvision", "pillow", "simplejpeg"))
     print(
@@ -117,8 +118,8 @@ def measure(root: Path, given: argparse.Namespace) -> list[Result]:
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="a folder of your own")
-    parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
+    parser.add_argument("--root", type=Path, help="folder of images; default: a temporary one")
+    parser.add_argument("--images", type=int, default=1024, help="images per split of the temporary folder")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

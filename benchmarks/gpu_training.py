@@ -1,19 +1,19 @@
-"""Training at 224 pixels on a GPU: what of the card's speed is left behind each part of the way.
+"""Training speed at 224 pixels on a GPU, with one more part of the pipeline per arm.
 
     python -m benchmarks.gpu_training
     python -m benchmarks.gpu_training --models resnet50 --precisions bf16-mixed --batch 256 --rounds 7
 
-For each network, precision and with and without torch.compile, these arms take turns in every round, in one process:
+For each network and precision, with and without torch.compile, these arms alternate in every round in one process:
 
-    synthetic   a bare loop over one fixed batch: the ceiling
-    timm        the same loop over timm's network of that name
-    memory      the same loop over a set in the card's memory, augmented there
+    synthetic   bare loop over one fixed batch: the ceiling
+    timm        the same loop with timm's network of that name
+    memory      the same loop over a data set in the card's memory, augmented there
     folder      the same loop over JPEGs, decoded by threads
-    convoy      `convoy train`'s Lightning module over the set in memory
+    convoy      Lightning module of `convoy train` over the data set in memory
 
-All train with the same optimizer, channels_last and autocast (float16 with a gradient scaler). Figures are images/s,
-medians over the rounds with their range, MFU (forward and backward FLOPs by the ledger over the card's peak), and the
-share of synthetic. With --device cpu it only shows that it runs.
+All arms use the same optimizer, channels_last and autocast (float16 with a gradient scaler). Figures are images/s
+(median over the rounds with range), MFU (forward and backward FLOPs of the ledger divided by the card's peak), and the
+share of synthetic. With --device cpu the figures are meaningless; it only tests that the program runs.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PEAK_FLOPS = {
     "V100-SXM2": 125e12,
     "V100-PCIE": 112e12,
 }
-"""FLOP/s of tensor cores in float16, and in bfloat16 where the card has it, without sparsity: NVIDIA's data sheets."""
+"""Dense FLOP/s of the tensor cores in float16 and, if supported, bfloat16. Source: NVIDIA's data sheets."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -67,11 +67,12 @@ def main(words: Sequence[str] | None = None) -> None:
     given = _parsed(words)
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("no CUDA device here: --device cpu --size 64 --batch 8 shows that it runs")
+        raise SystemExit("no CUDA device; --device cpu --size 64 --batch 8 tests that the program runs")
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    print(f"{card}; batch {given.batch}, {given.steps} steps a turn; {machine('torch', 'timm', 'pytorch-lightning')}")
+    here = machine("torch", "timm", "pytorch-lightning")
+    print(f"{card}; batch {given.batch}, {given.steps} steps per measurement; {here}")
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), max(2 * given.batch, given.batch * (given.steps + WARMUP_STEPS)))
         for model, precision, compiled in itertools.product(given.models, given.precisions, given.compile):
@@ -132,7 +133,7 @@ def _compare(
         short = _opened(memory, given.batch, steps)
         arms["convoy"] = lambda: images_per_s_convoy(copy.deepcopy(network), memory, short, steps)
     print(f"\n{model}, {precision}, {'compiled' if compiled else 'not compiled'}")
-    _tell(_rounds(arms, given.rounds), flops, _peak(card))
+    _print_table(_rounds(arms, given.rounds), flops, _peak(card))
 
 
 def _opened(config: Config, batch: int, max_steps: int | None = None) -> ImageData:
@@ -144,7 +145,7 @@ def _opened(config: Config, batch: int, max_steps: int | None = None) -> ImageDa
 
 
 def _batches(data: ImageData, steps: int, device: torch.device) -> Iterator[Batch]:
-    """Those of the first steps of a run, through as many epochs as they take."""
+    """Yield the batches of the first steps of a run, over several epochs if needed."""
     done = 0
     while done < steps:
         for batch in data.training_loader(done, device=device):
@@ -163,7 +164,7 @@ def _bare(
     device: torch.device,
     precision: str,
 ) -> float:
-    """images/s of a loop written by hand, over all batches but the first `WARMUP_STEPS`."""
+    """Return the images/s of a bare loop over all batches except the first `WARMUP_STEPS`."""
     fuse = may_fuse(device.type, precision, clips=False)
     optimizer = build_optimizer({**config.optimizer, "lr": 1e-4}, network, fuse=fuse)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
@@ -190,7 +191,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _rounds(arms: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each arm once unmeasured, then all in turn."""
+    """Run each arm once without measuring, then all arms per round; return their figures."""
     for arm in arms.values():
         arm()
     found: dict[str, list[float]] = {name: [] for name in arms}
@@ -201,16 +202,16 @@ def _rounds(arms: dict[str, Callable[[], float]], rounds: int) -> dict[str, list
 
 
 def _peak(card: str) -> float | None:
-    """FLOP/s; None for a card that isn't in the table, rather than another one's."""
+    """Return the peak FLOP/s of a card, or None if it is not in the table."""
     return next((peak for name, peak in PEAK_FLOPS.items() if name in card), None)
 
 
-def _tell(found: dict[str, list[float]], flops: int, peak: float | None) -> None:
+def _print_table(found: dict[str, list[float]], flops: int, peak: float | None) -> None:
     print(f"{'':<10} {'images/s':>10} {'range':>19} {'MFU':>7} {'of synthetic':>13}")
     for name, values in found.items():
         median = statistics.median(values)
         spread = f"{min(values):,.0f} to {max(values):,.0f}"
-        # timm's network may have other MACs than ours.
+        # timm's network may have a different number of MACs.
         share = "–" if peak is None or name == "timm" else f"{median * flops / peak:.1%}"
         of_ceiling = statistics.median(one / top for one, top in zip(values, found["synthetic"], strict=True))
         print(f"{name:<10} {median:>10,.0f} {spread:>19} {share:>7} {of_ceiling:>13.1%}")

@@ -1,6 +1,6 @@
-"""What a ledger takes after the imports: seconds, and growth of the process's memory, each model in a process.
+"""Time and memory growth of building a ledger after the imports, with one process per model.
 
-A ledger holds no weights and no activations: its memory is set against that of the weights alone.
+A ledger holds no weights and no activations; the memory of the weights is printed for comparison.
 
     python -m benchmarks.ledger_time
 """
@@ -18,20 +18,20 @@ from benchmarks.results import Goal, Result
 from benchmarks.rounds import machine
 
 BOUNDS_S = {"vgg16": 0.3, "resnet18": None, "resnet50": None, "resnet152": 2.0}
-"""Seconds that a model may take."""
+"""Upper bound in seconds per model; None for no bound."""
 
 BOUND_GROWTH_MIB = 100.0
 
 
 def resident_mib() -> float:
-    """Memory of this process that lies in RAM, in MiB (Linux: proc(5), VmRSS)."""
+    """Return the resident memory of this process in MiB (Linux, proc(5): VmRSS)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def measure(model: str) -> None:
-    """Print seconds, growth and bytes of the weights of one model's ledger, from its config to its table."""
-    import torchvision  # noqa: F401  (an import of the model's, not the ledger's work)
+    """Print seconds, memory growth in MiB, MiB of the weights and rows of one model's ledger, from config to table."""
+    import torchvision  # noqa: F401  (belongs to the model, not to the ledger)
 
     from convoy.ledger.text_formats import csv_text
     from convoy.planner.config_ledger import ledger_of
@@ -48,8 +48,8 @@ def measure(model: str) -> None:
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", help="of conf/model")
-    parser.add_argument("--rounds", type=int, default=3, help="processes a model")
+    parser.add_argument("models", nargs="*", help="options of conf/model")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per model")
     parser.add_argument("--measure", metavar="MODEL", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.measure:

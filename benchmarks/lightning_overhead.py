@@ -1,10 +1,10 @@
-"""Training through Convoy's Lightning module against a bare PyTorch loop: the same model, batches and optimizer.
+"""Training with Convoy's Lightning module, compared with a bare PyTorch loop: same model, batches and optimizer.
 
-Each round trains the same ResNet-18 on Fashion-MNIST for a few steps in both ways, in the precision that a run chooses
-on this machine. The ceiling is the bare loop over one fixed batch.
+Each round trains the same ResNet-18 on Fashion-MNIST for a few steps with both, in the default precision of this
+machine. The ceiling is the bare loop over one fixed batch.
 
     python -m benchmarks.lightning_overhead --steps 8 --batch 128
-    python -m benchmarks.lightning_overhead model=vgg11_bn data=cifar10 trainer.precision=32      of your own
+    python -m benchmarks.lightning_overhead model=vgg11_bn data=cifar10 trainer.precision=32      another training
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from convoy.training.lightning_module import TrainingModule
 
 OVERRIDES = ("model=resnet18", "model.stem=small", "data=fashion_mnist")
 GOAL = 0.95
-"""The share of a loop without Lightning that is aimed at."""
+"""Lower bound for Convoy's speed as a share of the bare loop's."""
 
 
 def images_per_s_bare(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
-    """A loop as one writes it by hand: forward, loss, backward, step, schedule."""
+    """Return the images/s of a bare loop: forward, loss, backward, step, schedule."""
     return _bare(network, config, data.training_loader(0), steps)
 
 
 def images_per_s_fixed(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
-    """The same loop over one batch, that lies ready in memory."""
+    """Return the images/s of the bare loop over one fixed batch."""
     batch = next(iter(data.training_loader(0)))
     return _bare(network, config, itertools.repeat(batch, steps), steps)
 
 
 def _bare(network: torch.nn.Module, config: Config, batches: Iterable[Batch], steps: int) -> float:
-    """On the CPU, in the precision of the config's runs."""
+    """Return the images/s of the bare loop on the CPU, in the precision of the config."""
     halves = choose(config).precision == "bf16-mixed"
     optimizer = build_optimizer(config.optimizer, network, fuse=True)
     schedule = build_scheduler(config.scheduler, optimizer, total_steps=steps, steps_per_epoch=steps)
@@ -65,15 +65,15 @@ def _bare(network: torch.nn.Module, config: Config, batches: Iterable[Batch], st
 
 
 def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
-    """The way of `convoy train`, as its own recorder times it; no validation in between.
+    """Return the images/s of `convoy train` as measured by its metrics logger, without validation.
 
-    All callbacks but the one that times each layer on a run's first steps, which images/s leave out.
+    All callbacks are active except the one that times each layer on the first steps, which images/s exclude.
 
     Args:
-        network: is trained.
-        config: of the run.
-        data: opened.
-        steps: all that `data` gives from its first to the end of its epoch, or to its own `max_steps`.
+        network: Network to train.
+        config: Config of the run.
+        data: Opened data.
+        steps: Number of steps from the first to the end of the data's epoch or its `max_steps`.
     """
     from convoy.config.batch import divide
     from convoy.config.run_length import run_length
@@ -92,7 +92,7 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
         length, sizes = run_length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
         context = RunContext(config, choose(config), sizes, length, run, terminal, None, True)
         task = build_task(config, data.targets)
-        callbacks = build_callbacks(context, task.monitor, task.mode)
+        callbacks = build_callbacks(context, task.monitor, task.mode, [])
         trainer = build_trainer(context, [], callbacks.all)
         trainer.limit_val_batches = 0
         trainer.fit(TrainingModule(network, config, task), datamodule=data)
@@ -105,10 +105,10 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6, help="of a turn, at most an epoch's")
+    parser.add_argument("--steps", type=int, default=6, help="steps per measurement, at most one epoch")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=… trainer.precision=…")
+    parser.add_argument("overrides", nargs="*", help="Convoy's overrides: model=… data=… trainer.precision=…")
     given = parser.parse_args(words)
     config = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
     data, devices = opened(config), choose(config)

@@ -1,4 +1,4 @@
-"""Configs, data and networks of the benchmarks of training, by the code of `convoy train`."""
+"""Configs, data and networks for benchmarks of training, built by the code of `convoy train`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from convoy.training.run import _build_module, _open_data
 
 
 def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: int) -> Config:
-    """A config to be trained on the CPU for `steps` optimizer steps of `batch` images.
+    """Return a config for training on the CPU.
 
     Args:
-        defaults: overrides of the benchmark; those of a key that `own` chooses, and below it, are left out.
-        own: overrides of whoever runs it.
-        steps, batch: of the training.
+        defaults: Overrides of the benchmark, without those whose key, or a parent of it, is in `own`.
+        own: Overrides of the user.
+        steps: Number of optimizer steps.
+        batch: Images per optimizer step.
     """
     chosen = [word.lstrip("+~").split("=", 1)[0] for word in own]
     kept = [word for word in defaults if not any(f"{word.split('=')[0]}.".startswith(f"{key}.") for key in chosen)]
@@ -28,10 +29,10 @@ def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: 
 
 
 def opened(config: Config) -> ImageData:
-    """The data of a run of that config, read."""
+    """Return the data of a run, opened."""
     return _open_data(config, divide(config.trainer.global_batch_size, None, 1))
 
 
 def built(config: Config, data: ImageData) -> nn.Module:
-    """The network of a run of that config."""
+    """Return the network of a run."""
     return _build_module(config, data).network

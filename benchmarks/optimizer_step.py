@@ -1,8 +1,8 @@
-"""An optimizer's step: fused against torch's default, over the parameters of a ResNet-18.
+"""Optimizer step: fused implementation compared with torch's default, on the parameters of a ResNet-18.
 
     python -m benchmarks.optimizer_step --model vgg11
 
-Both arms update the same parameters with the same gradients; a round is ten steps of each.
+Both arms update the same parameters with the same gradients; a round has ten steps per arm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPTIMIZERS = {
 
 
 def arm(model: str, node: dict[str, object], *, fuse: bool) -> Arm:
-    """Steps a second."""
+    """Return an arm that measures optimizer steps per second."""
     torch.manual_seed(0)
     network = getattr(torchvision.models, model)(num_classes=10).to(memory_format=torch.channels_last)
     for parameter in network.parameters():
@@ -43,9 +43,9 @@ def arm(model: str, node: dict[str, object], *, fuse: bool) -> Arm:
 
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
-    """Print both comparisons; the rates are steps a second."""
+    """Print both comparisons; the rates are steps per second."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet18", help="of torchvision")
+    parser.add_argument("--model", default="resnet18", help="name of a torchvision model")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args(words)
     print(machine("torch"))

@@ -1,8 +1,8 @@
-"""What packing costs in accuracy: the same training from a folder, from shards of JPEGs and from raw pixels.
+"""Effect of packing on accuracy: the same training from a folder, from shards of JPEGs and from raw pixels.
 
-The pictures are garments of Fashion-MNIST drawn 280 pixels large somewhere on a blurred ground of 400x300, so that
-packing with 256 pixels makes them smaller, JPEGs are compressed twice, and raw pixels lose what lies at the sides. They
-are not photographs: with those it may cost more or less. Some minutes on two cores; not part of `make bench`.
+The images are garments of Fashion-MNIST, drawn 280 pixels large at a random place of a blurred 400x300 background.
+Packing with 256 pixels therefore shrinks them, JPEGs are compressed twice, and raw pixels lose the sides. The effect on
+photographs may differ. Takes several minutes on two cores; not part of `make bench`.
 
     python -m benchmarks.pack_accuracy --seeds 1 2 3
 """
@@ -43,7 +43,7 @@ TRAINING = (
 
 
 def draw(folder: Path, seed: int = 1) -> None:
-    """Write the pictures, a folder a class in train/, val/ and test/."""
+    """Write the images to train/, val/ and test/, with one folder per class."""
     images = read_fashion_mnist(DataConfig(name="fashion_mnist", source="fashion_mnist", image_size=28))
     random = np.random.default_rng(seed)
     pixels, labels = images.train.images[:, 0].numpy(), images.train.labels.tolist()
@@ -62,10 +62,10 @@ def draw(folder: Path, seed: int = 1) -> None:
 
 
 def convoy(*words: str) -> None:
-    """Run a command of Convoy's.
+    """Run a Convoy command.
 
     Raises:
-        subprocess.CalledProcessError: it failed; it has printed why.
+        subprocess.CalledProcessError: If it fails, after it has printed the reason.
     """
     command = [sys.executable, "-m", "convoy.commands.main", *words]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -89,8 +89,8 @@ def main(words: Sequence[str] | None = None) -> None:
                 run = root / f"{way}-{seed}"
                 convoy("train", *data, f"data.root={root / way}", *TRAINING, f"seed={seed}", f"folder={run}")
                 found.append(json.loads((run / "summary.json").read_text(encoding="utf-8"))["test/top1"])
-            told = ", ".join(f"{100 * one:.2f}" for one in found)
-            print(f"{way:8} test top-1 {told} %, median {100 * median(found):.2f} %", flush=True)
+            shown = ", ".join(f"{100 * one:.2f}" for one in found)
+            print(f"{way:8} test top-1 {shown} %, median {100 * median(found):.2f} %", flush=True)
 
 
 if __name__ == "__main__":

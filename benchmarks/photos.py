@@ -1,4 +1,4 @@
-"""Folders and arrays of photographs to measure with, cut from the two that come with scikit-learn (640x427)."""
+"""Folders and arrays of photographs for benchmarks, cropped from the two of scikit-learn (640x427)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 SHAPES = ((500, 375), (500, 333), (375, 400), (320, 427))
-"""Width and height as they are frequent in ImageNet."""
+"""Common widths and heights in ImageNet."""
 
 QUALITY = 97
-"""About 85 KB an image; ImageNet's are 110 KB on average."""
+"""JPEG quality, for about 85 KB per image; ImageNet's images have 110 KB on average."""
 
 
 def write_folder(root: Path, num_images: int, num_classes: int = 4) -> None:
-    """train/CLASS/*.jpg and val/CLASS/*.jpg, each with `num_images`; the same ones every time."""
+    """Write train/CLASS/*.jpg and val/CLASS/*.jpg with `num_images` each; the images are always the same."""
     photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     chance = random.Random(0)
     for split in ("train", "val"):
@@ -33,7 +33,7 @@ def write_folder(root: Path, num_images: int, num_classes: int = 4) -> None:
 
 
 def tiles(num_images: int, size: int) -> Tensor:
-    """uint8 [num_images, 3, size, size]: parts of the photographs."""
+    """Return crops of the photographs as uint8 [num_images, 3, size, size]."""
     photos = load_sample_images().images
     chance = np.random.default_rng(0)
     images = np.empty((num_images, size, size, 3), dtype=np.uint8)

@@ -1,9 +1,9 @@
-"""The planner's peak against PyTorch's own allocation events of real steps on the CPU.
+"""Peak memory predicted by the planner, compared with PyTorch's allocation events of real steps on the CPU.
 
     python -m benchmarks.planner_accuracy [model ...]
 
-Each model takes three real steps with a batch of 16 images of 128 pixels, in float32 and in bfloat16; the events are
-those of torch.profiler. The prediction is by the CPU's rules, without a caching allocator.
+Each model runs three steps with a batch of 16 images of 128 pixels, in float32 and in bfloat16. torch.profiler records
+the events. The prediction is for the CPU, which has no caching allocator.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH, SIDE = 16, 128
 
 
 def measured_peak_bytes(network: nn.Module, optimizer_of: Callable[[nn.Module], Optimizer], precision: str) -> int:
-    """The most that PyTorch's allocator on the CPU had given out in three steps, with the parameters before them."""
+    """Return the peak bytes that PyTorch's CPU allocator handed out in three steps, including the parameters."""
     network.train()
     optimizer = optimizer_of(network)
     before = sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
@@ -60,12 +60,12 @@ def measured_peak_bytes(network: nn.Module, optimizer_of: Callable[[nn.Module], 
 
 
 def sgd(network: nn.Module) -> Optimizer:
-    """The optimizer of all that is measured here."""
+    """Return the optimizer of all measurements."""
     return SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
 
 
 def predicted_peak_bytes(name: str, precision: str) -> int:
-    """The planner's figure for a model of torchvision in the same training."""
+    """Return the planner's prediction for a torchvision model in the same training."""
     import torchvision
 
     from convoy.ledger.skeleton import without_weights
@@ -90,7 +90,7 @@ def imagenet_task() -> Any:
 
 
 def main(names: Sequence[str] = ()) -> list[Result]:
-    """Print a line a model and precision, and the errors together."""
+    """Print a line per model and precision, and a summary of the errors."""
     import torchvision
 
     errors = []

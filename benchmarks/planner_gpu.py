@@ -1,12 +1,12 @@
-"""The planner against a real GPU: predictions are frozen to a file first, then each case is measured.
+"""Memory predicted by the planner, compared with a real GPU: predictions are written to a file, then measured.
 
     python -m benchmarks.planner_gpu predict figures.json [model ...]
     python -m benchmarks.planner_gpu measure figures.json
 
-`predict` needs no GPU; `measure` runs every case in a process of its own, three steps with a fixed batch through the
-same order of things as Convoy's Lightning module (see `convoy.planner.traced_training`), and adds what CUDA's
-allocator counted. The summary gives the errors of allocated and reserved memory. A share of the card stands in for a
-smaller one in `fits`: the planned largest micro batch must run, under torch.cuda.set_per_process_memory_fraction.
+`predict` needs no GPU. `measure` runs each case in a separate process, three steps with a fixed batch in the same order
+of operations as Convoy's Lightning module (see `convoy.planner.traced_training`), and adds the counters of CUDA's
+allocator. The summary has the errors of allocated and reserved memory. For `fits`, torch.cuda.
+set_per_process_memory_fraction simulates a smaller card, on which the planned largest micro batch must run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDE = 224
 
 @dataclass(frozen=True)
 class Case:
-    """One training."""
+    """Training configuration to predict and measure."""
 
     model: str
     precision: str
@@ -48,12 +48,12 @@ class Case:
 
 
 def cases(models: list[str]) -> list[Case]:
-    """All of them."""
+    """Return all cases of the models."""
     return [Case(*values) for values in product(models or MODELS, PRECISIONS, LAYOUTS, OPTIMIZERS, BATCHES)]
 
 
 def predict(path: Path, models: list[str]) -> None:
-    """Write the predictions of all cases, and the largest micro batches of the stand-in cards."""
+    """Write the predictions of all cases, and the largest micro batches on the simulated cards."""
     found = []
     for case in cases(models):
         family = _family(replace(case, batch=0))
@@ -64,11 +64,11 @@ def predict(path: Path, models: list[str]) -> None:
 
 
 def measure(path: Path) -> None:
-    """Add what the GPU says to the file, case by case, and print the errors."""
+    """Add the GPU's measurements to the file, case by case, and print the errors."""
     import torch
 
     if not torch.cuda.is_available():
-        sys.exit("this machine has no GPU that torch can use: take the file to one that has")
+        sys.exit("this machine has no GPU that torch can use; run it with the same file on one that has")
     content = json.loads(path.read_text())
     for row in [*content["cases"], *content["fits"]]:
         if "measured" not in row:
@@ -85,7 +85,7 @@ def measure(path: Path) -> None:
 
 
 def step(row: dict[str, Any]) -> None:
-    """Three real steps of one case on the GPU, in this process; print CUDA's counters as JSON."""
+    """Run three steps of one case on the GPU in this process, and print CUDA's counters as JSON."""
     import torch
     import torchvision
     from torch.nn import functional
@@ -128,10 +128,11 @@ def _optimizer(name: str, network: Any) -> Any:
 
 @cache
 def _family(case: Case) -> Any:
-    """Of any batch; the case's own doesn't matter."""
+    """Return the memory model of a case for any batch size; the batch size of the case is ignored."""
     import torch
     import torchvision
 
+    from benchmarks.planner_accuracy import imagenet_task
     from convoy.ledger.skeleton import without_weights
     from convoy.planner.peak_memory import Family
     from convoy.planner.traced_training import Training, record
@@ -141,7 +142,7 @@ def _family(case: Case) -> Any:
         network = network.to(memory_format=torch.channels_last)
     training = Training(
         (3, SIDE, SIDE),
-        1000,
+        imagenet_task(),
         lambda model: _optimizer(case.optimizer, model),
         case.precision,
         channels_last=case.channels_last,

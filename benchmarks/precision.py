@@ -1,11 +1,11 @@
-"""Training in bfloat16 against float32 on a CPU that computes in bfloat16: a ResNet-18 for images of 32x32x3.
+"""Training in bfloat16 compared with float32 on a CPU with bfloat16 instructions: a ResNet-18 for 32x32x3 images.
 
-Both ways are that of `convoy train`, with float32 weights; in bf16-mixed the products of convolutions and linear layers
-are in bfloat16. The ceiling is a bare loop in bfloat16 over one fixed batch. A CPU without avx512_bf16 or AMX is slower
-in bfloat16, and nothing is measured there.
+Both arms train like `convoy train`, with float32 weights; with bf16-mixed, convolutions and linear layers compute in
+bfloat16. The ceiling is a bare loop in bfloat16 over one fixed batch. A CPU without avx512_bf16 or AMX is slower in
+bfloat16, so nothing is measured there.
 
     python -m benchmarks.precision --steps 4 --batch 64
-    python -m benchmarks.precision model=vgg11_bn data=cifar10      of your own
+    python -m benchmarks.precision model=vgg11_bn data=cifar10      other networks and data
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from benchmarks.rounds import compare, machine, threads
 from convoy.runtime.devices import choose, cpu_has_bf16
 
 OVERRIDES = ("model=resnet18", "model.stem=small", "data=digits", "data.channels=3")
-"""The pixels don't change how long a step takes, and these need no download."""
+"""The time of a step does not depend on the pixels, and these data need no download."""
 GOAL = 2.2
 
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4, help="of a turn, at most an epoch's")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps per measurement, at most one epoch")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=… optimizer=…")
+    parser.add_argument("overrides", nargs="*", help="Convoy's overrides: model=… data=… optimizer=…")
     given = parser.parse_args(words)
     if not cpu_has_bf16():
-        print("bfloat16 against float32: left out, this CPU has neither avx512_bf16 nor AMX")
+        print("bfloat16 against float32: skipped, this CPU has neither avx512_bf16 nor AMX")
         return []
     single, half = (
         composed(OVERRIDES, [*given.overrides, f"trainer.precision={name}"], steps=given.steps, batch=given.batch)

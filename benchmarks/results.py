@@ -1,4 +1,4 @@
-"""What a benchmark found, as a record, and tables of many of them."""
+"""Results of benchmarks and tables of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-HEADS = ("benchmark", "what", "median (range)", "null", "goal", "met", "of the ceiling", "others' cores")
+HEADS = ("benchmark", "comparison", "median (range)", "null", "goal", "met", "share of ceiling", "others' cores")
 NONE = "–"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound for the median: the least that it should be, or the most."""
+    """Lower or upper bound for the median of a result."""
 
     bound: float
     at_least: bool = True
@@ -26,22 +26,23 @@ class Goal:
 
 @dataclass(frozen=True)
 class Result:
-    """One way of doing something against another.
+    """Measurements of one implementation, usually relative to another.
 
     Attributes:
-        title: what was done.
-        ours: whose figure it is.
-        peer: what it is set against; None: against nothing, the figure stands for itself.
-        values: of each round (or case), in `unit`.
-        null: of each round, the peer against itself, in `null_unit`.
-        goal: what is aimed at; None: nothing, it is only told.
-        unit: of the values.
-        null_unit: of the null control; None: that of the values.
-        ceiling: what does only what no way can do without; None: there is nothing such.
-        of_ceiling: of each round, our rate over the ceiling's.
-        rate, peer_rate: medians, a second, of ours and the peer's, where `values` are ratios of them.
-        busy_cores: of each round, cores that other processes took.
-        digits: of the values behind the point.
+        title: Measured work.
+        ours: Name of the measured implementation.
+        peer: Name of the implementation that it is compared with; None if there is none.
+        values: Value of each round (or case), in `unit`.
+        null: Null control of each round, the peer compared with itself, in `null_unit`.
+        goal: Goal for the median; None if there is none.
+        unit: Unit of the values.
+        null_unit: Unit of the null control; None if it is that of the values.
+        ceiling: Name of an arm that does only the unavoidable part of the work; None if there is none.
+        of_ceiling: Our rate divided by the ceiling's, per round.
+        rate: Our median rate per second, if `values` are ratios of rates.
+        peer_rate: Median rate of the peer per second, if `values` are ratios of rates.
+        busy_cores: Cores that other processes used, per round.
+        digits: Decimal places of the values.
     """
 
     title: str
@@ -61,28 +62,30 @@ class Result:
 
     @property
     def median(self) -> float:
+        """Median of the values."""
         return statistics.median(self.values)
 
     @property
     def is_met(self) -> bool | None:
-        """None: there is no goal."""
+        """Result of the comparison with the goal; None without a goal."""
         return None if self.goal is None else self.goal.is_met(self.median)
 
-    def what(self) -> str:
+    def comparison(self) -> str:
+        """Return the title with the names and rates of both sides."""
         against = f" against {self.peer}" if self.peer else ""
         rates = ""
         if self.rate is not None and self.peer_rate is not None:
-            rates = f" ({_rate(self.rate)} against {_rate(self.peer_rate)} a second)"
+            rates = f" ({_rate(self.rate)} against {_rate(self.peer_rate)} per second)"
         return f"{self.title}: {self.ours}{against}{rates}"
 
     def cells(self) -> list[str]:
-        """Of a table's row, in the order of `HEADS` from its second."""
+        """Return the cells of a table row in the order of `HEADS`, without the first."""
         null_unit = self.null_unit or self.unit
         null = spread(self.null, 2 if null_unit == "times" else self.digits) if self.null else NONE
         if self.null and null_unit != "times":
             null += f" {null_unit}"
         return [
-            self.what(),
+            self.comparison(),
             f"{spread(self.values, self.digits)} {self.unit}",
             null,
             NONE if self.goal is None else str(self.goal),
@@ -92,10 +95,10 @@ class Result:
         ]
 
     def line(self) -> str:
-        """All of it, with the names of a table's columns."""
-        what, value, *others = self.cells()
-        told = [f"{head} {cell}" for head, cell in zip(HEADS[3:], others, strict=True) if cell != NONE]
-        return "; ".join([f"{what}: {value}", *told])
+        """Return the result as one line, with the names of the columns."""
+        comparison, value, *others = self.cells()
+        named = [f"{head} {cell}" for head, cell in zip(HEADS[3:], others, strict=True) if cell != NONE]
+        return "; ".join([f"{comparison}: {value}", *named])
 
 
 def _rate(value: float) -> str:
@@ -103,13 +106,13 @@ def _rate(value: float) -> str:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Median and range."""
+    """Return the median and range as text."""
     median, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
     return f"{median} ({least} to {most})"
 
 
 def table(results: Sequence[tuple[str, Result]]) -> str:
-    """For a terminal. `results` are pairs of a benchmark's name and what it found."""
+    """Return a table for a terminal. `results` are pairs of a benchmark's name and a result."""
     rows = [HEADS, *((name, *result.cells()) for name, result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -117,7 +120,7 @@ def table(results: Sequence[tuple[str, Result]]) -> str:
 
 
 def markdown(results: Sequence[tuple[str, Result]], notes: Sequence[str]) -> str:
-    """The same for a document, `notes` on lines of their own above it."""
+    """Return a Markdown table of results, with `notes` as lines above it."""
     rows = [HEADS, ("---",) * len(HEADS), *((f"`{name}`", *result.cells()) for name, result in results)]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([*notes, "", *lines]) + "\n"

@@ -1,8 +1,8 @@
-"""Ways of doing the same work in turn, as paired ratios, with what else the machine was doing.
+"""Measurement of several implementations of the same work in alternation, with the load of the machine.
 
-A round is peer, ours (or several arms of ours) and the peer again. Its ratio is ours over the mean of the peer's two;
-its null control is the peer's second over its first, which shows what the machine's own noise is. A ceiling, which does
-only what no way can do without, takes its turn in the same rounds.
+A round measures the peer, our arms, and the peer again. Its ratio is our rate divided by the mean of the peer's two
+rates. Its null control is the peer's second rate divided by its first, and shows the noise of the machine. A ceiling,
+an arm that does only the unavoidable part of the work, is measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 from benchmarks.results import Goal, Result
 
 Arm = Callable[[], float]
-"""Does the work once; gives a rate, such as images/s, or a time."""
+"""Function that does the work once and returns a rate, such as images/s, or a time."""
 
 
 def busy_s() -> float:
-    """CPU seconds that all processes took since the machine started (Linux: proc(5), /proc/stat)."""
+    """Return the CPU seconds of all processes since boot (Linux, proc(5): /proc/stat)."""
     user, nice, system, _, _, irq, softirq, *_ = map(
         int, Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     )
@@ -33,14 +33,14 @@ def busy_s() -> float:
 
 
 def own_s() -> float:
-    """CPU seconds of this process and of its children: ended ones by the kernel's count, running ones by /proc."""
+    """Return the CPU seconds of this process and its children, both ended (getrusage) and running (/proc)."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     ticks = sum(map(_ticks, Path("/proc/self/task").glob("*/children")))
     return time.process_time() + ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(children: Path) -> int:
-    """Of running child processes, by proc(5): fields 14 and 15 of stat."""
+    """Return the clock ticks of running child processes (proc(5): fields 14 and 15 of stat)."""
     total = 0
     for child in children.read_text(encoding="ascii").split():
         try:
@@ -53,12 +53,12 @@ def _ticks(children: Path) -> int:
 
 @dataclass(frozen=True)
 class Turns:
-    """What the arms gave, a figure of each round.
+    """Figures of all arms, one per round.
 
     Attributes:
-        peer: of the arm that begins and ends each round, both figures.
-        others: of the other arms, by name.
-        busy_cores: cores that other processes took during each round.
+        peer: Both figures of the arm that begins and ends each round.
+        others: Figures of the other arms by name.
+        busy_cores: Cores that other processes used during each round.
     """
 
     peer: list[tuple[float, float]] = field(default_factory=list)
@@ -66,39 +66,39 @@ class Turns:
     busy_cores: list[float] = field(default_factory=list)
 
     def means(self) -> list[float]:
-        """The peer's own."""
+        """Return the mean of the peer's two figures, per round."""
         return [(first + second) / 2 for first, second in self.peer]
 
     def ratios(self, name: str) -> list[float]:
-        """An arm's rate over the peer's."""
+        """Return an arm's rate divided by the peer's, per round."""
         return [one / mean for one, mean in zip(self.others[name], self.means(), strict=True)]
 
     def null_ratios(self) -> list[float]:
-        """The peer's second rate over its first."""
+        """Return the peer's second rate divided by its first, per round."""
         return [second / first for first, second in self.peer]
 
     def differences(self, name: str) -> list[float]:
-        """An arm's time less the peer's."""
+        """Return an arm's time minus the peer's, per round."""
         return [one - mean for one, mean in zip(self.others[name], self.means(), strict=True)]
 
     def null_differences(self) -> list[float]:
-        """The peer's second time less its first."""
+        """Return the peer's second time minus its first, per round."""
         return [second - first for first, second in self.peer]
 
     def shares(self, name: str, ceiling: str) -> list[float]:
-        """An arm's rate over that of the arm that is the ceiling."""
+        """Return an arm's rate divided by the ceiling's, per round."""
         return [one / most for one, most in zip(self.others[name], self.others[ceiling], strict=True)]
 
 
-def take_turns(title: str, arms: Mapping[str, Arm], rounds: int, *, unit: str = "a second", digits: int = 0) -> Turns:
-    """Run each arm once unmeasured and then in rounds; print every figure.
+def take_turns(title: str, arms: Mapping[str, Arm], rounds: int, *, unit: str = "per second", digits: int = 0) -> Turns:
+    """Run each arm once without measuring and then in rounds, and print every figure.
 
     Args:
-        title: what is measured.
-        arms: the peer first. An only arm is run twice a round.
-        rounds: how many.
-        unit: of the figures.
-        digits: that are printed of them behind the point.
+        title: Measured work.
+        arms: Arms by name, the peer first. A single arm runs twice per round.
+        rounds: Number of rounds.
+        unit: Unit of the figures.
+        digits: Decimal places of the printed figures.
     """
     peer, *names = arms
     for arm in arms.values():
@@ -131,19 +131,20 @@ def compare(
     ceiling: tuple[str, Arm] | None = None,
     digits: int = 0,
 ) -> Result:
-    """Print every round and the medians of one way against another.
+    """Compare two arms, and print every round and the medians.
 
     Args:
-        title: what is compared.
-        ours, peer: do the same work and give a rate.
-        rounds: how many.
-        names: of the two.
-        goal: the ratio that is aimed at.
-        ceiling: an arm that does only what neither can do without, and what it is.
-        digits: of the rates that are printed behind the point.
+        title: Measured work.
+        ours: Arm that returns our rate.
+        peer: Arm that returns the rate of the peer for the same work.
+        rounds: Number of rounds.
+        names: Names of `ours` and `peer`.
+        goal: Lower bound for the ratio.
+        ceiling: Name and arm that does only the unavoidable part of the work.
+        digits: Decimal places of the printed rates.
 
     Returns:
-        The ratios.
+        The ratios of our rate to the peer's.
     """
     our_name, peer_name = names
     arms = {peer_name: peer, our_name: ours, **({ceiling[0]: ceiling[1]} if ceiling else {})}
@@ -167,7 +168,7 @@ def compare(
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Let torch compute with so many threads meanwhile."""
+    """Set the number of torch's threads inside the context."""
     import torch
 
     before = torch.get_num_threads()
@@ -179,7 +180,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def machine(*packages: str) -> str:
-    """Cores, load and versions, for the head of a table."""
+    """Return cores, load and versions in one line, for the head of a table."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     cores = len(os.sched_getaffinity(0))
     return f"{cores} cores, load {os.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}"

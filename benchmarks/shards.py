@@ -1,13 +1,13 @@
-"""Shards and the raw cache against the folder that they were packed from, all by Convoy's loader.
+"""Shards and the raw cache compared with the folder that they were packed from, all with Convoy's loader.
 
-The same photographs as files of their own (about 500x375), packed with 256 pixels as JPEGs, and as raw pixels. As many
-threads everywhere; batches of uint8 of 224 pixels; training is a random resized crop and a flip, validation a resize
-and the centre. All files are in the page cache: what a disk or a network adds is not in these figures. Where webdataset
-is installed, the shards of JPEGs are also read by it, in a DataLoader with as many processes. The ceilings are what the
-threads do if they only decode whole packed JPEGs, and if they only copy 224 pixels of each raw image into a batch.
+The same photographs are read as single files (about 500x375), as JPEGs packed with 256 pixels, and as raw pixels, with
+the same number of threads, into uint8 batches of 224 pixels. Training applies a random resized crop and a flip,
+validation a resize and a center crop. All files are in the page cache, so the figures do not include a disk or network.
+If webdataset is installed, it also reads the shards of JPEGs, in a DataLoader with as many processes as threads. The
+ceilings only decode whole packed JPEGs, or only copy 224 pixels of each raw image into a batch.
 
     python -m benchmarks.shards --workers 2 --rounds 5
-    python -m benchmarks.shards --root FOLDER      with train/CLASS/*.jpg and val/CLASS/*.jpg of your own
+    python -m benchmarks.shards --root FOLDER      your folder with train/CLASS/*.jpg and val/CLASS/*.jpg
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from convoy.data.shards.packing import Packing, pack
 GOALS = {"jpeg": 1.5, "raw": 4.0}
 WEBDATASET_GOAL = 1.9
 SHARD_BYTES = 4 << 20
-"""So small that WebDataset has shards for each of its processes."""
+"""Small enough that each of WebDataset's processes gets shards."""
 
 
 def config(root: Path, source: str) -> DataConfig:
+    """Return the data config for a folder or for shards."""
     return DataConfig(
         name=source,
         source=source,
@@ -58,7 +59,7 @@ def config(root: Path, source: str) -> DataConfig:
 
 
 def arms(data: DataConfig, batch_size: int, workers: int) -> tuple[Arm, Arm]:
-    """Training and validation."""
+    """Return arms for training and validation."""
     opened = open_data(data, 1)
     train, val = opened.train, opened.evaluation["val"]
     assert isinstance(train, StreamedTraining)
@@ -93,7 +94,7 @@ def webdataset_arm(root: Path, batch_size: int, workers: int) -> Arm:
 
 
 def images_per_s_in_threads(work: Callable[[int], int], num_parts: int, workers: int) -> float:
-    """Of `work`, which does the part of that number and gives how many images it had."""
+    """Return the images/s of `work`, which processes the part of a number and returns its number of images."""
     began = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
         count = sum(pool.map(work, range(num_parts)))
@@ -101,7 +102,7 @@ def images_per_s_in_threads(work: Callable[[int], int], num_parts: int, workers:
 
 
 def decode_only(root: Path, workers: int) -> Arm:
-    """Whole JPEGs of the training shards, whose bytes lie in memory."""
+    """Return an arm that only decodes whole JPEGs of the training shards from memory."""
     contents = []
     for path in sorted(root.glob("train-*.tar")):
         packed = path.read_bytes()
@@ -117,7 +118,7 @@ def decode_only(root: Path, workers: int) -> Arm:
 
 
 def copy_only(root: Path, batch_size: int, workers: int) -> Arm:
-    """The centre of the training shards' raw images, whole batches of them."""
+    """Return an arm that only copies the center of the training shards' raw images into batches."""
     shape = (-1, SHORTER_SIDE, SHORTER_SIDE, 3)
     shards = [np.memmap(path, np.uint8, "r").reshape(shape) for path in sorted(root.glob("train-*.u8"))]
     images = [image for shard in shards for image in shard]
@@ -134,7 +135,7 @@ def copy_only(root: Path, batch_size: int, workers: int) -> Arm:
 
 
 def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Result]:
-    """Of the images in `photos`; what is packed goes to `folder`."""
+    """Pack the images in `photos` into `folder` and compare the loaders."""
     found = file_splits(config(photos, FOLDER_SOURCE))
     sizes = [Path(path).stat().st_size for path in found.splits["train"].paths]
     print(machine("torch", "pillow", "simplejpeg", "numpy"))
@@ -156,7 +157,7 @@ def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Resul
         seconds, split = time.perf_counter() - began, splits["train"]
         num_packed = sum(one.num_samples for one in splits.values())
         num_bytes = sum(shard.num_bytes for shard in split.shards) / split.num_samples
-        print(f"\n{form}: packed {num_packed / seconds:,.0f} images/s; {num_bytes / 1000:.0f} KB an image")
+        print(f"\n{form}: packed {num_packed / seconds:,.0f} images/s; {num_bytes / 1000:.0f} KB per image")
         ours = arms(config(folder / form, SHARDS_SOURCE), given.batch, given.workers)
         if form == "jpeg":
             ceiling = ("decoding alone", decode_only(folder / form, given.workers))
@@ -176,8 +177,8 @@ def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Resul
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="a folder of your own, packed into a temporary one")
-    parser.add_argument("--images", type=int, default=1024, help="in each split of the folder that is made")
+    parser.add_argument("--root", type=Path, help="folder of images; default: a temporary one")
+    parser.add_argument("--images", type=int, default=1024, help="images per split of the temporary folder")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

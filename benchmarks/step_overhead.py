@@ -1,11 +1,11 @@
-"""What a step costs beyond the arithmetic: a network of no size, trained in several ways by turns, in one process.
+"""Overhead per training step: a tiny network, trained by several implementations in alternation in one process.
 
     python -m benchmarks.step_overhead --steps 160 --batch 8
-    python -m benchmarks.step_overhead model=lenet5 data=fashion_mnist      of your own
+    python -m benchmarks.step_overhead model=lenet5 data=fashion_mnist      another network and data set
 
-The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as templates use it, with
-automatic optimization, torchmetrics' objects called in every step, and `self.log` for each of them. The figure of a
-round is an arm's time per step minus the bare loop's, in microseconds; the null control is the bare loop minus itself,
+The arms share loader, optimizer and schedule: a bare PyTorch loop; Convoy; and Lightning as used by templates, with
+automatic optimization, torchmetrics objects called in every step, and `self.log` for each of them. The figure of a
+round is an arm's time per step minus the bare loop's, in microseconds. The null control is the bare loop minus itself,
 the ceiling the bare loop over one fixed batch.
 """
 
@@ -39,11 +39,11 @@ OVERRIDES = (
     "optimizer.lr=0.001",
 )
 GOAL_US = 600
-"""Microseconds a step beyond the bare loop, at most."""
+"""Upper bound in microseconds per step beyond the bare loop."""
 
 
 class Template(pl.LightningModule):
-    """A classifier as the templates of the field write it."""
+    """Lightning module for classification in the style of common templates."""
 
     def __init__(self, network: torch.nn.Module, config: Config, num_classes: int, steps: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Template(pl.LightningModule):
 
 
 def images_per_s_template(network: torch.nn.Module, config: Config, data: ImageData, steps: int) -> float:
-    """Lightning's Trainer without logger, checkpoints, bar or validation, which Convoy's arm doesn't have either."""
+    """Return the images/s of Lightning's Trainer without logger, checkpoints, bar or validation, like Convoy's arm."""
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -83,7 +83,7 @@ def images_per_s_template(network: torch.nn.Module, config: Config, data: ImageD
 
 
 class _Clock(pl.Callback):
-    """Times the epoch, and not what comes before and after it."""
+    """Lightning callback that measures the time of the epoch only."""
 
     seconds = 0.0
 
@@ -96,10 +96,12 @@ class _Clock(pl.Callback):
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=160, help="of a turn, at most an epoch's; 161 of digits")
+    parser.add_argument(
+        "--steps", type=int, default=160, help="steps per measurement, at most an epoch (161 for digits)"
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("overrides", nargs="*", help="Convoy's own: model=… data=…")
+    parser.add_argument("overrides", nargs="*", help="Convoy's overrides: model=… data=…")
     given = parser.parse_args(words)
     config = composed(OVERRIDES, given.overrides, steps=given.steps, batch=given.batch)
     data = opened(config)
@@ -117,10 +119,10 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     print(machine("torch", "pytorch-lightning", "torchmetrics"))
     title = f"{config.model['name']}, {config.data.name}, {steps} steps of {given.batch}, 1 thread"
     with threads(1):
-        turns = take_turns(title, arms, given.rounds, unit="µs a step")
+        turns = take_turns(title, arms, given.rounds, unit="µs per step")
     results = [
         Result(
-            f"beyond a step of the loop: {title}",
+            f"overhead per step: {title}",
             name,
             "bare loop",
             turns.differences(name),

@@ -1,9 +1,9 @@
-"""The peer of benchmarks/startup.py: a network on Fashion-MNIST in the way of the templates of Hydra and Lightning.
+"""Training of a network on Fashion-MNIST in the style of Hydra and Lightning templates, for benchmarks/startup.py.
 
-Everything is imported at the top and made by `hydra.utils.instantiate` from a config: a data module over torchvision's
-set with one Pillow image at a time, a module with torchmetrics' objects, callbacks, logger and Trainer.
+All imports are at the top, and `hydra.utils.instantiate` builds everything from a config: a data module over
+torchvision's data set with single Pillow images, a module with torchmetrics objects, callbacks, logger and Trainer.
 
-    python -m benchmarks.template data.root=FOLDER      with FashionMNIST/raw/ in it, as torchvision has it
+    python -m benchmarks.template data.root=FOLDER      a folder with FashionMNIST/raw/ in torchvision's layout
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class LeNet5(nn.Sequential):
-    """As conf/model/lenet5.yaml has it."""
+    """LeNet-5, equal to conf/model/lenet5.yaml."""
 
     def __init__(self) -> None:
         convolutions = [nn.Conv2d(1, 6, 5), nn.Tanh(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.MaxPool2d(2)]
@@ -39,7 +39,7 @@ class LeNet5(nn.Sequential):
 
 
 class ResNet18(ResNet):
-    """As torchvision has it, for gray images of 10 classes."""
+    """Torchvision's ResNet-18 for grayscale images of 10 classes."""
 
     def __init__(self) -> None:
         super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=10)
@@ -47,7 +47,7 @@ class ResNet18(ResNet):
 
 
 class FashionMnist(pl.LightningDataModule):
-    """60,000 images of 28 pixels, padded to 32; 6,000 of them are val."""
+    """Fashion-MNIST: 60,000 images of 28 pixels, padded to 32, with 6,000 of them for validation."""
 
     def __init__(self, root: str, batch_size: int, num_workers: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class FashionMnist(pl.LightningDataModule):
 
 
 class LitClassifier(pl.LightningModule):
-    """Loss and accuracy by torchmetrics' objects, logged at every step."""
+    """Classifier with loss and accuracy as torchmetrics objects, logged in every step."""
 
     def __init__(self, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class LitClassifier(pl.LightningModule):
 
 @hydra.main(version_base="1.3", config_path=".", config_name="template")
 def main(config: DictConfig) -> None:
-    """Instantiate everything, show the config, fit."""
+    """Instantiate all objects, print the config and fit."""
     pl.seed_everything(config.seed, workers=True)
     data, module = instantiate(config.data), instantiate(config.model)
     callbacks = [instantiate(one) for one in config.callbacks.values()]

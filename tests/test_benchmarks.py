@@ -43,7 +43,7 @@ def test_a_benchmark_runs_and_gives_what_it_found(benchmark: object, capsys: pyt
     with threads(1):
         results = benchmark.main(TINY[benchmark].split())  # type: ignore[attr-defined,index]
     out = capsys.readouterr().out
-    assert results or "left out, this CPU has neither" in out
+    assert results or "skipped, this CPU has neither" in out
     for result in results:
         assert len(result.values) == len(result.null) == len(result.busy_cores) == 1
         assert result.line() in out
@@ -52,7 +52,7 @@ def test_a_benchmark_runs_and_gives_what_it_found(benchmark: object, capsys: pyt
 @needs_fashion_mnist
 @pytest.mark.slow
 def test_the_template_takes_a_step(tmp_path: Path) -> None:
-    """`seconds_of` raises where a program ends otherwise."""
+    """`seconds_of` raises if a program ends with another exit code."""
     startup.unpack_fashion_mnist(tmp_path)
     assert startup.seconds_of(startup.TEMPLATE, tmp_path) > 0
     assert not list(tmp_path.glob("outputs/*/*/checkpoints/*"))  # it ended before its first epoch
