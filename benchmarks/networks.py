@@ -9,6 +9,8 @@ from torch import nn
 from convoy.config.batch import divide
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
+from convoy.runtime.devices import choose
+from convoy.training.machine import Machine
 from convoy.training.preflight import read
 from convoy.training.run import _build_module, _open_data
 
@@ -30,7 +32,7 @@ def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: 
 
 def opened(config: Config) -> ImageData:
     """Return the data of a run, opened."""
-    return _open_data(config, divide(config.trainer.global_batch_size, None, 1))
+    return _open_data(Machine(config, choose(config), divide(config.trainer.global_batch_size, None, 1), ()))
 
 
 def built(config: Config, data: ImageData) -> nn.Module:
