@@ -82,3 +82,13 @@ def test_a_wrong_card_is_reported_with_file_and_key(tmp_path: Path, before: str,
 @pytest.mark.parametrize("kind", [DataCard, ExperimentCard])
 def test_all_shipped_cards_match_the_schema(kind: type[DataCard] | type[ExperimentCard]) -> None:
     read_cards(kind)
+
+
+def test_data_and_experiment_cards_agree_with_the_configs() -> None:
+    for name, card in read_cards(DataCard).items():
+        assert compose([f"data={name}"]).data.num_classes == card.num_classes
+    cards = read_cards(ExperimentCard)
+    assert set(cards) == set(Options().of("experiment"))
+    for name, experiment in cards.items():
+        assert f"experiment={name}" in experiment.commands[0]
+        assert experiment.expected or experiment.measured
