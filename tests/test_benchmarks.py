@@ -1,4 +1,4 @@
-"""Every benchmark runs, here with sizes at which its figures mean nothing."""
+"""Every benchmark runs, with sizes too small for meaningful figures."""
 
 from __future__ import annotations
 

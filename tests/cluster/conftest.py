@@ -1,4 +1,4 @@
-"""Jobs in a real Slurm on this host, trained on the CPU: the nodes' cards are stand-ins."""
+"""Fixtures for jobs in a real Slurm on this host, trained on the CPU; the nodes' cards are simulated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convoy.commands.main import main
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 HERE = (f"cluster.python={sys.executable}", "cluster.setup=[]")
-"""The cluster's file with this machine's Python; all else is as shipped."""
+"""Overrides that replace the Python of the shipped cluster file by this machine's."""
 
 SMALL = (
     "logger=csv",
@@ -33,7 +33,7 @@ SMALL = (
     "hardware.accelerator=cpu",
     "hardware.cpu_threads=1",
 )
-"""A network that learns something of digits in a second, on a CPU that stands in for the card."""
+"""Overrides for a short training of digits on the CPU, which replaces the card."""
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
 
@@ -49,20 +49,20 @@ def slurm_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmHost]:
 
 @dataclass(frozen=True)
 class Site:
-    """A user's folder on the cluster: slurm/ and outputs/, and this test's working directory."""
+    """A user's folder on the cluster with slurm/ and outputs/, the working directory of the test."""
 
     host: SlurmHost
     path: Path
 
     def sbatch(self, script: str, *overrides: str, options: Sequence[str] = ()) -> str:
-        """Send a script of slurm/ as a user would; the job's id."""
+        """Submit a script of slurm/ as a user would, and return the job's id."""
         words = ["sbatch", "--parsable", *options, f"slurm/{script}.sbatch", *overrides]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def folder(self, job_id: str) -> Path:
-        """The run's folder, which the job makes."""
+        """Return the run folder, which the job creates."""
         found = [*self.path.glob(f"outputs/*/slurm-{job_id}"), *self.path.glob(f"outputs/sweeps/slurm-{job_id}")]
         return found[0] if found else self.path / "outputs" / "none"
 
@@ -77,7 +77,7 @@ class Site:
             time.sleep(0.05)
 
     def wait_for(self, job_id: str, seconds: float = 120) -> str:
-        """Wait for a job's end; its state."""
+        """Wait for a job's end and return its state."""
         self.wait_until(lambda: self.host.state(job_id) in ENDED, job_id, seconds)
         return self.host.state(job_id)
 
@@ -93,7 +93,7 @@ class Site:
         return max((int(row["step"]) for row in rows if (row["step"] or "").isdigit()), default=0)
 
     def run(self, job_id: str) -> Run:
-        """What a job left, to be read as any other run."""
+        """Return the run of a job, with its log as output."""
         return Run(0, self.log(job_id), "", self.folder(job_id))
 
     def claim(self, job_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can happen to a job, done to it on purpose."""
+"""Faults that are injected into jobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LONG = (*SMALL, "trainer.max_epochs=30", "trainer.global_batch_size=32", "traine
 
 TOTAL_STEPS = 1200
 MARGIN = 150
-"""Steps that a run may take between being told and being seen to have stopped."""
+"""Steps that a run may take between a signal and its observed stop."""
 
 ONE = ("--ntasks-per-node=1", "--gres=gpu:a100:1", "--mem=8G")
 TWO_NODES = ("--nodes=2", *ONE)
 
 
 def usr1(site: Site, job_id: str) -> None:
-    """What --signal=USR1@120 sends ahead of the time limit."""
+    """Send the signal of --signal=USR1@120, which precedes the time limit."""
     site.host.call("scancel", "--signal=USR1", job_id)
 
 
@@ -33,7 +33,7 @@ def requeue(site: Site, job_id: str) -> None:
 
 
 def preempt(site: Site, job_id: str) -> None:
-    """A job of a higher partition wants the nodes."""
+    """Preempt a job by one in a partition of higher priority."""
     nodes = site.host.job(job_id)["NodeList"]
     count = site.host.job(job_id)["NumNodes"]
     site.host.call(
@@ -49,7 +49,7 @@ def preempt(site: Site, job_id: str) -> None:
 
 
 def kill(site: Site, job_id: str) -> None:
-    """A rank's process is gone: no handler runs, no checkpoint is written."""
+    """Kill the process of a rank, so that no handler runs and no checkpoint is written."""
     restarts = int(site.host.job(job_id)["Restarts"])
     steps = site.host.call("squeue", "--steps", "--noheader", f"--jobs={job_id}", "--format=%i").split()
     ranks = [step for step in steps if step.partition(".")[2].isdigit()]
@@ -58,7 +58,7 @@ def kill(site: Site, job_id: str) -> None:
 
 
 def lose_node(site: Site, job_id: str) -> None:
-    """The first node's slurmd dies; its ranks live on, and Slurm starts the job elsewhere when it notices."""
+    """Kill the first node's slurmd; its ranks keep running, and Slurm requeues the job when it notices."""
     first = site.host.call("scontrol", "show", "hostnames", site.host.job(job_id)["NodeList"]).split()[0]
     site.host.kill_node(first)
     before = int(site.host.job(job_id)["Restarts"])
@@ -70,7 +70,7 @@ Fault = Callable[[Site, str], None]
 
 
 def strike(site: Site, plans: Mapping[str, Sequence[tuple[Fault, int]]]) -> None:
-    """Do to each job its faults, the next once the start after the last has come to the step that goes with it."""
+    """Inject the faults of each job, each one when the start after the previous fault has reached its step."""
     left = {job_id: list(enumerate(plan)) for job_id, plan in plans.items()}
     end = time.monotonic() + 60 * max(map(len, plans.values()))
     while any(left.values()):
@@ -87,13 +87,13 @@ def strike(site: Site, plans: Mapping[str, Sequence[tuple[Fault, int]]]) -> None
         time.sleep(0.02)
 
 
-def steps_gone_on_from(log: str) -> list[int]:
-    """After which steps the starts of a run went on."""
+def resumed_steps(log: str) -> list[int]:
+    """Return the steps after which the starts of a run resumed."""
     return [int(line.rpartition(" ")[2]) for line in log.splitlines() if line.startswith("resuming after step ")]
 
 
 def wait_until_cancelled(site: Site, job_id: str) -> None:
-    """Until it has been out of the queue for a while, so that a requeue would have been seen."""
+    """Wait until a job has been out of the queue for 3 s, so that a requeue would have been observed."""
     site.wait_for(job_id, 60)
     end = time.monotonic() + 3
     site.wait_until(lambda: time.monotonic() > end, job_id)

@@ -75,7 +75,7 @@ PartitionName=urgent Nodes={all_nodes} PriorityTier=20 PreemptMode=OFF
 
 
 def why_not() -> str | None:
-    """Why there can be no Slurm on this machine; None where there can."""
+    """Return the reason why Slurm can't run on this machine, or None if it can."""
     missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name) is None]
     if missing:
         return f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client"
@@ -84,10 +84,10 @@ def why_not() -> str | None:
 
 @dataclass
 class SlurmHost:
-    """The daemons and what they were started with.
+    """Daemons of a Slurm cluster.
 
     Attributes:
-        folder: configuration, state and logs.
+        folder: Folder of their configuration, state and logs.
         processes: by name: "slurmctld", or a node's.
     """
 
@@ -100,7 +100,7 @@ class SlurmHost:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For Slurm's commands; node names don't resolve, so ranks meet on loopback."""
+        """Environment for Slurm's commands. Node names don't resolve, so ranks use loopback."""
         return {"SLURM_CONF": str(self.conf), "MASTER_ADDR": "127.0.0.1"}
 
     def start(self) -> None:
@@ -133,13 +133,13 @@ class SlurmHost:
         self._launch(name, ["slurmd", "-D", "-N", name, "-f", str(self.conf)])
 
     def kill_node(self, name: str) -> None:
-        """The node is lost: its slurmd is gone without a word."""
+        """Kill the slurmd of a node without notice, as if the node were lost."""
         process = self.processes.pop(name)
         process.kill()
         process.wait()
 
     def stop(self) -> None:
-        """Cancel what runs, then end the daemons, slurmctld last."""
+        """Cancel all jobs, then end the daemons, slurmctld last."""
         self.call("scancel", "--user=root")
         try:
             self.wait(lambda: not self.call("squeue", "--noheader").strip(), 30, "jobs don't end")
@@ -161,11 +161,11 @@ class SlurmHost:
         return done.stdout + done.stderr
 
     def states(self) -> set[str]:
-        """States of the nodes."""
+        """Return the states of the nodes."""
         return set(self.call("sinfo", "--noheader", "--Node", "--format=%T").split())
 
     def job(self, job_id: str) -> Mapping[str, str]:
-        """What Slurm knows of a job."""
+        """Return the fields of a job as scontrol shows them."""
         text = self.call("scontrol", "show", "job", "-o", job_id).split("\n")[0]
         return dict(re.findall(r"(\S+?)=(\S*)", text))
 
@@ -192,7 +192,7 @@ class SlurmHost:
             )
 
     def _end_what_is_left(self) -> None:
-        """Steps outlive a slurmd that was killed: those that carry this folder's SLURM_CONF are ours."""
+        """End the job steps that outlive a killed slurmd, found by this folder's SLURM_CONF in their environment."""
         mark = f"SLURM_CONF={self.conf}".encode()
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
@@ -203,7 +203,7 @@ class SlurmHost:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has."""
+    """Return unused ports on loopback."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for probe in sockets:

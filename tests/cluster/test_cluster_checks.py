@@ -16,7 +16,7 @@ CARC = ("cluster=carc", "cluster.job.account=class_1246")
 
 
 def faults_of(*overrides: str, torch: str | None = "2.10.0", account: str | None = None, tasks: int = 1) -> list[str]:
-    """The messages that `convoy submit` would give."""
+    """Return the error messages of `convoy submit`."""
     try:
         config = read([*CARC, *overrides])
         found = list(check_config(config))
@@ -83,7 +83,7 @@ def test_a_hostile_word_is_refused(key: str, value: str) -> None:
 
 
 CASES = [
-    # What the package index's wheels hold (facts of 2026-11, read from the wheels themselves).
+    # Architectures in the wheels of the package index, read from the wheels in 2026-11.
     ("sm_70", "2.10.0", True),
     ("sm_70", "2.11.0", False),
     ("sm_60", "2.7.1", True),
@@ -120,7 +120,7 @@ def test_the_installed_torch_is_known_from_its_metadata() -> None:
 
 
 def test_the_table_agrees_with_what_the_installed_torch_was_compiled_for() -> None:
-    """`_cuda_getArchFlags` is what torch itself says; a build for the CPU says nothing."""
+    """Compare with `_cuda_getArchFlags` of torch, which is empty for a CPU build."""
     import torch
 
     flags = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
@@ -133,7 +133,7 @@ def test_the_table_agrees_with_what_the_installed_torch_was_compiled_for() -> No
 
 
 def test_one_a100_with_8_cpus_and_32_gib_costs_24_units_a_minute() -> None:
-    """The sum of CARC's weights as the facts give it: 8 + 8 x 1 + 32 x 0.25."""
+    """Compare with the sum of CARC's published weights: 8 + 8 x 1 + 32 x 0.25."""
     config = read([*CARC, "hardware=a100", "trainer.gpus=1", "cluster.job.time=10:00:00"])
     cost = cost_of(request_of(config), the_cluster(config))
     assert cost is not None

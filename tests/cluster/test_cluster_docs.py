@@ -1,4 +1,4 @@
-"""Every command of docs/cluster.md: what submits is checked and priced, what is named is there."""
+"""Commands of docs/cluster.md: submissions are checked and priced, and every named file and target exists."""
 
 from __future__ import annotations
 

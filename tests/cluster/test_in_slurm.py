@@ -1,4 +1,4 @@
-"""Jobs in a real Slurm: every script, arrays, several nodes, refusals, and what must not be lost."""
+"""Jobs in a real Slurm: scripts, arrays, several nodes, refusals, and recovery from faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUBMIT = (*SMALL, *HERE, "hardware=a100", "account=class_1246", "memory_per_gpu_
 
 @pytest.mark.slow
 def test_every_script_is_taken_and_finishes(site: Site) -> None:
-    """Slurm takes each as it is shipped; a100 and debug run so, the others with one rank, all at once."""
+    """Slurm accepts each script as shipped. a100 and debug run unchanged, the others with one rank, all at once."""
     words = (*SMALL, "trainer.max_steps=3", "trainer.test=false")
     jobs = {}
     for name in SHIPPED:
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_fit_its_card_is_not_queued_unless_forced(site: Site, 
 
 @pytest.mark.slow
 def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy) -> None:
-    """What is edited while a job waits doesn't reach it: its config lies resolved beside its script."""
+    """Edits do not affect a waiting job, whose resolved config is stored next to its script."""
     options = Path("mine/data")
     options.mkdir(parents=True)
     (options / "own.yaml").write_text(DIGITS.read_text())
@@ -119,7 +119,7 @@ def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy)
     assert done.code == 0, done.err
     job = done.out.partition("job     ")[2].split()[0]
     assert f"folder  outputs/lenet5/slurm-{job}\n" in done.out
-    assert "cost    1,440 billing units per hour" not in done.out  # 8 GiB and one card: 8 + 8 + 2 a minute
+    assert "cost    1,440 billing units per hour" not in done.out  # 8 GiB and one card: 8 + 8 + 2 per minute
     assert "cost    1,080 billing units per hour, at most 4,320 for 4:00:00" in done.out
     assert site.wait_for(job) == "COMPLETED", site.log(job)
     assert "seed: 7\n" in (site.folder(job) / "config.yaml").read_text()
@@ -134,7 +134,7 @@ def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy)
         ("trainer.nodes=3", "Requested node configuration is not available"),
     ],
 )
-def test_what_slurm_refuses_is_told_in_its_own_words_and_nothing_is_written(
+def test_a_refusal_by_slurm_is_reported_with_its_message_and_nothing_is_written(
     site: Site, convoy: Convoy, word: str, reason: str
 ) -> None:
     before = faults.folder_bytes(site.path)
@@ -157,7 +157,7 @@ def test_a_job_that_was_given_something_else_says_so_in_its_first_second(site: S
 
 @pytest.mark.slow
 def test_a_program_error_fails_at_once_and_is_not_queued_again(site: Site) -> None:
-    """It shows only with torch at hand, on both ranks; srun ends the slower of them."""
+    """The error is only found after the import of torch, on both ranks; srun kills the slower one."""
     job = site.sbatch("a100", *SMALL, "trainer.processes=2", "+optimizer.momentun=0.9")
     assert site.wait_for(job) == "FAILED"
     assert site.host.job(job)["Restarts"] == "0"
@@ -182,10 +182,10 @@ def test_a_cancelled_job_stays_cancelled(site: Site, convoy: Convoy) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> None:
-    """One rank on one node, and a rank on each of two nodes, at the same time and each with its own faults.
+    """Run a job with one rank and a job with one rank on each of two nodes, at the same time, with different faults.
 
-    The first's options are edited while it runs: it goes on with what it started with. The second has a record in
-    W&B, whose own process gets every signal too.
+    The options of the first are edited while it runs; it keeps its config. The second logs to W&B, whose process
+    receives every signal too.
     """
     draw = random.Random(4)
     own = Path("mine/data/own.yaml")
@@ -213,7 +213,7 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
             rows = [(row["step"], bool(row["train/loss"])) for row in csv.DictReader(file)]
         assert len(rows) == len(set(rows)) + 1  # the last validation and the test share a step
     records = [path.name for path in (site.folder(two) / "wandb").glob("offline-run-*")]
-    assert len(records) == 3  # one a start, of one and the same run
+    assert len(records) == 3  # one per start, all of the same run
     assert len({name.split("-")[3] for name in records}) == 1
 
 

@@ -69,7 +69,7 @@ def test_an_allocation_that_differs_is_reported_with_both_remedies(
 
 
 def test_a_task_of_an_array_is_called_by_array_and_index() -> None:
-    """The last task's own id is the whole array's, so that requeueing it would requeue all."""
+    """The id of the last task is also that of the array, so requeueing by it would requeue all tasks."""
     allocation = allocations.read({**JOB, "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "5"})
     assert allocation is not None
     assert (allocation.job_id, allocation.array_id, allocation.task) == ("77_5", "77", 5)

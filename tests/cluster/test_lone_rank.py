@@ -1,4 +1,4 @@
-"""What a rank does by itself: it leaves when it hangs, and when a later start has its folder."""
+"""A single rank of a job: it exits when it hangs or when a later start has its folder, and reports its end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.conftest import TINY
 
 from convoy.cluster.run_lease import take
@@ -36,7 +37,8 @@ def as_rank(folder: Path, start: int, **more: str) -> dict[str, str]:
     }
 
 
-def test_a_rank_that_hangs_prints_where_and_leaves(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_rank_that_hangs_prints_its_stack_and_exits(tmp_path: Path) -> None:
     folder, claim = take(tmp_path / "run", "77", "hash", 0)
     words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]
     started = time.monotonic()
@@ -52,11 +54,12 @@ def test_a_rank_that_hangs_prints_where_and_leaves(tmp_path: Path) -> None:
     assert time.monotonic() - started < 40
     assert "Timeout (0:00:03)!" in done.stderr
     assert "in hanging" in done.stderr
-    # It could tell nothing, which is how the batch step knows that it was not a program error.
+    # It wrote no report, so the batch step knows that it was not a program error.
     assert not (folder.reports(claim.start) / "rank-0.json").exists()
 
 
-def test_a_rank_leaves_when_a_later_start_has_its_folder(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_rank_exits_when_a_later_start_has_its_folder(tmp_path: Path) -> None:
     folder, claim = take(tmp_path / "run", "77", "hash", 0)
     words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]
     process = subprocess.Popen(
@@ -75,7 +78,7 @@ def test_a_rank_leaves_when_a_later_start_has_its_folder(tmp_path: Path) -> None
     assert "start 2 has taken over this run; exiting" in out
 
 
-def test_a_rank_tells_of_its_end(tmp_path: Path) -> None:
+def test_a_rank_reports_its_end(tmp_path: Path) -> None:
     folder, claim = take(tmp_path / "run", "77", "hash", 0)
     for word, kind, code in (("trainer.max_steps=2", "done", 0), ("trainer.max_step=2", "error", 2)):
         done = subprocess.run(
@@ -90,6 +93,7 @@ def test_a_rank_tells_of_its_end(tmp_path: Path) -> None:
         assert f'"kind": "{kind}"' in (folder.reports(claim.start) / "rank-0.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_rank_out_of_memory_goes_on_as_the_rank_that_it_was(tmp_path: Path) -> None:
     driver = Path(__file__).parents[1] / "training" / "out_of_memory_driver.py"
     folder, claim = take(tmp_path / "run", "77", "hash", 0)

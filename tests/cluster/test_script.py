@@ -1,4 +1,4 @@
-"""The text of scripts: as shipped, and with what could break out of it."""
+"""Text of batch scripts: the shipped ones, and scripts with values that could break out of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_shipped_scripts_are_what_the_config_says() -> None:
 
 
 def test_a_job_of_two_nodes_asks_for_what_its_config_uses() -> None:
-    """The golden file was read line by line; a change of it is a change of every job."""
+    """Compare with a golden file that was reviewed line by line; a change of it changes every job."""
     text = script.job(
         REQUEST, CLUSTER, "vgg16", "/env/bin/python", "/home/me/convoy", "/out/submitted/1", array="0-5%2"
     )
@@ -68,7 +68,7 @@ def test_another_cluster_is_one_file(convoy: Callable[..., Run], tmp_path: Path)
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_nothing_breaks_out_of_a_job_script(value: str, tmp_path: Path) -> None:
-    """bash runs the script with a Python that prints its arguments."""
+    """Run the script in bash with a "Python" that prints its arguments."""
     echo = tmp_path / "echo.sh"
     echo.write_text('#!/bin/bash\nprintf "%s\\0" "$@"\n')
     echo.chmod(0o755)

@@ -1,6 +1,6 @@
-"""At least thirty faults of every kind at random steps: `make soak`, about a quarter of an hour on two cores.
+"""At least thirty faults of every kind at random steps (`make soak`), about 15 minutes on two cores.
 
-The seed is new every time and part of each message; CONVOY_SOAK_SEED repeats a soak.
+The seed is random and printed; CONVOY_SOAK_SEED repeats a soak.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from tests.cluster import faults
 from tests.cluster.conftest import SMALL, Site
-from tests.cluster.faults import LONG, MARGIN, ONE, TOTAL_STEPS, TWO_NODES, Fault, steps_gone_on_from, strike
+from tests.cluster.faults import LONG, MARGIN, ONE, TOTAL_STEPS, TWO_NODES, Fault, resumed_steps, strike
 from tests.cluster.test_script import SHIPPED
 from tests.conftest import Run
 from tests.training.test_resume import assert_equal_runs
@@ -28,7 +28,7 @@ ON_B01 = (*ONE, "--gres=gpu:a40:1")
 
 
 def plan(draw: random.Random, num_faults: int) -> list[tuple[Fault, int]]:
-    """Faults of random kinds at random steps, so far apart that the start between them trains."""
+    """Return faults of random kinds at random steps, far enough apart that each start between them trains."""
     room = TOTAL_STEPS - 2 * MARGIN - num_faults * MARGIN
     offsets = sorted(draw.randrange(1, room) for _ in range(num_faults))
     return [(draw.choice(KINDS), offset + index * MARGIN) for index, offset in enumerate(offsets)]
@@ -47,13 +47,13 @@ def test_eight_faults_at_random_steps_leave_no_trace(site: Site, shell: Convoy, 
     one = site.sbatch("a100", *LONG, f"seed={SEED + wave}", options=ON_B01)
     two = site.sbatch("a100", *LONG, f"seed={SEED + wave}", options=TWO_NODES)
     plans = {one: plan(draw, 4), two: plan(draw, 4)}
-    told = {job: [(fault.__name__, step) for fault, step in faults_of] for job, faults_of in plans.items()}
-    print(f"seed {SEED}, wave {wave}: {told}")
+    planned = {job: [(fault.__name__, step) for fault, step in faults_of] for job, faults_of in plans.items()}
+    print(f"seed {SEED}, wave {wave}: {planned}")
     strike(site, plans)
     for job in plans:
         assert site.wait_for(job, 240) == "COMPLETED", site.log(job)
-        # Where only a kill was done to a start, what is done again is at most the interval between checkpoints.
-        starts = steps_gone_on_from(site.log(job))
+        # Only a kill repeats steps, at most those since the last checkpoint.
+        starts = resumed_steps(site.log(job))
         for (fault, step), start in zip(plans[job], starts, strict=False):
             assert start >= step - (50 if fault is faults.kill else 0), (fault.__name__, step, starts)
     assert_undisturbed(site, shell, one, 1, (*LONG, f"seed={SEED + wave}"))
@@ -64,13 +64,13 @@ def test_eight_faults_at_random_steps_leave_no_trace(site: Site, shell: Convoy, 
 def test_a_node_that_is_lost_costs_at_most_the_checkpoints_interval(
     site: Site, shell: Convoy, processes: int, options: tuple[str, ...]
 ) -> None:
-    """Slurm notices after half a minute, in which the lost node's ranks go on; two of them wait until it is back."""
+    """Slurm notices after 30 s, in which the lost node's ranks keep running; two of them wait until it is back."""
     words = (*LONG, "trainer.max_epochs=400")
     job = site.sbatch("a100", *words, options=options)
     step = random.Random(SEED).randrange(60, 500)
     strike(site, {job: [(faults.lose_node, step)]})
     assert site.wait_for(job, 240) == "COMPLETED", site.log(job)
-    assert steps_gone_on_from(site.log(job))[0] >= step - 50
+    assert resumed_steps(site.log(job))[0] >= step - 50
     assert site.claim(job)["start"] == 2
     assert_undisturbed(site, shell, job, processes, words)
 

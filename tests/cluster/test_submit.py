@@ -1,4 +1,4 @@
-"""convoy submit, jobs, cancel and sync, as far as they go without a Slurm."""
+"""Tests of convoy submit, jobs, cancel and sync that need no Slurm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger of a run: its files, what W&B keeps, what is measured, and that nothing of the run changes."""
+"""Ledger of a run: its files, its copy in W&B, its measurements, and unchanged results of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loggers' own readers find in the files that they wrote."""
+"""Files of the loggers, read with the loggers' own libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run leaves the cores that other processes keep busy."""
+"""Runs do not use cores that other processes keep busy."""
 
 from __future__ import annotations
 

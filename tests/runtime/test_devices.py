@@ -1,4 +1,4 @@
-"""What trainer.precision=auto becomes on the CPU."""
+"""Precision that trainer.precision=auto selects on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scipy.signal and matplotlib are put off, and are what they are once somebody uses them; garbage is left meanwhile."""
+"""Deferred imports of scipy.signal and matplotlib, which work when used, and disabled garbage collection."""
 
 from __future__ import annotations
 
