@@ -169,3 +169,17 @@ def test_a_runs_own_config_can_be_run_again(convoy: Convoy) -> None:
     assert again.code == 0, again.err
     assert_equal_runs(Path("first"), Path("second"))
     assert convoy("train", "--from", "nowhere/config.yaml", folder=None).code == 2
+
+
+def test_a_job_declares_the_targets_that_were_typed_when_it_was_submitted(tmp_path: Path) -> None:
+    """Its config is saved data: alone it could name no code of the user's."""
+    from convoy.cluster.allocation import Allocation
+    from convoy.commands.slurm import _of_submission
+
+    typed = ["model=mine", "optimizer._target_=mine.SGD"]
+    tasks = [Task("mine", typed, "0.yaml", "outputs/mine/slurm-{job}")]
+    flags = ["--config-dir", "/options"]
+    Submission("mine", "2026-11-24T00:00:00+00:00", ".", tasks, False, flags).write(tmp_path)
+    allocation = Allocation("7", None, 1, 1, None, None, 0, "node")
+    words, _, _ = _of_submission(tmp_path, allocation)
+    assert words == [*flags, typed[1], "--from", str(tmp_path / "0.yaml")]

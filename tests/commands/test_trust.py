@@ -82,12 +82,64 @@ def test_a_received_file_builds_only_what_is_built_in(
     refused(convoy, ["predict", f"checkpoint={path}", str(run / "a.png")], tmp_path)
 
 
-@pytest.mark.parametrize("group", ["optimizer", "scheduler"])
+@pytest.mark.parametrize("name", ["shell", "user's module"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "optimizer",
+        "optimizer.x",
+        "scheduler.x",
+        "task",
+        "task.mixup",
+        "loss",
+        "loss.reduction",
+        "metric.x",
+        "callback.x",
+        "logger.other.x",
+        "data.train",
+    ],
+)
 @pytest.mark.parametrize("way", ["train --from", "train resume="])
-def test_optimizer_and_scheduler_follow_the_same_rule(
-    way: str, group: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+def test_every_group_follows_the_same_rule(
+    way: str, key: str, name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
 ) -> None:
+    add_module(tmp_path, "stranger", "class Net: pass\n")
     saved = yaml.safe_load((run / "config.yaml").read_text())
-    saved[group]["x"] = constructions(tmp_path)["shell"]["x"]
+    node = constructions(tmp_path)[name]
+    *path, last = key.split(".")
+    owner = saved
+    for part in path:
+        owner = owner[part]
+    owner[last] = {**(owner.get(last) or {}), **node} if key in ("optimizer", "task", "loss") else node.get("x", node)
+    if key.startswith("data."):
+        saved["data"] |= {"source": "dataset"}
+    saved["folder"] = None
     (run / "config.yaml").write_text(yaml.safe_dump(saved))
     refused(convoy, WAYS[way](run), tmp_path)
+
+
+@pytest.mark.parametrize("group", ["task", "loss"])
+def test_the_task_of_a_received_file_follows_the_same_rule(
+    group: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    path = run / "exported.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    config = json.loads(metadata["config"])
+    config[group] = {**config[group], **constructions(tmp_path)["shell as the model"]}
+    save_file(load_file(path), path, {**metadata, "config": json.dumps(config)})
+    refused(convoy, ["predict", f"checkpoint={path}", str(run / "a.png")], tmp_path)
+
+
+@pytest.mark.parametrize("way", ["train --from", "train resume=", "evaluate", "predict"])
+def test_a_received_run_reads_no_environment(
+    way: str, run: Path, convoy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "unguessable")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    saved["tags"] = ["${oc.env:SECRET}"]
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    ended = convoy(*WAYS[way](run), folder=None)
+    assert ended.code == 2
+    assert "tags[0]=${oc.env:SECRET}: an interpolation in a saved config" in ended.err
+    assert "unguessable" not in ended.out + ended.err

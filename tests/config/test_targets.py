@@ -295,3 +295,16 @@ def test_checks_import_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_words_declare_the_same_targets_in_another_process(tmp_path: Path) -> None:
+    write_option(tmp_path / "options", "model", "mine", "_target_: mynet.Net\n")
+    compose(["model=mine", "optimizer._target_=mine.SGD", "+model.x={_target_: mine.X}"], Options(tmp_path / "options"))
+    words = TRUST.words
+    assert words == [
+        "--config-dir",
+        str(tmp_path / "options"),
+        "optimizer._target_=mine.SGD",
+        "+model.x={_target_: mine.X}",
+    ]
+    assert all(TRUST.declares(target) for target in ("mynet.Net", "mine.SGD", "mine.X"))

@@ -174,3 +174,9 @@ def test_timm_fits_channels_classes_and_arguments() -> None:
     network = timm_model("test_vit", 7, in_channels=1, img_size=64).eval()
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     assert "test_vit" in timm.list_models()
+
+
+def test_timm_reads_no_file_that_a_config_names() -> None:
+    with pytest.raises(UserError) as caught:
+        timm_model("resnet18", 10, checkpoint_path="weights.pth", pretrained_cfg={"file": "weights.pth"})
+    assert [fault.key for fault in caught.value.faults] == ["model.checkpoint_path", "model.pretrained_cfg"]

@@ -112,8 +112,21 @@ def from_saved(saved: Mapping[str, Any]) -> DictConfig:
     """A config that a run has saved, held to the schema again.
 
     Raises:
-        UserError: the file has keys or types that this version of Convoy doesn't know.
+        UserError: the file has keys or types that this version of Convoy doesn't know, or an interpolation, which
+            could read environment variables.
     """
+    interpolations = [
+        Fault(key, "an interpolation in a saved config", "write the value itself", text)
+        for key, text in _texts(saved)
+        if "${" in text
+    ]
+    if interpolations:
+        raise UserError(*interpolations)
+    return _structured(saved)
+
+
+def _structured(saved: Mapping[str, Any]) -> DictConfig:
+    """Return plain containers as a config of the schema's types."""
     try:
         config = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(dict(saved)))
     except OmegaConfBaseException as error:
@@ -122,6 +135,18 @@ def from_saved(saved: Mapping[str, Any]) -> DictConfig:
         raise UserError(Fault(key, first_line(error), remedy)) from error
     OmegaConf.set_struct(config, True)
     return cast(DictConfig, config)
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text in plain containers with its full key."""
+    if isinstance(node, str):
+        yield key, node
+    elif isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _texts(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _texts(child, f"{key}[{index}]")
 
 
 def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None = None) -> DictConfig:
@@ -149,7 +174,7 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
         faults.append(Fault("experiment", rule, "start a new run with it"))
     if faults:
         raise UserError(*faults)
-    config = from_saved(content)
+    config = _structured(content)
     config = apply(config, request.values, faults)
     if faults:
         raise UserError(*faults)

@@ -192,7 +192,8 @@ def _mixing(config: Config) -> Iterable[Fault]:
     trainer = config.trainer
     given = trainer.micro_batch_size if isinstance(trainer.micro_batch_size, int) else None
     for name in ("mixup", "cutmix"):
-        if (config.task.get(name) or 0) > 0 and (given or trainer.global_batch_size) < 2:
+        alpha = config.task.get(name)
+        if isinstance(alpha, (int, float)) and alpha > 0 and (given or trainer.global_batch_size) < 2:
             yield Fault(f"task.{name}", "mixes pairs of a batch", "needs a micro batch of at least 2")
             return
 

@@ -85,8 +85,8 @@ def takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 def arguments(key: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is passed to the target: the node without `_target_` and Convoy's settings."""
-    settings = SETTINGS.get(_group(key), frozenset())
-    return {name: value for name, value in node.items() if name != "_target_" and name not in settings}
+    settings = SETTINGS.get(_group(key), frozenset()) | {"_target_", "_partial_"}
+    return {name: value for name, value in node.items() if name not in settings}
 
 
 def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = frozenset()) -> list[Fault]:
@@ -133,6 +133,8 @@ def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = 
 def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
     """Build the object that `node` describes, nested targets first. `given` wins over the node's keys.
 
+    With `_partial_: true` the target is not called: its arguments are bound to it.
+
     Args:
         key: of the config, which begins with the group.
         node: a mapping with a `_target_`.
@@ -150,19 +152,26 @@ def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> 
     target = resolve(node["_target_"], key)
     try:
         values = {name: _build_nested(value, f"{key}.{name}") for name, value in arguments(key, node).items()} | given
+        called = partial if node.get("_partial_") else _called
         _check_call(key, node, target, positional, values)
-        return target(*positional, **values)
+        return called(target, *positional, **values)
     except UserError:
         raise
     except Exception as error:
         # A defect of Convoy's own class is no mistake of the user.
-        if target.__module__.startswith("convoy.") and not isinstance(error, (TypeError, ValueError)):
+        if str(getattr(target, "__module__", "")).startswith("convoy.") and not isinstance(
+            error, (TypeError, ValueError)
+        ):
             raise
         if isinstance(error, ImportError):
             rule, remedy = f"{node['_target_']} needs a package: {error}", "install it"
         else:
             rule, remedy = f"{node['_target_']} can't be built ({described(error, TRUST.module_folders)})", ""
         raise UserError(Fault(key, rule, remedy)) from error
+
+
+def _called(target: Callable[..., Any], /, *positional: Any, **values: Any) -> Any:
+    return target(*positional, **values)
 
 
 def _check_call(
@@ -174,7 +183,7 @@ def _check_call(
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*positional, **values)
+        (signature.bind_partial if node.get("_partial_") else signature.bind)(*positional, **values)
     except TypeError as error:
         raise UserError(Fault(key, f"{node['_target_']}: {error}")) from error
 

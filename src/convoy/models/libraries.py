@@ -105,7 +105,15 @@ def timm_model(
 
     from convoy.models.stems import make_stem_small
 
-    if faults := stem_faults(stem):
+    # timm reads these files itself, in some versions as pickles, which run code.
+    read_by_timm = [key for key in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay") if key in arguments]
+    faults = stem_faults(stem) + [
+        Fault(
+            f"model.{key}", "is not passed on to timm", "write model.pretrained=<file of weights>", str(arguments[key])
+        )
+        for key in read_by_timm
+    ]
+    if faults:
         raise UserError(*faults)
     name = library_name or name
     is_elsewhere = name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -91,11 +90,9 @@ def check_loss(node: Mapping[str, Any]) -> list[Fault]:
 
 
 def _built(node: Mapping[str, Any]) -> LossFunction:
-    target = resolve(str(node["_target_"]), "loss")
-    if inspect.isclass(target):
-        loss: LossFunction = build("loss", node)
-        return loss
-    return partial(target, **arguments("loss", node))
+    is_function = not inspect.isclass(resolve(str(node["_target_"]), "loss"))
+    loss: LossFunction = build("loss", {**node, "_partial_": is_function})
+    return loss
 
 
 def _tensor(name: str, value: Any, class_counts: Tensor | None) -> Any:
@@ -107,4 +104,6 @@ def _tensor(name: str, value: Any, class_counts: Tensor | None) -> Any:
         if class_counts is None:  # a prediction without data: only the size matters
             return None
         return class_counts.sum() / (len(class_counts) * class_counts.clamp_min(1)).float()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, (int, float)) for one in value):
+        raise UserError(Fault(f"loss.{name}", "must be a list of numbers or balanced", "", str(value)))
     return torch.tensor([float(one) for one in value])
