@@ -102,10 +102,9 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
         return [
             compare(
                 title,
-                ours,
-                peer,
+                ("Convoy", ours),
+                ("Pillow", peer),
                 given.rounds,
-                names=("Convoy", "Pillow"),
                 goal=GOAL,
                 ceiling=("copying alone", copied),
             )

@@ -108,10 +108,10 @@ def measure(root: Path, given: argparse.Namespace) -> list[Result]:
         f"{given.workers} threads against {given.workers} processes, batches of {given.batch}"
     )
     ours, peers = our_arms(root, given.batch, given.workers), peer_arms(root, given.batch, given.workers)
-    names, ceiling = ("Convoy", "ImageFolder"), ("decoding alone", lambda: decode_only(root, given.workers))
+    ceiling = ("decoding alone", lambda: decode_only(root, given.workers))
     with threads(1):  # neither side computes anything in the main thread
         return [
-            compare(title, our, peer, given.rounds, names=names, goal=GOAL, ceiling=ceiling)
+            compare(title, ("Convoy", our), ("ImageFolder", peer), given.rounds, goal=GOAL, ceiling=ceiling)
             for title, our, peer in zip(("folder, training", "folder, validation"), ours, peers, strict=True)
         ]
 

@@ -119,10 +119,9 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
         return [
             compare(
                 f"{config.model['name']}, {config.data.name}, {devices.precision}, {steps} steps of {given.batch}",
-                lambda: images_per_s_convoy(copy.deepcopy(network), config, data, steps),
-                lambda: images_per_s_bare(copy.deepcopy(network), config, data, steps),
+                ("Convoy", lambda: images_per_s_convoy(copy.deepcopy(network), config, data, steps)),
+                ("bare loop", lambda: images_per_s_bare(copy.deepcopy(network), config, data, steps)),
                 given.rounds,
-                names=("Convoy", "bare loop"),
                 goal=GOAL,
                 ceiling=("fixed batch", lambda: images_per_s_fixed(copy.deepcopy(network), config, data, steps)),
                 digits=1,

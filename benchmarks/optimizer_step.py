@@ -53,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     for name, node in OPTIMIZERS.items():
         ours, peer = arm(given.model, node, fuse=True), arm(given.model, node, fuse=False)
         title = f"{name}, parameters of {given.model}"
-        results.append(compare(title, ours, peer, given.rounds, names=("fused", "torch's default"), goal=1))
+        results.append(compare(title, ("fused", ours), ("torch's default", peer), given.rounds, goal=1))
     return results
 
 

@@ -48,10 +48,9 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
         return [
             compare(
                 f"{half.model['name']}, {size}, {steps} steps of {given.batch}",
-                lambda: images_per_s_convoy(copy.deepcopy(network), half, data, steps),
-                lambda: images_per_s_convoy(copy.deepcopy(network), single, data, steps),
+                ("bf16-mixed", lambda: images_per_s_convoy(copy.deepcopy(network), half, data, steps)),
+                ("float32", lambda: images_per_s_convoy(copy.deepcopy(network), single, data, steps)),
                 given.rounds,
-                names=("bf16-mixed", "float32"),
                 goal=GOAL,
                 ceiling=("fixed batch", lambda: images_per_s_fixed(copy.deepcopy(network), half, data, steps)),
                 digits=1,

@@ -22,6 +22,7 @@ from benchmarks.results import Goal, Result
 
 Arm = Callable[[], float]
 """Function that does the work once and returns a rate, such as images/s, or a time."""
+NamedArm = tuple[str, Arm]
 
 
 def busy_s() -> float:
@@ -122,32 +123,30 @@ def take_turns(title: str, arms: Mapping[str, Arm], rounds: int, *, unit: str = 
 
 def compare(
     title: str,
-    ours: Arm,
-    peer: Arm,
+    ours: NamedArm,
+    peer: NamedArm,
     rounds: int,
     *,
-    names: tuple[str, str],
     goal: float | None = None,
-    ceiling: tuple[str, Arm] | None = None,
+    ceiling: NamedArm | None = None,
     digits: int = 0,
 ) -> Result:
     """Compare two arms, and print every round and the medians.
 
     Args:
         title: Measured work.
-        ours: Arm that returns our rate.
-        peer: Arm that returns the rate of the peer for the same work.
+        ours: Arm that returns our rate, with its name.
+        peer: Arm that returns the rate of the peer for the same work, with its name.
         rounds: Number of rounds.
-        names: Names of `ours` and `peer`.
         goal: Lower bound for the ratio.
-        ceiling: Name and arm that does only the unavoidable part of the work.
+        ceiling: Arm that does only the unavoidable part of the work, with its name.
         digits: Decimal places of the printed rates.
 
     Returns:
         The ratios of our rate to the peer's.
     """
-    our_name, peer_name = names
-    arms = {peer_name: peer, our_name: ours, **({ceiling[0]: ceiling[1]} if ceiling else {})}
+    our_name, peer_name = ours[0], peer[0]
+    arms = dict([peer, ours, ceiling] if ceiling else [peer, ours])
     turns = take_turns(title, arms, rounds, digits=digits)
     result = Result(
         title,

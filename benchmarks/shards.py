@@ -164,14 +164,12 @@ def measure(photos: Path, folder: Path, given: argparse.Namespace) -> list[Resul
         else:
             ceiling = ("copying alone", copy_only(folder / form, given.batch, given.workers))
         for title, our, their in zip(("training", "validation"), ours, theirs, strict=True):
-            names = (f"shards {form}", "folder")
-            results.append(compare(title, our, their, given.rounds, names=names, goal=goal, ceiling=ceiling))
+            pair = (f"shards {form}", our), ("folder", their)
+            results.append(compare(title, *pair, given.rounds, goal=goal, ceiling=ceiling))
         if form == "jpeg" and find_spec("webdataset") is not None:
             peer = webdataset_arm(folder / form, given.batch, given.workers)
-            names = ("shards jpeg", "webdataset")
-            results.append(
-                compare("training", ours[0], peer, given.rounds, names=names, goal=WEBDATASET_GOAL, ceiling=ceiling)
-            )
+            pair = ("shards jpeg", ours[0]), ("webdataset", peer)
+            results.append(compare("training", *pair, given.rounds, goal=WEBDATASET_GOAL, ceiling=ceiling))
     return results
 
 

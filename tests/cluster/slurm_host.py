@@ -1,6 +1,6 @@
 """A real Slurm on this host: one slurmctld and five slurmd on loopback, with stand-ins for cards.
 
-Everything it needs lies in one folder; the daemons are stopped by the ids that starting them gave.
+All its files are in one folder; the daemons are stopped by their process ids.
 """
 
 from __future__ import annotations

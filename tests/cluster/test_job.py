@@ -88,7 +88,7 @@ def test_a_requeued_job_finds_itself_and_no_other(tmp_path: Path) -> None:
         assert other.path not in (first.path, wanted)
         assert claim.start == 1
         assert take(wanted, "77", digest, restarts=1)[0].path == other.path
-    # A restarted job whose config no longer fits starts in a folder of its own.
+    # A restarted job whose config no longer fits starts in a new folder.
     assert take(wanted, "77", "changed", restarts=3)[0].path == wanted.with_name("slurm-77.4")
 
 

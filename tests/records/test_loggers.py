@@ -24,7 +24,7 @@ FULL, FIRST, LAST = 1, 2, 4
 
 
 def entries(content: bytes) -> Iterator[bytes]:
-    """The entries of a .wandb file: seven bytes of its own, then LevelDB's log format (doc/log_format.md).
+    """Return the entries of a .wandb file: a header of seven bytes, then LevelDB's log format (doc/log_format.md).
 
     Each block of 32 KiB holds pieces with a header of checksum, length and kind; an entry is one whole piece or
     several in a row, and a block's last bytes are left where no header fits.

@@ -27,7 +27,7 @@ needs_stat = pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="cores 
         (3.0, 2.2, 2.0, 0),
         (6.0, 1.0, 2.0, 3),
         (1.0, 2.0, 2.0, 0),  # what children have done before counts when they end
-        (0.5, 0.1, 0.2, 0),  # too short to tell
+        (0.5, 0.1, 0.2, 0),  # too short to measure
         (None, 1.0, 2.0, 0),
     ],
 )
@@ -39,7 +39,7 @@ def test_what_is_not_ones_own_is_of_others(busy_s: float | None, own_s: float, s
 
 @needs_stat
 def test_a_busy_process_is_seen_and_ones_own_work_is_not() -> None:
-    """Both take a core of their own for a second, on a machine that may do more besides."""
+    """Two processes each use a core for a second, on a machine that may run others."""
     here = os.sched_getaffinity(0)
     start = CoreTimes.now()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
@@ -67,7 +67,7 @@ def test_threads_are_the_cores_that_others_leave(monkeypatch: pytest.MonkeyPatch
 def test_a_run_keeps_the_threads_that_it_began_with(
     convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another number of threads gives other last digits, and a resumed run goes on as if nothing had happened."""
+    """A resumed run keeps its number of threads, since another number changes the last digits of the results."""
     tiny = [word for word in TINY if not word.startswith("hardware")]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(machine, "cores_of_others", lambda *_: 1)

@@ -35,7 +35,7 @@ def test_matplotlib_is_there_for_whoever_imports_it() -> None:
 
 
 def test_every_way_to_use_scipy_signal_loads_it() -> None:
-    """Against the same without it being put off."""
+    """Compare with the attributes of the module without the import hook."""
     uses = (
         "from scipy.signal import convolve\nprint(convolve([1, 2], [3, 4]))",
         "import scipy.signal\nprint(scipy.signal.windows.hamming(5), len(dir(scipy.signal.windows)))",
