@@ -1,4 +1,4 @@
-"""Folders of real images, from the digits that come with scikit-learn."""
+"""Fixtures: folders of real images, made of scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeData = Callable[..., DataConfig]
 
 @pytest.fixture
 def folder_data() -> MakeData:
-    """Makes the config of an image folder; augmentation is off unless given."""
+    """Return a function that makes the config of an image folder; augmentation is off by default."""
 
     def make(root: Path, **changes: object) -> DataConfig:
         settings: dict[str, object] = {
@@ -38,7 +38,7 @@ def folder_data() -> MakeData:
 
 @pytest.fixture(scope="session")
 def digit_images() -> list[tuple[int, Image.Image]]:
-    """300 digits as colour images of different sizes, with their labels."""
+    """Return 300 digits as RGB images of different sizes, with their labels."""
     digits = load_digits()
     images = []
     for index in range(300):
@@ -50,7 +50,7 @@ def digit_images() -> list[tuple[int, Image.Image]]:
 
 @pytest.fixture
 def digits_folder(tmp_path: Path, digit_images: list[tuple[int, Image.Image]]) -> Path:
-    """train/ with 20 JPEGs and val/ with 10 of each of the digits 0, 1 and 2, named by their words."""
+    """Return a folder of JPEGs of the digits zero, one and two: 20 each in train/, up to 10 each in val/."""
     names = ("zero", "one", "two")
     counts = dict.fromkeys(names, 0)
     for label, image in digit_images:

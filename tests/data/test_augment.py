@@ -1,4 +1,4 @@
-"""Whole-batch augmentation against one sample at a time, and against torchvision."""
+"""Tests of batch augmentation against single samples, and against torchvision."""
 
 from __future__ import annotations
 

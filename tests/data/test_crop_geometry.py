@@ -1,4 +1,4 @@
-"""The parts of images that chance picks, against torchvision's."""
+"""Tests of random crops against torchvision's."""
 
 from __future__ import annotations
 

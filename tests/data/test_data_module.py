@@ -1,4 +1,4 @@
-"""ImageData: resumed and shared runs see what one uninterrupted process sees, with Lightning and without."""
+"""Tests of ImageData: resumed and distributed runs see the samples of one uninterrupted process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def opened(data: DataConfig | None = None, **changes: Any) -> ImageData:
 
 
 def by_content(batches: list[tuple[Tensor, Tensor]]) -> list[tuple[int, bytes]]:
-    """Labels and pixels, in an order that says nothing of batches and ranks."""
+    """Return labels and pixels in an order that is independent of batches and ranks."""
     return sorted(
         (int(label), image.contiguous().numpy().tobytes())
         for images, labels in batches
@@ -168,7 +168,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing; keeps what Lightning hands it."""
+    """Module that learns nothing and stores its batches."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from convoy.data.data_module import ImageData
 
 
 class Shades:
-    """Images of one gray shade each, in a form that is chosen; the target is the shade's number."""
+    """Data set of images of one gray shade each, in a given form."""
 
     def __init__(self, form: str = "pil", count: int = 12, target: Any = None) -> None:
         self.form = form
@@ -66,7 +66,7 @@ class Unsized:
 
 
 def node(kind: type, **arguments: Any) -> dict[str, Any]:
-    """Return a `_target_` that the user is taken to have written."""
+    """Return a `_target_` that is declared as written by the user."""
     declared = {"_target_": f"{kind.__module__}.{kind.__qualname__}", **arguments}
     TRUST.add_composed(OmegaConf.create({"data": declared}))
     return declared

@@ -1,4 +1,4 @@
-"""Pixels as Pillow decodes them, for the kinds of files that folders hold."""
+"""Tests of decoding against Pillow, for common kinds of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convoy.data.decode import BadImageError, decode, open_image
 
 @pytest.fixture(scope="module")
 def photo(digit_images: list[tuple[int, Image.Image]]) -> Image.Image:
-    """61x47 pixels, nowhere symmetric."""
+    """Return an asymmetric image of 61x47 pixels."""
     sheet = Image.new("RGB", (61, 47), (10, 60, 120))
     for place, (_, image) in enumerate(digit_images[:4]):
         sheet.paste(image, (15 * place, 7 * place))

@@ -1,4 +1,4 @@
-"""Which images lie in a folder, against torchvision's ImageFolder and written-out cases."""
+"""Tests of image folders against torchvision's ImageFolder and written-out cases."""
 
 from __future__ import annotations
 

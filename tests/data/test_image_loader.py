@@ -1,4 +1,4 @@
-"""Batches of image folders: what is in them, bad images, and that threads come and go as they should."""
+"""Tests of batches of image folders: contents, bad images, and the lifetime of threads."""
 
 from __future__ import annotations
 

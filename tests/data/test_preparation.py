@@ -1,4 +1,4 @@
-"""An image file by itself becomes, number for number, what the data module makes of the split that it is from."""
+"""Tests that a single image file is prepared exactly as the data module prepares its split."""
 
 from __future__ import annotations
 

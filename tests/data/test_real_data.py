@@ -1,4 +1,4 @@
-"""Real image folders: decoding ImageNet photographs and training on CIFAR-10 JPEGs."""
+"""Tests on real image folders: decoding ImageNet photographs and training on CIFAR-10 JPEGs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of real images: classes of CIFAR-10, blood cells as labels, and a mouse's position as values."""
+"""Tests of tables of real images: classes of CIFAR-10, blood cells as labels, and a mouse's position as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loader makes of files, against Pillow and torchvision, on photographs.
+"""Tests of crop and resize against Pillow and torchvision, on photographs.
 
 The photographs are the two that come with scikit-learn, 640x427, saved again in the ways that folders hold.
 """
@@ -68,7 +68,7 @@ def empty(channels: int, size: int = SIZE) -> NDArray[np.uint8]:
 
 
 def difference(ours: NDArray[np.uint8], expected: Image.Image) -> tuple[float, int]:
-    """Mean and largest, in levels."""
+    """Return mean and largest difference, in levels."""
     levels = np.abs(ours.astype(int) - np.asarray(expected).reshape(ours.shape))
     return float(levels.mean()), int(levels.max())
 

@@ -1,4 +1,4 @@
-"""The order of samples, held against its definition by sets and counts."""
+"""Tests of the order of samples against its definition by sets and counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convoy.data.sampling import EvaluationSampler, TrainingSampler
 
 
 def samples_of_step(plan: TrainingSampler, step: int) -> list[int]:
-    """The samples of all ranks, in ascending order."""
+    """Return the samples of all ranks in ascending order."""
     batches = [batch for rank in range(plan.world_size) for batch in plan.micro_batches(rank, step, step + 1)]
     return sorted(torch.cat([batch.samples for batch in batches]).tolist())
 

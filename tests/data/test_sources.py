@@ -1,4 +1,4 @@
-"""The readers of sets in memory, against scikit-learn's and torchvision's own reading of the same files."""
+"""Tests of the readers of sets in memory against scikit-learn and torchvision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RANDOM = np.random.default_rng(5)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads the user's downloads, or writes among them."""
+    """Keep the user's downloads out of the tests."""
     monkeypatch.setenv("CONVOY_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -52,7 +52,7 @@ def write_mnist(folder: Path, train: int = 50, test: int = 20) -> None:
 
 
 def write_cifar(folder: Path, hundred: bool) -> None:
-    """Files as the authors' are: protocol 2, arrays of rows of 3,072 bytes, the red ones first."""
+    """Write files like the authors': protocol 2, arrays of rows of 3,072 bytes, red first."""
     folder.mkdir(parents=True)
     names = ["train", "test"] if hundred else [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
     for name in names:

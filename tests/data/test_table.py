@@ -157,9 +157,9 @@ def test_paths_are_relative_to_root(table_data: MakeTable, tmp_path: Path) -> No
         ({"split_column": "zzz"}, "has no such column; the columns are image, kind, size"),
         ({"target_column": ["kind", "size"]}, "data.target=class_index reads one column"),
         ({"target": "klass"}, "data.target=klass: is not a kind of target"),
-        ({"target": "values"}, "column kind: is not a number ('a')"),
-        ({"target": "multi_hot", "target_column": ["size"]}, "column size: must be 0 or 1 ('3')"),
-        ({"split_column": "kind"}, "column kind: must be train, val or test ('a')"),
+        ({"target": "values"}, "data.target_column=kind: line 2 is not a number ('a'), line 3 is not a number ('b')"),
+        ({"target": "multi_hot", "target_column": ["size"]}, "data.target_column=size: line 2 must be 0 or 1 ('3')"),
+        ({"split_column": "kind"}, "data.split_column=kind: line 2 must be train, val or test ('a')"),
         ({"num_classes": 4}, "data.num_classes=4: "),
         ({"fit": "pad"}, "data.fit=pad: is for sets whose images have one size"),
         ({"label_separator": ""}, "data.label_separator: must not be empty"),
@@ -175,17 +175,32 @@ def test_fault_of_a_setting(table_data: MakeTable, changes: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("cells", "changes", "messages"),
     [
-        (["a", "", "a"], {}, ["line 3 of", "column kind: is empty"]),
-        (["1", "", "x", "inf"], {"target": "values"}, ["line 3 of", "is empty", "line 4 of", "not a number ('x')",
-                                                      "line 5 of", "must be a finite number ('inf')"]),
-        (["x"] * 9, {"target": "values"}, ["line 6 of", "4 more cells of column kind have such a fault"]),
-        (["a", "a", "b"], {}, ["line 4 of", "is the only image of class b, so none is left for val"]),
+        (["a", "", "a"], {}, ["data.target_column=kind: line 3 is empty; correct 1 cell of column kind in"]),
+        (
+            ["1", "", "x", "inf"],
+            {"target": "values"},
+            ["line 3 is empty, line 4 is not a number ('x'), line 5 must be a finite"],
+        ),
+        (
+            ["x"] * 9,
+            {"target": "values"},
+            ["line 6 is not a number ('x') and 4 more; correct 9 cells of column kind in"],
+        ),
+        (["a", "a", "b"], {}, ["1 class with one image, so none is left for val: b (line 4); remove these rows"]),
+        (
+            ["1.5", "2", "7"],
+            {},
+            [
+                "3 classes with one image, so none is left for val: 1.5 (line 2), 2 (line 3)",
+                "for numbers write task=regression",
+            ],
+        ),
         (["a", "a"], {}, ["has one class, a"]),
         (["", ""], {"target": "multi_hot"}, ["no row of", "has a label"]),
         (["a,b", "a"], {}, ["line 2 has 3 cells, the header 2"]),
         ([], {}, ["has no rows below its header"]),
     ],
-)  # fmt: skip
+)
 def test_fault_of_a_cell(
     table_data: MakeTable, cells: Sequence[str], changes: dict[str, Any], messages: list[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Tests of data.transforms: which images get them, with which random numbers."""
+"""Tests of data.transforms: the transformed images, and their random numbers."""
 
 from __future__ import annotations
 

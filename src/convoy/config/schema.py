@@ -17,28 +17,29 @@ from convoy.config.cluster_schema import ClusterConfig
 
 @dataclass
 class AugmentConfig:
-    """What is done to training images only. Zero, false or null: not done."""
+    """Augmentation of training images. Zero, false or null: off."""
 
     pad_crop: int = 0
-    """Zero padding on each side, in pixels, from which a window of the image's size is cut at random."""
+    """Zero padding per side, in pixels; a window of the image's size is then cut at random."""
     flip: bool = False
-    """Mirror left and right with probability 1/2."""
+    """Flip left to right with probability 1/2."""
     cutout: int = 0
-    """Side of one square set to the mean at a random place, in pixels (DeVries & Taylor 2017)."""
+    """Side of a square at a random place that is set to the mean, in pixels (DeVries & Taylor 2017)."""
     random_resized_crop: list[float] | None = None
-    """[smallest, largest] share of the image's area cut at random, aspect ratio 3/4 to 4/3, then resized
-    (Szegedy et al. 2014). Image folders and shards only."""
+    """[smallest, largest] share of the image's area in a random crop of aspect ratio 3/4 to 4/3, which is resized
+    (Szegedy et al. 2014). Not for sets in memory."""
 
 
 @dataclass
 class DataConfig:
-    """A data set: where it lies, what it looks like, how it is split and augmented."""
+    """Data set: source, splits, image format, targets and augmentation."""
 
     name: str = MISSING
     source: str = MISSING
-    """Reader of the set: digits, fashion_mnist, mnist, cifar10, cifar100, image_folder, table, dataset or shards."""
+    """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
+    dataset or shards."""
     root: str | None = None
-    """The folder that holds it, of shards also s3://bucket/prefix; null: the source's own places (see the option's
+    """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
     file: str | None = None
     """CSV or TSV file with one row per image and a header. Tables only, like the next four."""
@@ -51,35 +52,35 @@ class DataConfig:
     label_separator: str = "|"
     """Separator of the labels in one cell, for data.target=multi_hot with one column."""
     download: bool = True
-    """Whether torchvision may fetch it where it is found nowhere."""
+    """Whether torchvision may download missing files."""
     target: str = "class_index"
     """Kind of the targets: class_index (one class per image), multi_hot (any number of labels) or values (numbers)."""
     num_classes: int | None = None
-    """null: counted from the class folders, or as the shards' index says."""
+    """Number of classes, labels or values. null: counted from class folders, the table, or the index of shards."""
     channels: int = 3
-    """1 or 3. Gray images are repeated to 3, colour images made gray for 1."""
+    """1 (gray) or 3 (RGB). Images are converted."""
     image_size: int = MISSING
-    """Side of the square image that the network sees, in pixels."""
+    """Side of the network's square input, in pixels."""
     fit: str = "resize"
-    """How an image comes to image_size: resize (bilinear) or pad (zeros around it)."""
+    """Adjustment of sets in memory to image_size: resize (bilinear) or pad (zeros around the image)."""
     eval_resize: int | None = None
-    """Shorter side in pixels before the centre crop of val and test; null: image_size. Folders and shards only."""
+    """Shorter side in pixels before the center crop of val and test; null: image_size. Not for sets in memory."""
     mean: list[float] = MISSING
-    """Of pixel values in 0..1: one number for all channels, or one a channel."""
+    """Mean of pixel values in 0..1: one number for all channels, or one per channel."""
     std: list[float] = MISSING
+    """Standard deviation of pixel values in 0..1, like mean."""
     val_fraction: float = 0.1
-    """Share of the training images held out for val where the set has no val split: stratified, by a seed of
-    its own, the same for every run."""
+    """Share of the training images held out for val if the data has no val split: stratified by class, with a constant
+    seed, so that all runs hold out the same images."""
     test_fraction: float = 0.0
-    """Share of the images held out for test where the set has no test split, before val. Image folders, tables
-    and data sets of the user only."""
+    """Share of the images held out for test, before val, if the data has no test split. For image folders, tables and
+    data sets of the user."""
     on_bad_image: str = "error"
-    """An image that can't be decoded: error (stop, naming it) or skip (leave out and count). Folders and shards
-    only."""
+    """Reaction to an image that can't be decoded: error or skip (leave out and count). Not for sets in memory."""
     num_workers: int | None = None
-    """Threads that decode; null: this process's share of the cores it may use. Folders and shards only."""
+    """Decoding threads per process; null: the CPU cores that the process may use. Not for sets in memory."""
     shuffle_buffer: int = 8192
-    """Samples among which the next one is drawn, on each rank; 1: read in sequence. Shards only."""
+    """Samples per rank from which the next one is drawn; 1: read in sequence. Shards only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     transforms: list[Any] = field(default_factory=list)
     """Further transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter. Each
@@ -89,6 +90,7 @@ class DataConfig:
     val: dict[str, Any] | None = None
     """null: val_fraction of train is held out."""
     test: dict[str, Any] | None = None
+    """null: test_fraction of train is held out."""
 
 
 @dataclass

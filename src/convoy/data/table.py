@@ -30,7 +30,7 @@ from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Accepted cells of `data.split_column`, in any case, and the split that each one names."""
 
-_MOST_FAULTS = 5
+_MOST_LISTED = 5
 _ZERO_OR_ONE = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 
 Row = int | tuple[float, ...]
@@ -152,12 +152,10 @@ class _Cells:
                 values.append(read(row[place]))
             except ValueError as error:
                 wrong.append((line, row[place], str(error)))
-        for line, cell, rule in wrong[:_MOST_FAULTS]:
-            shown = f" ({cell!r})" if cell else ""
-            self.faults.append(Fault(key, f"line {line} of {self._data.file}, column {column}: {rule}{shown}"))
-        if len(wrong) > _MOST_FAULTS:
-            more = f"{_count(len(wrong) - _MOST_FAULTS, 'more cell')} of column {column} have such a fault"
-            self.faults.append(Fault(key, more, f"see {self._data.file}"))
+        if wrong:
+            cells = [f"line {line} {rule}" + (f" ({cell!r})" if cell else "") for line, cell, rule in wrong]
+            remedy = f"correct {_count(len(wrong), 'cell')} of column {column} in {self._data.file}"
+            self.faults.append(Fault(key, listed(cells, _MOST_LISTED), remedy, column))
         return values
 
 
@@ -292,15 +290,24 @@ def _split_faults(data: DataConfig, table: ImageTable) -> Iterator[Fault]:
         yield Fault("data.split_column", rule, "move one of its images to train, or remove its rows")
     if "val" in splits:
         return
-    single = sorted(label for label, count in in_train.items() if count == 1)
-    for label in single[:_MOST_FAULTS]:
-        line = next(
-            line for line, *cell in zip(table.lines, table.rows, splits, strict=True) if cell == [label, "train"]
-        )
-        rule = f"line {line} of {data.file} is the only image of class {names[label]}, so none is left for val"
-        remedy = "correct the name, remove the row, or assign images to splits with data.split_column"
-        yield Fault("data.target_column", rule, remedy)
+    single = {label for label, count in in_train.items() if count == 1}
+    if single:
+        rows = [(line, row) for line, row in zip(table.lines, table.rows, strict=True) if row in single]
+        cells = [f"{names[int(row)]} (line {line})" for line, row in rows if isinstance(row, int)]
+        rule = f"{_count(len(single), 'class', 'classes')} with one image, so none is left for val: "
+        remedy = "remove these rows, correct the names, or assign images to splits with data.split_column"
+        if all(_is_number(names[label]) for label in single):
+            remedy = f"for numbers write task=regression; for classes, {remedy}"
+        yield Fault("data.target_column", rule + listed(cells, _MOST_LISTED), remedy, str(data.target_column))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""The digits' folder packed, and an S3 server with nothing in it."""
+"""Fixtures: the packed folder of digits, and an empty S3 server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PackFolder = Callable[..., Index]
 
 @pytest.fixture
 def pack_folder(folder_data: MakeData) -> PackFolder:
-    """Packs a folder into small shards; what is given goes to `Packing`."""
+    """Return a function that packs a folder into small shards; its arguments are those of `Packing`."""
 
     def run(root: Path, output: Path, **changes: object) -> Index:
         found = file_splits(folder_data(root))
@@ -30,7 +30,7 @@ def pack_folder(folder_data: MakeData) -> PackFolder:
 
 @pytest.fixture
 def shard_data(folder_data: MakeData) -> MakeData:
-    """Makes the config of shards; augmentation is off unless given."""
+    """Return a function that makes the config of shards; augmentation is off by default."""
     return lambda root, **changes: folder_data(root, **({"name": "shards", "source": "shards"} | changes))
 
 
@@ -42,7 +42,7 @@ def packed(digits_folder: Path, tmp_path: Path, pack_folder: PackFolder) -> Path
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a real server on this machine, found by the environment as any other would be."""
+    """Return the address of a local S3 server, which is found through the environment."""
     pytest.importorskip("s3fs", reason="pip install 'convoy[s3]'")
     server = pytest.importorskip("moto.server", reason="no S3 server to test with: pip install 'moto[server]'")
     running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)

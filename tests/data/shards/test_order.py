@@ -1,4 +1,4 @@
-"""The order of packed samples: every one once, in sequence but for the buffer, resumable at any step."""
+"""Tests of the order of packed samples: each once, in sequence but for the buffer, resumable at any step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_shards_are_read_in_sequence_and_samples_moved_within_the_buffer(buffer:
 
 
 def test_a_large_buffer_is_a_shuffle() -> None:
-    """Every place of the shuffled run is as likely for a sample as any other, near enough: mean and spread."""
+    """Check mean and spread of the delays, which must be uniform."""
     order = ShardOrder((2000,), 1, 1_000_000)
     sequence = order.sequence(0)
     where = torch.empty(2000)
@@ -88,7 +88,7 @@ def test_from_any_step_on_it_is_the_rest(first: int) -> None:
 
 
 def test_half_the_micro_batch_twice_is_the_same_order() -> None:
-    """So a run that ran out of GPU memory goes on with the same samples on each rank."""
+    """Check that a run that ran out of GPU memory resumes with the same samples on each rank."""
     for rank in range(2):
         one = TrainingSampler(101, 3, 8, 1, 2, ShardOrder(SIZES, 3, 12))
         two = TrainingSampler(101, 3, 4, 2, 2, ShardOrder(SIZES, 3, 12))

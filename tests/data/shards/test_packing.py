@@ -1,4 +1,4 @@
-"""What convoy pack writes, held against WebDataset's own library, tar and the images themselves."""
+"""Tests of convoy pack against the WebDataset library, tar and the images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def photo(seed: int, width: int, height: int) -> Image.Image:
-    """Smooth, with something in all frequencies."""
+    """Return a smooth image with all frequencies."""
     noise = np.random.default_rng(seed).integers(0, 256, (max(2, height // 40), max(2, width // 40), 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 

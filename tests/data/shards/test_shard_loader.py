@@ -1,4 +1,4 @@
-"""Batches from shards, on a disk and on a real S3 server, held against those of the same images in a folder."""
+"""Tests of batches from shards on disk and on an S3 server against those of an image folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL_AUGMENTATION = AugmentConfig(random_resized_crop=[0.3, 1.0], flip=True, cuto
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Several in a shard, so that they come and go; at the end none is left, nor a thread or an open file."""
+    """Use several blocks per shard, and check that no block, thread or open file is left at the end."""
     monkeypatch.setattr(shard_images, "BLOCK_BYTES", 6000)
     monkeypatch.setattr(shard_images, "BLOCKS_AHEAD", 2)
     yield
