@@ -38,7 +38,7 @@ from benchmarks.photos import write_folder
 from benchmarks.rounds import machine
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.models.build import build_model
 from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import may_fuse
@@ -110,7 +110,7 @@ def _compare(
     sets = {"memory": _opened(memory, given.batch), "folder": _opened(folder, given.batch)}
     pl.seed_everything(1, verbose=False)
     network = build_model(memory.model, num_classes=CLASSES, in_channels=3, image_size=given.size)
-    flops = 2 * account(network, (3, given.size, given.size)).total("training_macs")
+    flops = 2 * build_ledger(network, (3, given.size, given.size)).total("training_macs")
     network = network.to(device, memory_format=torch.channels_last)
     other = timm.create_model(model, num_classes=CLASSES).to(device, memory_format=torch.channels_last)
     fixed = next(iter(sets["memory"].training_loader(0, device=device)))

@@ -16,7 +16,6 @@ PENDING: tuple[str, ...] = (
     "src/convoy/data",
     "src/convoy/evaluation",
     "src/convoy/export",
-    "src/convoy/ledger",
     "src/convoy/models",
     "src/convoy/optim",
     "src/convoy/planner",

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import Ledger
 from convoy.ledger.skeleton import without_weights
 
@@ -62,7 +62,7 @@ def built(name: str) -> tuple[Callable[[], nn.Module], int]:
 def check_figures(build: Callable[[], nn.Module], side: int, sample: tuple[int, ...] | None = None) -> Ledger:
     shape = sample or (3, side, side)
     model = without_weights(build)
-    ledger = account(model, shape)
+    ledger = build_ledger(model, shape)
     assert ledger.total("params") == sum(parameter.numel() for parameter in model.parameters())
     with torch.device("meta"):
         reference = build().train()
@@ -88,7 +88,7 @@ def test_kept_bytes_are_those_of_a_real_step_module_by_module(name: str) -> None
     build, side = built(name)
     torch.manual_seed(0)
     real = RealStep(build(), (3, side, side), BATCH).kept
-    ledger = account(without_weights(build), (3, side, side))
+    ledger = build_ledger(without_weights(build), (3, side, side))
     mine: Counter[str] = Counter()
     for row in ledger.rows:
         mine[row.module] += BATCH * row.saved_bytes + row.saved_fixed_bytes

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchvision import models
 
 from convoy.ledger.autocast import autocast
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import Ledger, Row, UntraceableError
 from convoy.ledger.skeleton import without_weights
 
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
 
 def ledger_of(model: nn.Module, *shape: int, **options: object) -> Ledger:
-    return account(model, shape, **options)  # type: ignore[arg-type]
+    return build_ledger(model, shape, **options)  # type: ignore[arg-type]
 
 
 def column(ledger: Ledger, name: str) -> list[object]:
@@ -63,7 +63,7 @@ def test_the_model_is_left_as_it_is() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(3)
     random.seed(3)
-    account(model, (3, 64, 64), optimizer=lambda one: torch.optim.Adam(one.parameters()))
+    build_ledger(model, (3, 64, 64), optimizer=lambda one: torch.optim.Adam(one.parameters()))
     assert not model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -71,7 +71,7 @@ def test_the_model_is_left_as_it_is() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    account(models.vgg11(init_weights=False), (3, 32, 32))
+    build_ledger(models.vgg11(init_weights=False), (3, 32, 32))
     torch.manual_seed(3)
     assert torch.equal(torch.rand(1), expected)
 
@@ -226,8 +226,8 @@ def test_models_that_keep_what_they_computed_in_their_first_pass() -> None:
 
 @pytest.mark.parametrize("model", [nn.Linear(3, 4), nn.Sequential(nn.Conv2d(1, 2, 3))])
 def test_a_wrong_input_is_untraceable_and_says_why(model: nn.Module) -> None:
-    with pytest.raises(UntraceableError, match="can't be followed without data"):
-        account(model, (5, 8, 8))
+    with pytest.raises(UntraceableError, match="can't be traced without data"):
+        build_ledger(model, (5, 8, 8))
 
 
 class Looking(nn.Module):
@@ -252,11 +252,11 @@ class Mixing(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "said"),
-    [(Looking(), "without data"), (Changing(), "differ from one batch size to another"), (Mixing(), "grow evenly")],
+    [(Looking(), "without data"), (Changing(), "differ from one batch size to another"), (Mixing(), "grow linearly")],
 )
 def test_what_needs_data_or_mixes_images_is_told(model: nn.Module, said: str) -> None:
     with pytest.raises(UntraceableError, match=said):
-        account(model, (1, 4, 4))
+        build_ledger(model, (1, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_optimizer_state_is_that_of_a_real_step(
     def trainable(one: nn.Module) -> torch.optim.Optimizer:
         return make([parameter for parameter in one.parameters() if parameter.requires_grad])
 
-    ledger = account(model, (1, 8, 8), optimizer=trainable)
+    ledger = build_ledger(model, (1, 8, 8), optimizer=trainable)
     assert ledger.state.trainable_params == sum(parameter.numel() for parameter in trained)
     assert ledger.state.gradient_bytes == 4 * ledger.state.trainable_params
     expected = bytes_a_parameter * ledger.state.trainable_params + bytes_a_tensor * len(trained)

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision import models
 
 from convoy.config.options import CONF
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import COLUMNS, Ledger
 from convoy.ledger.skeleton import without_weights
 from convoy.ledger.text_formats import csv_text
@@ -61,7 +61,7 @@ def vgg16(*, inplace: bool = True) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def ledger() -> Ledger:
-    return account(vgg16(), (3, 224, 224), name="vgg16")
+    return build_ledger(vgg16(), (3, 224, 224), name="vgg16")
 
 
 def test_every_row_of_the_taught_table_is_in_the_csv_in_its_order(ledger: Ledger) -> None:
@@ -94,13 +94,13 @@ def test_what_the_slide_adds_up_to_and_what_is_written(ledger: Ledger) -> None:
     taught = [row for row in ledger.rows if row.layer.startswith(("INPUT", "CONV", "POOL", "FC"))]
     assert sum(row.output_elements for row in taught) == 15_237_608
     assert sum(row.output_bytes for row in taught) == 60_950_432
-    apart = account(vgg16(inplace=False), (3, 224, 224))
+    apart = build_ledger(vgg16(inplace=False), (3, 224, 224))
     layers = [row for row in apart.rows if row.layer.startswith(("CONV", "POOL", "FC", "RELU"))]
     assert sum(row.written_bytes for row in layers) == 4 * 28_642_792
 
 
 def test_relu_in_place_or_not_keeps_the_same(ledger: Ledger) -> None:
-    apart = account(vgg16(inplace=False), (3, 224, 224))
+    apart = build_ledger(vgg16(inplace=False), (3, 224, 224))
     assert apart.total("saved_bytes") == ledger.total("saved_bytes") == 73_254_912
     assert apart.total("written_bytes") - ledger.total("written_bytes") == 4 * 13_555_712  # the outputs of 15 ReLUs
     assert ledger.total("saved_index_bytes") == 8 * sum(
@@ -109,7 +109,7 @@ def test_relu_in_place_or_not_keeps_the_same(ledger: Ledger) -> None:
 
 
 def test_torchvisions_own_vgg16_differs_by_its_adaptive_pooling_alone(ledger: Ledger) -> None:
-    theirs = account(without_weights(models.vgg16), (3, 224, 224))
+    theirs = build_ledger(without_weights(models.vgg16), (3, 224, 224))
     assert theirs.total("params") == WITH_BIASES
     assert theirs.total("macs") == MACS
     extra = [row for row in theirs.rows if row.module == "avgpool"]

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from convoy.config.faults import UserError
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
 from convoy.models.build import build_model
 from convoy.models.chain import Chain
@@ -38,7 +38,7 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 
 
 def macs(network: nn.Module, side: int) -> int:
-    return sum(row.macs for row in account(network, (3, side, side)).rows)
+    return sum(row.macs for row in build_ledger(network, (3, side, side)).rows)
 
 
 def losses_on_one_batch(network: nn.Module, side: int, lr: float) -> list[float]:

@@ -18,7 +18,7 @@ from convoy.config.cards import FAMILIES, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.sources.digits import read_digits
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
 from convoy.models.build import CHAIN, build_model, check_model, construct_model
@@ -200,7 +200,7 @@ def test_a_card_has_the_macs_of_the_ledger(name: str) -> None:
     card = CARDS[name]
     sizes = {"num_classes": card.num_classes, "in_channels": card.in_channels, "image_size": card.image_size}
     network = without_weights(lambda: construct_model(load(name), **sizes))
-    assert account(network, (card.in_channels, card.image_size, card.image_size)).total("macs") == card.macs
+    assert build_ledger(network, (card.in_channels, card.image_size, card.image_size)).total("macs") == card.macs
 
 
 def test_the_card_of_googlenet_has_the_parameters_without_auxiliary_classifiers_too() -> None:
@@ -265,7 +265,7 @@ def test_a_ledger_accounts_for_every_parameter(name: str) -> None:
     network = without_weights(
         lambda: construct_model(option, num_classes=classes, in_channels=channels, image_size=side)
     )
-    rows = account(network, (channels, side, side)).rows
+    rows = build_ledger(network, (channels, side, side)).rows
     assert sum(row.params for row in rows) == count_of(name)
 
 
@@ -321,7 +321,7 @@ def test_amoebanet_has_the_macs_of_the_paper_too_and_its_large_form() -> None:
         lambda: construct_model(load("amoebanet"), num_classes=1000, in_channels=3, image_size=331)
     )
     # Real et al. 2018, table 2: 23.1 billion, of which batch norms and the like may be a part.
-    assert account(network, (3, 331, 331)).total("macs") / 1e9 == pytest.approx(23.1, rel=0.005)
+    assert build_ledger(network, (3, 331, 331)).total("macs") / 1e9 == pytest.approx(23.1, rel=0.005)
     large = without_weights(
         lambda: construct_model({**load("amoebanet"), "filters": 448}, num_classes=1000, in_channels=3, image_size=331)
     )

@@ -1,8 +1,8 @@
-"""Mixed precision on fake CPU tensors by CUDA's rules, so that bytes are those of a run on a GPU.
+"""Autocast on fake CPU tensors by the rules of CUDA, so that byte counts match those of a run on a GPU.
 
-Under autocast both devices compute convolutions and matrix products in the lower precision, but CUDA's list of
-what stays in float32 is longer than the CPU's (norms of layers and groups, softmax, powers, …), and what those
-operations keep for the backward pass is then twice as large.
+Under autocast, both devices compute convolutions and matrix products in the lower precision. CUDA keeps more
+operations in float32 than the CPU does (layer and group norms, softmax, powers, …). The tensors that these operations
+save for the backward pass are then twice as large.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_map_only
 
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
-# Of torch's own list: AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE in ATen/autocast_mode.h of torch 2.14,
-# without losses, which stand outside of a network, and without what no network calls.
+# From AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE in ATen/autocast_mode.h of torch 2.14, without the losses,
+# which are not part of a network, and without operations that no network calls.
 _FLOAT32_ON_CUDA = (
     "acos",
     "asin",
@@ -72,18 +72,18 @@ _FLOAT32_ON_CUDA = (
 
 @contextmanager
 def autocast(precision: str, *, on_cuda: bool) -> Iterator[None]:
-    """Autocast for tensors on the CPU, real or fake.
+    """Apply autocast to CPU tensors, real or fake.
 
     Args:
-        precision: 32 (nothing is cast), bf16-mixed or 16-mixed.
-        on_cuda: by CUDA's rules instead of the CPU's. They are put in place for this process while the context
-            lasts, and taken away after it.
+        precision: "32" (no cast), "bf16-mixed" or "16-mixed".
+        on_cuda: Follow the rules of CUDA instead of those of the CPU. The rules are registered for the whole process
+            and removed when the context ends.
     """
     if precision not in DTYPES:
         yield
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of kernels that stand in for others, which is the purpose
+        warnings.simplefilter("ignore")  # torch warns about overridden kernels; here this is intended
         library = _cuda_rules() if on_cuda else None
         try:
             with torch.autocast("cpu", dtype=DTYPES[precision]):
@@ -98,7 +98,7 @@ def _cuda_rules() -> torch.library.Library:
     for name in _FLOAT32_ON_CUDA:
         packet, _, overload = name.partition(".")
         operation = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
-        if operation is not None:  # not every version has them all
+        if operation is not None:  # older versions of torch lack some of them
             library.impl(name, _in_float32(operation), "AutocastCPU")  # type: ignore[no-untyped-call]
     return library
 

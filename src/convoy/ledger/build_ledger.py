@@ -1,4 +1,4 @@
-"""From a model to its ledger: two traced passes, whose difference is what one image costs."""
+"""Construction of a model's ledger from two traced passes, whose difference is the cost of one image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from convoy.ledger.naming import name_of
 from convoy.ledger.optimizer import state_of
 from convoy.ledger.rows import Ledger, Row, UntraceableError
 from convoy.ledger.trace import trace
-from convoy.ledger.windows import Field, misfit, pair_text
+from convoy.ledger.windows import Field, pair_text, window_remainder
 
 _BATCHES = (2, 4)
-"""Two, since batch norm in training refuses a batch of one where a channel has one place."""
+"""Batch sizes of the passes. In training, batch norm refuses a batch of one if a channel has one position."""
 
 
-def account(
+def build_ledger(
     model: nn.Module,
     input_shape: Sequence[int],
     *,
@@ -28,19 +28,22 @@ def account(
     optimizer: Callable[[nn.Module], Optimizer] | None = None,
     micro_batch_size: int = 1,
 ) -> Ledger:
-    """The ledger of a model in training. The model stays as it is, and no memory is spent on it.
+    """Build the ledger of a model in training. The model is not changed, and no memory is allocated.
 
     Args:
-        model: takes a batch of inputs and may be on any device, the meta device too (`without_weights`).
+        model: Network that takes a batch of inputs, on any device, including meta (see `without_weights`).
         input_shape: (channels, height, width) of an image.
-        name: of the model.
-        precision: 32, bf16-mixed or 16-mixed.
-        on_cuda: whether mixed precision follows CUDA's rules or the CPU's.
-        optimizer: makes the optimizer of a model.
-        micro_batch_size: samples a rank in one forward pass.
+        name: Name of the model.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        on_cuda: Whether mixed precision follows the rules of CUDA; otherwise those of the CPU.
+        optimizer: Function that builds the optimizer of a model; None if the model is not trained.
+        micro_batch_size: Samples per rank per forward pass.
+
+    Returns:
+        The ledger.
 
     Raises:
-        UntraceableError: the model needs values to run, or its layers differ from batch to batch.
+        UntraceableError: The model needs tensor values to run, or its layers differ between batch sizes.
     """
     small, large = trace(model, input_shape, _BATCHES, precision, on_cuda=on_cuda)
     state, optimizer_name = state_of(model, optimizer)
@@ -49,8 +52,8 @@ def account(
 
 
 def rows_of(small: Pass, large: Pass, model: nn.Module) -> list[Row]:
-    """The rows of two passes of the same model with batches of different size."""
-    if [_who(step) for step in small.steps] != [_who(step) for step in large.steps]:
+    """Return the rows from two passes of the same model with different batch sizes."""
+    if [_identity(step) for step in small.steps] != [_identity(step) for step in large.steps]:
         raise UntraceableError("its layers differ from one batch size to another")
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     fields = _fields(large.steps)
@@ -62,15 +65,16 @@ def rows_of(small: Pass, large: Pass, model: nn.Module) -> list[Row]:
     return rows + _unused(large.unused, sizes)
 
 
-def _who(step: Step) -> tuple[str, str, int, int]:
+def _identity(step: Step) -> tuple[str, str, int, int]:
     return (step.module, step.function, step.call, len(step.outputs))
 
 
 def _row(small: Step, large: Step, field: Field | None, images: int, batch: int, sizes: dict[str, int]) -> Row:
     def each(one: int, other: int) -> int:
-        """What one image adds."""
+        """Return the increase per image."""
         if (other - one) % images:
-            raise UntraceableError(f"what {large.module or large.function} holds doesn't grow evenly with the batch")
+            name = large.module or large.function or "the model"
+            raise UntraceableError(f"the memory or work of {name} does not grow linearly with the batch size")
         return (other - one) // images
 
     shapes = [_per_image(one, other, images) for one, other in zip(small.outputs, large.outputs, strict=True)]
@@ -78,7 +82,9 @@ def _row(small: Step, large: Step, field: Field | None, images: int, batch: int,
     saved = each(small.saved_bytes, large.saved_bytes)
     fixed = small.saved_bytes - batch * saved
     if fixed < 0:
-        raise UntraceableError(f"what {large.module} keeps doesn't grow evenly with the batch")
+        raise UntraceableError(
+            f"the memory saved by {large.module or large.function or 'the model'} does not grow linearly with the batch size"
+        )
     is_input = not large.module and large.layer is None and not large.function
     return Row(
         layer="INPUT" if is_input else name_of(large, shapes[0][-1] if shapes and shapes[0] else 1),
@@ -88,7 +94,7 @@ def _row(small: Step, large: Step, field: Field | None, images: int, batch: int,
         output_bytes=each(*(sum(output.bytes for output in step.outputs) for step in (small, large))),
         params=sum(sizes[name] for name in large.parameters),
         params_without_bias=sum(sizes[name] for name in large.parameters if not name.endswith("bias")),
-        # What doesn't depend on the batch, as a bias computed from weights, is done for one image too.
+        # Work that does not depend on the batch, such as a bias computed from weights, is needed for one image too.
         macs=macs + small.macs - batch * macs,
         saved_bytes=saved,
         call=large.call,
@@ -100,7 +106,7 @@ def _row(small: Step, large: Step, field: Field | None, images: int, batch: int,
         receptive_field=pair_text(field.size) if field else "",
         stride=pair_text(field.stride) if field else "",
         storage=_storage(large),
-        note="; ".join(filter(None, map(misfit, large.windows))),
+        note="; ".join(filter(None, map(window_remainder, large.windows))),
     )
 
 
@@ -115,7 +121,7 @@ def _elements(outputs: Sequence[Output]) -> int:
 
 
 def _written(step: Step) -> int:
-    """Bytes of the storages that hold the outputs and are the step's own, each once."""
+    """Return the bytes of the new storages that hold the step's outputs, each counted once."""
     return sum(step.writes[key] for key in {output.storage for output in step.outputs} & step.writes.keys())
 
 
@@ -127,7 +133,7 @@ def _storage(step: Step) -> str:
 
 
 def _per_image(small: Output, large: Output, images: int) -> tuple[int, ...]:
-    """A shape without its batch, channels last: a side that grows with the batch is what one image adds to it."""
+    """Return a shape without the batch and with channels last; a side that grows with the batch is per image."""
     if len(small.shape) != len(large.shape):
         return large.shape
     pairs = zip(small.shape, large.shape, strict=True)
@@ -140,12 +146,12 @@ def _per_image(small: Output, large: Output, images: int) -> tuple[int, ...]:
 
 
 def _shape_text(shape: Sequence[int]) -> str:
-    """Height x width x channels, as the table is taught; a vector is 1x1xC."""
+    """Format a shape as height x width x channels; a vector as 1x1xC."""
     return "x".join(map(str, (1, 1, *shape) if len(shape) == 1 else shape)) or "1"
 
 
 def _unused(names: Sequence[str], sizes: dict[str, int]) -> list[Row]:
-    """A row for each module with parameters that the pass did not use, so that parameters add up."""
+    """Return a row for each module with parameters that the pass did not use, so that the parameters add up."""
     modules = dict.fromkeys(name.rpartition(".")[0] for name in names)
     rows = []
     for module in modules:
@@ -157,7 +163,7 @@ def _unused(names: Sequence[str], sizes: dict[str, int]) -> list[Row]:
 
 
 def _fields(steps: Sequence[Step]) -> list[Field | None]:
-    """What each step's output sees of the input, as far as windows alone decide it."""
+    """Return the receptive field of each step's output, or None if it does not follow from windows alone."""
     known: dict[int, Field | None] = {}
     found: list[Field | None] = []
     for index, step in enumerate(steps):
@@ -170,7 +176,7 @@ def _fields(steps: Sequence[Step]) -> list[Field | None]:
 
 def _field(step: Step, known: dict[int, Field | None]) -> Field | None:
     inputs = [known[key] for key in step.reads if key in known]
-    # A flattened map is still the same storage: what comes of it is no map any more.
+    # A flattened feature map keeps its storage but is no longer a feature map.
     is_map = bool(step.outputs) and all(len(output.shape) == 4 for output in step.outputs)
     if not inputs or not is_map or (step.mixes and not step.windows):
         return None

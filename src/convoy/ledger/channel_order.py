@@ -1,7 +1,7 @@
-"""Where the channels of a four-dimensional tensor stand: torch says nothing of it, so it is followed from the start.
+"""Tracking of the channel dimension of 4-D tensors, which torch does not record.
 
-Images are (N, C, H, W). Layers that work on the last dimension are given (N, H, W, C) by a permute, and such a
-tensor stays so through everything that keeps its shape.
+Images are (N, C, H, W). Layers that work on the last dimension receive (N, H, W, C) after a permute. The tensor keeps
+this order through every operation that keeps its shape.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ _RESHAPING = frozenset({"view", "_unsafe_view", "clone"})
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """Whether (N, H, W, C), as far as it has been followed."""
+    """Return whether the tensor is known to be (N, H, W, C)."""
     return bool(getattr(tensor, _MARK, False))
 
 
-def follow(name: str, arguments: Sequence[Any], inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-    """Mark what an operation gave.
+def mark_channels_last(
+    name: str, arguments: Sequence[Any], inputs: Sequence[Tensor], results: Sequence[Tensor]
+) -> None:
+    """Mark the results of an operation that are (N, H, W, C).
 
     Args:
-        name: of the operation in ATen, without namespace and overload.
-        arguments: its positional arguments.
-        inputs: the tensors among them.
-        results: what it gave.
+        name: ATen operation, without namespace and overload.
+        arguments: Positional arguments of the operation.
+        inputs: Tensors among the arguments.
+        results: Tensors that the operation returned.
     """
     for result in results:
         if result.ndim == 4 and name not in _CHANNELS_FIRST and _is_last(name, arguments, inputs, result):
@@ -41,7 +43,7 @@ def _is_last(name: str, arguments: Sequence[Any], inputs: Sequence[Tensor], resu
         order = list(arguments[1])
         return order == _TO_LAST if not is_channels_last(inputs[0]) else order != _TO_FIRST
     if name in _RESHAPING and inputs[0].ndim != 4:
-        # Rows of features, made a map again: a linear layer works on (N H W, C).
+        # Rows of features reshaped to a feature map: a linear layer works on (N H W, C).
         return inputs[0].shape[-1] == result.shape[-1]
     return any(is_channels_last(one) and one.shape[-1] == result.shape[-1] for one in inputs) or (
         name == "constant_pad_nd" and is_channels_last(inputs[0])

@@ -1,4 +1,4 @@
-"""The book that is kept while a pass runs: whose turn it is, who wrote which storage, what is kept."""
+"""Recorder of a forward pass: the running step, the step that wrote each storage, and the saved tensors."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from convoy.ledger.channel_order import follow, is_channels_last
+from convoy.ledger.channel_order import is_channels_last, mark_channels_last
 from convoy.ledger.macs import macs_of
 from convoy.ledger.windows import Window, window_of
 
 Key = int
-"""A storage, by its address; all storages of a pass are kept, so that no address is used twice."""
+"""Address of a storage. All storages of a pass are kept alive, so that no address is reused."""
 
 _NORMS = frozenset({"native_batch_norm", "native_layer_norm", "native_group_norm"})
 
 _MIXING = frozenset({"mm", "addmm", "bmm", "mean", "sum", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "_softmax"})
-"""Operations after which a place sees the whole image, beside those whose name tells of attention."""
+"""Operations after which a position depends on the whole image. Those with attention in their name do too."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor that a step gave; `channels_last` where it is (N, H, W, C)."""
+    """Tensor that a step returned; `channels_last` if it is (N, H, W, C)."""
 
     shape: tuple[int, ...]
     bytes: int
@@ -35,21 +35,21 @@ class Output:
 
 @dataclass
 class Step:
-    """A call of a module without children, or of a function outside of one: what will be a row.
+    """Call of a module without children, or of a function outside such a module. It becomes a row of the ledger.
 
     Attributes:
-        index: its place among the steps.
-        module: the module's name; of a function, that of the module that called it.
-        layer: the module, where it has no children and the step is its call.
-        function: the function's name, where the step is a function's call.
-        call: which call of the module this is, from 1.
-        outputs: what it gave.
-        reads: storages of others that it read, in order.
-        writes: storages that are its own.
-        changes: storages of others that it changed in place.
-        parameters: those that no step before it used.
-        windows: of its operations, in order.
-        mixes: whether an operation let every place see all others.
+        index: Position among the steps.
+        module: Name of the module; for a function, of the module that called it.
+        layer: The module, if the step is the call of a module without children.
+        function: Name of the function, if the step is a function call.
+        call: Number of this call of the module, from 1.
+        outputs: Returned tensors.
+        reads: Storages of other steps that the step read, in order.
+        writes: Bytes of each storage that the step allocated.
+        changes: Storages of other steps that the step changed in place.
+        parameters: Parameters that no earlier step used.
+        windows: Windows of the operations, in order.
+        mixes: Whether every output position depends on every input position.
     """
 
     index: int
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass
 class Pass:
-    """What one forward pass of a batch did; the first step is the input."""
+    """Steps of one forward pass; the first step is the input."""
 
     batch: int
     steps: list[Step] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Pass:
 
 @dataclass
 class Frame:
-    """A call that is under way. One that is `whole` is a step with all that happens within it."""
+    """Running call. If `whole`, the call and everything inside it form one step."""
 
     module: str
     layer: nn.Module | None = None
@@ -92,7 +92,7 @@ class Frame:
 
 
 class ForwardRecorder:
-    """What is known while a pass runs: whose turn it is, who wrote which storage, what is kept."""
+    """Recorder of a forward pass: the running step, the step that wrote each storage, and the saved tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         self.names = {module: name for name, module in model.named_modules()}
@@ -106,18 +106,18 @@ class ForwardRecorder:
         self._weight_copies: set[Key] = set()
         self._kept: dict[Key, tuple[Tensor, int]] = {}
         self._sizes: dict[Key, int] = {}
-        # A model may exchange a buffer in the middle of a pass.
+        # A model may replace a buffer during a pass.
         self._alive: list[Any] = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
 
-    def open_with(self, images: Tensor) -> None:
-        """The input is the first step."""
+    def record_input(self, images: Tensor) -> None:
+        """Record the input as the first step."""
         self.steps.append(Step(0, ""))
         self._write(self.steps[0], images)
         self.steps[0].outputs.append(_output(images))
 
     @contextmanager
     def hooks(self, model: nn.Module) -> Iterator[None]:
-        """Tell this book of every module's call."""
+        """Record the call of every module while the context lasts."""
         handles = []
         for module in model.modules():
             handles.append(module.register_forward_pre_hook(self._enter))
@@ -139,18 +139,20 @@ class ForwardRecorder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether what happens now belongs to a step that has begun, or will begin with it."""
+        """Whether the current operation belongs to a step that has begun or will begin with it."""
         return self.frames[-1].whole
 
     def close(self, step: Step, result: Any) -> None:
-        """A step's call has given its result."""
+        """Record the result of a step's call."""
         step.outputs = [_output(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
-    def operation(self, func: Any, arguments: Sequence[Any], keywords: dict[str, Any], results: list[Tensor]) -> None:
-        """An operation of ATen has run."""
+    def record_operation(
+        self, func: Any, arguments: Sequence[Any], keywords: dict[str, Any], results: list[Tensor]
+    ) -> None:
+        """Record an ATen operation and its results."""
         name = func._schema.name.partition("::")[2]
         inputs = {_key(leaf): leaf for leaf in tree_leaves((arguments, keywords)) if isinstance(leaf, Tensor)}
-        follow(name, arguments, list(inputs.values()), results)
+        mark_channels_last(name, arguments, list(inputs.values()), results)
         alone = not self.is_whole
         step = self._current(name)
         self._charge(step, name, inputs.keys(), results, changes=func._schema.is_mutable)
@@ -164,7 +166,7 @@ class ForwardRecorder:
             self.close(step, results)
 
     def _charge(self, step: Step, name: str, inputs: Set[Key], results: list[Tensor], *, changes: bool) -> None:
-        """What an operation read and wrote. A view reads nothing: who works with it does."""
+        """Record the reads and writes of an operation. A view reads nothing; the operation that uses the view does."""
         for result in results:
             key = _key(result)
             if key not in self._owner and key not in self.state and key not in inputs:
@@ -177,19 +179,19 @@ class ForwardRecorder:
             for key in inputs:
                 self._read(step, key)
         if name in _NORMS:
-            # Statistics are in float32 whatever is normalized; the fake operations give them its precision.
+            # The statistics of a norm are float32 for any input; the fake operations return them in its precision.
             self._sizes.update((_key(result), 4 * result.numel()) for result in results[1:])
 
-    def save(self, tensor: Tensor) -> Tensor:
-        """Autograd keeps a tensor."""
+    def record_saved(self, tensor: Tensor) -> Tensor:
+        """Record a tensor that autograd saves for the backward pass."""
         key = _key(tensor)
         if key not in self.state and key not in self._kept:
             self._kept[key] = (tensor, len(self.steps) - 1)
             self._alive.append(tensor.untyped_storage())
         return tensor
 
-    def settled(self) -> list[Step]:
-        """The steps, with what is kept charged to those that wrote it; without those that only touch buffers."""
+    def finished_steps(self) -> list[Step]:
+        """Return the steps, without those that only use buffers. Saved bytes count for the step that wrote them."""
         for key, (tensor, saver) in self._kept.items():
             step = self.steps[self._owner.get(key, saver)]
             size = self._sizes.get(key, tensor.untyped_storage().nbytes())
@@ -205,7 +207,7 @@ class ForwardRecorder:
         ]
 
     def _current(self, operation: str) -> Step:
-        """The step under way; an operation that no step holds is one by itself."""
+        """Return the running step; an operation outside any step becomes a step."""
         frame = next((frame for frame in self.frames if frame.whole), None)
         if frame is None:
             self.steps.append(Step(len(self.steps), self.frames[-1].module, function=operation))

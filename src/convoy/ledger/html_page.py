@@ -1,4 +1,4 @@
-"""A ledger as one HTML file with a picture: two columns of bars down the layers, memory and parameters."""
+"""HTML page of a ledger, with a bar chart of memory and parameters by layer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from html import escape
 
 from convoy.ledger.rows import SUMMED, Ledger, Row
-from convoy.ledger.summary_text import convention, described, headline, memory, short, shortened, summary, where
+from convoy.ledger.summary_text import (
+    convention,
+    described,
+    headline,
+    memory,
+    short,
+    shortened,
+    summary,
+    summary_sentences,
+)
 
 _WIDTH, _NAMES, _BAR, _GAP = 960, 340, 210, 100
-"""Of the picture in pixels: all of it, the layers' names, the longest bar, and the number behind it."""
+"""Sizes in pixels: the chart, the layer names, the longest bar, and the number behind a bar."""
 
-# The colours are of Okabe & Ito's palette, which people who see colours differently can tell apart.
+# Okabe & Ito's palette, which people with colour vision deficiency can distinguish.
 _STYLE = """
 :root { --ground: #ffffff; --ink: #1c1c1c; --soft: #5c5c5c; --line: #d9d9d9; --memory: #0072b2; --params: #c24e00 }
 @media (prefers-color-scheme: dark) {
@@ -21,7 +30,7 @@ body { background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, s
   max-width: 1100px; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .memory { color: var(--memory) } .params { color: var(--params) }
-p.said { font-size: 1.05rem; font-weight: 600; margin: .3rem 0 }
+p.claim { font-size: 1.05rem; font-weight: 600; margin: .3rem 0 }
 p.small { color: var(--soft); font-size: .9rem }
 svg { display: block; height: auto; max-width: 100%; margin: 1rem 0 }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif } svg text.soft { fill: var(--soft) }
@@ -51,10 +60,10 @@ _COLUMNS = (
 
 
 def html_text(ledger: Ledger) -> str:
-    """The whole page, which needs no other file."""
-    said = "".join(
-        f'<p class="said {kind}">{escape(text)}</p>'
-        for text, kind in zip(where(ledger), ("memory", "params"), strict=False)
+    """Return the page, which needs no other file."""
+    claims = "".join(
+        f'<p class="claim {kind}">{escape(text)}</p>'
+        for text, kind in zip(summary_sentences(ledger), ("memory", "params"), strict=False)
     )
     totals = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in summary(ledger))
     return "\n".join(
@@ -64,7 +73,7 @@ def html_text(ledger: Ledger) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(ledger.model)}: memory and parameters</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(headline(ledger))}</h1>",
-            said,
+            claims,
             picture(ledger),
             f"<h2>Totals</h2><dl>{totals}</dl>",
             f'<h2>Every layer</h2><div class="scroll">{_table(ledger)}</div>',
@@ -75,16 +84,16 @@ def html_text(ledger: Ledger) -> str:
 
 
 def picture(ledger: Ledger) -> str:
-    """The bars as SVG: a line a layer but for views, lower where there are many."""
+    """Return the bars as SVG: one line per layer, without views; lines are thinner if there are many layers."""
     rows = [row for row in ledger.rows if row.storage != "view"]
     step = 20 if len(rows) <= 80 else 14 if len(rows) <= 250 else 5
     columns = (("saved_bytes", "memory", _NAMES), ("params", "params", _NAMES + _BAR + _GAP))
     top, height = 34, 34 + step * len(rows) + 10
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-labelledby="what how">',
-        f'<title id="what">Memory and parameters of {escape(ledger.model)}, layer by layer</title>',
-        f'<desc id="how">{escape(" ".join(where(ledger)))}</desc>',
-        f'<text class="head" x="{_NAMES}" y="18">kept for backward, an image</text>',
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-labelledby="chart-title chart-text">',
+        f'<title id="chart-title">Memory and parameters of {escape(ledger.model)} by layer</title>',
+        f'<desc id="chart-text">{escape(" ".join(summary_sentences(ledger)))}</desc>',
+        f'<text class="head" x="{_NAMES}" y="18">saved for backward, per image</text>',
         f'<text class="head" x="{_NAMES + _BAR + _GAP}" y="18">parameters</text>',
     ]
     for column, kind, left in columns:

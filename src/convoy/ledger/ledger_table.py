@@ -1,4 +1,4 @@
-"""A ledger on the terminal, from 80 columns up."""
+"""Ledger as a table for the terminal, at least 80 columns wide."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.ledger.rows import Ledger, Row
-from convoy.ledger.summary_text import convention, headline, memory, short, shortened, summary, where
+from convoy.ledger.summary_text import convention, headline, memory, short, shortened, summary, summary_sentences
 
 _WIDE = 108
-"""Columns from which bars and receptive fields have room."""
+"""Terminal width from which the bars and the receptive fields are shown."""
 _BAR = 8
 _MEMORY_STYLE, _PARAMS_STYLE = "cyan", "yellow"
 
 
 def rendered(ledger: Ledger, width: int) -> RenderableType:
-    """The table, the totals, the two sentences and the convention, for a console of `width` columns."""
+    """Return the table, the totals, the summary sentences and the convention for a console of `width` columns."""
     totals = Table.grid(padding=(0, 2, 0, 0))
     for name, text in summary(ledger):
         totals.add_row(Text(name, style="bold"), text)
     sentences = Group(
         *(
             Text(text, style=f"bold {style}")
-            for text, style in zip(where(ledger), (_MEMORY_STYLE, _PARAMS_STYLE), strict=False)
+            for text, style in zip(summary_sentences(ledger), (_MEMORY_STYLE, _PARAMS_STYLE), strict=False)
         )
     )
     footer = Text(" ".join([*convention(ledger), _left_out(ledger)]).strip(), style="dim")
@@ -41,13 +41,13 @@ def rendered(ledger: Ledger, width: int) -> RenderableType:
 
 
 def table(ledger: Ledger, width: int) -> Table:
-    """A row a layer but for views, the three largest of memory and of parameters in colour."""
+    """Return the table: one row per layer, without views; the three largest values of a column are coloured."""
     wide = width >= _WIDE
     grid = Table(box=None, pad_edge=False, padding=(0, 1 if not wide else 2, 0, 0), header_style="bold")
     for heading in ("layer", "module", "output"):
         grid.add_column(heading, no_wrap=True)
     bars = ("", "") if wide else ()
-    for heading in ("memory", "kept", *bars[:1], "params", *bars[1:], "MACs"):
+    for heading in ("memory", "saved", *bars[:1], "params", *bars[1:], "MACs"):
         grid.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for heading in ("field", "stride") if wide else ():
         grid.add_column(heading, justify="right", no_wrap=True)
@@ -93,7 +93,7 @@ def _third_largest(rows: list[Row], column: str) -> int:
 
 
 def _bar(value: int, largest: int) -> str:
-    """A bar in eighths of a column."""
+    """Return a bar with a resolution of an eighth of a character."""
     eighths = round(value / largest * _BAR * 8) if largest else 0
     full, rest = divmod(max(eighths, 1 if value else 0), 8)
     return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
@@ -104,7 +104,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _notes(ledger: Ledger) -> list[RenderableType]:
-    """Where windows don't fit; a note that several layers share is told once, with the first of them."""
+    """Return the notes about windows that do not fit; a note that several layers share is printed once."""
     by_note: dict[str, list[Row]] = {}
     for row in ledger.rows:
         if row.note:
@@ -126,13 +126,13 @@ def _left_out(ledger: Ledger) -> str:
 
 
 def console() -> Console:
-    """Where it is printed: as wide as the terminal, and with room for everything where there is none."""
+    """Return a console as wide as the terminal, or 250 columns wide if the output is not a terminal."""
     probe = Console(highlight=False)
     return probe if probe.is_terminal else Console(highlight=False, width=250)
 
 
 def printed(part: RenderableType, screen: Console) -> str:
-    """What a console shows of it, without the spaces that fill its lines."""
+    """Return the text that a console prints, without trailing spaces."""
     with screen.capture() as captured:
         screen.print(part)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())

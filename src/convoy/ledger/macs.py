@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one operation, from its shapes. 1 MAC = 2 FLOPs."""
+"""Multiply-accumulate operations (MACs) of an ATen operation, from its shapes. 1 MAC = 2 FLOPs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Any
 from torch import Tensor
 
 Macs = tuple[int, int]
-"""Of the forward operation, and of the backward operations that it causes."""
+"""MACs of the forward operation, and of its backward operations."""
 
 NONE: Macs = (0, 0)
 
 
 def macs_of(name: str, arguments: Sequence[Any], outputs: Sequence[Tensor]) -> Macs:
-    """What an operation costs; nothing where it multiplies no matrices.
+    """Return the MACs of an operation; (0, 0) for one that is not a matrix product.
 
-    Each of the two factors of a product that needs a gradient costs one more product of the same size: of a
-    convolution y = w * x, dL/dx = w * dL/dy and dL/dw = x * dL/dy.
+    In the backward pass, each factor of a product that needs a gradient costs one more product of the same size. For a
+    convolution y = w * x, these are dL/dx = w * dL/dy and dL/dw = x * dL/dy.
 
     Args:
-        name: of the operation in ATen, without namespace and overload ("convolution").
-        arguments: its positional arguments.
-        outputs: the tensors it gave.
+        name: ATen operation, without namespace and overload ("convolution").
+        arguments: Positional arguments of the operation.
+        outputs: Tensors that the operation returned.
+
+    Returns:
+        MACs of the forward and of the backward pass.
     """
     rule = _RULES.get(name)
     if rule is None:
@@ -36,14 +39,14 @@ _Product = tuple[int, Sequence[Tensor]]
 
 
 def _convolution(arguments: Sequence[Any], output: Tensor) -> _Product:
-    """Every element of the output sums over a filter; transposed, every element of the input spreads over one."""
+    """Count a filter per output element; for a transposed convolution, a filter per input element."""
     image, weight, transposed = arguments[0], arguments[1], bool(arguments[6])
     places = image if transposed else output
     return places.numel() * math.prod(weight.shape[1:]), (image, weight)
 
 
 def _matrices(left: int) -> Callable[[Sequence[Any], Tensor], _Product]:
-    """A product of (batches of) matrices whose first factor stands at index `left`."""
+    """Return the rule for a product of (batches of) matrices; `left` is the index of the first factor."""
 
     def count(arguments: Sequence[Any], _: Tensor) -> _Product:
         first, second = arguments[left], arguments[left + 1]
@@ -53,10 +56,10 @@ def _matrices(left: int) -> Callable[[Sequence[Any], Tensor], _Product]:
 
 
 def _attention(arguments: Sequence[Any], _: Tensor) -> _Product:
-    """Queries times keys, and weights times values: (..., L, E) x (..., S, E), (..., L, S) x (..., S, V)."""
+    """Count queries x keys and weights x values: (..., L, E) x (..., S, E) and (..., L, S) x (..., S, V)."""
     query, key, value = arguments[:3]
     scores = math.prod(query.shape[:-1]) * key.shape[-2]
-    # Both products have two factors each, and backward four: as of one product with factors query and key.
+    # Two products with two factors each have four backward products, like one product with factors query and key.
     return scores * (query.shape[-1] + value.shape[-1]), (query, key)
 
 

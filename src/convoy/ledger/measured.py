@@ -1,4 +1,4 @@
-"""Times and memory measured on a device, as columns beside what is computed."""
+"""Measured times and memory as columns of a ledger."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from convoy.ledger.rows import Ledger, Row
 
 Call = tuple[str, int]
-"""A module's name, and which of its calls in a forward pass, from 1."""
+"""Name of a module, and the number of its call in a forward pass, from 1."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a call of a layer took; None where it was not measured.
+    """Measurements of one call of a layer; None if not measured.
 
     Attributes:
-        forward_time_ms: of a micro batch, the median of the steps.
-        backward_time_ms: likewise, of the operations that make the gradients of its inputs and weights.
-        allocated_bytes: of CUDA's caching allocator when its forward is done.
+        forward_time_ms: Forward time of a micro batch, median over steps.
+        backward_time_ms: Time of the operations that compute the gradients of inputs and weights, likewise.
+        allocated_bytes: Memory allocated by CUDA's caching allocator after the forward pass of the layer.
     """
 
     forward_time_ms: float
@@ -27,19 +27,19 @@ class Measured:
 
 
 def with_measured(ledger: Ledger, calls: Mapping[Call, Measured], what: str) -> Ledger:
-    """The ledger with what was measured in the rows of the modules that it was measured for.
+    """Return the ledger with the measurements in the rows of the measured modules.
 
     Args:
-        ledger: of the same model.
-        calls: by module and call.
-        what: on what it was measured, for the convention.
+        ledger: Ledger of the same model.
+        calls: Measurements by module and call.
+        what: Description of the measurement, for the convention below the table.
     """
     rows = tuple(_joined(row, calls.get((row.module, row.call))) for row in ledger.rows)
     return replace(ledger, rows=rows, measured=what)
 
 
 def _joined(row: Row, measured: Measured | None) -> Row:
-    # A function's row bears the name of the module that called it, which has children and is not measured.
+    # The row of a function has the name of the calling module, which has children and is not measured.
     if measured is None:
         return row
     return replace(

@@ -1,4 +1,4 @@
-"""Names in the notation of the field: CONV3-64, POOL2, FC-4096."""
+"""Layer names in the usual notation: CONV3-64, POOL2, FC-4096."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _OPERATORS = re.compile(r"__(?:i|r)?(add|sub|mul|matmul|truediv|pow|and|or)__|(.
 
 
 def name_of(step: Step, channels: int) -> str:
-    """What a step is called.
+    """Return the name of a step.
 
     Args:
-        step: a call of a module or a function.
-        channels: that come out, by which a function's convolution or matrix product is named.
+        step: Call of a module or a function.
+        channels: Number of output channels, which is part of the name of a function's matrix product.
     """
     if step.layer is not None:
         return _of_module(step.layer)
@@ -91,7 +91,7 @@ def _of_module(module: nn.Module) -> str:
 
 
 def _convolution(module: Any, kind: str) -> str:
-    """CONV3-64, with what is unusual behind it: /2 for the stride, p0 for padding that changes the size, g32, d2."""
+    """Return CONV3-64 and what differs from the default: /2 (stride), p0 (padding), g32 (groups), d2 (dilation)."""
     word = "LOCAL" if kind.startswith("LocallyConnected") else "CONVT" if "Transpose" in kind else "CONV"
     word += {"Conv1d": "1D-", "Conv3d": "3D-"}.get(kind, "")
     text = f"{word}{_numbers(module.kernel_size)}-{module.out_channels}{_stride(getattr(module, 'stride', 1), 1)}"

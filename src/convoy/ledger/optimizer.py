@@ -1,4 +1,4 @@
-"""What a model's training holds whatever the batch: parameters, gradients, the optimizer's state."""
+"""Memory of training that does not depend on the batch: parameters, gradients and the optimizer state."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from convoy.ledger.rows import State
 
 
 def state_of(model: nn.Module, make: Callable[[nn.Module], Optimizer] | None) -> tuple[State, str]:
-    """The state of a model and its optimizer in bytes, and the optimizer's name.
+    """Return the state of a model and its optimizer in bytes, and the optimizer's name.
 
     Args:
-        model: on any device; stays as it is.
-        make: gives the optimizer of a model; None: nothing is trained.
+        model: Network on any device. It is not changed.
+        make: Function that builds the optimizer of a model; None if the model is not trained.
     """
     parameters = list(model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -35,7 +35,7 @@ def state_of(model: nn.Module, make: Callable[[nn.Module], Optimizer] | None) ->
 
 
 def _optimizer_state(model: nn.Module, make: Callable[[nn.Module], Optimizer]) -> tuple[int | None, str]:
-    """Bytes of the state that a real step of the optimizer leaves, taken on the meta device."""
+    """Return the bytes of the optimizer state after one real step, run on the meta device."""
     memo: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = _without_memory(tensor)
@@ -48,7 +48,7 @@ def _optimizer_state(model: nn.Module, make: Callable[[nn.Module], Optimizer]) -
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             optimizer.step()
-    except Exception:  # an optimizer that looks at the values of its gradients
+    except Exception:  # an optimizer that reads the values of its gradients
         return None, name
     tensors = [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor)]
     return sum(map(_size, tensors)), name

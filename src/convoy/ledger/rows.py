@@ -1,4 +1,4 @@
-"""What a ledger holds: a row a layer, the totals, and in which convention they were counted. Plain data."""
+"""Data of a ledger: one row per layer, the totals, and the conditions of the count."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from typing import Any
 
 
 class UntraceableError(Exception):
-    """A model that can't be followed without data: its shapes or its course depend on values."""
+    """Model whose shapes or control flow depend on tensor values, so that it can't be traced without data."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A call of a layer, or a function called outside of one. Counts and bytes are per image.
+    """Call of a layer, or of a function outside a layer. Counts and bytes are per image.
 
-    The order of the fields is that of the columns.
+    The order of the fields is the order of the columns.
 
     Attributes:
-        layer: in the notation of the field: CONV3-64, POOL2, FC-4096.
-        module: its name in the model; of a function, the module that called it.
-        output_shape: height x width x channels; 1x1xC where there is no height and width; several joined by +.
-        output_elements: numbers that come out, wherever they are stored.
-        output_bytes: of these.
-        params: parameters, counted where they are used first.
-        params_without_bias: those not called bias, as the table is taught.
-        macs: multiply-accumulates of a forward pass of one image.
-        saved_bytes: what autograd keeps for the backward pass of what this layer wrote, index tensors included.
-        call: which call of the module this is, counted from 1.
-        written_bytes: output bytes in memory of their own: 0 of a view and of an in-place layer.
-        saved_index_bytes: of saved_bytes, tensors of integers or booleans, as of max pooling.
-        saved_fixed_bytes: kept besides saved_bytes whatever the batch, as a batch norm's statistics.
-        weight_copy_bytes: kept besides: low-precision copies that autocast makes of weights, whatever the batch.
-        training_macs: of forward and backward, for the weights' and the inputs' gradients that are needed.
-        receptive_field: side of the square of input pixels, or height x width, that a place sees; empty where it
-            is the whole image or is not defined by windows.
-        stride: input pixels from one place to the next, likewise.
-        storage: own, in place (of its input) or view.
-        note: where a window doesn't fit its input.
-        forward_time_ms: measured median of a micro batch, like the two that follow; None where it was not.
-        backward_time_ms: measured, without the sum of gradients over a parameter's uses.
-        allocated_bytes: measured, of CUDA's caching allocator, when the layer's forward is done.
+        layer: Name in the usual notation: CONV3-64, POOL2, FC-4096.
+        module: Name of the module in the model; for a function, of the module that called it.
+        output_shape: Height x width x channels; 1x1xC for a vector; several outputs are joined by +.
+        output_elements: Number of output elements, including views.
+        output_bytes: Bytes of the output elements.
+        params: Parameters, counted in the row that uses them first.
+        params_without_bias: Parameters that are not called bias.
+        macs: Multiply-accumulate operations of a forward pass.
+        saved_bytes: Bytes written by this layer that autograd saves for the backward pass, index tensors included.
+        call: Number of this call of the module, from 1.
+        written_bytes: Output bytes in newly allocated memory; 0 for a view and for an in-place layer.
+        saved_index_bytes: Part of `saved_bytes` in integer or boolean tensors, such as the indices of max pooling.
+        saved_fixed_bytes: Saved bytes that do not depend on the batch, such as the statistics of batch norm. Not
+            part of `saved_bytes`.
+        weight_copy_bytes: Low-precision copies of weights that autocast makes. Not part of `saved_bytes`.
+        training_macs: MACs of the forward pass and of the gradients of weights and inputs that are needed.
+        receptive_field: Side (or height x width) in input pixels of the area that a position depends on; empty if it
+            is the whole image or does not follow from windows.
+        stride: Distance in input pixels between two neighbouring positions; empty likewise.
+        storage: "own", "in place" (in the input's storage) or "view".
+        note: Remark about a window that does not fit its input.
+        forward_time_ms: Measured forward time of a micro batch, median over steps; None if not measured.
+        backward_time_ms: Measured backward time, without the sum of gradients over several uses of a parameter.
+        allocated_bytes: Measured memory that CUDA's caching allocator has allocated after the layer's forward pass.
     """
 
     layer: str
@@ -68,19 +69,19 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 SUMMED = tuple(field.name for field in fields(Row) if field.type == "int" and field.name != "call")
-"""The columns of which a total is the sum."""
+"""Columns that have a total."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a model and its training hold whatever the batch, in bytes.
+    """Memory of a model and its training that does not depend on the batch, in bytes.
 
     Attributes:
-        trainable_params: parameters that get a gradient, a count.
-        param_bytes: of all parameters.
-        gradient_bytes: of their gradients.
-        optimizer_bytes: of the optimizer's state after a step; None where it can't be found without data.
-        buffer_bytes: running statistics and the like.
+        trainable_params: Number of parameters that have a gradient.
+        param_bytes: Bytes of all parameters.
+        gradient_bytes: Bytes of the gradients.
+        optimizer_bytes: Bytes of the optimizer state after a step; None if it can't be found without data.
+        buffer_bytes: Bytes of running statistics and other buffers.
     """
 
     trainable_params: int = 0
@@ -92,17 +93,17 @@ class State:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of one model.
+    """Memory, parameters and work of one model, by layer.
 
     Attributes:
-        model: what it is called.
-        input_shape: channels, height and width of an image.
-        precision: 32, bf16-mixed or 16-mixed.
-        optimizer: what it is called; empty where there is none.
-        micro_batch_size: samples a rank in one forward pass, for the sentences that tell of a whole batch.
-        rows: the input first.
-        state: what is held whatever the batch.
-        measured: on what the measured columns were measured; empty where they were not.
+        model: Name of the model.
+        input_shape: (channels, height, width) of an image.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        optimizer: Name of the optimizer; empty if there is none.
+        micro_batch_size: Samples per rank per forward pass, for the memory of a whole micro batch.
+        rows: Rows; the first is the input.
+        state: Memory that does not depend on the batch.
+        measured: Description of the measurement; empty if nothing was measured.
     """
 
     model: str
@@ -115,15 +116,15 @@ class Ledger:
     measured: str = ""
 
     def total(self, column: str) -> int:
-        """The sum of a column."""
+        """Return the sum of a column."""
         return sum(getattr(row, column) for row in self.rows)
 
     def totals(self) -> dict[str, int | None]:
-        """Every total by name: the sums of the columns, then the state."""
+        """Return all totals by name: the sums of the columns, then the state."""
         sums: dict[str, int | None] = {column: self.total(column) for column in SUMMED}
         return sums | {field.name: getattr(self.state, field.name) for field in fields(State)}
 
 
 def as_dict(row: Row) -> dict[str, Any]:
-    """A row by column, in the columns' order."""
+    """Return the values of a row by column, in the order of the columns."""
     return {column: getattr(row, column) for column in COLUMNS}

@@ -1,4 +1,4 @@
-"""Models without their weights: built on the meta device, and copied as fake tensors."""
+"""Models without weights: on the meta device, or as a copy with fake tensors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from torch.utils._pytree import tree_leaves
 
 
 def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
-    """The model that `build` makes, on the meta device, where tensors have a shape and no memory.
+    """Build a model on the meta device, where tensors have a shape and no memory.
 
-    A constructor that looks at the values of its tensors can't be run there: it is run on the CPU, where what
-    `torch.nn.init` would fill is left as the system gives it, which costs no memory before it is touched.
+    A constructor that reads tensor values can't run on the meta device. It then runs on the CPU, with the functions of
+    `torch.nn.init` disabled: memory that is never written costs nothing.
+
+    Args:
+        build: Function that returns the model.
 
     Raises:
-        Exception: whatever the constructor raises on the CPU.
+        Exception: Any error of the constructor on the CPU.
     """
-    # torch 2.7 and its torchvision import more of torch when they are first used, which fails under torch.device.
+    # On first use, torch 2.7 and its torchvision import more modules of torch, which fails under torch.device.
     FakeTensorMode()
     try:
         with torch.device("meta"):
             return build()
-    except Exception:  # whatever a library does with values that aren't there
+    except Exception:  # a library may fail in any way if tensors have no values
         with _NoInitialValues():
             return build()
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Functions of torch.nn.init give their tensor back as it is."""
+    """Function mode in which `torch.nn.init` leaves tensors unchanged."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -47,7 +50,7 @@ class _NoInitialValues(TorchFunctionMode):
 
 @contextmanager
 def without_torchs_tracebacks() -> Iterator[None]:
-    """While it lasts, torch logs no traceback of an operation that fake tensors refuse: the error itself is raised."""
+    """Suppress the traceback that torch logs for an operation that fake tensors do not support; the error is raised."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, logger.disabled = logger.disabled, True
     try:
@@ -57,9 +60,9 @@ def without_torchs_tracebacks() -> Iterator[None]:
 
 
 def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """A copy of a model whose tensors are fake: on the CPU by their own account, and without memory.
+    """Return a copy of a model with fake tensors, which report the CPU as their device and have no memory.
 
-    The model itself, on whatever device, is left as it is. Parameters that are one stay one.
+    The model is not changed and may be on any device. Shared parameters stay shared.
     """
     memo: dict[int, Any] = {}
     with mode:
@@ -70,7 +73,7 @@ def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors that modules hold as plain attributes."""
+    """Yield parameters, buffers, and tensors that are plain attributes of modules."""
     for module in model.modules():
         for value in vars(module).values():
             yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))

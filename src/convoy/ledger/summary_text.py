@@ -1,4 +1,4 @@
-"""A ledger in words: numbers with their units, what was counted, and where most of it lies."""
+"""Text of a ledger: formatted numbers, totals, and the layers with most memory and parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from convoy.ledger.rows import Ledger, Row
 
 
 def memory(count: int) -> str:
-    """Bytes in KiB, MiB or GiB: 12.3 MiB."""
+    """Format bytes in KiB, MiB or GiB: 12.3 MiB."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if abs(count) >= size:
             return f"{count / size:.{1 if count >= 100 * size else 2}f} {unit}"
@@ -17,7 +17,7 @@ def memory(count: int) -> str:
 
 
 def short(count: int) -> str:
-    """A count in thousands, millions or thousand millions: 86.7 M."""
+    """Format a count with K, M, G or T: 86.7 M."""
     for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("K", 10**3)):
         if abs(count) >= size:
             return f"{count / size:.{1 if count >= 100 * size else 2}f} {unit}"
@@ -25,18 +25,18 @@ def short(count: int) -> str:
 
 
 def shortened(text: str, room: int) -> str:
-    """The end of a module's name, which tells more than its beginning."""
+    """Return the last `room` characters of a module's name, which identify it better than the first."""
     return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
 def headline(ledger: Ledger) -> str:
-    """What the ledger is of."""
+    """Return the title of a ledger."""
     shape = "x".join(map(str, ledger.input_shape))
     return f"{ledger.model}: images {shape}, precision {ledger.precision}"
 
 
-def where(ledger: Ledger) -> list[str]:
-    """In which layers most of the memory and most of the parameters are, a sentence each."""
+def summary_sentences(ledger: Ledger) -> list[str]:
+    """Return one sentence each about the layers with most memory and with most parameters."""
     sentences = []
     for column, what, noun in (("saved_bytes", "memory", "is"), ("params", "parameters", "are")):
         total = ledger.total(column)
@@ -50,25 +50,25 @@ def where(ledger: Ledger) -> list[str]:
         index = _halfway(rows, column)
         place = "early" if index < len(rows) / 2 else "late"
         sentences.append(
-            f"Most {what} {noun} in {place} {most}: {most} has {amount / total:.0%}, and half of all is reached at"
-            f" layer {index + 1} of {len(rows)}, {described(rows[index])}."
+            f"Most {what} {noun} in {place} {most}: {most} has {amount / total:.0%}, and half of the total is reached"
+            f" at layer {index + 1} of {len(rows)}, {described(rows[index])}."
         )
     return sentences
 
 
 def kind(row: Row) -> str:
-    """The word of a layer's name: CONV of CONV3-64."""
+    """Return the kind of a layer from its name: CONV of CONV3-64."""
     match = re.match(r"L2POOL|[A-Z_]+(?:\d+D)?", row.layer)
     return match[0] if match else row.layer
 
 
 def described(row: Row) -> str:
-    """A layer with the name of its module."""
+    """Return a layer's name and its module's name."""
     return f"{row.layer} ({row.module})" if row.module else row.layer
 
 
 def _halfway(rows: list[Row], column: str) -> int:
-    """The first row with which half of a column's sum is reached."""
+    """Return the index of the first row at which the cumulative sum of a column reaches half of the total."""
     half, passed = sum(getattr(row, column) for row in rows) / 2, 0
     for index, row in enumerate(rows):
         passed += getattr(row, column)
@@ -78,10 +78,10 @@ def _halfway(rows: list[Row], column: str) -> int:
 
 
 def summary(ledger: Ledger) -> list[tuple[str, str]]:
-    """The totals, each with its heading."""
+    """Return the totals as (heading, text)."""
     state, total = ledger.state, ledger.total
     held = state.param_bytes + state.gradient_bytes + (state.optimizer_bytes or 0)
-    optimizer = "not known without data" if state.optimizer_bytes is None else memory(state.optimizer_bytes)
+    optimizer = "unknown (it depends on data)" if state.optimizer_bytes is None else memory(state.optimizer_bytes)
     batch = ledger.micro_batch_size
     fixed = total("saved_fixed_bytes") + total("weight_copy_bytes")
     kept = batch * total("saved_bytes") + fixed
@@ -89,14 +89,14 @@ def summary(ledger: Ledger) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{total('params'):,}; {total('params_without_bias'):,} without biases"),
         (
-            "they hold",
+            "state",
             f"parameters {memory(state.param_bytes)}, gradients {memory(state.gradient_bytes)}, "
             f"{ledger.optimizer or 'no optimizer'} {optimizer}, buffers {memory(state.buffer_bytes)}",
         ),
         (
-            "an image",
-            f"layers write {memory(total('written_bytes'))}; autograd keeps {memory(total('saved_bytes'))}"
-            f" ({memory(total('saved_index_bytes'))} of it indices)",
+            "per image",
+            f"outputs {memory(total('written_bytes'))}, saved for backward {memory(total('saved_bytes'))}"
+            f" (indices: {memory(total('saved_index_bytes'))})",
         ),
         (
             "",
@@ -105,25 +105,25 @@ def summary(ledger: Ledger) -> list[tuple[str, str]]:
         ),
         (
             "micro batch",
-            f"of {batch}: {memory(kept)} kept"
-            + (f" ({memory(copies)} of it low-precision weights)" if copies else "")
-            + f", {memory(kept + held)} with parameters, gradients and optimizer",
+            f"{batch} image{'s' if batch != 1 else ''}: {memory(kept)} saved"
+            + (f" (low-precision weights: {memory(copies)})" if copies else "")
+            + f", {memory(kept + held)} with parameters, gradients and optimizer state",
         ),
     ]
 
 
 def convention(ledger: Ledger) -> list[str]:
-    """What is counted and what isn't."""
+    """Return sentences that state what is counted."""
     sentences = [
-        "Bytes and counts are per image, of a forward pass in training mode.",
-        "Memory is what a layer writes; a layer in place and a view write nothing of their own.",
-        "Kept is what autograd holds for the backward pass: each storage once, by the layer that wrote it, "
-        "without parameters and buffers.",
-        "A parameter is counted where it is used first.",
-        "Not counted: the loss, temporaries, the allocator's rounding, workspaces of cuDNN and cuBLAS, CUDA's context.",
+        "Bytes and counts are per image, for a forward pass in training mode.",
+        "Memory: new memory of a layer's output; 0 for in-place layers and views.",
+        "Saved: storages that autograd saves for the backward pass, without parameters and buffers; each counts once, "
+        "for the layer that wrote it.",
+        "A parameter is counted in the row that uses it first.",
+        "Not counted: loss, temporaries, rounding of the allocator, workspaces of cuDNN and cuBLAS, CUDA context.",
     ]
     if ledger.precision != "32":
-        sentences.append(f"{ledger.precision}: autocast's copies of weights are a column of their own.")
+        sentences.append(f"{ledger.precision}: autocast's copies of weights are in a separate column.")
     if ledger.measured:
-        sentences.append(f"Measured times and bytes are of a whole micro batch, {ledger.measured}.")
+        sentences.append(f"Measured times and bytes are for a whole micro batch, {ledger.measured}.")
     return sentences

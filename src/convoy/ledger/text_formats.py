@@ -1,4 +1,4 @@
-"""A ledger as csv, json and Markdown."""
+"""Ledger as CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from collections.abc import Sequence
 
 from convoy.ledger.rows import COLUMNS, Ledger, as_dict
-from convoy.ledger.summary_text import convention, headline, memory, summary, where
+from convoy.ledger.summary_text import convention, headline, memory, summary, summary_sentences
 
 
 def csv_text(ledger: Ledger) -> str:
-    """A row a layer, the input first; counts and bytes as plain integers, what was not measured left empty."""
+    """Return one row per layer, the input first, with plain integers; values that were not measured are empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -21,7 +21,7 @@ def csv_text(ledger: Ledger) -> str:
 
 
 def json_text(ledger: Ledger) -> str:
-    """The rows as csv has them, with the totals and the convention."""
+    """Return the rows of the CSV with the totals and the convention as JSON."""
     content = {
         "model": ledger.model,
         "input_shape": list(ledger.input_shape),
@@ -37,8 +37,8 @@ def json_text(ledger: Ledger) -> str:
 
 
 def markdown_text(ledger: Ledger) -> str:
-    """A table to be read, with the totals, the sentences and the convention below it."""
-    head = ("Layer", "Module", "Output", "Elements", "Memory", "Kept", "Parameters", "MACs", "Field", "Stride")
+    """Return a Markdown table, with the totals, the summary sentences and the convention below."""
+    head = ("Layer", "Module", "Output", "Elements", "Memory", "Saved", "Parameters", "MACs", "Field", "Stride")
     rows = [
         (
             row.layer,
@@ -68,13 +68,13 @@ def markdown_text(ledger: Ledger) -> str:
     )
     notes = [f"- {row.layer} {row.module}: {row.note}" for row in ledger.rows if row.note]
     parts = [f"# {headline(ledger)}", markdown_table(head, [*rows, sums], left=3), "\n".join(notes)]
-    parts.append("\n".join(f"- {name or 'and'}: {text}" for name, text in summary(ledger)))
-    parts += [" ".join(where(ledger)), " ".join(convention(ledger))]
+    parts.append("\n".join(f"- {name or 'work'}: {text}" for name, text in summary(ledger)))
+    parts += [" ".join(summary_sentences(ledger)), " ".join(convention(ledger))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A table whose first `left` columns are aligned to the left, the others to the right."""
+    """Return a table whose first `left` columns are left-aligned and the others right-aligned."""
     rules = ["---" if index < left else "---:" for index in range(len(head))]
     lines = [head, rules, *([_escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

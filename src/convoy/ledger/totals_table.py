@@ -1,4 +1,4 @@
-"""The totals of several models side by side."""
+"""Totals of several models side by side."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from convoy.ledger.rows import Ledger
 from convoy.ledger.summary_text import convention, memory, short, shortened
 from convoy.ledger.text_formats import markdown_table
 
-_HEAD = ("", "params", "params held", "optimizer", "written", "kept", "MACs", "training")
+_HEAD = ("", "params", "param bytes", "optimizer", "written", "saved", "MACs", "training")
 
 
 def compared(labels: Sequence[str], ledgers: Sequence[Ledger], format_name: str) -> str:
-    """A row a model, in the format that is asked for.
+    """Return one row per model in a format.
 
     Args:
-        labels: what each is called.
-        ledgers: one a label.
-        format_name: terminal, csv, json or md.
+        labels: Name of each model.
+        ledgers: Ledger of each model.
+        format_name: "terminal", "csv", "json" or "md".
     """
     if format_name == "csv":
         return _csv(labels, ledgers)
@@ -69,6 +69,7 @@ def _terminal(rows: Sequence[Sequence[str]], first: Ledger) -> str:
     for row in rows:
         grid.add_row(shortened(row[0], max(12, screen.width - 70)), *row[1:])
     footer = Text(
-        "Memory written and kept is of an image; optimizer is its state. " + " ".join(convention(first)), style="dim"
+        "Memory written and saved is per image; optimizer is the size of its state. " + " ".join(convention(first)),
+        style="dim",
     )
     return printed(Group(grid, Text(), footer), screen)

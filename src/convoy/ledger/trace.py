@@ -1,8 +1,8 @@
-"""One training forward pass over fake tensors: which layer ran what, what it wrote, and what autograd keeps.
+"""Trace of one training forward pass over fake tensors: operations, memory and saved tensors of each layer.
 
-Three observers see the same pass. Hooks on the modules and on torch's functions tell whose turn it is; a dispatch
-mode sees every operation of ATen, from which parameters, memory and MACs follow, so that nothing is missed,
-whatever called it; `saved_tensors_hooks` sees what autograd keeps.
+Three observers follow the pass. Hooks on modules and on torch's functions find the running step. A dispatch mode sees
+every ATen operation, which gives parameters, memory and MACs. `saved_tensors_hooks` sees the tensors that autograd
+saves.
 """
 
 from __future__ import annotations
@@ -27,44 +27,55 @@ from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 def trace(
     model: nn.Module, input_shape: Sequence[int], batches: Sequence[int], precision: str, *, on_cuda: bool
 ) -> list[Pass]:
-    """A pass in training mode for each of the batch sizes. The model stays as it is.
+    """Trace a forward pass in training mode for each batch size. The model is not changed.
 
     Args:
-        model: on any device, the meta device too.
-        input_shape: of one input, without the batch.
-        batches: sizes of the batches.
-        precision: 32, bf16-mixed or 16-mixed.
-        on_cuda: whether mixed precision follows CUDA's rules or the CPU's.
+        model: Network on any device, including meta.
+        input_shape: Shape of one input, without the batch.
+        batches: Batch sizes.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        on_cuda: Whether mixed precision follows the rules of CUDA; otherwise those of the CPU.
+
+    Returns:
+        One pass per batch size.
 
     Raises:
-        UntraceableError: the model needs values to run, or refuses the input.
+        UntraceableError: The model needs tensor values to run, or refuses the input.
     """
     try:
         return [_run(model, input_shape, batch, precision, on_cuda) for batch in batches]
-    except Exception as error:  # whatever a model does with values that aren't there
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UntraceableError(f"it can't be followed without data ({said})") from error
+    except Exception as error:  # a model may fail in any way if tensors have no values
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UntraceableError(f"can't be traced without data ({reason})") from error
 
 
 def _run(model: nn.Module, input_shape: Sequence[int], batch: int, precision: str, on_cuda: bool) -> Pass:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    # A copy for each pass, since some models keep what they computed in the first.
+    # One copy per pass, since some models keep results of the first pass.
     copied = fake_copy(model, mode).train()
-    book = ForwardRecorder(copied)
-    with without_torchs_tracebacks(), mode, warnings.catch_warnings(), book.hooks(copied):
+    recorder = ForwardRecorder(copied)
+    with without_torchs_tracebacks(), mode, warnings.catch_warnings(), recorder.hooks(copied):
         warnings.simplefilter("ignore")
         images = torch.empty(batch, *input_shape)
-        book.open_with(images)
-        saved = torch.autograd.graph.saved_tensors_hooks(book.save, lambda tensor: tensor)
-        with torch.enable_grad(), _Operations(book), _Functions(book), saved, autocast(precision, on_cuda=on_cuda):
+        recorder.record_input(images)
+        saved = torch.autograd.graph.saved_tensors_hooks(recorder.record_saved, lambda tensor: tensor)
+        with (
+            torch.enable_grad(),
+            _Operations(recorder),
+            _Functions(recorder),
+            saved,
+            autocast(precision, on_cuda=on_cuda),
+        ):
             copied(images)
-    return Pass(batch, book.settled(), [name for name in book.parameters.values() if name not in book.used])
+    return Pass(
+        batch, recorder.finished_steps(), [name for name in recorder.parameters.values() if name not in recorder.used]
+    )
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, book: ForwardRecorder) -> None:
+    def __init__(self, recorder: ForwardRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._book = book
+        self._recorder = recorder
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -72,27 +83,27 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if tensors:
-            self._book.operation(func, args, kwargs or {}, tensors)
+            self._recorder.record_operation(func, args, kwargs or {}, tensors)
         return result
 
 
 class _Functions(TorchFunctionMode):
-    def __init__(self, book: ForwardRecorder) -> None:
+    def __init__(self, recorder: ForwardRecorder) -> None:
         super().__init__()
-        self._book = book
+        self._recorder = recorder
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        book = self._book
-        if book.is_whole:
+        recorder = self._recorder
+        if recorder.is_whole:
             return func(*args, **(kwargs or {}))
-        frame = Frame(book.frames[-1].module, function=getattr(func, "__name__", str(func)), whole=True)
-        book.frames.append(frame)
+        frame = Frame(recorder.frames[-1].module, function=getattr(func, "__name__", str(func)), whole=True)
+        recorder.frames.append(frame)
         try:
             result = func(*args, **(kwargs or {}))
         finally:
-            book.frames.pop()
+            recorder.frames.pop()
         if frame.step is not None:
-            book.close(frame.step, result)
+            recorder.close(frame.step, result)
         return result

@@ -1,4 +1,4 @@
-"""Windows that slide over an image: what they leave over, and how far a place of the output sees."""
+"""Sliding windows of convolutions and poolings: remainders, receptive fields and strides."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from fractions import Fraction
 from typing import Any
 
 Pair = tuple[int, int]
-"""Height and width."""
+"""(height, width)."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window of one operation and the map that it slides over.
+    """Window of one operation and the feature map under it.
 
     Attributes:
-        size: of the window with its holes: dilation x (size - 1) + 1.
-        inputs: height and width of the map.
-        ceil: whether a last place that is only partly covered counts.
-        filters: channels that come out of a convolution; 0 for others.
+        size: Size including dilation: dilation x (size - 1) + 1.
+        stride: Step of the window.
+        padding: Padding on each side.
+        inputs: Height and width of the feature map.
+        ceil: Whether a last position that is only partly covered counts.
+        filters: Output channels of a convolution; 0 for other operations.
     """
 
     size: Pair
@@ -32,36 +34,36 @@ class Window:
 
 @dataclass(frozen=True)
 class Field:
-    """What a place of a map sees of the image: the side of its receptive field, and the total stride, in pixels."""
+    """Receptive field of a position of a feature map: its size and its stride, in input pixels."""
 
     size: Pair = (1, 1)
     stride: Pair = (1, 1)
 
     def through(self, window: Window) -> Field:
-        """After a window (Dumoulin & Visin 2016, "A guide to convolution arithmetic"): r + (F - 1) s, s S."""
+        """Return the field after a window: r + (F - 1) s and s S (Dumoulin & Visin 2016, arXiv:1603.07285)."""
         size = tuple(r + (f - 1) * s for r, f, s in zip(self.size, window.size, self.stride, strict=True))
         stride = tuple(s * step for s, step in zip(self.stride, window.stride, strict=True))
         return Field((size[0], size[1]), (stride[0], stride[1]))
 
     def joined(self, other: Field) -> Field:
-        """Of a sum or a concatenation of two maps: the larger of each."""
+        """Return the field of a sum or a concatenation of two feature maps: the maximum of both."""
         size = tuple(max(pair) for pair in zip(self.size, other.size, strict=True))
         stride = tuple(max(pair) for pair in zip(self.stride, other.stride, strict=True))
         return Field((size[0], size[1]), (stride[0], stride[1]))
 
 
 def pair_text(pair: Pair) -> str:
-    """One number for a square, else height x width."""
+    """Format a pair: one number for a square, otherwise height x width."""
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
 def window_of(name: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> Window | None:
-    """The window of an operation over maps (N, C, H, W); None for one that has none.
+    """Return the window of an operation over feature maps (N, C, H, W); None if it has none.
 
     Args:
-        name: of the operation in ATen, without namespace and overload.
-        arguments: as ATen's signatures have them.
-        keywords: the same, by name.
+        name: ATen operation, without namespace and overload.
+        arguments: Positional arguments of the operation.
+        keywords: Keyword arguments of the operation.
     """
     if name not in _SIGNATURES or len(arguments[0].shape) != 4:
         return None
@@ -95,10 +97,11 @@ def _pair(value: Any) -> Pair:
     return (sides[0], sides[-1])
 
 
-def misfit(window: Window) -> str:
-    """What is left over where (N - F + 2P) / S + 1 is not whole; empty where it is.
+def window_remainder(window: Window) -> str:
+    """Describe the remainder if (N - F + 2P) / S + 1 is not an integer; return an empty string otherwise.
 
-    Rows and columns of padding that no window reaches are told as such: nothing of the image is lost by them.
+    Rows and columns of padding that no window reaches are reported as unused padding, since no part of the image is
+    lost.
     """
     left = [
         (n + 2 * p - f) % s

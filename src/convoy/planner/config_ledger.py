@@ -6,7 +6,7 @@ from torch import nn
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
-from convoy.ledger.build_ledger import account
+from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import Ledger, UntraceableError
 from convoy.optim.construction import check_targets
 from convoy.planner.workload import (
@@ -55,7 +55,7 @@ def network_ledger(
         UntraceableError: it can't be followed without data.
     """
     data = config.data
-    return account(
+    return build_ledger(
         network,
         (data.channels, data.image_size, data.image_size),
         name=name_of(config),

@@ -85,7 +85,7 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
                 return recorder.recording(batch)
     except Exception as error:  # whatever a model does with values that aren't there
         said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UntraceableError(f"its training can't be followed without data ({said})") from error
+        raise UntraceableError(f"its training can't be traced without data ({said})") from error
 
 
 class _Run:
