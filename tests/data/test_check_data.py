@@ -21,6 +21,7 @@ OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 
 def load(option: Path) -> DataConfig:
     settings: dict[str, Any] = yaml.safe_load(option.read_text())
+    settings.pop("card", None)
     if settings.get("target") == "${task.target}":
         settings["target"] = "class_index"
     augment = AugmentConfig(**settings.pop("augment", {}))
