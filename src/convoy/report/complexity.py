@@ -1,5 +1,7 @@
-"""Accuracy against MACs, with circles as large as the number of parameters (after Canziani et al. 2016,
-arXiv:1605.07678, figure 2)."""
+"""Plot of accuracy and MACs, with circles in proportion to the number of parameters.
+
+After Canziani et al. 2016 (arXiv:1605.07678), figure 2.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from convoy.config.cards import FAMILIES
 from convoy.evaluation.comparison import OTHERS, Entry
-from convoy.report.labels import Box, Circle, leader, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008: told apart by everyone, in gray too.
+# Okabe & Ito 2008, readable with colour blindness; two colours are from Tol's muted scheme.
 _COLOURS = (
     "#332288",
     "#E69F00",
@@ -32,10 +33,12 @@ _COLOURS = (
 _INK = "#222222"
 _LARGEST_POINTS = 30.0
 """Radius of the circle of the network with the most parameters, in points of 1/72 inch."""
+_ITERATIONS = 300
+"""Iterations of label placement; a number instead of a time limit makes the image reproducible."""
 
 
 def draw(entries: Sequence[Entry], title: str) -> Figure:
-    """A picture of the entries that have an accuracy; at least one."""
+    """Draw the entries that have an accuracy, at least one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -60,18 +63,18 @@ def draw(entries: Sequence[Entry], title: str) -> Figure:
     axes.set_title(title, loc="left", fontsize=13)
     _name_families(axes, {entry.family if entry.family in colours else OTHERS for entry in entries}, colours)
     _show_sizes(axes, most)
-    _label(figure, axes, entries, radii)
+    _label(axes, entries)
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the picture; its format follows from the suffix. The bytes follow from the picture alone."""
+    """Write the image in the format of the path's suffix. Equal figures give equal bytes."""
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     figure.savefig(path, metadata=metadata.get(path.suffix, {}))
 
 
 def _scale(axes: Axes, entries: Sequence[Entry]) -> None:
-    """Room around the circles: a logarithmic axis of MACs, a linear one of accuracy."""
+    """Set a logarithmic axis of MACs and a linear axis of accuracy, with room around the circles."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     macs = [entry.macs / 1e9 for entry in entries]
@@ -94,7 +97,7 @@ def _scale(axes: Axes, entries: Sequence[Entry]) -> None:
 
 
 def _name_families(axes: Axes, families: set[str], colours: dict[str, str]) -> None:
-    """At the right, beside the picture, where nothing else is."""
+    """Add a legend of the families to the right of the axes."""
     from matplotlib.lines import Line2D
 
     named = [family for family in colours if family in families]
@@ -102,11 +105,11 @@ def _name_families(axes: Axes, families: set[str], colours: dict[str, str]) -> N
         Line2D([], [], linestyle="", marker="o", markersize=10, color=colours[family], alpha=0.55, markeredgecolor=_INK)
         for family in named
     ]
-    axes.legend(marks, named, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
+    axes.legend(marks, named, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5)
 
 
 def _show_sizes(axes: Axes, most: int) -> None:
-    """Circles of round numbers of parameters, one in the other, at the lower right."""
+    """Draw nested circles for round numbers of parameters at the lower right."""
     from matplotlib.patches import Circle as Ring
 
     figure = axes.get_figure()
@@ -129,37 +132,31 @@ def _show_sizes(axes: Axes, most: int) -> None:
 
 
 def _round_sizes(most: int) -> list[float]:
-    """Three round numbers of parameters, at most that of the largest circle."""
+    """Return three round numbers of parameters, none above `most`."""
     rounds = [digit * 10.0**power for power in range(3, 12) for digit in (1, 2, 5)]
     largest = max(size for size in rounds if size <= most)
     return [largest / 20, largest / 4, largest]
 
 
-def _label(figure: Figure, axes: Axes, entries: Sequence[Entry], radii: Sequence[float]) -> None:
-    """Each circle's name beside it, with a line to its centre where another circle is as near."""
-    pixels_a_point = figure.dpi / 72
-    texts = [axes.text(0, 0, entry.name, fontsize=7.5, color=_INK, ha="center", va="center") for entry in entries]
-    figure.canvas.draw()
-    extents = [text.get_window_extent() for text in texts]
-    circles = []
-    for entry, radius in zip(entries, radii, strict=True):
-        x, y = axes.transData.transform((entry.macs / 1e9, 100 * (entry.top1 or 0)))
-        circles.append(Circle(float(x), float(y), radius * pixels_a_point))
-    frame = axes.get_window_extent()
-    bounds = Box(frame.x0 + 2, frame.y0 + 2, frame.x1 - 2, frame.y1 - 2)
-    boxes = place(circles, [(extent.width, extent.height) for extent in extents], bounds)
-    for text, box, circle in zip(texts, boxes, circles, strict=True):
-        centre = (box.left + box.right) / 2, (box.bottom + box.top) / 2
-        text.set_position(tuple(axes.transData.inverted().transform(centre)))
-        gap = _gap(box, circle)
-        if any(_gap(box, other) < gap + 6 for other in circles if other is not circle) or gap > 10:
-            line = leader(circle, box)
-            ends = axes.transData.inverted().transform([(line.to_x, line.to_y), (line.x, line.y)])
-            axes.plot(ends[:, 0], ends[:, 1], color=_INK, linewidth=0.4)
-            axes.plot(ends[1:, 0], ends[1:, 1], color=_INK, marker="o", markersize=1.5)
+def _label(axes: Axes, entries: Sequence[Entry]) -> None:
+    """Write the name of each entry near its circle, with a line to the circle's centre if they are apart."""
+    from adjustText import adjust_text
 
-
-def _gap(box: Box, circle: Circle) -> float:
-    """Pixels from a box to a circle's edge; below 0 where they meet."""
-    line = leader(circle, box)
-    return math.hypot(line.to_x - line.x, line.to_y - line.y) - circle.radius
+    x = [entry.macs / 1e9 for entry in entries]
+    y = [100 * (entry.top1 or 0) for entry in entries]
+    texts = [
+        axes.text(macs, top1, entry.name, fontsize=7.5, color=_INK, ha="center", va="center")
+        for macs, top1, entry in zip(x, y, entries, strict=True)
+    ]
+    adjust_text(
+        texts,
+        ax=axes,
+        target_x=x,
+        target_y=y,
+        expand=(1.15, 1.5),
+        force_text=(0.3, 0.5),
+        force_static=(0.05, 0.1),
+        min_arrow_len=8,
+        iter_lim=_ITERATIONS,
+        arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 0.4},
+    )
