@@ -54,7 +54,7 @@ def test_every_window_is_equally_likely_and_half_of_them_mirrored() -> None:
     assert stats.chisquare(joint.numpy()).pvalue > 1e-4
 
 
-def test_epochs_draw_anew_and_what_is_off_is_not_done() -> None:
+def test_each_epoch_draws_anew_and_disabled_augmentation_is_identity() -> None:
     samples = torch.arange(1000)
     on = AugmentConfig(pad_crop=4, flip=True, cutout=8)
     first, second = (draw(on, 32, 0, epoch, samples) for epoch in (0, 1))

@@ -233,7 +233,7 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(digits_folder: Path, folder_data:
             assert torch.equal(device_batch[1].cpu(), host_batch[1])
 
 
-def test_what_is_waited_for_batches_is_counted_but_for_the_first() -> None:
+def test_waiting_for_batches_is_counted_except_for_the_first() -> None:
     closed, waits = [], []
 
     def slow() -> Iterator[Batch]:

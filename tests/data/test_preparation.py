@@ -63,7 +63,7 @@ def test_files_of_an_image_folder(tmp_path: Path, channels: int) -> None:
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_files_that_cannot_be_decoded_are_told_by_name(tmp_path: Path) -> None:
+def test_files_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
     data = DataConfig(name="digits", source="digits", channels=1, image_size=32, mean=[0.3], std=[0.4])
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (100, 60)).save(tmp_path / "photograph.png")

@@ -74,7 +74,7 @@ def difference(ours: NDArray[np.uint8], expected: Image.Image) -> tuple[float, i
 
 
 @pytest.mark.parametrize("channels", [3, 1])
-def test_random_crops_are_torchvisions_of_what_pillow_decodes(path: str, channels: int) -> None:
+def test_random_crops_equal_torchvisions_of_pillows_image(path: str, channels: int) -> None:
     image, picture = by_pillow(path, channels), open_image(path, channels)
     assert (picture.width, picture.height) == image.size
     streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
@@ -92,7 +92,7 @@ def test_random_crops_are_torchvisions_of_what_pillow_decodes(path: str, channel
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("shorter_side", [SIZE, 128, 150])
-def test_the_center_is_torchvisions_of_what_pillow_decodes(path: str, channels: int, shorter_side: int) -> None:
+def test_center_crops_equal_torchvisions_of_pillows_image(path: str, channels: int, shorter_side: int) -> None:
     image, ours = by_pillow(path, channels), empty(channels)
     expected = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(SIZE)])(image)
     resize_and_center(open_image(path, channels), shorter_side, ours)
@@ -156,7 +156,7 @@ def test_rows_above_the_last_one_needed_are_those_of_the_whole_image(tmp_path: P
         assert file == before
 
 
-def test_what_is_left_to_pillow() -> None:
+def test_unusual_jpegs_are_left_to_pillow() -> None:
     def frame_of(image: Image.Image, **options: object) -> jpeg.Frame | None:
         written = BytesIO()
         image.save(written, "JPEG", **options)

@@ -139,7 +139,7 @@ def test_cifar_is_torchvisions(tmp_path: Path, hundred: bool) -> None:
     assert torch.equal(read(DataConfig(root=str(folder))).test.images, ours.test.images)
 
 
-def test_missing_set_says_where_it_was_looked_for_and_what_to_do(tmp_path: Path, own_cache: Path) -> None:
+def test_error_of_a_missing_set_names_folders_and_remedy(tmp_path: Path, own_cache: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_mnist(DataConfig(root=str(tmp_path)))
     assert f"{tmp_path}/MNIST/raw" in message_of(caught)
@@ -200,7 +200,7 @@ def test_half_a_download_is_resumed_and_a_full_cache_needs_no_writing(own_cache:
 
 
 @pytest.mark.parametrize("error", [OSError("<urlopen error no such host>"), RuntimeError("Error downloading x")])
-def test_failed_download_says_what_to_do(error: Exception) -> None:
+def test_error_of_a_failed_download_has_a_remedy(error: Exception) -> None:
     with (
         mock.patch("torchvision.datasets.CIFAR100", side_effect=error),
         pytest.raises(UserError, match="could not be downloaded") as caught,

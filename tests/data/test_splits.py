@@ -31,7 +31,7 @@ def test_equal_classes_stay_equal() -> None:
     assert torch.bincount(labels[held_out]).tolist() == [500] * 10
 
 
-def test_which_are_held_out_has_nothing_to_do_with_their_place() -> None:
+def test_held_out_samples_do_not_depend_on_their_place() -> None:
     _, held_out = stratified_split(torch.zeros(10_000, dtype=torch.int64), 0.2)
     # 2,000 of them, in ten blocks of 1,000: 200 each, within 4.5 standard deviations.
     assert (torch.bincount(held_out // 1000) - 200).abs().max() < 4.5 * 12.1

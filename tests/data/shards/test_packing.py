@@ -141,9 +141,7 @@ pack(Packing(classes, splits, output, shard_bytes=20_000, num_threads=2), report
 """
 
 
-def test_a_killed_packing_goes_on_and_ends_as_an_undisturbed_one(
-    packed: Path, digits_folder: Path, tmp_path: Path
-) -> None:
+def test_a_killed_packing_resumes_with_the_same_result(packed: Path, digits_folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
 
     def run(most: int) -> tuple[int, list[str]]:

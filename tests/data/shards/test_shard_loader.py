@@ -100,7 +100,7 @@ def test_training_does_not_depend_on_threads_or_where_it_begins(
     assert same(train_batches(data), whole)
 
 
-def test_raw_val_is_what_the_folder_gives(
+def test_raw_val_images_equal_those_of_the_folder(
     digits_folder: Path, tmp_path: Path, pack_folder: PackFolder, folder_data: MakeData, shard_data: MakeData
 ) -> None:
     pack_folder(digits_folder, tmp_path / "raw", format="raw", size=28)
@@ -185,7 +185,7 @@ def test_a_store_that_cannot_be_reached_is_reported(monkeypatch: pytest.MonkeyPa
         open_data(shard_data("s3://sets/digits"), 1)
 
 
-def test_without_s3fs_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, shard_data: MakeData) -> None:
+def test_without_s3fs_the_error_has_a_remedy(monkeypatch: pytest.MonkeyPatch, shard_data: MakeData) -> None:
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(UserError, match=r"pip install 'convoy\[s3\]'"):
         open_data(shard_data("s3://sets/digits"), 1)
