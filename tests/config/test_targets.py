@@ -205,6 +205,17 @@ def test_a_file_of_the_config_folder_declares_what_it_names_without_being_chosen
         resolve(f"{module_name}.Other", "model")
 
 
+def test_only_options_declare_what_they_name(tmp_path: Path) -> None:
+    """A received run in the config folder is not an option in it."""
+    for path in ("config.yaml", "outputs/mynet/run/config.yaml", "data/downloaded/model/x.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("model: {_target_: stranger.Net}\n")
+    TRUST.add_folder(tmp_path)
+    assert not TRUST.declares("stranger.Net")
+    write_option(tmp_path, "experiment", "mine", "model: {_target_: stranger.Net}\n")
+    assert TRUST.declares("stranger.Net")
+
+
 def test_the_error_names_what_declares_a_target_and_following_it_works(tmp_path: Path, module_name: str) -> None:
     add_module(tmp_path, module_name, "class Net:\n    width = 7\n")
     target = f"{module_name}.Net"

@@ -36,7 +36,7 @@ def target_faults(key: str, node: Any) -> list[Fault]:
     """
     group = _group(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
-        remedy = f"write {{_target_: module.Class}}, as the files of conf/{group}/ do"
+        remedy = f"write _target_: module.Class, as the files of conf/{group}/ do"
         return [Fault(f"{key}._target_", "is missing", remedy)]
     return [
         _refusal(f"{path}._target_", child["_target_"])

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from convoy.config.options import CONF, PACKAGE
+from convoy.config.schema import GROUPS
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -37,8 +38,8 @@ def nested_targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]
 class Trust:
     """Declared targets of this process, and the folders in which their modules are found.
 
-    Composing a config adds to it. A target that nothing has added is refused, so a new way to read saved data is safe
-    before anyone thinks of this class.
+    Composing a config declares targets. An undeclared target is refused by default, so code that reads saved data in a
+    new place needs no check.
     """
 
     def __init__(self) -> None:
@@ -95,8 +96,10 @@ class Trust:
         return [*flags, *self._words]
 
     def _option_files(self) -> Iterator[Path]:
+        # Options only: with --config-dir . the folder holds runs and data too, which others may have written.
         for folder in self._config_folders:
-            yield from folder.rglob("*.yaml")
+            for group in GROUPS:
+                yield from (folder / group).glob("*.yaml")
 
 
 def _names(path: Path, target: str) -> bool:

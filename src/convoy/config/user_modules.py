@@ -20,7 +20,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import PACKAGE
 
 LIBRARIES = ("convoy", "torch", "torchvision", "timm", "torchmetrics", "pytorch_lightning")
-"""Packages that no file of the user's replaces."""
+"""Packages that are imported from where they are installed, whatever files the user's folders hold."""
 
 
 def import_target(target: str, key: str, folders: Sequence[Path]) -> Any:
