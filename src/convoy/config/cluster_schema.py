@@ -1,4 +1,4 @@
-"""The typed config of a cluster that Slurm runs, and of what a job asks of it."""
+"""Typed config of a Slurm cluster and of the resources of a job."""
 
 from __future__ import annotations
 
@@ -9,87 +9,87 @@ from omegaconf import MISSING
 
 @dataclass
 class SlurmJobConfig:
-    """What a job asks for besides its GPUs. `convoy submit` takes each key by itself: time=4:00:00."""
+    """Resources of a job besides its GPUs. `convoy submit` accepts each key without a prefix, such as time=4:00:00."""
 
     account: str | None = None
-    """Who pays, as Slurm names it; null: SBATCH_ACCOUNT, else your default account."""
+    """Slurm account that is charged; null: SBATCH_ACCOUNT, else your default account."""
     time: str = "1:00:00"
-    """Wall time, as Slurm writes it: HH:MM:SS or D-HH:MM:SS. The job goes on in another after it."""
+    """Wall time as HH:MM:SS or D-HH:MM:SS. After it the job is requeued and resumes."""
     partition: str | None = None
-    """null: the first of the card's partitions."""
+    """Partition; null: the first of the card's partitions."""
     constraint: str | None = None
-    """A feature that the nodes must have; null: the card's."""
+    """Feature that the nodes must have; null: that of the card."""
     qos: str | None = None
+    """Quality of service; null: Slurm's default."""
     mail: str | None = None
-    """Address that Slurm writes to when the job ends, fails or is requeued."""
+    """Mail address that Slurm notifies when the job ends, fails or is requeued."""
     cpus_per_gpu: int = 8
-    """CPUs of each rank."""
+    """CPUs per rank."""
     memory_per_gpu_gib: int = 32
-    """Main memory for each rank, in GiB (Slurm's G)."""
+    """Main memory per rank in GiB (Slurm's G)."""
     signal_s: int = 120
-    """Seconds before the time limit at which the ranks are told to save and leave."""
+    """Seconds before the time limit at which the ranks save and exit."""
     max_restarts: int = 20
-    """How often a job may requeue itself."""
+    """Largest number of times that a job requeues itself."""
     hang_s: int = 1800
-    """Seconds without a step after which the ranks are taken for hung: stacks are printed and the job requeued."""
+    """Seconds without a step after which a rank counts as hung: it prints its stacks and the job is requeued."""
 
 
 @dataclass
 class PartitionConfig:
-    """A partition and a user's limits in it; null: not known, or none."""
+    """Partition with its limits per user; null: unknown or unlimited."""
 
     max_time: str = MISSING
-    """The longest wall time of a job, as Slurm writes it: D-HH:MM:SS."""
+    """Longest wall time of a job as D-HH:MM:SS."""
     max_gpus: int | None = None
-    """GPUs of all running jobs of a user together."""
+    """Total GPUs of a user's running jobs."""
     max_running: int | None = None
-    """Running jobs of a user."""
+    """Running jobs per user."""
     max_queued: int | None = None
-    """Waiting jobs of a user; each task of an array is one."""
+    """Waiting jobs per user; each task of an array counts."""
 
 
 @dataclass
 class CardConfig:
-    """The nodes that have one kind of card. Its name is that of an option in conf/hardware/."""
+    """Nodes with one kind of card, which is named like an option in conf/hardware/."""
 
     gres: str = MISSING
-    """Slurm's type of the card, as in --gres=gpu:<type>:2."""
+    """Slurm's name for the card's type, as in --gres=gpu:<type>:2."""
     partitions: list[str] = MISSING
-    """Where there are such nodes; a job goes to the first unless it names another."""
+    """Partitions that have such nodes; the first is the default."""
     constraint: str | None = None
-    """A feature that tells these nodes from others with the same gres."""
+    """Feature that distinguishes these nodes from others with the same gres."""
     gpus_per_node: int = MISSING
     cpus_per_node: int | None = None
     memory_per_node_gib: int | None = None
     billing_per_gpu: float | None = None
-    """Billing units a GPU and minute; null: not known, and then no cost is shown."""
+    """Billing units per GPU and minute; null: unknown, so that no cost is shown."""
 
 
 @dataclass
 class ClusterConfig:
-    """A cluster: what it has, what it allows, what it charges, and what a job does first on a node."""
+    """Slurm cluster: its cards, partitions, prices, and the setup of a job on a node."""
 
     name: str = MISSING
     cards: dict[str, CardConfig] = MISSING
     partitions: dict[str, PartitionConfig] = MISSING
     job: SlurmJobConfig = field(default_factory=SlurmJobConfig)
     account_required: bool = False
-    """Whether a job without an account is refused."""
+    """Refuse a job without an account."""
     billing_per_cpu: float | None = None
-    """Billing units a CPU and minute; null: not known."""
+    """Billing units per CPU and minute; null: unknown."""
     billing_per_gib: float | None = None
-    """Billing units a GiB of memory and minute; null: not known."""
+    """Billing units per GiB of memory and minute; null: unknown."""
     max_array_size: int | None = None
-    """Tasks of one job array; null: not known."""
+    """Largest number of tasks of a job array; null: unknown."""
     setup: list[str] = field(default_factory=list)
-    """Lines of bash before anything else on the node: modules, environments."""
+    """Lines of bash that run first on the node, such as module loads."""
     python: str | None = None
-    """Of the environment with Convoy; a relative path is taken from where sbatch is called; null: for
-    `convoy submit` the Python that runs it, for the scripts of slurm/ what `make install` made: .venv-<card>
-    where it is there, else .venv."""
+    """Python of the environment with Convoy, absolute or relative to where sbatch is called. null: `convoy submit` uses
+    the Python that runs it; the scripts of slurm/ use .venv-<card> if it exists, else .venv."""
     network: bool = True
-    """Whether compute nodes reach the internet; without, W&B records are kept in the run's folder."""
+    """Compute nodes have internet access; if false, W&B records stay in the run folders."""
     fast_disk: str | None = None
-    """Folder on the node to which data.root is copied first, such as $TMPDIR; null: data is read where it lies."""
+    """Folder on the node's disk, such as $TMPDIR, to which data.root is copied first; null: no copy."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables of all ranks, such as NCCL's."""
+    """Environment variables of all ranks, such as NCCL's."""
