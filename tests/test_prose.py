@@ -13,7 +13,6 @@ PENDING: tuple[str, ...] = (
     "src/convoy/cluster",
     "src/convoy/commands",
     "src/convoy/config",
-    "src/convoy/data",
     "src/convoy/evaluation",
     "src/convoy/export",
     "src/convoy/models",

@@ -1,0 +1,40 @@
+"""Tests that run the commands of docs/data.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from tests.conftest import TINY, Run
+
+from convoy.config.schema import DataConfig
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+(COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+SHORT = ["data.image_size=32", "data.eval_resize=32", "trainer.max_steps=2", "trainer.global_batch_size=4"]
+
+
+@pytest.mark.parametrize("command", COMMANDS.splitlines(), ids=lambda command: shlex.split(command)[3])
+def test_the_commands_of_the_page_train(command: str, convoy: Callable[..., Run], tmp_path: Path) -> None:
+    lines = ["file,species,habitats,length,weight"]
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        Image.new("RGB", (40, 36), (number * 10, 90, 9)).save(tmp_path / "images" / f"{number}.jpg")
+        habitats = "river|lake" if number % 3 else "sea"
+        lines.append(f"{number}.jpg,{'pike' if number % 2 else 'carp'},{habitats},{number / 2},{number + 3}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    done = convoy(*shlex.split(command)[1:], *[word for word in TINY if not word.startswith("model")], *SHORT)
+    assert done.code == 0, done.err
+    assert "18 train, 2 val" in done.out
+
+
+def test_the_yaml_of_the_page_has_known_keys() -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        settings = yaml.safe_load(block)
+        settings.pop("defaults", None)
+        assert vars(DataConfig(**settings))
