@@ -104,6 +104,13 @@ def test_an_option_in_a_users_own_folder_needs_one_file(tmp_path: Path) -> None:
     assert (config.name, config.model["layers"]) == ("mine", ["FC-10"])
 
 
+def test_an_option_in_a_folder_that_is_not_in_use_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "mynet.yaml").write_text("_target_: convoy.models.chain.Chain\nlayers: [FC-10]\n")
+    assert refused("model=mynet") == ["model=mynet: no such option; write --config-dir mine, which has it"]
+    assert refused("model=../x/y") != []
+
+
 def test_a_mistake_in_a_users_own_file_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "mine.yaml").write_text("max_epoch: 3\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -73,6 +75,9 @@ def _choice_faults(override: Override, options: Options) -> list[Fault]:
 
 
 def _option_remedy(name: str, group: str, available: Sequence[str]) -> str:
+    unused = next(Path.cwd().glob(f"*/{group}/{glob.escape(name)}.yaml"), None)
+    if unused is not None:
+        return f"write --config-dir {unused.parents[1].name}, which has it"
     listed = f"options: {', '.join(available)}"
     near = did_you_mean(name, available)
     return f"{near} ({listed})" if near else f"{listed}; or add conf/{group}/{name}.yaml"
