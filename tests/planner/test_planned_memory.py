@@ -36,7 +36,12 @@ def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int
 @pytest.mark.parametrize(
     ("name", "share"),
     # What oneDNN takes for itself besides is known for 3x3 convolutions; SqueezeNet's are mostly 1x1.
-    [("resnet18", 0.01), ("mobilenet_v2", 0.01), ("shufflenet_v2_x1_0", 0.01), ("squeezenet1_1", 0.03)],
+    [
+        ("resnet18", 0.01),
+        pytest.param("mobilenet_v2", 0.01, marks=pytest.mark.slow),
+        ("shufflenet_v2_x1_0", 0.01),
+        pytest.param("squeezenet1_1", 0.03, marks=pytest.mark.slow),
+    ],
 )
 def test_the_peak_of_a_real_step_on_the_cpu(name: str, share: float, precision: str) -> None:
     predicted = predicted_peak_bytes(name, precision)
