@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help train test test-slow check bench zoo soak lock clean install install-dev
+.PHONY: help train test test-slow check bench zoo soak docs lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
@@ -19,6 +19,7 @@ help:
 	@echo "make zoo                           check all networks, the slowest included"
 	@echo "make soak                          inject thirty faults into jobs of a real Slurm on this machine"
 	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100 installs into .venv-v100 or .venv-p100"
+	@echo "make docs                          write the tables of docs/models.md from the cards in conf/model"
 	@echo "make lock                          choose new exact versions within the ranges of pyproject.toml"
 
 train: install
@@ -74,6 +75,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed $(DEV_LOCK)
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate -q --group build
 PAIR = printf 'torch==2.14.1\ntorchvision==0.29.2\npython-dateutil<3\n'
+
+docs: install
+	sed -i '/^<!-- Generated/q' docs/models.md
+	printf '\n' >> docs/models.md
+	$(BIN)/convoy models format=md >> docs/models.md
 
 lock: $(VENV)/.python
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv

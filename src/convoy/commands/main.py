@@ -23,6 +23,7 @@ VERBS = {
     "features": ("a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
     "probe": ("a linear classifier on a layer's features", "convoy probe run=latest data=fashion_mnist"),
     "filters": ("pictures of what a network looks for", "convoy filters run=latest"),
+    "models": ("networks with size, cost and accuracy", "convoy models 'resnet*' sort=macs"),
     "compare": ("accuracy against complexity, drawn", "convoy compare models=[vgg16,resnet50] output=two.png"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
     "jobs": ("show where queued runs stand", "convoy jobs"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convoy.config import cluster_schema, schema
+from convoy.config.cards import FAMILIES, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import GROUPS
@@ -68,7 +69,11 @@ def _groups(options: Options) -> str:
     lines += ["  convoy train -m model=vgg16,resnet18 optimizer.lr=0.1,0.01", "", "groups and their options:"]
     width = max(len(group) for group in GROUPS)
     for group in GROUPS:
-        lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
+        if group == "model":
+            lines += [f"  {group:<{width}}  networks by family; convoy models lists their size and accuracy:"]
+            lines += _networks(options, indent=" " * (width + 4))
+        else:
+            lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
     lines += ["", "convoy train --help <group> explains a group's options and keys, and"]
     lines += ["convoy train --help ledger what is measured layer by layer.", "", _FLAGS.rstrip()]
     return "\n".join(lines)
@@ -76,15 +81,37 @@ def _groups(options: Options) -> str:
 
 def _group(group: str, options: Options) -> str:
     names = options.of(group)
-    width = max(map(len, names), default=0)
+    example = names[0]
     lines = [f"{group}=<option>:"]
+    if group == "model":
+        lines += [
+            *_networks(options, indent="  "),
+            "",
+            "convoy models lists their size, cost and published accuracy.",
+            "",
+        ]
+        names = [name for name in names if name not in read_cards(ModelCard, options)]
+    width = max(map(len, names), default=0)
     lines += [f"  {name:<{width}}  {options.head(group, name)}" for name in names]
     for kind in _TYPED.get(group, []):
         lines += ["", f"{_PREFIXES.get(kind, group)}.<key>=<value>:"]
         lines += _fields(kind)
     if group not in _TYPED:
-        lines += ["", f"convoy train --cfg job -p {group} {group}={names[0]} shows an option's keys."]
+        lines += ["", f"convoy train --cfg job -p {group} {group}={example} shows an option's keys."]
     return "\n".join(lines)
+
+
+def _networks(options: Options, indent: str) -> list[str]:
+    """Return the options of conf/model by family, options without a card last."""
+    families: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    cards = read_cards(ModelCard, options)
+    for name, card in sorted(cards.items(), key=lambda item: (item[1].image_size, item[1].parameters)):
+        families.setdefault(card.family, []).append(name)
+    families["any network of a library, or your own"] = [name for name in options.of("model") if name not in cards]
+    lines = []
+    for family, names in families.items():
+        lines += _wrapped(f"{indent}{family}: ", names, hanging=f"{indent}  ") if names else []
+    return lines
 
 
 def _fields(kind: type) -> list[str]:
@@ -111,13 +138,15 @@ def _default(field: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _wrapped(lead: str, words: Sequence[str], between: str = ", ", width: int = 79) -> list[str]:
-    """Words after a lead, in lines of at most `width` columns."""
+def _wrapped(
+    lead: str, words: Sequence[str], between: str = ", ", width: int = 79, hanging: str | None = None
+) -> list[str]:
+    """Return words after a lead, in lines of at most `width` columns; `hanging` begins the lines after the first."""
     lines, line = [], lead
     for index, word in enumerate(words):
         piece = word + (between.rstrip() if index < len(words) - 1 else "")
         if len(line) + len(piece) > width and line.strip():
             lines.append(line.rstrip())
-            line = " " * len(lead)
+            line = " " * len(lead) if hanging is None else hanging
         line += piece + " "
     return [*lines, line.rstrip()]

@@ -54,12 +54,6 @@ class Paper:
     section: str | None = None
     """Section or figure that describes the network or the training."""
 
-    @property
-    def citation(self) -> str:
-        """Authors, year and identifier: `He et al. 2015 (arXiv:1512.03385)`."""
-        where = f"arXiv:{self.arxiv}" if self.arxiv else self.venue
-        return f"{self.authors} {self.year}" + (f" ({where})" if where else "")
-
 
 @dataclass
 class PublishedAccuracy:
