@@ -104,6 +104,12 @@ def test_test_may_be_held_out(digits_folder: Path, folder_data: Any) -> None:
     assert opened.notes == (f"{digits_folder} has no test split: 12 images of train were held out for test.",)
 
 
+def test_a_small_part_of_val_images_is_noted(digits_folder: Path, folder_data: Any) -> None:
+    note = "val and test see the central 24x24 of 37 pixels only; data.eval_resize=null shows the whole image."
+    assert note in open_data(folder_data(digits_folder, eval_resize=37), 1).notes
+    assert not any("central" in line for line in open_data(folder_data(digits_folder, eval_resize=36), 1).notes)
+
+
 def test_missing_root_and_class_without_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"data.root={tmp_path}/no: does not exist"):
         count_classes(f"{tmp_path}/no")

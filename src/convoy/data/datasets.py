@@ -32,6 +32,9 @@ from convoy.data.targets import CLASS_INDEX, Targets
 
 SPLITS = ("train", "val", "test")
 
+MOST_EVAL_RESIZE = 1.5
+"""Ratio of data.eval_resize to data.image_size from which a note is printed; 256 / 224 is usual."""
+
 
 class TrainingSplit(Protocol):
     """Training images, augmented as they are read."""
@@ -240,6 +243,13 @@ def _open_streamed(
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
+    if data.eval_resize is not None and data.eval_resize > MOST_EVAL_RESIZE * data.image_size:
+        size = data.image_size
+        notes = [
+            *notes,
+            f"val and test see the central {size}x{size} of {data.eval_resize} pixels only; data.eval_resize=null shows"
+            " the whole image.",
+        ]
     key = "data.train" if data.source == DATASET_SOURCE else "data.root"
     bad_images = BadImages(skip=data.on_bad_image == "skip", key=key)
     return OpenedData(
