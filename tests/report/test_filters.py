@@ -105,7 +105,7 @@ def test_a_network_without_convolutions_is_refused() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     with pytest.raises(UserError, match="has no convolution"):
         first_convolution(flat)
-    with pytest.raises(UserError, match="no feature map with more than one place"):
+    with pytest.raises(UserError, match="no feature map with more than one position"):
         last_feature_map(flat, torch.zeros(1, 1, 8, 8))
 
 

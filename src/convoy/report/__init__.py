@@ -1,1 +1,1 @@
-"""Pictures and tables from networks and runs."""
+"""Figures and lists of networks and runs."""

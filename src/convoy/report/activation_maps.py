@@ -1,10 +1,10 @@
-"""Where in an image a network sees its class: class activation maps.
+"""Class activation maps: the regions of an image that support the predicted class.
 
-The map is HiResCAM's (Draelos & Carin 2020, arXiv:2011.08891, equation 6) at the last feature map that has more than
-one place: gradient times activation, summed over channels. Where global average pooling and one linear layer follow,
-it is the class activation map of Zhou et al. 2016 (arXiv:1512.04150, equation 2) but for a factor and for what is below
-zero, which is left out; so is Grad-CAM's (Selvaraju et al. 2017, arXiv:1610.02391), which averages the gradient over
-all places first, and so loses which place it came from where fully connected layers follow.
+The map is HiResCAM's (Draelos & Carin 2020, arXiv:2011.08891, equation 6) at the last feature map with more than one
+position: gradient times activation, summed over channels. Negative values are set to zero. If global average pooling
+and one linear layer follow, the map equals the class activation map of Zhou et al. 2016 (arXiv:1512.04150, equation 2)
+and Grad-CAM's (Selvaraju et al. 2017, arXiv:1610.02391) up to a factor. Grad-CAM averages the gradient over all
+positions first, which loses the position if fully connected layers follow.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LONGEST_NAME = 16
 
 @dataclass(frozen=True)
 class Example:
-    """An image and what a network makes of it.
+    """An image and a network's prediction for it.
 
     Attributes:
-        image: as the network gets it, [C, S, S].
-        label: its class.
-        predicted: the class that the network finds most probable.
-        probability: of that.
-        heat: the map of that class, [S, S], 0 to 1.
+        image: the network's input, [C, S, S].
+        label: index of the true class.
+        predicted: index of the most probable class.
+        probability: probability of the predicted class.
+        heat: map of the predicted class, [S, S], 0 to 1.
     """
 
     image: Tensor
@@ -47,7 +47,7 @@ class Example:
 
 
 def last_feature_map(network: nn.Module, image: Tensor) -> str:
-    """The name of the module that gives the last feature map, [1, C, H, W] with more than one place.
+    """Return the name of the module that returns the last feature map, [1, C, H, W] with more than one position.
 
     Args:
         network: in evaluation mode.
@@ -74,24 +74,24 @@ def last_feature_map(network: nn.Module, image: Tensor) -> str:
         for handle in handles:
             handle.remove()
     if not names:
-        rule = "its network has no feature map with more than one place"
+        rule = "its network has no feature map with more than one position"
         raise UserError(Fault("run", rule, "choose a run of a convolutional network"))
     return names[-1]
 
 
 def activation_maps(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """The maps [B, H, W], 0 or more, of the most probable class of each image, and the probabilities [B, num_classes].
+    """Return the maps [B, H, W], 0 or more, of each image's most probable class, and probabilities [B, num_classes].
 
     Args:
         network: in evaluation mode.
         images: [B, C, S, S].
-        layer: the module that gives the feature map [B, C, H, W].
+        layer: name of the module that returns the feature map [B, C, H, W].
     """
     kept: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:
         kept[:] = [value.detach().requires_grad_()]
-        return kept[0].clone()  # the next layer may work in place
+        return kept[0].clone()  # the next layer may be in-place
 
     handle = network.get_submodule(layer).register_forward_hook(lambda _, __, value: keep(value))
     try:
@@ -108,13 +108,13 @@ def activation_maps(network: nn.Module, images: Tensor, layer: str) -> tuple[Ten
 def examples(
     network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], count: int, num_classes: int
 ) -> tuple[list[Example], str]:
-    """The first images of a split, of as many classes as there are, and the layer whose map is shown.
+    """Return examples of the first images of a split, of as many classes as possible, and the name of their layer.
 
     Args:
         network: in evaluation mode, on the CPU.
         batches: images [B, C, S, S] and labels [B].
-        count: of images.
-        num_classes: of the set.
+        count: number of images.
+        num_classes: number of classes of the data set.
     """
     chosen = _first_of_each_class(batches, count, num_classes)
     images = torch.stack([image for image, _ in chosen])
@@ -132,7 +132,7 @@ def examples(
 def _first_of_each_class(
     batches: Iterable[tuple[Tensor, Tensor]], count: int, num_classes: int
 ) -> list[tuple[Tensor, int]]:
-    """Round by round one image of each class, in the order of classes: the first ones of the split."""
+    """Return the first images of a split, in rounds of one image per class."""
     rounds = -(-count // num_classes)
     by_class: dict[int, list[Tensor]] = {}
     for images, labels in batches:
@@ -152,16 +152,21 @@ def _first_of_each_class(
 
 
 def draw(
-    found: Sequence[Example], classes: Sequence[str], mean: Sequence[float], std: Sequence[float], title: str, told: str
+    found: Sequence[Example],
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    title: str,
+    subtitle: str,
 ) -> Figure:
-    """Each image beside the same under its map, with its class and the one that the network finds.
+    """Draw each image above its copy with the map, with the true and the predicted class.
 
     Args:
-        found: at least one.
-        classes: names.
-        mean, std: with which the images were normalized.
-        title: the first line.
-        told: the second.
+        found: at least one example.
+        classes: names of the classes.
+        mean, std: statistics with which the images were normalized.
+        title: first line.
+        subtitle: second line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -172,7 +177,7 @@ def draw(
     FigureCanvasAgg(figure)
     height = figure.get_figheight()
     figure.text(0.15 / figure.get_figwidth(), 1 - 0.25 / height, title, fontsize=10.5, va="center")
-    figure.text(0.15 / figure.get_figwidth(), 1 - 0.52 / height, told, fontsize=8.5, va="center", color="#444444")
+    figure.text(0.15 / figure.get_figwidth(), 1 - 0.52 / height, subtitle, fontsize=8.5, va="center", color="#444444")
     for index, example in enumerate(found):
         row, column = divmod(index, columns)
         left = (0.15 + 1.35 * column) / figure.get_figwidth()
@@ -191,14 +196,14 @@ def draw(
         below = top - 2 * size[1] - 0.18 / height
         middle = left + size[0] / 2
         figure.text(middle, below, label, fontsize=8, ha="center", va="center")
-        said = f"{'' if right else predicted + ' '}{example.probability:.0%}"
+        caption = f"{'' if right else predicted + ' '}{example.probability:.0%}"
         colour = "#00724f" if right else "#b03a00"
-        figure.text(middle, below - 0.17 / height, said, fontsize=8, ha="center", va="center", color=colour)
+        figure.text(middle, below - 0.17 / height, caption, fontsize=8, ha="center", va="center", color=colour)
     return figure
 
 
 def _as_pixels(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """[S, S, 3] or [S, S], 0 to 1, from a normalized image."""
+    """Return a normalized image as pixels, [S, S, 3] or [S, S], 0 to 1."""
     back = image * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)
     back = back.clamp(0, 1)
     return back[0].numpy() if len(back) == 1 else back.permute(1, 2, 0).numpy()

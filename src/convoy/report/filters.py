@@ -1,4 +1,4 @@
-"""What the first layer looks for: its filters as images (Krizhevsky et al. 2012, figure 3)."""
+"""Filters of a network's first convolution as an image (as in Krizhevsky et al. 2012, figure 3)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _MAGNIFIED = 4
 _EDGE = 2
-"""Pixels between two filters, of which one weight has `_MAGNIFIED` in height and width."""
+"""Pixels between two filters; each weight is a square of `_MAGNIFIED` pixels."""
 
 _PAPER = (0.80, 0.87, 0.95)
-"""Neither gray nor white, which filters have at their edges."""
+"""Background colour; gray and white occur at the edges of filters."""
 
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """A network's first convolution.
+    """First convolution of a network.
 
     Attributes:
-        name: the module's.
+        name: name of the module.
         weight: [filters, channels, height, width], in float32.
     """
 
@@ -38,10 +38,10 @@ class FirstLayer:
 
 
 def first_convolution(network: nn.Module) -> FirstLayer:
-    """The first convolution of a network, in the order in which it holds its modules.
+    """Return the first convolution of a network, in the order of its modules.
 
     Raises:
-        UserError: it has none.
+        UserError: the network has none.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -50,10 +50,10 @@ def first_convolution(network: nn.Module) -> FirstLayer:
 
 
 def scaled(weight: Tensor) -> NDArray[np.float32]:
-    """Filters as images: [filters, height, width, 3], each from 0 at its smallest weight to 1 at its largest.
+    """Return filters as images [filters, height, width, 3], each scaled from 0 (smallest weight) to 1 (largest).
 
-    Filters of one channel are gray, those of three are red, green and blue; of others the mean over the channels is
-    shown in gray.
+    Filters of one channel are gray, filters of three channels red, green and blue. Other filters are averaged over
+    their channels and gray.
     """
     if weight.shape[1] not in (1, 3):
         weight = weight.mean(1, keepdim=True)
@@ -65,7 +65,7 @@ def scaled(weight: Tensor) -> NDArray[np.float32]:
 
 
 def grid(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, height, width, 3] as one image, row by row, about as wide as high, with an edge between them."""
+    """Arrange images [N, height, width, 3] row by row in one image, about as wide as high, with edges between them."""
     images = images.repeat(_MAGNIFIED, axis=1).repeat(_MAGNIFIED, axis=2)
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count * height / width))
@@ -79,7 +79,7 @@ def grid(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def draw(layer: FirstLayer, name: str) -> Figure:
-    """The filters of a layer of the network called `name`."""
+    """Draw the filters of a layer under the title `name`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -94,7 +94,7 @@ def draw(layer: FirstLayer, name: str) -> Figure:
     axes.set_axis_off()
     count, channels, high, wide = layer.weight.shape
     figure.text(0.02, 1 - 0.28 / figure.get_figheight(), name, fontsize=10.5, va="center")
-    told = f"{layer.name}: {count} filters of {channels}x{high}x{wide}, each scaled to its own range"
-    told += "" if channels in (1, 3) else ", means over channels"
-    figure.text(0.02, 1 - 0.56 / figure.get_figheight(), told, fontsize=9, va="center", color="#444444")
+    subtitle = f"{layer.name}: {count} filters of {channels}x{high}x{wide}, each scaled to its own range"
+    subtitle += "" if channels in (1, 3) else ", means over channels"
+    figure.text(0.02, 1 - 0.56 / figure.get_figheight(), subtitle, fontsize=9, va="center", color="#444444")
     return figure

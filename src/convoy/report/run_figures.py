@@ -1,4 +1,4 @@
-"""The pictures of a run: its first layer's filters, and where it looks in images."""
+"""Figures of a run: the filters of its first layer and class activation maps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from convoy.report.complexity import save
 
 @dataclass(frozen=True)
 class Request:
-    """What is drawn.
+    """Settings of `draw_run`.
 
     Attributes:
         run: a run's folder, or latest.
         checkpoint: best, last, or a file.
-        images: how many get an activation map; 0: none.
-        split: from which they are; None: test, or val where there is no test.
-        output: the folder; None: report/ in the run's.
-        output_root: where latest is looked for.
+        images: number of images with an activation map; 0: none.
+        split: split of the images; None: test, or val if there is no test split.
+        output: folder of the figures; None: report/ in the run's folder.
+        output_root: folder in which latest is searched.
     """
 
     run: str
@@ -34,13 +34,13 @@ class Request:
 
 
 def draw_run(request: Request) -> list[Path]:
-    """Draw filters.png and activation_maps.png; those that are there already are replaced.
+    """Draw filters.png and activation_maps.png; existing files are replaced.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        UserError: no such run, checkpoint or split, or a network without a convolution. Nothing is written then.
+        UserError: no such run, checkpoint or split, or a network without a convolution. Nothing is written.
     """
     run, checkpoint = locate(request.run, request.checkpoint, request.output_root)
     trained = load_trained(run, checkpoint)
@@ -55,9 +55,9 @@ def draw_run(request: Request) -> list[Path]:
             raise UserError(Fault("split", f"{config.data.name} has no such split", f"it has {there}", split))
         batches = data.evaluation_loader(split, device="cpu")
         found, layer = activation_maps.examples(trained.network, batches, request.images, data.num_classes)
-        told = f"what {layer} sees of the class that is found: {config.data.name}, {split}"
+        subtitle = f"evidence for the predicted class at {layer}: {config.data.name}, {split}"
         pictures["activation_maps.png"] = activation_maps.draw(
-            found, data.classes, config.data.mean, config.data.std, title, told
+            found, data.classes, config.data.mean, config.data.std, title, subtitle
         )
     folder = Path(request.output) if request.output else run.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
