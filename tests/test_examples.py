@@ -71,6 +71,7 @@ def test_every_folder_has_a_section() -> None:
     assert set(SECTIONS) == {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_example_trains(name: str, tmp_path: Path) -> None:
     folder = copied(name, tmp_path)
@@ -134,9 +135,9 @@ def test_every_command_works_on_the_network(network: Path) -> None:
     "line",
     [
         "convoy evaluate run={run}",
-        "convoy export run={run} output=mynet.safetensors",
-        "convoy predict checkpoint={run} {run}/photo.png",
-        "convoy train resume={run} trainer.max_epochs=9",
+        pytest.param("convoy export run={run} output=mynet.safetensors", marks=pytest.mark.slow),
+        pytest.param("convoy predict checkpoint={run} {run}/photo.png", marks=pytest.mark.slow),
+        pytest.param("convoy train resume={run} trainer.max_epochs=9", marks=pytest.mark.slow),
         "convoy train --from {run}/config.yaml",
     ],
 )

@@ -56,8 +56,18 @@ def refused(convoy: Callable[..., Any], words: list[str], folder: Path) -> None:
     assert not (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", NAMES)
+QUICK_NAMES = ("shell", "private name", "user's module")
+"""Constructions that are tried on every way in by the fast tests; the slow ones try all."""
+
+
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        pytest.param(way, name, marks=() if way == "train --from" or name in QUICK_NAMES else pytest.mark.slow)
+        for way in WAYS
+        for name in NAMES
+    ],
+)
 def test_a_received_run_builds_only_what_is_built_in(
     way: str, name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
 ) -> None:
