@@ -70,10 +70,11 @@ def _identity(step: Step) -> tuple[str, str, int, int]:
 
 
 def _row(small: Step, large: Step, field: Field | None, images: int, batch: int, sizes: dict[str, int]) -> Row:
+    name = large.module or large.function or "the model"
+
     def each(one: int, other: int) -> int:
         """Return the increase per image."""
         if (other - one) % images:
-            name = large.module or large.function or "the model"
             raise UntraceableError(f"the memory or work of {name} does not grow linearly with the batch size")
         return (other - one) // images
 
@@ -82,9 +83,7 @@ def _row(small: Step, large: Step, field: Field | None, images: int, batch: int,
     saved = each(small.saved_bytes, large.saved_bytes)
     fixed = small.saved_bytes - batch * saved
     if fixed < 0:
-        raise UntraceableError(
-            f"the memory saved by {large.module or large.function or 'the model'} does not grow linearly with the batch size"
-        )
+        raise UntraceableError(f"the memory saved by {name} does not grow linearly with the batch size")
     is_input = not large.module and large.layer is None and not large.function
     return Row(
         layer="INPUT" if is_input else name_of(large, shapes[0][-1] if shapes and shapes[0] else 1),
