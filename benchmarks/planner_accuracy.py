@@ -70,12 +70,12 @@ def predicted_peak_bytes(name: str, precision: str) -> int:
 
     from convoy.ledger.skeleton import without_weights
     from convoy.planner.allocator import Heap
-    from convoy.planner.peak_memory import Family
+    from convoy.planner.peak_memory import BatchSizeModel
     from convoy.planner.traced_training import Training, record
 
     skeleton = without_weights(getattr(torchvision.models, name))
     training = Training((3, SIDE, SIDE), imagenet_task(), sgd, precision, on_cuda=False, channels_last=False)
-    family = Family(record(skeleton, training, BATCH // 2), record(skeleton, training, BATCH))
+    family = BatchSizeModel(record(skeleton, training, BATCH // 2), record(skeleton, training, BATCH))
     return family.peak(BATCH, Heap()).allocated_bytes
 
 

@@ -134,7 +134,7 @@ def _family(case: Case) -> Any:
 
     from benchmarks.planner_accuracy import imagenet_task
     from convoy.ledger.skeleton import without_weights
-    from convoy.planner.peak_memory import Family
+    from convoy.planner.peak_memory import BatchSizeModel
     from convoy.planner.traced_training import Training, record
 
     network = without_weights(getattr(torchvision.models, case.model))
@@ -147,7 +147,7 @@ def _family(case: Case) -> Any:
         case.precision,
         channels_last=case.channels_last,
     )
-    return Family(record(network, training, 8), record(network, training, 16))
+    return BatchSizeModel(record(network, training, 8), record(network, training, 16))
 
 
 def _largest(models: list[str]) -> list[dict[str, Any]]:

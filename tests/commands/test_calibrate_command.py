@@ -82,4 +82,4 @@ def test_a_damaged_file_is_named(convoy: Convoy) -> None:
     path.write_text('{"device": 1, "workspace": {}}')
     done = convoy("plan", *WORDS, folder=None)
     assert done.code == 2
-    assert f"hardware={path}: is no calibration" in done.err
+    assert f"hardware={path}: is not a calibration" in done.err

@@ -12,7 +12,7 @@ from convoy.ledger.skeleton import without_weights
 from convoy.planner.allocator import MIB, Allocator
 from convoy.planner.convolutions import BACKWARD_OF_WEIGHTS, FORWARD, Convolution
 from convoy.planner.events import WORKSPACE, Recorder
-from convoy.planner.peak_memory import Card, Family
+from convoy.planner.peak_memory import BatchSizeModel, Card
 from convoy.planner.traced_training import Training, record
 
 BATCH = 8
@@ -26,10 +26,10 @@ def network(name: str) -> nn.Module:
 
 
 @cache
-def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int = 1) -> Family:
+def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int = 1) -> BatchSizeModel:
     skeleton = without_weights(lambda: network(name))
     training = Training((3, 64, 64), imagenet_task(), sgd, precision, on_cuda=on_cuda, ranks=ranks, channels_last=False)
-    return Family(record(skeleton, training, BATCH), record(skeleton, training, 2 * BATCH))
+    return BatchSizeModel(record(skeleton, training, BATCH), record(skeleton, training, 2 * BATCH))
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
@@ -62,7 +62,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(expandable: bool) ->
 def test_a_batch_between_two_recordings_is_that_of_a_recording_of_its_own() -> None:
     skeleton = without_weights(lambda: network("squeezenet1_1"))
     training = Training((3, 64, 64), imagenet_task(), sgd, "bf16-mixed", channels_last=False)
-    own = Family(record(skeleton, training, 13), record(skeleton, training, 26))
+    own = BatchSizeModel(record(skeleton, training, 13), record(skeleton, training, 26))
     assert own.peak(13) == family("squeezenet1_1", "bf16-mixed").peak(13)
 
 

@@ -30,10 +30,10 @@ def check_scheduler(node: Mapping[str, Any]) -> list[Fault]:
 
 
 def check_targets(config: Config) -> None:
-    """Raise if optimizer and schedule can't be built. Imports their modules, and builds both for one small layer.
+    """Raise if the optimizer or the schedule can't be built. Imports their modules and builds both for a small layer.
 
     Raises:
-        UserError: with every argument that a target lacks or doesn't have, or with the value that it refuses.
+        UserError: An argument is missing or unknown, or a target refuses a value. The error lists every argument.
     """
     faults = check_optimizer(config.optimizer) + check_scheduler(config.scheduler)
     if faults:
@@ -42,10 +42,10 @@ def check_targets(config: Config) -> None:
 
 
 def try_targets(config: Config) -> None:
-    """Raise if optimizer or schedule can't be built for one small layer, although their arguments exist.
+    """Raise if the optimizer or the schedule can't be built for one small layer, although their arguments exist.
 
     Raises:
-        UserError: a value is refused, or a target builds something else.
+        UserError: A target refuses a value or builds an object of another type.
     """
     build_scheduler(config.scheduler, build_optimizer(config.optimizer, nn.Linear(1, 1)), **_HORIZON)
 
@@ -54,12 +54,12 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
     """Return the optimizer of a model's parameters.
 
     Args:
-        node: the `optimizer` group. `decay_norms_and_biases` chooses which parameters are decayed.
-        model: its parameters that require a gradient are trained.
-        fuse: update all parameters in one kernel, if the optimizer can and the config doesn't choose otherwise.
+        node: The `optimizer` group. `decay_norms_and_biases` selects the parameters with weight decay.
+        model: Network whose parameters with `requires_grad` are trained.
+        fuse: Update all parameters in one kernel if the optimizer supports it and the config does not decide.
 
     Raises:
-        UserError: the optimizer refuses an argument's value, or the target builds something else.
+        UserError: The optimizer refuses a value, or the target builds an object of another type.
     """
     node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
@@ -75,10 +75,10 @@ def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_step
     """Return a schedule of torch, timm, Convoy or the user.
 
     The run's length is passed to a target that takes `total_steps` or `steps_per_epoch`, and replaces a value written
-    as "{total_steps}" or "{steps_per_epoch}", as in `T_max: "{total_steps}"`.
+    as "{total_steps}" or "{steps_per_epoch}", for example `T_max: "{total_steps}"`.
 
     Raises:
-        UserError: the schedule refuses an argument's value, or the target builds something else.
+        UserError: The schedule refuses a value, or the target builds an object of another type.
     """
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {name: horizon[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}

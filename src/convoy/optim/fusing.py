@@ -22,10 +22,10 @@ def may_fuse(device_type: str, precision: str, *, clips: bool) -> bool:
     """Return whether a run can use a fused optimizer.
 
     Args:
-        device_type: of the parameters.
-        precision: 32, bf16-mixed or 16-mixed. In float16 a fused step divides the gradients by the loss scale itself,
-            too late for clipping, which Lightning refuses.
-        clips: whether gradients are clipped.
+        device_type: Device type of the parameters.
+        precision: "32", "bf16-mixed" or "16-mixed". In float16, a fused step divides the gradients by the loss scale,
+            too late for gradient clipping. Lightning refuses this combination.
+        clips: Whether gradients are clipped.
     """
     return device_type in DEVICES and not (precision == "16-mixed" and clips)
 

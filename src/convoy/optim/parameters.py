@@ -15,9 +15,9 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norms_and_bias
     connected layers (He et al. 2018, "Bag of Tricks", section 3.1: no bias decay).
 
     Args:
-        model: its parameters that require a gradient are grouped.
-        weight_decay: of the decayed parameters.
-        decay_norms_and_biases: whether norms and biases are decayed too.
+        model: Network whose parameters with `requires_grad` are grouped.
+        weight_decay: Weight decay of the decayed parameters.
+        decay_norms_and_biases: Whether norms and biases are decayed too.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if decay_norms_and_biases:

@@ -1,7 +1,7 @@
-"""Schedules in optimizer steps with a linear warm-up, which torch has only by chaining two schedulers.
+"""Learning-rate schedules in optimizer steps with a linear warm-up.
 
-Each multiplies the learning rate of every parameter group by a factor of the step. The warm-up rises from
-1/warmup of the rate at the first step to the whole at the last warm-up step (Goyal et al. 2017, section 2.2).
+Each schedule multiplies the learning rate of every parameter group by a factor. The warm-up rises from 1/warmup of the
+rate at the first step to the full rate at the last warm-up step (Goyal et al. 2017, section 2.2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def constant(
     warmup_epochs: float = 0,
     warmup_steps: int | None = None,
 ) -> LambdaLR:
-    """The rate as it is, after the warm-up."""
+    """Return a schedule that keeps the learning rate after the warm-up."""
     warmup = _warmup(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     return LambdaLR(optimizer, _factor(lambda _: 1.0, warmup, total_steps))
 
@@ -33,7 +33,7 @@ def cosine(
     warmup_steps: int | None = None,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
-    """Half a cosine from the rate to final_fraction of it (Loshchilov & Hutter 2016, equation 5, one cycle)."""
+    """Return half a cosine from the rate to `final_fraction` of it (Loshchilov & Hutter 2016, equation 5)."""
     warmup = _warmup(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     span = 1 - final_fraction
     shape = lambda done: final_fraction + span * (1 + math.cos(math.pi * done)) / 2  # noqa: E731
@@ -48,19 +48,19 @@ def linear(
     warmup_steps: int | None = None,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
-    """A straight line from the rate to final_fraction of it."""
+    """Return a straight line from the rate to `final_fraction` of it."""
     warmup = _warmup(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     shape = lambda done: 1 - (1 - final_fraction) * done  # noqa: E731
     return LambdaLR(optimizer, _factor(shape, warmup, total_steps))
 
 
 def _warmup(total_steps: int, steps_per_epoch: int, epochs: float, steps: int | None) -> int:
-    """Warm-up in steps. Given in epochs, never more than a quarter of a short run, which else would only warm up."""
+    """Return the warm-up in steps. A warm-up in epochs is limited to a quarter of the run."""
     return min(round(epochs * steps_per_epoch), total_steps // 4) if steps is None else min(steps, total_steps)
 
 
 def _factor(shape: Callable[[float], float], warmup: int, total_steps: int) -> Callable[[int], float]:
-    """The factor at a step: the warm-up's line, then `shape` of the share of the rest that is done (0..1)."""
+    """Return the factor per step: the linear warm-up, then `shape` of the completed share (0 to 1) of the rest."""
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -1,16 +1,16 @@
-"""PyTorch's CUDA caching allocator as a model: what a row of allocations and frees reserves of a card's memory.
+"""Model of PyTorch's CUDA caching allocator: the memory that a sequence of allocations and frees reserves.
 
 The rules are those of c10/cuda/CUDACachingAllocator.cpp and c10/core/AllocatorConfig.h (torch 2.7 to 2.14) for one
-stream and the default settings, or with `expandable_segments:True`:
+stream, with the default settings or with `expandable_segments:True`:
 
-- A size is rounded up to 512 bytes. Up to 1 MiB it is served from the small pool, else from the large one.
-- The smallest free block of the pool that is large enough is taken, of equal ones the one at the lowest address.
-- Where there is none, a segment is taken from the card: 2 MiB for the small pool; for the large one 20 MiB where
-  less than 10 MiB is asked for, else the size rounded up to 2 MiB.
-- What is left of a block is split off if it is 512 bytes or more in the small pool, more than 1 MiB in the large.
-- A freed block is merged with free neighbours of its segment. Segments are given back only where the card is full.
-- Expandable: a pool is one range of addresses, to whose free end pages of 2 MiB (small) or 20 MiB (large) are mapped;
-  whatever is 512 bytes or more is split off in both pools, and whole free pages are what is given back.
+- A size is rounded up to 512 bytes. Sizes up to 1 MiB use the small pool, larger sizes the large pool.
+- The allocator takes the smallest free block of the pool that is large enough; of equal blocks, the lowest address.
+- Without such a block, it reserves a segment on the device: 2 MiB for the small pool; for the large pool 20 MiB for
+  sizes below 10 MiB, otherwise the size rounded up to 2 MiB.
+- The rest of a block is split off if it is at least 512 bytes in the small pool, or more than 1 MiB in the large pool.
+- A freed block is merged with free neighbours of its segment. Segments are released only if the device is full.
+- Expandable segments: a pool is one address range. Pages of 2 MiB (small) or 20 MiB (large) are mapped at its free
+  end. Rests of at least 512 bytes are split off in both pools, and whole free pages are released.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ OWN_SEGMENT = 10 * MIB
 SEGMENT_STEP = 2 * MIB
 
 _FAR_APART = 2**50
-"""Between the addresses of two segments, so that none touches another."""
+"""Distance between the addresses of two segments, so that segments are never neighbours."""
 
 
 class OutOfMemoryError(Exception):
-    """The card has no room for a segment, even after all that is free was given back.
+    """Error of an allocation that does not fit on the device, even after all free segments were released.
 
     Attributes:
-        wanted_bytes: that the allocation asked for.
-        reserved_bytes: that the allocator held of the card then.
+        wanted_bytes: Size of the allocation.
+        reserved_bytes: Memory that the allocator had reserved.
     """
 
     def __init__(self, wanted_bytes: int, reserved_bytes: int) -> None:
@@ -44,7 +44,7 @@ class OutOfMemoryError(Exception):
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """A piece of a segment: in use, free, or, in an expandable segment, an address without memory."""
+    """Part of a segment: in use, free, or, in an expandable segment, an address range without memory."""
 
     address: int
     size: int
@@ -57,7 +57,7 @@ class Block:
 
 @dataclass(eq=False)
 class _Pool:
-    """Free blocks by size and address, and the stretches of addresses without memory by address."""
+    """Free blocks by size and address, and unmapped address ranges by address."""
 
     is_small: bool
     free: list[tuple[int, int, Block]] = field(default_factory=list)
@@ -80,24 +80,24 @@ class _Pool:
             del self.unmapped[bisect_left(self.unmapped, (block.address,))]
 
     def take(self, size: int) -> Block | None:
-        """The free block that fits best, out of the pool."""
+        """Remove and return the smallest free block that is large enough; None if there is none."""
         index = bisect_left(self.free, (size,))
         return self.free.pop(index)[2] if index < len(self.free) else None
 
 
 class Allocator:
-    """One device's allocator.
+    """Caching allocator of one device.
 
     Args:
-        limit_bytes: the card's memory without the CUDA context; None: no end.
-        expandable: whether `expandable_segments:True` is set.
+        limit_bytes: Memory of the device without the CUDA context; None for no limit.
+        expandable: Whether `expandable_segments:True` is set.
 
     Attributes:
-        allocated_bytes: in blocks in use, with what was not split off them; `torch.cuda.memory_allocated`.
-        reserved_bytes: in all segments; `torch.cuda.memory_reserved`.
-        peak_allocated_bytes: the most so far, like the next.
-        peak_reserved_bytes: the most so far.
-        retries: how often everything free was given back to make room.
+        allocated_bytes: Bytes in used blocks, including rests that were not split off (`torch.cuda.memory_allocated`).
+        reserved_bytes: Bytes in all segments (`torch.cuda.memory_reserved`).
+        peak_allocated_bytes: Maximum of `allocated_bytes`.
+        peak_reserved_bytes: Maximum of `reserved_bytes`.
+        retries: Number of times that all free segments were released to make room.
     """
 
     def __init__(self, limit_bytes: int | None = None, *, expandable: bool = False) -> None:
@@ -112,10 +112,10 @@ class Allocator:
                 pool.add(Block(self._new_address(), _FAR_APART // 2, pool, mapped=False))
 
     def allocate(self, size_bytes: int) -> Block:
-        """A block of at least so many bytes, above 0.
+        """Return a block of at least `size_bytes` bytes (above 0).
 
         Raises:
-            OutOfMemoryError: there is no room for it.
+            OutOfMemoryError: The device has no room for it.
         """
         size = rounded(size_bytes, SMALLEST_BLOCK)
         pool = self._small if size <= SMALL_LIMIT else self._large
@@ -134,7 +134,7 @@ class Allocator:
         return block
 
     def free(self, block: Block) -> None:
-        """Take a block back into its pool."""
+        """Return a block to its pool."""
         self.allocated_bytes -= block.size
         block.free = True
         self._settle(block)
@@ -146,7 +146,7 @@ class Allocator:
         return rest > SMALL_LIMIT
 
     def _settle(self, block: Block) -> None:
-        """Into the pool, merged with neighbours that are free and of its kind."""
+        """Add a free block to its pool, merged with free neighbours of the same kind."""
         before, after = block.previous, block.next
         if after is not None and after.free and after.mapped == block.mapped:
             block.pool.remove(after)
@@ -158,7 +158,7 @@ class Allocator:
         block.pool.add(block)
 
     def _grow(self, pool: _Pool, size: int) -> Block | None:
-        """A block of new memory of the card, out of the pool; None where there is no room."""
+        """Return a block of newly reserved memory, not in the pool; None if the limit is reached."""
         if self._expandable:
             return self._expand(pool, size)
         segment = segment_bytes(size)
@@ -187,7 +187,7 @@ class Allocator:
                     self.reserved_bytes -= block.size
 
     def _expand(self, pool: _Pool, size: int) -> Block | None:
-        """Map pages at the lowest place whose free and unmapped addresses together have room."""
+        """Map pages at the lowest address where free and unmapped ranges together are large enough."""
         block = _first_with_room(pool, size)
         if not block.mapped:
             mapped = self._map(block, min(block.size, size))
@@ -196,7 +196,7 @@ class Allocator:
             block = mapped
         while block.size < size:
             after = block.next
-            assert after is not None  # there is room
+            assert after is not None  # _first_with_room found enough
             mapped = self._map(after, min(size - block.size, after.size))
             if mapped is None:
                 return None
@@ -205,7 +205,7 @@ class Allocator:
         return block
 
     def _map(self, block: Block, size: int) -> Block | None:
-        """The free block that unmapped addresses become, from their beginning, with what is free around them."""
+        """Map the beginning of an unmapped block and return the free block that contains it; None without room."""
         pages = rounded(size, block.pool.page)
         if not self._reserve(pages):
             return None
@@ -218,7 +218,7 @@ class Allocator:
         return before if before is not None and before.free and before.mapped else block
 
     def _unmap(self, block: Block) -> None:
-        """Give the whole pages of a free block back."""
+        """Release the whole pages of a free block."""
         pool = block.pool
         begin = rounded(block.address, pool.page)
         end = (block.address + block.size) // pool.page * pool.page
@@ -237,11 +237,11 @@ class Allocator:
 
 
 class Heap:
-    """The CPU's memory, of which each tensor has just what it asks for and gives it back at once.
+    """CPU memory, where each tensor takes exactly its size and releases it at once.
 
     Attributes:
-        allocated_bytes: in use.
-        peak_allocated_bytes: the most so far.
+        allocated_bytes: Bytes in use.
+        peak_allocated_bytes: Maximum of `allocated_bytes`.
     """
 
     def __init__(self) -> None:
@@ -252,23 +252,23 @@ class Heap:
         return self.peak_allocated_bytes
 
     def allocate(self, size_bytes: int) -> int:
-        """So many bytes."""
+        """Allocate a number of bytes."""
         self.allocated_bytes += size_bytes
         self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
         return size_bytes
 
     def free(self, block: int) -> None:
-        """Give them back."""
+        """Release an allocation."""
         self.allocated_bytes -= block
 
 
 def rounded(size: int, step: int) -> int:
-    """Up to a multiple of step."""
+    """Round up to a multiple of `step`."""
     return -(-size // step) * step
 
 
 def segment_bytes(size: int) -> int:
-    """The segment that is taken from the card for a block of a size."""
+    """Return the size of the segment that is reserved for a block of `size` bytes."""
     if size <= SMALL_LIMIT:
         return SMALL_SEGMENT
     return LARGE_SEGMENT if size < OWN_SEGMENT else rounded(size, SEGMENT_STEP)
@@ -286,11 +286,11 @@ def _first_with_room(pool: _Pool, size: int) -> Block:
             if block.next is None or not block.next.free:
                 break
             block = block.next
-    raise AssertionError("the last stretch of addresses has room for everything")
+    raise AssertionError("the last address range has room for every size")
 
 
 def _cut(block: Block, size: int) -> Block:
-    """Shorten a block to a size; the rest, behind it."""
+    """Shorten a block to `size` bytes and return the rest."""
     rest = Block(block.address + size, block.size - size, block.pool, True, block.mapped, block, block.next)
     if block.next is not None:
         block.next.previous = rest
@@ -299,7 +299,7 @@ def _cut(block: Block, size: int) -> Block:
 
 
 def _swallow(block: Block, after: Block) -> None:
-    """Make a block longer by its neighbour."""
+    """Extend a block by its right neighbour."""
     block.size += after.size
     block.next = after.next
     if after.next is not None:

@@ -1,4 +1,4 @@
-"""DDP's buckets as Convoy sets it up, with gradient_as_bucket_view: gradients lie in buckets that are never freed."""
+"""Gradient buckets of DistributedDataParallel with `gradient_as_bucket_view`. Buckets are never freed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from convoy.planner.events import Recorder
 
 FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
-"""dist._DEFAULT_FIRST_BUCKET_BYTES, and DistributedDataParallel's bucket_cap_mb."""
+"""`dist._DEFAULT_FIRST_BUCKET_BYTES`, and the default of DistributedDataParallel's `bucket_cap_mb`."""
 
 
 class Buckets:
-    """Gradients in the order in which the backward pass gives them: the reverse of the parameters'.
+    """Buckets of the gradients in the order of the backward pass, the reverse of the parameters' order.
 
     Args:
-        parameters: that get a gradient.
-        recorder: told of the buckets.
+        parameters: Parameters that have a gradient.
+        recorder: Recorder of the buckets' allocations.
     """
 
     def __init__(self, parameters: Sequence[Tensor], recorder: Recorder) -> None:
@@ -32,12 +32,12 @@ class Buckets:
                 offset += parameter.numel()
 
     def take(self, parameter: Tensor) -> None:
-        """A parameter's gradient is copied into its bucket, and is a view of it from then on."""
+        """Replace a parameter's gradient by its view into the bucket."""
         parameter.grad = self._views[parameter].view(parameter.shape)
 
 
 def _divided(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """A bucket is closed with the parameter that fills it; there is one for each dtype at a time."""
+    """Return the buckets. A bucket is closed by the parameter that fills it; each dtype has one open bucket."""
     done: list[list[Tensor]] = []
     open_buckets: dict[torch.dtype, list[Tensor]] = {}
     for parameter in reversed(parameters):

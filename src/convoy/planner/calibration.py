@@ -1,4 +1,4 @@
-"""What was measured of a card, in a JSON file: written by `convoy calibrate`, read by the planner."""
+"""Measurements of a GPU in a JSON file, written by `convoy calibrate` and read by the planner."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, Self
 from convoy.config.faults import Fault, UserError
 
 FOLDER = "calibration"
-"""Of the files, under output_root: one for each name of hardware."""
+"""Folder of the files under `output_root`; one file per hardware name."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The measurements of one card.
+    """Measurements of one GPU.
 
     Attributes:
-        device: as its driver names it; empty: nothing was measured.
-        measured: date and time.
-        versions: of torch, CUDA, cuDNN and the driver.
-        usable_bytes: of the card, by its driver.
-        context_bytes: that a process had taken of it when it had used CUDA's libraries, without tensors.
-        workspaces: bytes that a convolution takes while it runs, by its signature and then by micro batch.
+        device: Name that the driver reports; empty if nothing was measured.
+        measured: Date and time.
+        versions: Versions of torch, CUDA and cuDNN.
+        usable_bytes: Memory that the driver reports.
+        context_bytes: Memory that a process without tensors takes after it has used CUDA's libraries.
+        workspaces: Bytes of a convolution's workspace by signature and micro batch size.
     """
 
     device: str = ""
@@ -35,15 +35,15 @@ class Calibration:
 
     @property
     def origin(self) -> str:
-        """For people: on what and when it was measured; empty: it wasn't."""
+        """Device and time of the measurement; empty if nothing was measured."""
         return f"{self.device}, {self.measured}" if self.device else ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The measurements in a file.
+        """Read the measurements from a file.
 
         Raises:
-            UserError: it is no such file.
+            UserError: The file is not a calibration.
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -54,13 +54,13 @@ class Calibration:
             }
             return replace(found, workspaces=workspaces)
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            rule = f"is no calibration ({error})"
+            rule = f"is not a calibration ({error})"
             raise UserError(
-                Fault("hardware", rule, "delete it, or measure anew with convoy calibrate", str(path))
+                Fault("hardware", rule, "delete it, or measure again with convoy calibrate", str(path))
             ) from error
 
     def with_workspaces_of(self, older: Self) -> Self:
-        """With what was measured before of other convolutions, on the same device with the same versions."""
+        """Add older workspaces of other convolutions, if device and versions are the same."""
         if (older.device, older.versions) != (self.device, self.versions):
             return self
         merged = {name: dict(sizes) for name, sizes in older.workspaces.items()}
@@ -69,20 +69,20 @@ class Calibration:
         return replace(self, workspaces=merged)
 
     def text(self) -> str:
-        """The file's content."""
+        """Return the content of the file."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def path_of(output_root: str, hardware: str) -> Path:
-    """Where a card's measurements are kept."""
+    """Return the path of the calibration of a hardware option."""
     return Path(output_root) / FOLDER / f"{hardware}.json"
 
 
 def calibration_of(output_root: str, hardware: str) -> Calibration:
-    """What was measured of a card; nothing where there is no file.
+    """Return the calibration of a hardware option; an empty one if there is no file.
 
     Raises:
-        UserError: the file is no calibration.
+        UserError: The file is not a calibration.
     """
     path = path_of(output_root, hardware)
     return Calibration.read(path) if path.is_file() else Calibration()

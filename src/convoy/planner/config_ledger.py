@@ -1,4 +1,4 @@
-"""The ledger of a config, and of the network that a run trains."""
+"""Ledgers of a config and of the network that a run trains."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from convoy.planner.workload import (
 
 
 def ledger_of(config: Config) -> Ledger:
-    """The ledger of what a config would train, without its weights, its data and its card.
+    """Return the ledger of the network that a config trains, without weights, data or a GPU.
 
     Raises:
-        UserError: the model can't be built, does not take the images, or can't be followed without data.
+        UserError: The model can't be built, does not take the images, or can't be traced without data.
     """
     check_targets(config)
     network = skeleton(config)
@@ -35,24 +35,24 @@ def ledger_of(config: Config) -> Ledger:
     except UntraceableError as error:
         refuse_untraceable(network, config)
         raise UserError(
-            Fault("model", str(error), "train it: the run goes on without a ledger", name_of(config))
+            Fault("model", str(error), "train it; the run continues without a ledger", name_of(config))
         ) from error
 
 
 def network_ledger(
     network: nn.Module, config: Config, precision: str, *, on_cuda: bool, micro_batch_size: int
 ) -> Ledger:
-    """The ledger of a network that a config has built. The network stays as it is.
+    """Return the ledger of a network that a config has built. The network is not changed.
 
     Args:
-        network: on any device.
-        config: its data, optimizer and name.
-        precision: 32, bf16-mixed or 16-mixed.
-        on_cuda: whether mixed precision follows CUDA's rules or the CPU's.
-        micro_batch_size: samples a rank in one forward pass.
+        network: Network on any device.
+        config: Config with the data, the optimizer and the name.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        on_cuda: Whether mixed precision follows the rules of CUDA; otherwise those of the CPU.
+        micro_batch_size: Samples per rank per forward pass.
 
     Raises:
-        UntraceableError: it can't be followed without data.
+        UntraceableError: The network can't be traced without data.
     """
     data = config.data
     return build_ledger(

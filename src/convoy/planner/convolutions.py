@@ -1,4 +1,4 @@
-"""What decides how a convolution is computed on a card, but for the micro batch: the key of its measured workspace."""
+"""Signatures of convolutions, by which their measured workspaces are stored; the micro batch is not part of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ FORWARD, BACKWARD, BACKWARD_OF_WEIGHTS = "forward", "backward", "backward of wei
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution, or the gradients of one.
+    """Convolution, or the gradients of one.
 
     Attributes:
-        direction: forward; backward of input and weights; backward of weights alone, as of a network's first layer.
+        direction: "forward", "backward" (input and weights) or "backward of weights" (as in the first layer).
         input_shape: (channels, height, width).
-        weight_shape: (out channels, in channels of a group, height, width).
-        stride, padding, dilation: (vertical, horizontal).
-        groups: of channels.
-        dtype: of the images: float32, bfloat16 or float16.
-        channels_last: the images' memory format.
+        weight_shape: (out channels, in channels per group, height, width).
+        stride: (vertical, horizontal).
+        padding: (vertical, horizontal).
+        dilation: (vertical, horizontal).
+        groups: Number of groups of channels.
+        dtype: "float32", "bfloat16" or "float16".
+        channels_last: Whether the images have this memory format.
     """
 
     direction: str
@@ -38,7 +40,7 @@ class Convolution:
 
     @classmethod
     def of(cls, func: Any, args: tuple[Any, ...]) -> Self | None:
-        """The convolution that an operation of ATen is; None: it is none, or a transposed or not a flat one."""
+        """Return the convolution of an ATen call; None if it is not a 2-D convolution or is transposed."""
         if func is torch.ops.aten.convolution.default:
             direction, images, weight, rest = FORWARD, args[0], args[1], args[3:9]
         elif func is torch.ops.aten.convolution_backward.default:
@@ -62,12 +64,12 @@ class Convolution:
 
     @property
     def signature(self) -> str:
-        """The attributes as JSON, from which `parse` makes them again."""
+        """Attributes as JSON; see `parse`."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def parse(cls, signature: str) -> Self:
-        """The convolution of a signature."""
+        """Return the convolution with a signature."""
         values: dict[str, Any] = json.loads(signature)
         fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
         return cls(**fields)

@@ -1,4 +1,4 @@
-"""Dropout on fake CPU tensors as CUDA has it: one operation that keeps a mask of bytes, not of floats."""
+"""CUDA's dropout on fake CPU tensors: one operation that saves a mask of bytes instead of floats."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from torch import Tensor
 
 @contextmanager
 def fused_dropout(*, on: bool) -> Iterator[None]:
-    """While it lasts, `dropout` in training is `native_dropout`, which torch chooses on CUDA only
-    (`is_fused_kernel_acceptable` in aten/src/ATen/native/Dropout.cpp)."""
+    """Use `native_dropout` for dropout in training, which torch does only on CUDA.
+
+    Source: `is_fused_kernel_acceptable` in aten/src/ATen/native/Dropout.cpp.
+
+    Args:
+        on: Whether to change anything.
+    """
     if not on:
         yield
         return
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a kernel that stands in for another, which is the purpose
+        warnings.simplefilter("ignore")  # torch warns about the overridden kernel; here this is intended
         library.impl("dropout", _dropout, "AutogradCPU")  # type: ignore[no-untyped-call]
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a training allocates and frees, storage by storage, in order: who asked for it, in which phase, for what."""
+"""Recorder of the allocations and frees of a training, with their module, phase and category."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch.utils._pytree import tree_leaves
 from convoy.planner.convolutions import Convolution
 
 HOST = "host"
-"""The category of what lies in the host's memory whatever the device: left out of a recording."""
+"""Category of storages in host memory on any device. They are not part of a recording."""
 
 CUBLAS_BYTES = 4096 * 1024 * 2 + 16 * 1024 * 8
-"""What a thread's cuBLAS handle holds from its first product on: CUBLAS_WORKSPACE_CONFIG's default :4096:2:16:8
-(aten/src/ATen/cuda/CublasHandlePool.cpp). The backward pass is a thread of its own. Hopper's is 32 MiB."""
+"""Size of a cuBLAS handle's workspace per thread: the default of CUBLAS_WORKSPACE_CONFIG, :4096:2:16:8
+(aten/src/ATen/cuda/CublasHandlePool.cpp). The backward pass runs in a separate thread. On Hopper it is 32 MiB."""
 
 WORKSPACE = "cudnn_workspace"
-"""The category of what a convolution's kernel takes while it runs. Its size is the card's matter: it is recorded with
-0 bytes, and its operation is the convolution's signature: whatever decides of the kernel but the micro batch."""
+"""Category of the workspace of a convolution's kernel. Its size depends on the GPU, so that it is recorded with 0
+bytes. Its operation is the signature of the convolution."""
 
 _HALVES = (torch.bfloat16, torch.float16)
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv"})
@@ -33,14 +33,14 @@ _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv"})
 
 @dataclass(slots=True)
 class Storage:
-    """A piece of memory that lived for a while.
+    """Memory of a tensor, from its allocation to its free.
 
     Attributes:
-        bytes: as asked for, without rounding.
-        category: parameters, buffers, gradients, optimizer_state, activations, …
-        module: on whose behalf; of the backward pass, whose forward it is the gradient of.
-        phase: during which it was allocated.
-        operation: of ATen, that made it.
+        bytes: Requested bytes, without rounding.
+        category: "parameters", "buffers", "gradients", "optimizer_state", "activations", …
+        module: Module that allocated it; in the backward pass, the module whose gradient it belongs to.
+        phase: Phase of the training during the allocation.
+        operation: ATen operation that allocated it.
     """
 
     bytes: int
@@ -55,9 +55,9 @@ class Recording:
     """All allocations and frees of a training.
 
     Attributes:
-        batch: samples of a micro batch.
-        storages: by number.
-        events: a storage's number where it is allocated, its complement (~number) where it is freed.
+        batch: Samples per micro batch.
+        storages: Storages by number.
+        events: Number of a storage for its allocation, and the complement (~number) for its free.
     """
 
     batch: int
@@ -65,19 +65,19 @@ class Recording:
     events: list[int]
 
     def sizes(self) -> list[int]:
-        """Bytes by number."""
+        """Return the bytes by storage number."""
         return [storage.bytes for storage in self.storages]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation of ATen under it, and each storage that is made and given up.
+    """Dispatch mode that records every storage that an ATen operation allocates, and its free.
 
     Args:
-        on_cuda: whether the workspaces of CUDA's libraries are recorded too.
+        on_cuda: Whether the workspaces of CUDA's libraries are recorded too.
 
     Attributes:
-        phase: what is told of the storages made from now on, like the next.
-        category: what they are, unless `mark` says otherwise.
+        phase: Phase of the storages allocated from now on.
+        category: Category of the storages allocated from now on; see `mark` for exceptions.
     """
 
     def __init__(self, *, on_cuda: bool) -> None:
@@ -97,7 +97,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and self.category == "temporaries":
-            # Optimizers ask for their step's number, which is no matter for memory; a network must not ask.
+            # Optimizers read their step count, which does not affect memory. A network must not read values.
             return torch.ones((), dtype=args[0].dtype, device="cpu").tolist() if _is_real(args[0]) else 1
         if not self._on_cuda and func is torch.ops.aten.mean.dim and args[0].dtype in _HALVES:
             return self._mean_on_the_cpu(*args, **(kwargs or {}))
@@ -113,24 +113,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(leaf, Tensor):
                 self._see(leaf, name, backward=backward)
         if not self._on_cuda and func is torch.ops.aten.convolution_backward.default:
-            # oneDNN adds up the gradient of the weights in a float32 copy of its own.
+            # oneDNN sums the gradient of the weights in a float32 copy.
             self._pass_by(4 * args[2].numel(), self.category, name)
         return result
 
     def hold(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
-        """Record tensors that are there already, in order."""
+        """Record existing tensors, in order."""
         for tensor in tensors:
             self._see(tensor, "", category=category, module=module)
 
     def mark(self, tensor: Tensor, category: str) -> None:
-        """Tell what a tensor is, from its beginning."""
+        """Set the category of a tensor's storage, also for the past."""
         known = self._live.get(_key(tensor))
         if known is not None:
             self._storages[known[0]].category = category
 
     @contextmanager
     def following(self, network: nn.Module) -> Iterator[None]:
-        """Tell which of a network's modules is at work."""
+        """Record the running module of a network while the context lasts."""
         names = {module: name for name, module in network.named_modules()}
 
         def enter(module: nn.Module, _: Any) -> None:
@@ -150,15 +150,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 handle.remove()
 
     def place(self) -> tuple[int, set[int]]:
-        """How far the recording has come, and which storages are there."""
+        """Return the position in the recording and the live storages."""
         return len(self._events), {number for number, _ in self._live.values()}
 
     def repeat(self, since: tuple[int, set[int]], phase_of: Callable[[str], str]) -> bool:
-        """Record all that happened since a place once more, if it left as it found: whether that could be done.
+        """Record the events since a position once more, if the live storages are the same as then.
 
         Args:
-            since: a place.
-            phase_of: of a phase, its name in the repetition.
+            since: Position from `place`.
+            phase_of: Function that maps a phase to its name in the repetition.
+
+        Returns:
+            Whether the events were repeated.
         """
         begin, there = since
         if self.place()[1] != there:
@@ -173,7 +176,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return True
 
     def recording(self, batch: int) -> Recording:
-        """What was seen; from now on nothing is."""
+        """Return the recording and stop recording."""
         self._closed = True
         self._live.clear()
         kept = {number: index for index, number in enumerate(self._on_device())}
@@ -185,13 +188,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return Recording(batch, [self._storages[number] for number in kept], events)
 
     def _mean_on_the_cpu(self, tensor: Tensor, dims: Any, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-        """The CPU's mean of half-precision numbers goes by way of a copy in float32
-        (aten/src/ATen/native/ReduceOps.cpp)."""
+        """Compute a mean as the CPU does in half precision, by way of a float32 copy.
+
+        Source: aten/src/ATen/native/ReduceOps.cpp.
+        """
         with self:
             return tensor.float().mean(dims, keepdim).to(dtype or tensor.dtype)
 
     def _pass_by(self, size: int, category: str, operation: str) -> None:
-        """What an operation takes for itself and gives back when it is done."""
+        """Record a temporary that an operation allocates and frees."""
         number = self._allocate(
             size, category, self._module(backward=torch._C._current_graph_task_id() != -1), operation
         )
@@ -203,7 +208,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 yield number
 
     def _note_caller(self) -> None:
-        """From this node of the graph on, it is this module's: the backward pass asks whose a node is."""
+        """Store the running module with the next node of the autograd graph, for the backward pass."""
         if torch._C._current_graph_task_id() == -1:
             self._sequence.append(torch._C._autograd._get_sequence_nr())
             self._callers.append(self._stack[-1])

@@ -1,4 +1,4 @@
-"""Measures a GPU for the planner: what CUDA takes of it, and what each convolution takes while it runs."""
+"""Measurement of a GPU for the planner: the CUDA context and the workspaces of convolutions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class Gpu(Protocol):
-    """What is asked of a GPU; see `CudaGpu`."""
+    """Interface of a GPU that can be measured; see `CudaGpu`."""
 
     name: str
     versions: dict[str, str]
@@ -30,7 +30,7 @@ class Gpu(Protocol):
 
 
 class CudaGpu:
-    """The current CUDA device, on which no other process must be at work."""
+    """Current CUDA device. No other process may use it during the measurement."""
 
     def __init__(self) -> None:
         self.name = torch.cuda.get_device_name()
@@ -42,11 +42,11 @@ class CudaGpu:
         torch.backends.cudnn.benchmark = True  # as in training
 
     def total_bytes(self) -> int:
-        """Memory of the card, by its driver."""
+        """Return the memory of the device that the driver reports."""
         return int(torch.cuda.mem_get_info()[1])
 
     def context_bytes(self) -> int:
-        """In use on the card beside the caching allocator, after cuBLAS and cuDNN have been at work."""
+        """Return the memory in use outside the caching allocator, after cuBLAS and cuDNN have been used."""
         for dtype in _DTYPES.values():
             if dtype is torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
                 continue
@@ -59,11 +59,11 @@ class CudaGpu:
         return int(total - free - torch.cuda.memory_reserved())
 
     def workspace_bytes(self, convolution: Convolution, batch: int) -> int | None:
-        """What a convolution takes beside its results, once cuDNN has chosen how to compute it; None: no room."""
+        """Return the workspace of a convolution after cuDNN has chosen an algorithm; None if out of memory."""
         try:
             images, weight = _tensors(convolution, batch)
             gradient = None if convolution.direction == FORWARD else _forward(convolution, images, weight)
-            for _ in range(2):  # the first call tries what there is
+            for _ in range(2):  # in the first call, cuDNN tries its algorithms
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
@@ -82,13 +82,13 @@ class CudaGpu:
 
 
 def calibrate(gpu: Gpu, convolutions: Iterable[Convolution], batches: Sequence[int], seconds: float) -> Calibration:
-    """The measurements of a card.
+    """Measure a GPU.
 
     Args:
-        gpu: the card.
-        convolutions: whose workspace is wanted; those for which there is no time are left out.
-        batches: images of a micro batch, at each of which it is measured.
-        seconds: after which no other convolution is begun.
+        gpu: GPU to measure.
+        convolutions: Convolutions whose workspaces are measured, as far as the time allows.
+        batches: Micro batch sizes at which each workspace is measured.
+        seconds: Time after which no further convolution is started.
     """
     end = time.monotonic() + seconds
     context, total = gpu.context_bytes(), gpu.total_bytes()

@@ -1,4 +1,4 @@
-"""The prediction of a config's training on a card: its peak, whether it fits, and the largest micro batch that does."""
+"""Memory plan of a config on a card: predicted peak, whether it fits, and the largest micro batch that fits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convoy.planner.allocator import Heap
 from convoy.planner.calibration import Calibration
 from convoy.planner.convolutions import Convolution
 from convoy.planner.events import WORKSPACE
-from convoy.planner.peak_memory import Card, Family, Peak
+from convoy.planner.peak_memory import BatchSizeModel, Card, Peak
 from convoy.planner.traced_training import Training, record
 from convoy.planner.workload import (
     batch_sizes,
@@ -32,22 +32,22 @@ from convoy.planner.workload import (
 
 @dataclass(frozen=True)
 class Plan:
-    """What was predicted of a training on a card; what is not known is None.
+    """Predicted memory of a training on a card; unknown values are None.
 
     Attributes:
-        model: its name.
-        hardware: the card's name.
-        precision: 32, bf16-mixed or 16-mixed.
-        sizes: of its batches.
-        on_cuda: whether it is a GPU's memory; else the CPU's.
-        peak: allocated and reserved.
-        usable_bytes: of the card.
-        context_bytes: that a process takes before its first tensor.
-        fits: whether a replay of the allocator found room.
-        largest_micro_batch: that fits; 0: none.
-        fitting: the global batch over the largest micro batch that divides it and fits; None: there is none, or
-            it is not known.
-        calibrated: when and with what the card was measured; empty: it wasn't.
+        model: Name of the model.
+        hardware: Name of the card.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        sizes: Batch sizes.
+        on_cuda: Whether the plan is for a GPU; otherwise for the CPU.
+        peak: Peak of allocated and reserved memory.
+        usable_bytes: Memory of the card.
+        context_bytes: Memory that a process takes before its first tensor.
+        fits: Whether a replay of the allocator found room.
+        largest_micro_batch: Largest micro batch size that fits; 0 if none does.
+        fitting: Batch sizes with the largest micro batch that divides the global batch and fits; None if there is
+            none or it is unknown.
+        calibrated: Device and time of the calibration; empty without one.
     """
 
     model: str
@@ -65,19 +65,19 @@ class Plan:
 
     @property
     def device_total_bytes(self) -> int | None:
-        """What the card's driver will count for this process; on the CPU what the tensors take."""
+        """Memory that the driver will report for this process; on the CPU, memory of the tensors."""
         return None if self.context_bytes is None else self.peak.reserved_bytes + self.context_bytes
 
     @property
     def slack_bytes(self) -> int | None:
-        """What is left of the card; below 0: what is missing."""
+        """Free memory of the card; negative if memory is missing."""
         if self.usable_bytes is None or self.device_total_bytes is None:
             return None
         return self.usable_bytes - self.device_total_bytes
 
     @property
     def categories(self) -> dict[str, int | None]:
-        """Bytes at the peak of what was allocated, by category, the largest first, and what stands beside them."""
+        """Bytes at the allocated peak by category, the largest first; then memory outside the allocator."""
         ordered = sorted(self.peak.categories.items(), key=lambda item: -item[1])
         found: dict[str, int | None] = {name: size for name, size in ordered if name != WORKSPACE}
         if not self.on_cuda:
@@ -87,11 +87,11 @@ class Plan:
 
     @property
     def at(self) -> str:
-        """Where the most was allocated."""
+        """Description of the allocation that reached the peak."""
         return f"{self.peak.phase}, {self.peak.module or 'the model'} ({self.peak.operation.removeprefix('aten::')})"
 
     def as_data(self) -> dict[str, Any]:
-        """For programs: plain values, bytes as whole numbers."""
+        """Return plain values for programs, bytes as integers."""
         return {
             "model": self.model,
             "hardware": self.hardware,
@@ -116,13 +116,13 @@ class Plan:
 
 
 class Planner:
-    """Predicts one training on any number of cards; what is recorded for one serves the others.
+    """Planner of one training on any number of cards. Cards share recordings of the training.
 
     Args:
-        config: checked; its own card is only one of those it is asked about.
+        config: Checked config. The card is an argument of `plan`.
 
     Raises:
-        UserError: the model can't be built.
+        UserError: The model can't be built.
     """
 
     def __init__(self, config: Config) -> None:
@@ -130,17 +130,17 @@ class Planner:
         self._sizes = batch_sizes(config)
         self._network = skeleton(config)
         self._task = task_of(config)
-        self._families: dict[tuple[bool, bool, bool, bool], Family] = {}
+        self._models: dict[tuple[bool, bool, bool, bool], BatchSizeModel] = {}
 
     def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None) -> Plan:
-        """The prediction for a card.
+        """Return the memory plan for a card.
 
         Args:
-            hardware: the card.
-            calibration: what was measured of it.
+            hardware: The card.
+            calibration: Measurements of the card.
 
         Raises:
-            UserError: the training can't be followed without data.
+            UserError: The training can't be traced without data.
         """
         measured = calibration or Calibration()
         usable = measured.usable_bytes or hardware.usable_bytes
@@ -148,21 +148,21 @@ class Planner:
         limit = None if usable is None or context is None else max(0, usable - context)
         resident = set_bytes(self._config.data)
         if limit is not None and resident > limit // 4:
-            resident = 0  # it stays on the CPU then: see data.memory
+            resident = 0  # the data set then stays in host memory; see data.memory
         card = Card(limit, hardware.expandable_segments, measured.workspaces, resident)
         cuda = on_cuda(self._config, hardware)
         sizes = self._sizes
         precision = precision_on(self._config, hardware)
-        family = self._family(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
+        model = self._model_for(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
         largest = fitting = fits = None
         if cuda and limit is not None:
-            largest, fitting = family.largest(card), self._fitting(precision, card)
+            largest, fitting = model.largest(card), self._fitting(precision, card)
             if fitting is not None and self._config.trainer.micro_batch_size == "auto":
                 sizes = fitting
-                family = self._family(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
-            fits = family.fits(sizes.micro_batch_size, card)
+                model = self._model_for(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
+            fits = model.fits(sizes.micro_batch_size, card)
         allocator = (card if fits else replace(card, limit_bytes=None)).allocator() if cuda else Heap()
-        peak = family.peak(sizes.micro_batch_size, allocator, card.workspaces, resident if cuda else 0)
+        peak = model.peak(sizes.micro_batch_size, allocator, card.workspaces, resident if cuda else 0)
         return Plan(
             name_of(self._config),
             hardware.name,
@@ -180,45 +180,52 @@ class Planner:
 
     @property
     def micro_batch_size(self) -> int:
-        """Samples a rank in one forward pass, as the config has it."""
+        """Samples per rank per forward pass in the config."""
         return self._sizes.micro_batch_size
 
     def convolutions(self, hardware: HardwareConfig) -> list[Convolution]:
-        """The training's convolutions on a card, each kind once, in the order in which they first run.
+        """Return the distinct convolutions of the training on a card, in the order in which they first run.
 
         Raises:
-            UserError: the training can't be followed without data.
+            UserError: The training can't be traced without data.
         """
-        family = self._family(precision_on(self._config, hardware), cuda=True, accumulates=False)
-        storages = family.recording.storages
+        model = self._model_for(precision_on(self._config, hardware), cuda=True, accumulates=False)
+        storages = model.recording.storages
         signatures = dict.fromkeys(one.operation for one in storages if one.category == WORKSPACE)
         return [Convolution.parse(signature) for signature in signatures]
 
     def _fitting(self, precision: str, card: Card) -> BatchSizes | None:
-        """The global batch over the largest micro batch that divides it and fits."""
+        """Return the batch sizes with the largest micro batch that divides the global batch and fits."""
         whole = self._sizes.global_batch_size // self._sizes.world_size
-        alone = self._family(precision, cuda=True, accumulates=False)
+        alone = self._model_for(precision, cuda=True, accumulates=False)
         for micro in (whole // parts for parts in range(1, whole + 1) if whole % parts == 0):
             if not alone.fits(micro, card):
-                continue  # it doesn't with accumulation either, which needs no other recording to know
-            if micro == whole or self._family(precision, cuda=True, accumulates=True).fits(micro, card):
+                continue  # accumulation needs at least as much memory
+            if micro == whole or self._model_for(precision, cuda=True, accumulates=True).fits(micro, card):
                 return divide(self._sizes.global_batch_size, micro, self._sizes.world_size)
         return None
 
-    def _family(self, precision: str, *, cuda: bool, accumulates: bool) -> Family:
+    def _model_for(self, precision: str, *, cuda: bool, accumulates: bool) -> BatchSizeModel:
         clips = self._config.trainer.clip_grad_norm is not None
         fuse = may_fuse("cuda" if cuda else "cpu", precision, clips=clips)
         key = (precision != "32", cuda, accumulates, fuse)  # bfloat16 and float16 are of one size
-        if key not in self._families:
+        if key not in self._models:
             training = self._training(precision, cuda=cuda, accumulates=accumulates, fuse=fuse)
             small = max(2, min(32, self._sizes.micro_batch_size))  # batch norm needs two values of a channel
             try:
                 recordings = record(self._network, training, small), record(self._network, training, 2 * small)
-                self._families[key] = Family(*recordings)
+                self._models[key] = BatchSizeModel(*recordings)
             except UntraceableError as error:
                 refuse_untraceable(self._network, self._config)
-                raise UserError(Fault("model", str(error), "it can't be planned", name_of(self._config))) from error
-        return self._families[key]
+                raise UserError(
+                    Fault(
+                        "model",
+                        str(error),
+                        "write trainer.micro_batch_size=<samples> and train it without a plan",
+                        name_of(self._config),
+                    )
+                ) from error
+        return self._models[key]
 
     def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
         trainer, sizes = self._config.trainer, sizes_of(self._config)
@@ -237,5 +244,5 @@ class Planner:
 
 
 def predicted(config: Config, calibration: Calibration | None = None) -> Plan:
-    """The prediction for the config's own card; see `Planner.plan`."""
+    """Return the memory plan for the hardware of the config; see `Planner.plan`."""
     return Planner(config).plan(config.hardware, calibration)

@@ -1,4 +1,4 @@
-"""From a recorded training to what a card must have: its peak, what is at the peak, and the largest micro batch."""
+"""Peak memory of a recorded training on a device, its categories, and the largest micro batch that fits."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from convoy.planner.allocator import Allocator, OutOfMemoryError
 from convoy.planner.events import WORKSPACE, Recording
 
 _MOST = 2**20
-"""Samples of a micro batch beyond which none is looked for."""
+"""Largest micro batch size that is tried."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What a replay found.
+    """Peak of a replayed training.
 
     Attributes:
-        allocated_bytes: the most in blocks in use.
-        reserved_bytes: the most in segments; on the CPU, where there are none, the same.
-        categories: bytes in use by category when the most was allocated; they add up to it.
-        module: on whose behalf the allocation was made that reached it; empty: none's.
-        phase: of that allocation.
-        operation: of ATen, that made it.
+        allocated_bytes: Maximum bytes in used blocks.
+        reserved_bytes: Maximum bytes in segments; on the CPU, equal to `allocated_bytes`.
+        categories: Bytes at the allocated peak by category. Their sum is `allocated_bytes`.
+        module: Module whose allocation reached the peak; empty if none.
+        phase: Phase of this allocation.
+        operation: ATen operation of this allocation.
     """
 
     allocated_bytes: int
@@ -37,11 +37,11 @@ class Peak:
 
 
 Workspaces = Mapping[str, Mapping[int, int]]
-"""Bytes that a convolution's kernel takes while it runs: by its signature (see events), then by micro batch."""
+"""Bytes of a convolution's workspace by signature and micro batch size."""
 
 
 class Allocating(Protocol):
-    """What a replay asks of an allocator: see `Allocator`, and `Heap` for the CPU."""
+    """Interface of an allocator for a replay; see `Allocator`, and `Heap` for the CPU."""
 
     @property
     def allocated_bytes(self) -> int: ...
@@ -59,13 +59,13 @@ class Allocating(Protocol):
 
 @dataclass(frozen=True)
 class Card:
-    """The memory that a training must do with.
+    """Memory that is available to a training.
 
     Attributes:
-        limit_bytes: what the allocator may reserve: the card's usable memory without CUDA's context.
-        expandable: whether `expandable_segments:True` is set.
-        workspaces: of its convolutions, where they were measured.
-        resident_bytes: of the data set, where it lies beside the network.
+        limit_bytes: Memory that the allocator may reserve: usable memory of the device without the CUDA context.
+        expandable: Whether `expandable_segments:True` is set.
+        workspaces: Measured workspaces of convolutions.
+        resident_bytes: Bytes of a data set that is kept on the device.
     """
 
     limit_bytes: int | None
@@ -74,29 +74,31 @@ class Card:
     resident_bytes: int = 0
 
     def allocator(self) -> Allocator:
-        """A new one of this card's."""
+        """Return a new allocator for this device."""
         return Allocator(self.limit_bytes, expandable=self.expandable)
 
 
-class Family:
-    """A training with micro batches of any size, from two recordings: every storage grows evenly with the batch.
+class BatchSizeModel:
+    """Memory of a training as a function of the micro batch size, interpolated from two recordings.
+
+    The size of every storage is linear in the batch size.
 
     Attributes:
-        recording: the smaller one.
+        recording: The recording with the smaller batch.
 
     Raises:
-        UntraceableError: the two differ in more than sizes, or a size doesn't grow evenly.
+        UntraceableError: The recordings differ in more than sizes, or a size is not linear in the batch size.
     """
 
     def __init__(self, small: Recording, large: Recording) -> None:
         if small.events != large.events:
-            raise UntraceableError("what its training allocates differs in kind from one batch size to another")
+            raise UntraceableError("the allocations of its training differ between batch sizes")
         images = large.batch - small.batch
         slopes = []
         for one, other in zip(small.sizes(), large.sizes(), strict=True):
             slope, rest = divmod(other - one, images)
             if rest or slope < 0 or one < slope * small.batch:
-                raise UntraceableError("what its training allocates doesn't grow evenly with the batch")
+                raise UntraceableError("the memory of its training does not grow linearly with the batch size")
             slopes.append(slope)
         self.recording, self._slopes = small, slopes
 
@@ -107,16 +109,16 @@ class Family:
         workspaces: Workspaces | None = None,
         resident_bytes: int = 0,
     ) -> Peak:
-        """Replay it with micro batches of a size.
+        """Replay the training with a micro batch size.
 
         Args:
-            batch: samples of a micro batch.
-            allocator: a new one, whose limit is the card's; None: CUDA's, without an end.
-            workspaces: what the card's convolutions take while they run, by signature; one that isn't there: nothing.
-            resident_bytes: of the data set, where it lies beside the network.
+            batch: Samples per micro batch.
+            allocator: New allocator with the limit of the device; None for a CUDA allocator without a limit.
+            workspaces: Measured workspaces; a convolution without one counts as 0 bytes.
+            resident_bytes: Bytes of a data set that is kept on the device.
 
         Raises:
-            OutOfMemoryError: it doesn't fit under the allocator's limit.
+            OutOfMemoryError: The training does not fit under the limit of the allocator.
         """
         allocator = Allocator() if allocator is None else allocator
         sizes = self._sizes(batch, workspaces or {})
@@ -137,7 +139,7 @@ class Family:
                     last = event
             elif ~event in live:
                 if last >= 0:
-                    # The most since the last free: what is in use is looked at before it shrinks.
+                    # First free after a new peak: store the live storages before they shrink.
                     at_peak = {number: size for number, (_, size) in live.items()}
                     at_peak_last, last = last, -1
                 allocator.free(live.pop(~event)[0])
@@ -157,7 +159,7 @@ class Family:
         )
 
     def fits(self, batch: int, card: Card) -> bool:
-        """Whether a replay on a card finds room for everything."""
+        """Return whether a replay on a card fits."""
         try:
             self.peak(batch, card.allocator(), card.workspaces, card.resident_bytes)
         except OutOfMemoryError:
@@ -165,7 +167,7 @@ class Family:
         return True
 
     def largest(self, card: Card) -> int:
-        """A micro batch that fits where one sample more doesn't; 0 where none fits."""
+        """Return a micro batch size that fits while one more sample does not; 0 if none fits."""
         fitting, failing = 0, 1
         while failing <= _MOST and self.fits(failing, card):
             fitting, failing = failing, 2 * failing
@@ -188,7 +190,7 @@ class Family:
 
 
 def _workspace(measured: Mapping[int, int], batch: int) -> int:
-    """Bytes at a batch from those measured at some: between two the larger, beyond the last in proportion."""
+    """Return the bytes at a batch size: the next larger measured size, or in proportion beyond the largest."""
     if not measured:
         return 0
     above = [one for one in measured if one >= batch]

@@ -1,4 +1,4 @@
-"""Predictions on the terminal, from 80 columns up: one in full, or a line a card."""
+"""Memory plans as text for the terminal, at least 80 columns wide: one in full, or one line per card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES["context"] = "CUDA context"
 
 
 def rendered(plan: Plan) -> RenderableType:
-    """One prediction: what the memory is for, the peak and where, and the verdict."""
+    """Return one plan: categories, peak with its position, and the result."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
     grid.add_column(justify="right")
@@ -36,12 +36,12 @@ def rendered(plan: Plan) -> RenderableType:
 
 
 def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
-    """A line a card: what it has, what the training takes of it, and the largest micro batch that fits."""
+    """Return one line per card: usable memory, needed memory, and the largest micro batch that fits."""
     plans = [plan for _, plan in rows if isinstance(plan, Plan)]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("card", "precision"):
         grid.add_column(heading, no_wrap=True)
-    for heading in ("usable", "needed", "to spare"):
+    for heading in ("usable", "needed", "free"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("largest", justify="right", no_wrap=True)
@@ -70,13 +70,13 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
         heading = f"{first.model}: global batch {first.sizes.global_batch_size}{ranks}"
         parts += [Text(f"{heading}, micro batch {first.sizes.micro_batch_size}", style="bold"), Text()]
     parts += [grid, *(Text(line) for line in refused), Text()]
-    legend = "In GiB. Largest: micro batch that fits. Global batch: micro batch x accumulation that fits."
+    legend = "In GiB. Largest: largest micro batch that fits. Global batch: micro batch x accumulation that fits."
     return Group(*parts, Text(legend, style="dim"), *(_footer(plans[0]) if plans else []))
 
 
 def gib(size: int | None) -> str:
-    """Bytes in GiB; what is not known, in words."""
-    return "not known" if size is None else f"{size / 2**30:.2f} GiB"
+    """Format bytes in GiB."""
+    return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
 
 
 def _bare(size: int | None) -> str:
@@ -84,7 +84,7 @@ def _bare(size: int | None) -> str:
 
 
 def remedy(plan: Plan) -> str:
-    """What to write where it doesn't fit, as a clause."""
+    """Return the remedy for a plan that does not fit, as a clause."""
     if plan.fitting is not None:
         sizes = plan.fitting
         steps = f"{sizes.accumulation} accumulation steps keep the global batch of {sizes.global_batch_size}"
@@ -111,9 +111,9 @@ def _verdict(plan: Plan) -> list[RenderableType]:
     if not plan.on_cuda:
         return []
     if plan.fits is None or plan.slack_bytes is None:
-        return [Text("The card's memory is not known: name one with hardware=…, or all with 'hardware=*'.")]
+        return [Text("The memory of the card is unknown: choose one with hardware=…, or all with 'hardware=*'.")]
     if plan.fits:
-        lines = [Text(f"fits, with {gib(plan.slack_bytes)} to spare", style="bold green")]
+        lines = [Text(f"fits, with {gib(plan.slack_bytes)} free", style="bold green")]
     else:
         lines = [Text(f"does not fit; {remedy(plan)}", style="bold red")]
     if plan.largest_micro_batch:
@@ -130,12 +130,12 @@ def _verdict(plan: Plan) -> list[RenderableType]:
 def _footer(plan: Plan) -> list[RenderableType]:
     if not plan.on_cuda:
         return []
-    said = (
+    text = (
         f"Calibrated: {plan.calibrated}."
         if plan.calibrated
-        else ("Not calibrated: cuDNN's workspace and NCCL's buffers are not counted (docs/planner.md).")
+        else "Not calibrated: cuDNN workspaces and NCCL buffers are not counted (docs/planner.md)."
     )
-    return [Text(), Text(said, style="dim")]
+    return [Text(), Text(text, style="dim")]
 
 
 def _yes_or_no(fits: bool | None) -> Text:
