@@ -31,8 +31,8 @@ def test_a_submit_is_checked_and_priced(
     monkeypatch.setenv("SBATCH_ACCOUNT", "class_1246")
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "mylab.yaml").write_text(EXAMPLES[0])
-    words = [word for word in shlex.split(line)[1:] if word not in ("--wait", "--dry-run")]
-    done = convoy(*words, "--config-dir", str(tmp_path), "--dry-run", folder=None)
+    words = [word for word in shlex.split(line)[1:] if word not in ("wait=true", "dry_run=true")]
+    done = convoy(*words, "--config-dir", str(tmp_path), "dry_run=true", folder=None)
     assert done.code == 0, done.err
     assert "#SBATCH --gres=gpu:" in done.out
     assert not Path("outputs").exists()
@@ -70,7 +70,7 @@ def test_what_is_the_users_own_composes_over_the_cluster(
     monkeypatch.delenv("SBATCH_ACCOUNT", raising=False)
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "local.yaml").write_text(own)
-    done = convoy("submit", "--config-dir", str(tmp_path), "hardware=a100", "--dry-run", folder=None)
+    done = convoy("submit", "--config-dir", str(tmp_path), "hardware=a100", "dry_run=true", folder=None)
     assert done.code == 0, done.err
     assert "#SBATCH --account=name_1246\n" in done.out
 

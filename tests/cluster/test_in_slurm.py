@@ -65,7 +65,7 @@ def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(sit
 
 @pytest.mark.slow
 def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(site: Site, convoy: Convoy) -> None:
-    done = convoy("submit", "-m", *SUBMIT, "seed=1,2,3", "optimizer.lr=0.1,1e30", "--max-parallel=3", "logger=csv")
+    done = convoy("submit", "-m", *SUBMIT, "seed=1,2,3", "optimizer.lr=0.1,1e30", "max_parallel=3", "logger=csv")
     assert done.code == 0, done.err
     job = done.out.partition("job     ")[2].partition(",")[0]
     folders = [Path(line.split()[1]) for line in done.out.splitlines() if line.startswith("folder  ")]

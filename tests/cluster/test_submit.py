@@ -29,7 +29,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])\n"
         "print(sorted({'torch', 'pytorch_lightning', 'wandb', 'numpy'} & set(sys.modules)))"
     )
-    words = ["submit", "--dry-run", *MINE, "model=resnet50", "trainer.gpus=2", "trainer.nodes=2", "time=12:00:00"]
+    words = ["submit", "dry_run=true", *MINE, "model=resnet50", "trainer.gpus=2", "trainer.nodes=2", "time=12:00:00"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -85,7 +85,7 @@ def test_four_gpus_a_node_are_for_the_cluster_to_say(convoy: Convoy, tmp_path: P
         "# Four cards a node.\nname: lab\ncards: {a100: {gres: a100, partitions: [main], gpus_per_node: 4}}\n"
         'partitions: {main: {max_time: "24:00:00"}}\n'
     )
-    done = convoy("submit", "--config-dir", "mine", "cluster=lab", "hardware=a100", "--dry-run", folder=None)
+    done = convoy("submit", "--config-dir", "mine", "cluster=lab", "hardware=a100", "dry_run=true", folder=None)
     assert "#SBATCH --gres=gpu:a100:4\n" in done.out, done.err
     assert "cost    unknown" in done.out
 

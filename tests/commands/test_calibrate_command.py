@@ -36,7 +36,7 @@ class StandIn:
 
 
 def plan(convoy: Convoy, *words: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(convoy("plan", *WORDS, *words, "--format=json", folder=None).out)
+    found: dict[str, object] = json.loads(convoy("plan", *WORDS, *words, "format=json", folder=None).out)
     return found
 
 

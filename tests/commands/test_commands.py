@@ -100,9 +100,9 @@ def test_the_composed_config_can_be_shown_whole_or_in_part(convoy: Convoy) -> No
         ("predict",),
         ("predict", "checkpoint=nowhere", "1.png"),
         ("predict", "checkpoint=nowhere.onnx", "1.png"),
-        ("predict", "checkpoint=latest"),
-        ("predict", "checkpoint=latest", "1.png", "top=0"),
-        ("predict", "checkpoint=latest", "1.png", "--format", "tabel"),
+        ("predict", "run=latest"),
+        ("predict", "run=latest", "1.png", "top=0"),
+        ("predict", "run=latest", "1.png", "format=tabel"),
         ("predict", "chekpoint=latest", "1.png"),
     ],
 )

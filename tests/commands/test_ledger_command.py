@@ -23,7 +23,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def test_vgg16_as_it_is_taught_without_any_data(convoy: Convoy) -> None:
-    done = convoy("ledger", "model=vgg16", "data=imagenet", "--format", "csv")
+    done = convoy("ledger", "model=vgg16", "data=imagenet", "format=csv")
     assert done.code == 0, done.err
     rows = rows_of(done.out)
     assert rows[0]["layer"] == "INPUT"
@@ -35,8 +35,8 @@ def test_vgg16_as_it_is_taught_without_any_data(convoy: Convoy) -> None:
 
 def test_json_has_the_same_rows_and_their_totals(convoy: Convoy) -> None:
     words = ("ledger", "model=resnet18", "data=imagenet")
-    rows = rows_of(convoy(*words, "--format=csv").out)
-    content = json.loads(convoy(*words, "--format=json").out)
+    rows = rows_of(convoy(*words, "format=csv").out)
+    content = json.loads(convoy(*words, "format=json").out)
     assert [list(row) for row in content["rows"]] == [list(row) for row in rows]
     assert [row["saved_bytes"] for row in content["rows"]] == [int(row["saved_bytes"]) for row in rows]
     for column in ("params", "output_bytes", "saved_bytes", "macs"):
@@ -46,7 +46,7 @@ def test_json_has_the_same_rows_and_their_totals(convoy: Convoy) -> None:
 
 
 def test_overrides_are_those_of_training(convoy: Convoy) -> None:
-    words = ("ledger", "model=resnet18", "data=cifar10", "--format=json")
+    words = ("ledger", "model=resnet18", "data=cifar10", "format=json")
     plain = json.loads(convoy(*words).out)
     assert plain["input_shape"] == [3, 32, 32]
     changed = json.loads(
@@ -69,7 +69,7 @@ def test_overrides_are_those_of_training(convoy: Convoy) -> None:
 
 
 def test_a_card_brings_its_precision(convoy: Convoy) -> None:
-    words = ("ledger", "model=lenet5", "--format=json")
+    words = ("ledger", "model=lenet5", "format=json")
     assert json.loads(convoy(*words).out)["precision"] == "32"
     assert json.loads(convoy(*words, "hardware=v100").out)["precision"] == "16-mixed"
     assert json.loads(convoy(*words, "hardware=a100_40gb").out)["precision"] == "bf16-mixed"
@@ -124,21 +124,21 @@ def test_the_table_fits_the_terminal(columns: str, model: str) -> None:
 
 
 def test_totals_side_by_side(convoy: Convoy) -> None:
-    words = ("ledger", "model=vgg16,resnet50,mobilenet_v2", "data=imagenet", "--compare")
+    words = ("ledger", "model=vgg16,resnet50,mobilenet_v2", "data=imagenet", "compare=true")
     done = convoy(*words)
     assert done.code == 0, done.err
     for figure in ("138.4 M", "25.56 M", "3.50 M", "15.47 G"):
         assert figure in done.out
-    rows = rows_of(convoy(*words, "--format=csv").out)
+    rows = rows_of(convoy(*words, "format=csv").out)
     assert [row["model"] for row in rows] == ["vgg16", "resnet50", "mobilenet_v2"]
     assert [int(row["params"]) for row in rows] == [138_357_544, 25_557_032, 3_504_872]
-    totals = json.loads(convoy(*words, "--format=json").out)
+    totals = json.loads(convoy(*words, "format=json").out)
     assert totals["resnet50"]["macs"] == int(rows[1]["macs"])
-    assert convoy(*words, "--format=md").out.count("\n| ") >= 4
+    assert convoy(*words, "format=md").out.count("\n| ") >= 4
 
 
 def test_a_comparison_may_vary_anything(convoy: Convoy) -> None:
-    done = convoy("ledger", "model=lenet5", "optimizer=sgd,adam", "--compare", "--format=csv")
+    done = convoy("ledger", "model=lenet5", "optimizer=sgd,adam", "compare=true", "format=csv")
     sgd, adam = rows_of(done.out)
     assert (sgd["model"], adam["model"]) == ("sgd", "adam")
     assert int(sgd["optimizer_bytes"]) == 4 * 61_706
@@ -149,16 +149,16 @@ def test_a_comparison_may_vary_anything(convoy: Convoy) -> None:
     ("words", "said"),
     [
         (("modle=vgg16",), "did you mean model?"),
-        (("model=vgg16", "--format", "pdf"), "one of terminal, csv, json, md, html"),
-        (("model=vgg16", "--format=cvs"), "did you mean csv?"),
+        (("model=vgg16", "format=pdf"), "one of terminal, csv, json, md, html"),
+        (("model=vgg16", "format=cvs"), "did you mean csv?"),
         (("model=vgg16", "--format"), "no such format"),
-        (("model=vgg16,resnet18",), "write --compare"),
-        (("model=vgg16", "--compare"), "give them with commas"),
-        (("model=vgg16,vgg99", "--compare"), "vgg99"),
-        (("model=vgg16,vgg11", "--compare", "--format=html"), "--compare has no picture"),
+        (("model=vgg16,resnet18",), "write compare=true"),
+        (("model=vgg16", "compare=true"), "give them with commas"),
+        (("model=vgg16,vgg99", "compare=true"), "vgg99"),
+        (("model=vgg16,vgg11", "compare=true", "format=html"), "compare=true has no picture"),
         (("data=image_folder",), "write data.num_classes=…"),
         (("data=image_folder", "data.root=nowhere"), "without the folder nowhere"),
-        (("model=vgg16", "-m"), "write --compare"),
+        (("model=vgg16", "-m"), "write compare=true"),
         (("resume=latest",), "the ledger runs nothing"),
         (("model=vgg16", "data.image_size=28"), "data.image_size=32 is the smallest that works"),
         (("model=timm", "model.name=resnet1"), "timm has no such model"),
@@ -180,8 +180,8 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
 
 
 def test_all_mistakes_are_told_at_once(convoy: Convoy) -> None:
-    done = convoy("ledger", "modle=vgg16", "data=image_folder", "--format", "pdf", "folder=x", "trainer.max_epochs=0")
-    for key in ("modle", "data.num_classes", "--format", "folder", "trainer.max_epochs"):
+    done = convoy("ledger", "modle=vgg16", "data=image_folder", "format=pdf", "folder=x", "trainer.max_epochs=0")
+    for key in ("modle", "data.num_classes", "format=folder", "trainer.max_epochs"):
         assert key in done.err
 
 
@@ -193,7 +193,7 @@ def test_a_model_that_needs_data_says_so(convoy: Convoy) -> None:
 
 def test_a_typo_is_answered_without_importing_torch() -> None:
     code = "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])\nprint('torch' in sys.modules)"
-    words = ["ledger", "modle=vgg16", "--format=csv"]
+    words = ["ledger", "modle=vgg16", "format=csv"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 
@@ -206,5 +206,5 @@ def test_the_keys_of_measuring_are_explained(convoy: Convoy) -> None:
 
 def test_help_fits_80_columns(convoy: Convoy) -> None:
     text = convoy("ledger", "--help").out
-    assert "--compare" in text
+    assert "compare=true" in text
     assert max(map(len, text.splitlines())) <= 80

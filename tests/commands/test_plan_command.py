@@ -14,7 +14,7 @@ RESNET = ("plan", "model=resnet18", "model.stem=small", "data=cifar10", "trainer
 
 
 def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
-    words = (*RESNET, "--format=json", "hardware.context_bytes=500000000", "trainer.precision=32")
+    words = (*RESNET, "format=json", "hardware.context_bytes=500000000", "trainer.precision=32")
     plan = json.loads(convoy(*words, "hardware.usable_bytes=16000000000").out)
     assert plan["fits"] is True
     assert plan["device_total_bytes"] == plan["peak_reserved_bytes"] + 500_000_000
@@ -32,7 +32,7 @@ def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
 
 def test_auto_takes_the_micro_batch_that_keeps_the_global_batch(convoy: Convoy) -> None:
     words = ("hardware.usable_bytes=2400000000", "hardware.context_bytes=500000000", "trainer.precision=32")
-    plan = json.loads(convoy(*RESNET, *words, "trainer.micro_batch_size=auto", "--format=json").out)
+    plan = json.loads(convoy(*RESNET, *words, "trainer.micro_batch_size=auto", "format=json").out)
     assert plan["fits"] is True
     assert plan["accumulation"] > 1
     assert plan["micro_batch_size"] * plan["accumulation"] == 512
@@ -46,7 +46,7 @@ def test_every_card_has_a_line_and_what_one_lacks_is_told_in_its_own(convoy: Con
     assert "v100: trainer.precision=bf16-mixed: hardware=v100 has no bfloat16" in done.out
     table = done.out.partition("\n\n")[2].partition("\n\n")[0].splitlines()[:8]
     assert max(map(len, table)) <= 80
-    two = json.loads(convoy(*RESNET, "hardware=v100,a100_80gb", "--format", "json").out)
+    two = json.loads(convoy(*RESNET, "hardware=v100,a100_80gb", "format=json").out)
     assert [plan["precision"] for plan in two] == ["16-mixed", "bf16-mixed"]
     assert two[0]["peak_allocated_bytes"] == two[1]["peak_allocated_bytes"]
     assert two[0]["largest_micro_batch"] < two[1]["largest_micro_batch"]
@@ -61,7 +61,7 @@ def test_an_image_too_small_is_one_line_and_no_traceback_of_torchs(verb: str, sh
 
 
 def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
-    plan = json.loads(convoy(*RESNET, "hardware=cpu", "--format=json").out)
+    plan = json.loads(convoy(*RESNET, "hardware=cpu", "format=json").out)
     assert plan["peak_reserved_bytes"] == plan["peak_allocated_bytes"]
     assert plan["fits"] is None
     assert "context" not in plan["categories"]
@@ -71,7 +71,7 @@ def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
     ("words", "said"),
     [
         (("modle=vgg16",), "did you mean model?"),
-        (("--format=jsno",), "did you mean json?"),
+        (("format=jsno",), "did you mean json?"),
         (("trainer.compile=true",), "can't be predicted"),
         (("hardware.usable_bytes=1000",), "hardware.context_bytes"),
         (("hardware=v100,a41",), "hardware=a41: no such option; did you mean a40?"),
@@ -90,7 +90,7 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
 def test_activation_checkpointing_takes_less_and_is_refused_where_there_is_nothing_to_compute_again(
     convoy: Convoy,
 ) -> None:
-    words = (*RESNET, "hardware=v100", "--format=json")
+    words = (*RESNET, "hardware=v100", "format=json")
     kept = json.loads(convoy(*words).out)
     again = json.loads(convoy(*words, "trainer.activation_checkpointing=true").out)
     assert again["categories"]["activations"] < 0.6 * kept["categories"]["activations"]

@@ -29,7 +29,7 @@ def needs(name: str) -> None:
 
 
 def predicted(convoy: Convoy, trained: Trained, checkpoint: str, top: int = 10) -> list[dict[str, Any]]:
-    words = (f"checkpoint={checkpoint}", f"top={top}", "--format", "jsonl")
+    words = (f"checkpoint={checkpoint}", f"top={top}", "format=jsonl")
     done = convoy("predict", *words, *trained.images)
     assert done.code == 0, done.err
     records = [json.loads(line) for line in done.out.splitlines()]
@@ -89,7 +89,7 @@ def test_an_exported_file_predicts_alone_as_the_run_does(
         assert record["classes"][0]["class"] == other["classes"][0]["class"]
         assert record["classes"][0]["probability"] == pytest.approx(other["classes"][0]["probability"], abs=1e-5)
     # One image by itself: the batch's size is no part of the file.
-    (alone,) = convoy("predict", f"checkpoint={output}", trained.images[7], "--format=jsonl").out.splitlines()
+    (alone,) = convoy("predict", f"checkpoint={output}", trained.images[7], "format=jsonl").out.splitlines()
     assert json.loads(alone)["classes"] == [
         {"class": each["class"], "probability": pytest.approx(each["probability"], abs=1e-6)}
         for each in records[7]["classes"][:5]
@@ -224,7 +224,7 @@ def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
     assert done.err.startswith("2 errors:\n  broken.png: can't be read (")
     assert "\n  nowhere.png: can't be read (" in done.err
 
-    done = convoy("predict", f"checkpoint={trained.folder}", *images, "--format", "jsonl")
+    done = convoy("predict", f"checkpoint={trained.folder}", *images, "format=jsonl")
     records = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, [record["image"] for record in records]) == (2, images)
     assert ["error" in record for record in records] == [False, True, True, False]

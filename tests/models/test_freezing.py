@@ -127,7 +127,7 @@ def test_random_features_are_told(convoy: Convoy, tmp_path: Path) -> None:
 
 
 def test_the_planner_knows_what_frozen_layers_save(convoy: Convoy) -> None:
-    plan = ["plan", "model=vgg11", "data=imagenet", "hardware=a40", "--format", "json"]
+    plan = ["plan", "model=vgg11", "data=imagenet", "hardware=a40", "format=json"]
     whole, frozen = (json.loads(convoy(*plan, *more).out) for more in ([], ["model.freeze=features"]))
     # SGD's momentum of the last layer alone: 4096 x 1000 weights and 1000 biases, each a block of whole 512 bytes.
     assert frozen["categories"]["optimizer_state"] == 4 * 4096 * 1000 + 4096

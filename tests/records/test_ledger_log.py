@@ -58,7 +58,7 @@ def test_every_run_leaves_its_ledger(convoy: Convoy) -> None:
 @pytest.mark.parametrize("memory", ["trainer.channels_last=true", "trainer.channels_last=false"])
 def test_convoy_ledger_prints_what_the_run_logs(convoy: Convoy, memory: str) -> None:
     run = convoy("train", *TINY, memory, "trainer.max_steps=1", "scheduler=constant")
-    assert convoy("ledger", *TINY, memory, "--format=csv").out == (run.folder / "ledger.csv").read_text()
+    assert convoy("ledger", *TINY, memory, "format=csv").out == (run.folder / "ledger.csv").read_text()
 
 
 def test_wandbs_own_files_have_the_table_and_the_totals(convoy: Convoy) -> None:

@@ -45,7 +45,7 @@ def test_errors_and_other_sizes_are_read_too() -> None:
 
 def test_counts_are_those_that_torchvision_publishes(convoy: Convoy) -> None:
     names = ["vgg11", "resnet18", "mobilenet_v2", "efficientnet_b1"]
-    done = convoy("compare", f"models=[{','.join(names)}]", "--format", "json")
+    done = convoy("compare", f"models=[{','.join(names)}]", "format=json")
     assert done.code == 0, done.err
     for entry in json.loads(done.out):
         meta = next(iter(get_model_weights(entry["name"]))).meta
@@ -111,7 +111,7 @@ def run(convoy: Convoy, tmp_path: Path) -> Path:
 
 def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "mine.png"
-    done = convoy("compare", f"runs=[{run}]", f"output={picture}", "--format", "csv")
+    done = convoy("compare", f"runs=[{run}]", f"output={picture}", "format=csv")
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
     (row,) = csv.DictReader(done.out.splitlines())
@@ -135,7 +135,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
         (["published=cifar"], "did you mean cifar10?"),
         (["runs=[nowhere]"], "runs=nowhere: no such folder"),
         (["models=[vgg16]", "runs=[latest]"], "stands beside runs"),
-        (["--format", "html"], "no such format"),
+        (["format=html"], "no such format"),
     ],
 )
 def test_a_mistake_is_told(convoy: Convoy, words: list[str], message: str) -> None:

@@ -28,7 +28,7 @@ def three(convoy: Convoy) -> str:
 
 
 def test_each_run_stands_beside_the_ensemble(convoy: Convoy, three: str) -> None:
-    found = json.loads(convoy("evaluate", three, "--format=json", folder=None).out)
+    found = json.loads(convoy("evaluate", three, "format=json", folder=None).out)
     for index, member in enumerate(found["runs"], start=1):
         assert member["weight"] == pytest.approx(1 / 3)
         alone = convoy("evaluate", f"run=r{index}", folder=None)
@@ -40,8 +40,8 @@ def test_each_run_stands_beside_the_ensemble(convoy: Convoy, three: str) -> None
     assert found["ensemble"]["loss"] <= sum(member["loss"] for member in found["runs"]) / 3
     table = convoy("evaluate", three, "weights=val", "split=val", folder=None).out
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["r1", "r2", "r3", "ensemble"]
-    learned = json.loads(convoy("evaluate", three, "weights=val", "split=val", "--format=json", folder=None).out)
-    equal = json.loads(convoy("evaluate", three, "split=val", "--format=json", folder=None).out)
+    learned = json.loads(convoy("evaluate", three, "weights=val", "split=val", "format=json", folder=None).out)
+    equal = json.loads(convoy("evaluate", three, "split=val", "format=json", folder=None).out)
     assert sum(member["weight"] for member in learned["runs"]) == pytest.approx(1)
     assert learned["ensemble"]["loss"] <= equal["ensemble"]["loss"] + 1e-9
 
@@ -72,11 +72,11 @@ def test_the_weights_are_those_that_an_optimizer_of_scipy_finds() -> None:
         (("runs=[r1,r1]",), "runs=r1,r1: names a run twice"),
         (("run=[r1,r2]",), "write runs=[r1,r2]"),
         (("run=r1", "weights=val"), "weights=val: is of several runs"),
-        (("run=r1", "--format=json"), "evaluation-<data>-<split>.json"),
+        (("run=r1", "format=json"), "evaluation-<data>-<split>.json"),
         (("run=r1", "chekpoint=last"), "did you mean checkpoint?"),
         (("runs=[r1,r2]", "weights=vla"), "did you mean val?"),
         (("runs=[r1,r2]", "run=r1"), "stands beside runs"),
-        (("runs=[r1,r2]", "--format", "jsn"), "did you mean json?"),
+        (("runs=[r1,r2]", "format=jsn"), "did you mean json?"),
         (("runs=[r1,r2]", "split=tset"), "did you mean test?"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from convoy.cluster.run_lease import JobFolder
 from convoy.cluster.submission import all_under
+from convoy.runs.records import metric_text, progress, read_monitor
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Row:
     what: str
     folder: Path | None
     epoch: str | None = None
-    best_top1: float | None = None
+    best: str | None = None
     starts: int = 0
     reason: str = ""
 
@@ -100,7 +100,9 @@ def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
     folder = JobFolder(job.folder)
     claim = folder.claim()
     starts = claim.start if claim else 0
-    epoch, best = progress(job.folder / "metrics.csv")
+    monitor = read_monitor(job.folder / "config.yaml")
+    epoch, value = progress(job.folder / "metrics.csv", monitor)
+    best = None if value is None else metric_text(monitor.name, value, monitor.percent)
     return Row(
         job.job_id,
         state(queued, accounted, starts, finished=folder.is_finished()),
@@ -123,18 +125,6 @@ def state(queued: Queued | None, accounted: str | None, starts: int, *, finished
         return "done"
     words = (accounted or "").split()
     return {"COMPLETED": "done", "": "ended"}.get(words[0] if words else "", words[0].lower() if words else "ended")
-
-
-def progress(metrics: Path) -> tuple[str | None, float | None]:
-    """The last epoch and the best val/top1 of a run's metrics.csv."""
-    try:
-        with metrics.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        return None, None
-    epochs = [row["epoch"] for row in rows if row.get("epoch")]
-    best = [float(row["val/top1"]) for row in rows if row.get("val/top1")]
-    return epochs[-1] if epochs else None, max(best, default=None)
 
 
 def queue_of(rows: Sequence[Sequence[str]]) -> Mapping[str, Queued]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.trust import TRUST
 
@@ -73,27 +73,6 @@ def parse(words: Sequence[str]) -> Arguments:
         else:
             parsed.overrides.append(flag + sign + value)
     return parsed
-
-
-def sort(words: Sequence[str], keys: Sequence[str], verb: str) -> tuple[dict[str, str], list[Fault]]:
-    """The words of a verb that takes `keys` and nothing else, by their keys, and what is wrong with them.
-
-    Where `run` is among the keys it must be set.
-    """
-    given: dict[str, str] = {}
-    faults = []
-    for text in words:
-        key, sign, value = text.partition("=")
-        if key in keys and sign and value:
-            given[key] = value
-        elif key in keys:
-            faults.append(Fault(key, "needs a value", f"write {key}=…"))
-        else:
-            near = did_you_mean(key, keys, f"it has {', '.join(keys)}")
-            faults.append(Fault(key, f"{verb} has no such key", near, value if sign else None))
-    if "run" in keys and "run" not in given and not any(fault.key == "run" for fault in faults):
-        faults.append(Fault("run", "must be set", "write run=<run folder> or run=latest"))
-    return given, faults
 
 
 def _value(flag: str, rest: list[str]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convoy.commands import arguments
+from convoy.commands.verb import Call, Verb
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.planner.calibration import calibration_of, path_of
@@ -15,28 +15,30 @@ from convoy.training import preflight
 if TYPE_CHECKING:
     from convoy.planner.gpu_calibration import Gpu
 
-_HELP = """\
-usage: convoy calibrate hardware=<card> [group=option ...] [key=value ...]
 
-  convoy calibrate hardware=a100 model=resnet50 data=imagenet
+@dataclass(frozen=True)
+class Calibrate(Verb):
+    """Measure, on the GPU of this machine: its memory, the memory that CUDA's
+    context takes, and the workspace of each convolution of the training that
+    the overrides compose, at its micro batch, a half and a quarter of it. Stops
+    after a minute. Writes <output_root>/calibration/<card>.json, to which each
+    call adds, and which convoy plan, convoy submit and
+    trainer.micro_batch_size=auto then use. No other process may use the GPU.
 
-Measures, on the GPU of this machine: its memory, what CUDA's context takes of
-it, and the workspace of each convolution of the training that the overrides
-compose, at its micro batch, a half and a quarter of it. Stops after a minute.
-Writes <output_root>/calibration/<card>.json, to which each call adds, and which
-convoy plan, convoy submit and trainer.micro_batch_size=auto then use. No other
-process must be at work on the GPU."""
+      convoy calibrate hardware=a100 model=resnet50 data=imagenet
+    """
+
+    overrides = None
+
+
+ARGUMENTS = Calibrate
 
 _MOST_SECONDS = 60
 
 
-def run(words: Sequence[str]) -> int:
+def run(_: Calibrate, call: Call) -> int:
     """Measure and write."""
-    parsed = arguments.parse(words)
-    if parsed.help:
-        print(_HELP)
-        return 0
-    config = preflight.read(parsed.overrides, parsed.options, to_run=False)
+    config = preflight.read(call.overrides, call.options, to_run=False)
     if config.hardware.architecture is None:
         rule = "the measurements are kept under a card's name"
         raise UserError(Fault("hardware", rule, "name the card, such as hardware=a100", config.hardware.name))

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convoy.cluster import slurm_commands
 from convoy.commands.jobs import current
+from convoy.commands.verb import Verb
 from convoy.config.faults import Fault, UserError
 
-_HELP = """\
-usage: convoy cancel <job> [<job> ...] | all [output_root=outputs]
 
-  convoy cancel 1234       a job, or a whole array
-  convoy cancel 1234_7     one task of it
-  convoy cancel all        all jobs of output_root that wait or run
+@dataclass(frozen=True)
+class Cancel(Verb):
+    """Cancel jobs. A cancelled run saves a checkpoint if it can, and is not
+    queued again; convoy train resume=<folder> resumes it.
 
-A run that is cancelled saves a checkpoint if it can, and is not queued again:
-convoy train resume=<folder> goes on with it."""
+      convoy cancel 1234       a job, or a whole array
+      convoy cancel 1234_7     one task of an array
+      convoy cancel all        all jobs of output_root that wait or run
+    """
+
+    jobs: list[str] = field(default_factory=list)
+    """Job ids, or all."""
+    output_root: Path = Path("outputs")
+    """Folder with the runs of the jobs."""
+
+    words = "jobs"
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the words that are no job ids."""
+        if not self.jobs:
+            yield Fault("jobs", "must be named", "convoy jobs lists them; convoy cancel all cancels all")
+        for word in self.jobs:
+            if word != "all" and not re.fullmatch(r"\d+(_\d+)?", word):
+                yield Fault(word, "is no job id", "convoy jobs lists them")
+
+
+ARGUMENTS = Cancel
 
 _UNDER_WAY = ("waiting", "requeued", "running", "configuring", "completing", "suspended")
 
 
-def run(words: Sequence[str]) -> int:
-    """Cancel the jobs that are named."""
-    if not words or any(word in ("-h", "--help") for word in words):
-        print(_HELP)
-        return 0
-    root = next((Path(word.partition("=")[2]) for word in words if word.startswith("output_root=")), Path("outputs"))
-    named = [word for word in words if not word.startswith("output_root=")]
-    wrong = [word for word in named if word != "all" and not re.fullmatch(r"\d+(_\d+)?", word)]
-    if wrong:
-        raise UserError(*(Fault(word, "is no job's id", "convoy jobs lists them") for word in wrong))
+def run(given: Cancel) -> int:
+    """Cancel the jobs."""
     slurm_commands.require("scancel")
-    ids = [word for word in named if word != "all"]
-    if "all" in named:
-        ids += [row.job_id for row in current(root) if row.state in _UNDER_WAY]
+    ids = [word for word in given.jobs if word != "all"]
+    if "all" in given.jobs:
+        ids += [row.job_id for row in current(given.output_root) if row.state in _UNDER_WAY]
     if not ids:
         print("nothing to cancel")
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,34 +13,37 @@ from rich.table import Table
 
 from convoy.cluster import slurm_commands
 from convoy.cluster.job_table import Row, known_jobs, queue_of, row, waiting_scripts
+from convoy.commands.verb import Verb
 from convoy.config.faults import Fault, UserError
-
-_HELP = """\
-usage: convoy jobs [all] [output_root=outputs]
-
-Jobs of convoy submit and of the scripts in slurm/ whose runs lie in
-output_root: waiting, running, requeued, done, failed or cancelled, with epoch,
-best val/top1, and why a job waits or how it failed. The last 30; all: all."""
 
 _SHOWN = 30
 
 
-def run(words: Sequence[str]) -> int:
-    """Show a table of the jobs."""
-    if any(word in ("-h", "--help") for word in words):
-        print(_HELP)
-        return 0
-    root, most = Path("outputs"), _SHOWN
-    for word in words:
-        key, sign, value = word.partition("=")
-        if key == "output_root" and sign:
-            root = Path(value)
-        elif word == "all":
-            most = sys.maxsize
-        else:
-            raise UserError(Fault(word, "is not for convoy jobs", "write convoy jobs, or convoy jobs all"))
+@dataclass(frozen=True)
+class Jobs(Verb):
+    """List the jobs of convoy submit and of the scripts in slurm/ whose runs are
+    in output_root: waiting, running, requeued, done, failed or cancelled, with
+    epoch, best value of the monitored metric, and the reason why a job waits or
+    failed. The last 30 are listed.
+
+      convoy jobs
+      convoy jobs all=true=true
+    """
+
+    all: bool = False
+    """List all jobs instead of the last 30."""
+    output_root: Path = Path("outputs")
+    """Folder with the runs of the jobs."""
+
+
+ARGUMENTS = Jobs
+
+
+def run(given: Jobs) -> int:
+    """Print a table of the jobs."""
     slurm_commands.require("squeue")
-    rows = current(root)[-most:]
+    root = given.output_root
+    rows = current(root)[0 if given.all else -_SHOWN :]
     if not rows:
         print(f"no jobs under {root}")
         return 0
@@ -69,15 +73,15 @@ def current(root: Path) -> list[Row]:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("job", "state", "starts", "epoch", "val top-1", "run", "folder", ""):
-        table.add_column(name, justify="right" if name in ("starts", "epoch", "val top-1") else "left")
+    for name in ("job", "state", "starts", "epoch", "best", "run", "folder", ""):
+        table.add_column(name, justify="right" if name in ("starts", "epoch", "best") else "left")
     for entry in rows:
         table.add_row(
             entry.job_id,
             entry.state,
             str(entry.starts or "–"),
             entry.epoch or "–",
-            "–" if entry.best_top1 is None else f"{entry.best_top1:.2%}",
+            entry.best or "–",
             entry.what,
             str(entry.folder or "–"),
             entry.reason,

@@ -3,119 +3,116 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from convoy.commands import arguments
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.commands.verb import Call, Verb
+from convoy.config.compose import from_saved, overlay
+from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.config.sweep_points import points, varied
+from convoy.runs.layout import find
 from convoy.training import preflight
 
 if TYPE_CHECKING:
     from convoy.ledger.rows import Ledger
 
-FORMATS = ("terminal", "csv", "json", "md", "html")
-
-_HELP = """\
-usage: convoy ledger [group=option ...] [key=value ...] [--format F] [--compare]
-
-  convoy ledger model=vgg16 data=imagenet
-  convoy ledger model=resnet50 data=imagenet trainer.precision=bf16-mixed
-  convoy ledger model=vgg16 data=imagenet --format html > vgg16.html
-  convoy ledger model=vgg16,resnet50,mobilenet_v2 data=imagenet --compare
-
-Prints memory and parameters layer by layer, and what training keeps. Overrides
-are those of convoy train. Neither data nor weights nor a GPU are needed.
-
-  --format    terminal (as wide as it is), csv, json, md or html
-  --compare   the totals of each combination of the values given with commas,
-              side by side; terminal, csv, json or md
-  --config-dir  a folder of your own options, laid out like conf/
-
-docs/ledger.md tells how to read it."""
-
-
 _DATA_HINT = "The images are those of data={}, as in convoy train; data=imagenet has 3x224x224 and 1,000 classes."
 
 
-@dataclass
-class Request:
-    """What is asked for: in which format, whether a comparison, and of what."""
+@dataclass(frozen=True)
+class LedgerArguments(Verb):
+    """Print memory and parameters layer by layer, and what training keeps.
+    Neither data nor weights nor a GPU are needed. See docs/ledger.md.
 
-    format: str = "terminal"
+      convoy ledger model=vgg16 data=imagenet
+      convoy ledger model=resnet50 data=imagenet trainer.precision=bf16-mixed
+      convoy ledger model=vgg16 data=imagenet format=html output=vgg16.html
+      convoy ledger run=latest
+      convoy ledger model=vgg16,resnet50,mobilenet_v2 data=imagenet compare=true
+    """
+
+    format: Literal["terminal", "csv", "json", "md", "html"] = "terminal"
+    """Format of the ledger."""
     compare: bool = False
-    overrides: list[str] = field(default_factory=list)
+    """Print the totals of each combination of the values given with commas,
+    side by side; as terminal, csv, json or md."""
+    run: str | None = None
+    """Folder of a run, or latest: the ledger of its config."""
+    output: Path | None = None
+    """File to write; null: the terminal."""
+
+    overrides = None
+    instead_of_multirun = "write compare=true"
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the faults of combinations of keys."""
+        if self.compare and self.format == "html":
+            yield Fault("format", "compare=true has no picture", "write format=md, or one html per model", "html")
+        if self.compare and self.run is not None:
+            yield Fault("run", "can't be combined with compare=true", "leave one of them out", self.run)
 
 
-def run(words: Sequence[str]) -> int:
+ARGUMENTS = LedgerArguments
+
+
+def run(given: LedgerArguments, call: Call) -> int:
     """Print a ledger, or several side by side."""
-    parsed = arguments.parse(words)
-    if parsed.help:
-        print(_HELP)
-        return 0
-    request, faults = read(parsed)
-    combinations, wrong = _combinations(request)
-    configs = _configs(combinations, parsed.options, faults + wrong)
+    faults = [
+        Fault(key, "belongs to a run, and the ledger runs nothing", "leave it out", value)
+        for key, sign, value in (text.partition("=") for text in call.overrides)
+        if key in ("resume", "folder") and sign
+    ]
+    combinations, wrong = _combinations(given, call.overrides)
+    configs = [_run_config(given.run, call)] if given.run else _configs(combinations, call.options, faults + wrong)
     # From here on torch is needed, which takes seconds to import.
     from convoy.planner.config_ledger import ledger_of
 
     ledgers = [ledger_of(config) for config in configs]
-    if request.compare:
+    if given.compare:
         from convoy.ledger.totals_table import compared
 
-        keys = varied(request.overrides)
-        labels = [_label(combination, keys) for combination in combinations]
-        sys.stdout.write(compared(labels, ledgers, request.format))
-        return 0
-    _print(request.format, ledgers[0])
-    if request.format == "terminal" and not any(word.startswith(("data", "experiment")) for word in request.overrides):
-        print(f"\n{_DATA_HINT.format(configs[0].data.name)}")
+        keys = varied(call.overrides)
+        text = compared([_label(combination, keys) for combination in combinations], ledgers, given.format)
+    else:
+        text = _text(given.format, ledgers[0])
+        if given.format == "terminal" and given.run is None and not _names_data(call.overrides):
+            text += f"\n{_DATA_HINT.format(configs[0].data.name)}\n"
+    if given.output is not None:
+        given.output.write_text(text, encoding="utf-8")
+        print(given.output)
+    else:
+        sys.stdout.write(text)
     return 0
 
 
-def read(parsed: arguments.Arguments) -> tuple[Request, list[Fault]]:
-    """Sort this verb's own flags from overrides; what is wrong with them is told with the overrides' faults."""
-    request, faults = Request(), []
-    rest = list(parsed.overrides)
-    while rest:
-        flag, sign, value = rest.pop(0).partition("=")
-        if flag == "--compare":
-            request.compare = True
-        elif flag == "--format":
-            request.format = value if sign else rest.pop(0) if rest else ""
-        elif flag in ("resume", "folder"):
-            faults.append(Fault(flag, "is a run's, and the ledger runs nothing", "leave it out", value))
-        else:
-            request.overrides.append(flag + sign + value)
-    if request.format not in FORMATS:
-        near = did_you_mean(request.format, FORMATS, f"one of {', '.join(FORMATS)}")
-        faults.append(Fault("--format", "no such format", near, request.format))
-    elif request.compare and request.format == "html":
-        remedy = "write --format md, or one html a model"
-        faults.append(Fault("--format", "--compare has no picture", remedy, request.format))
-    for flag, wanted in (("--multirun", parsed.multirun), ("--cfg", parsed.cfg)):
-        if wanted:
-            remedy = "write --compare" if flag == "--multirun" else "convoy train --cfg job shows the config"
-            faults.append(Fault(flag, "is convoy train's", remedy))
-    return request, faults
+def _names_data(overrides: Sequence[str]) -> bool:
+    return any(word.startswith(("data", "experiment")) for word in overrides)
 
 
-def _combinations(request: Request) -> tuple[list[list[str]], list[Fault]]:
-    """The command line of each ledger, and what is wrong with their number."""
+def _run_config(run: str, call: Call) -> Config:
+    """Return the config that a run has saved, with overrides on top."""
+    roots = [text.partition("=")[2] for text in call.overrides if text.startswith("output_root=")]
+    folder, _ = find(run, Path(roots[-1] if roots else "outputs"))
+    return preflight.checked(overlay(from_saved(folder.saved_config()), call.overrides, call.options), to_run=False)
+
+
+def _combinations(given: LedgerArguments, overrides: list[str]) -> tuple[list[list[str]], list[Fault]]:
+    """Return the command line of each ledger, and what is wrong with their number."""
     try:
-        combinations = points(request.overrides)
+        combinations = points(overrides)
     except UserError:
-        if not request.compare:
-            return [request.overrides], []
+        if not given.compare:
+            return [overrides], []
         rule = "compares several"
-        return [request.overrides], [Fault("--compare", rule, "give them with commas, as in model=vgg16,resnet50")]
-    if request.compare:
+        return [overrides], [Fault("compare", rule, "give them with commas, as in model=vgg16,resnet50", "true")]
+    if given.compare:
         return combinations, []
-    several = ", ".join(varied(request.overrides))
-    return combinations, [Fault(several, "has several values", "write --compare to see them side by side")]
+    several = ", ".join(varied(overrides))
+    return combinations, [Fault(several, "has several values", "write compare=true to see them side by side")]
 
 
 def _configs(combinations: Sequence[Sequence[str]], options: Options, faults: Sequence[Fault]) -> list[Config]:
@@ -137,16 +134,15 @@ def _label(combination: Sequence[str], keys: Sequence[str]) -> str:
     return " ".join(values[key] for key in keys)
 
 
-def _print(format_name: str, ledger: Ledger) -> None:
+def _text(format_name: str, ledger: Ledger) -> str:
     from convoy.ledger import ledger_table, text_formats
 
     if format_name == "terminal":
         screen = ledger_table.console()
-        sys.stdout.write(ledger_table.printed(ledger_table.rendered(ledger, screen.width), screen))
-    elif format_name == "html":
+        return ledger_table.printed(ledger_table.rendered(ledger, screen.width), screen)
+    if format_name == "html":
         from convoy.ledger.html_page import html_text
 
-        sys.stdout.write(html_text(ledger))
-    else:
-        writers = {"csv": text_formats.csv_text, "json": text_formats.json_text, "md": text_formats.markdown_text}
-        sys.stdout.write(writers[format_name](ledger))
+        return html_text(ledger)
+    writers = {"csv": text_formats.csv_text, "json": text_formats.json_text, "md": text_formats.markdown_text}
+    return writers[format_name](ledger)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from convoy import __version__
@@ -19,7 +19,7 @@ VERBS = {
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
     "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
     "export": ("write a run's network for others", "convoy export run=latest format=onnx"),
-    "predict": ("the classes of images", "convoy predict checkpoint=latest images/*.png"),
+    "predict": ("the classes of images", "convoy predict run=latest images/*.png"),
     "features": ("a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
     "probe": ("a linear classifier on a layer's features", "convoy probe run=latest data=fashion_mnist"),
     "filters": ("pictures of what a network looks for", "convoy filters run=latest"),
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     defer_unused()
     try:
-        return _verb(words[0])(words[1:])
+        return _run(words[0], words[1:])
     except UserError as error:
         print(told(error), file=sys.stderr)
         return USER_ERROR
@@ -77,13 +77,24 @@ def told(error: UserError) -> str:
     return "\n".join([f"{len(error.faults)} errors:", *(f"  {fault}" for fault in error.faults)])
 
 
-def _verb(word: str) -> Callable[[Sequence[str]], int]:
+def _run(word: str, words: Sequence[str]) -> int:
+    """Run a verb: one with declared arguments (`ARGUMENTS`), or one that reads its words itself."""
     if word not in VERBS:
         near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
         raise UserError(Fault(word, "no such verb", near))
     with without_collector():
-        run: Callable[[Sequence[str]], int] = import_module(f"convoy.commands.{word}").run
-    return run
+        module = import_module(f"convoy.commands.{word}")
+    kind = getattr(module, "ARGUMENTS", None)
+    if kind is None:
+        return int(module.run(words))
+    from convoy.commands import arguments, verb
+
+    parsed = arguments.parse(words)
+    if parsed.help:
+        print(verb.help_text(kind))
+        return 0
+    given, call = verb.read(kind, parsed)
+    return int(module.run(given, call) if kind.overrides != () else module.run(given))
 
 
 if __name__ == "__main__":

@@ -5,58 +5,46 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-from convoy.commands import arguments
+from convoy.commands.verb import Call, Verb
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.planner.calibration import Calibration, calibration_of
 from convoy.training import preflight
 
-FORMATS = ("terminal", "json")
 
-_HELP = """\
-usage: convoy plan [group=option ...] [key=value ...] [--format terminal|json]
+@dataclass(frozen=True)
+class PlanArguments(Verb):
+    """Predict the peak memory of a training on a GPU, whether it fits, and the
+    largest micro batch that does. Neither data nor weights nor a GPU are
+    needed. hardware=* is every card, one line each; hardware=v100,a40 these.
+    See docs/planner.md.
 
-  convoy plan model=resnet50 data=imagenet optimizer=sgd hardware=v100
-  convoy plan model=vgg16 data=imagenet 'hardware=*'
-  convoy plan model=vgg16 data=imagenet hardware.usable_bytes=16000000000 \\
-      hardware.context_bytes=500000000 --format json
+      convoy plan model=resnet50 data=imagenet optimizer=sgd hardware=v100
+      convoy plan model=vgg16 data=imagenet 'hardware=*'
+      convoy plan model=vgg16 data=imagenet hardware.usable_bytes=16000000000 \\
+          hardware.context_bytes=500000000 format=json
+    """
 
-Predicts the peak memory of a training on a GPU, whether it fits, and the
-largest micro batch that does. Overrides are those of convoy train. Neither
-data nor weights nor a GPU are needed.
+    format: Literal["terminal", "json"] = "terminal"
+    """json: the same for programs, in bytes; with several cards a list."""
 
-  hardware=*    every card, a line each; hardware=v100,a40 these
-  --format json the same for programs, in bytes; with several cards a list
-  --config-dir  a folder of your own options, laid out like conf/
-
-docs/planner.md tells what is counted and how exact it was found to be."""
-
-
-@dataclass
-class _Asked:
-    """The flags of this verb, and the words of the config."""
-
-    format: str = "terminal"
-    cards: list[str] | None = None
-    words: list[str] = field(default_factory=list)
-
-    def with_card(self, card: str) -> list[str]:
-        return [f"hardware={card}" if word.startswith("hardware=") else word for word in self.words]
+    overrides = None
+    instead_of_multirun = "name several cards with hardware=v100,a40"
 
 
-def run(words: Sequence[str]) -> int:
-    """Print a prediction, or one a card."""
-    parsed = arguments.parse(words)
-    if parsed.help:
-        print(_HELP)
-        return 0
-    asked = _read(parsed)
-    if asked.cards is not None:
-        return _several(asked, parsed.options)
-    config = _config(asked.words, parsed.options)
+ARGUMENTS = PlanArguments
+
+
+def run(given: PlanArguments, call: Call) -> int:
+    """Print a prediction, or one per card."""
+    cards = _cards(call)
+    if cards is not None:
+        return _several(given, call, cards)
+    config = _config(call.overrides, call.options)
     # From here on torch is needed, which takes seconds to import.
     from convoy.ledger.ledger_table import console, printed
     from convoy.optim.construction import check_targets
@@ -64,20 +52,38 @@ def run(words: Sequence[str]) -> int:
     from convoy.planner.plan_table import rendered
 
     check_targets(config)
-    plan = predicted(config, _calibration(config, asked.words))
-    if asked.format == "json":
+    plan = predicted(config, _calibration(config, call.overrides))
+    if given.format == "json":
         print(json.dumps(plan.as_data(), indent=2))
     else:
         sys.stdout.write(printed(rendered(plan), console()))
     return 0
 
 
-def _several(asked: _Asked, options: Options) -> int:
-    """A line a card. What only one of them refuses, such as a precision that it hasn't, is told in its line."""
+def _cards(call: Call) -> list[str] | None:
+    """Return the cards, where several are asked for; None for one.
+
+    Raises:
+        UserError: a card or a key that a plan doesn't have.
+    """
+    found, faults = None, []
+    for key, sign, value in (text.partition("=") for text in call.overrides):
+        if key in ("resume", "folder") and sign:
+            faults.append(Fault(key, "belongs to a run, and the planner runs nothing", "leave it out", value))
+        if key == "hardware" and ("," in value or value == "*"):
+            found = cards(call.options) if value == "*" else value.split(",")
+            faults += _unknown(found, call.options)
+    if faults:
+        raise UserError(*faults)
+    return found
+
+
+def _several(given: PlanArguments, call: Call, names: Sequence[str]) -> int:
+    """Print one line per card. A fault of one card only, such as a precision that it lacks, is in its line."""
     configs: dict[str, Config | UserError] = {}
-    for card in asked.cards or []:
+    for card in names:
         try:
-            configs[card] = _config(asked.with_card(card), options)
+            configs[card] = _config(_with_card(call.overrides, card), call.options)
         except UserError as error:
             configs[card] = error
     able = [config for config in configs.values() if isinstance(config, Config)]
@@ -93,10 +99,10 @@ def _several(asked: _Asked, options: Options) -> int:
     check_targets(able[0])
     planner = Planner(able[0])
     rows: list[tuple[str, Plan | UserError]] = [
-        (card, planner.plan(one.hardware, _calibration(one, asked.words)) if isinstance(one, Config) else one)
+        (card, planner.plan(one.hardware, _calibration(one, call.overrides)) if isinstance(one, Config) else one)
         for card, one in configs.items()
     ]
-    if asked.format == "json":
+    if given.format == "json":
         print(json.dumps([_row(card, plan) for card, plan in rows], indent=2))
     else:
         sys.stdout.write(printed(table(rows), console()))
@@ -132,29 +138,8 @@ def _calibration(config: Config, words: Sequence[str]) -> Calibration:
     return calibration_of(config.output_root, config.hardware.name)
 
 
-def _read(parsed: arguments.Arguments) -> _Asked:
-    asked, faults, rest = _Asked(), [], list(parsed.overrides)
-    while rest:
-        flag, sign, value = rest.pop(0).partition("=")
-        if flag == "--format":
-            asked.format = value if sign else rest.pop(0) if rest else ""
-        elif flag in ("resume", "folder"):
-            faults.append(Fault(flag, "is a run's, and the planner runs nothing", "leave it out", value))
-        else:
-            asked.words.append(flag + sign + value)
-            if flag == "hardware" and ("," in value or value == "*"):
-                asked.cards = cards(parsed.options) if value == "*" else value.split(",")
-                faults += _unknown(asked.cards, parsed.options)
-    if asked.format not in FORMATS:
-        near = did_you_mean(asked.format, FORMATS, f"one of {', '.join(FORMATS)}")
-        faults.append(Fault("--format", "no such format", near, asked.format))
-    if parsed.multirun:
-        faults.append(Fault("--multirun", "is convoy train's", "name several cards with hardware=v100,a40"))
-    if parsed.cfg:
-        faults.append(Fault("--cfg", "is convoy train's", "convoy train --cfg job shows the config"))
-    if faults:
-        raise UserError(*faults)
-    return asked
+def _with_card(overrides: Sequence[str], card: str) -> list[str]:
+    return [f"hardware={card}" if word.startswith("hardware=") else word for word in overrides]
 
 
 def _unknown(names: Sequence[str], options: Options) -> list[Fault]:

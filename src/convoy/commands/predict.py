@@ -1,4 +1,4 @@
-"""convoy predict: the classes of image files."""
+"""convoy predict: predictions for image files."""
 
 from __future__ import annotations
 
@@ -6,61 +6,66 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands import arguments
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.commands.verb import AtLeast, Verb
+from convoy.config.faults import Fault, UserError
 
 if TYPE_CHECKING:
     from convoy.export.predictor import Prediction
     from convoy.tasks.task import Task
 
-FORMATS = ("table", "jsonl")
-
-_KEYS = ("checkpoint", "top", "format", "output_root")
-
-_HELP = """\
-usage: convoy predict checkpoint=<file or run folder> IMAGE ... [top=5]
-                      [--format table|jsonl]
-
-  convoy predict checkpoint=latest images/*.png
-  convoy predict checkpoint=clothes.onnx images/*.png --format jsonl
-
-  checkpoint  a run's folder (its best checkpoint), latest, a .ckpt in a run,
-              or what convoy export wrote: .safetensors, .onnx, .pt2
-  top         how many classes, the most probable first
-  --format    a table, or a line of JSON an image
-
-Images are prepared as those of the run's val split. One that can't be read
-is named at the end, where the exit code is 2; the others have their classes."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-@dataclass
-class Request:
-    """What is to be predicted, from what and how it is told."""
+@dataclass(frozen=True)
+class Predict(Verb):
+    """Print the predictions for image files, folders and patterns. Images are
+    prepared as those of the run's val split. An image that can't be read is
+    named at the end, where the exit code is 2.
 
-    checkpoint: str = ""
+      convoy predict run=latest images/*.png
+      convoy predict checkpoint=clothes.onnx photos/ format=jsonl
+    """
+
+    run: str | None = None
+    """Folder of a run, or latest."""
+    checkpoint: str | None = None
+    """With run: best, last, or a file; else a checkpoint of a run, or a file
+    that convoy export wrote (.safetensors, .onnx, .pt2)."""
     images: list[str] = field(default_factory=list)
-    top: str = "5"
-    format: str = "table"
+    """Image files, folders (all images in them) and patterns such as '*.png'."""
+    top: Annotated[int, AtLeast(1)] = 5
+    """Number of classes per image, the most probable first."""
+    format: Literal["table", "jsonl"] = "table"
+    """A table, or one line of JSON per image."""
     output_root: str = "outputs"
+    """Folder in which latest is looked up."""
+
+    words = "images"
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault if the network or the images are missing."""
+        if self.run is None and self.checkpoint is None:
+            yield Fault("run", "must be set", "write run=<run folder>, or checkpoint=<file that convoy export wrote>")
+        if not self.images:
+            yield Fault("images", "must be named", "convoy predict run=latest images/*.png")
 
 
-def run(words: Sequence[str]) -> int:
-    """Print the classes of the images that the words name."""
-    parsed = arguments.parse(words)
-    if parsed.help:
-        print(_HELP)
-        return 0
-    request = read(parsed.overrides)
+ARGUMENTS = Predict
+
+
+def run(given: Predict) -> int:
+    """Print the predictions."""
     from convoy.export.predictor import open_predictor
     from convoy.records.console import Console
 
-    Console().log_to(None)  # no library's warnings between the lines
-    predictor = open_predictor(request.checkpoint, request.output_root)
+    Console().log_to(None)  # no warnings of libraries between the lines
+    images = list(_files(given.images))
+    predictor = open_predictor(given.run, given.checkpoint, given.output_root)
     bad: list[Prediction] = []
-    predictions = _noting(predictor.predict(request.images, int(request.top)), bad)
-    lines = _json_lines(predictions) if request.format == "jsonl" else _table(predictor.task, list(predictions))
+    predictions = _noting(predictor.predict(images, given.top), bad)
+    lines = _json_lines(predictions) if given.format == "jsonl" else _table(predictor.task, list(predictions))
     for line in lines:
         print(line, flush=True)
     if bad:
@@ -68,45 +73,29 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def read(words: Sequence[str]) -> Request:
-    """Sort images from keys.
+def _files(names: Sequence[str]) -> Iterator[str]:
+    """Yield the image files that names, folders and patterns stand for.
 
     Raises:
-        UserError: with every fault of the words.
+        UserError: a folder or a pattern has no image.
     """
-    request, faults = Request(), []
-    rest = list(words)
-    while rest:
-        text = rest.pop(0)
-        key, sign, value = text.partition("=")
-        if key == "--format":
-            request.format = value if sign else (rest.pop(0) if rest else "")
-        elif key in _KEYS and sign:
-            setattr(request, key, value)
-        elif key.startswith("-"):
-            faults.append(Fault(key, "no such flag", did_you_mean(key, ("--format", "--help"), "see --help")))
-        elif sign and not Path(text).exists() and "/" not in key:
-            near = did_you_mean(key, _KEYS, f"it has {', '.join(_KEYS)}; images are named as they are")
-            faults.append(Fault(key, "predict has no such key", near, value))
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(one for one in path.rglob("*") if one.suffix.lower() in IMAGE_SUFFIXES)
+        elif any(sign in name for sign in "*?[") and not path.exists():
+            anchor = Path(path.anchor) if path.is_absolute() else Path()
+            found = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
         else:
-            request.images.append(text)
-    if not request.checkpoint:
-        remedy = "write checkpoint=<run folder>, or a file that convoy export wrote"
-        faults.append(Fault("checkpoint", "must be set", remedy))
-    if not request.images and not faults:
-        faults.append(Fault("images", "must be named", "convoy predict checkpoint=… images/*.png"))
-    if request.format not in FORMATS:
-        near = did_you_mean(request.format, FORMATS, f"choose from {', '.join(FORMATS)}")
-        faults.append(Fault("--format", "no such format", near, request.format))
-    if not (request.top.isdecimal() and int(request.top)):
-        faults.append(Fault("top", "must be a number, at least 1", "", request.top))
-    if faults:
-        raise UserError(*faults)
-    return request
+            yield name
+            continue
+        if not found:
+            raise UserError(Fault("images", "has no image", f"images end in {', '.join(IMAGE_SUFFIXES)}", name))
+        yield from map(str, found)
 
 
 def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:
-    """All, as they come; those without an answer are added to `bad`."""
+    """Yield all predictions; those without a result are added to `bad`."""
     for prediction in predictions:
         if prediction.reason is not None:
             bad.append(prediction)

@@ -9,9 +9,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import OmegaConf
 
@@ -20,8 +21,8 @@ from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, job_keys, request_of, the_cluster
 from convoy.cluster.submission import FOLDER, Submission, Task, array_of
-from convoy.commands import arguments
 from convoy.commands.submit_plan import memory_lines
+from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.compose import OverrideError, compose
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
@@ -30,34 +31,32 @@ from convoy.config.sweep_points import points, varied
 from convoy.runs.layout import git_state, shown
 from convoy.training import preflight
 
-_HELP = """\
-usage: convoy submit hardware=<card> [group=option ...] [key=value ...]
-
-  convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
-  convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
-
-  {keys}
-  account=… and their like are keys of cluster.job: see convoy train --help
-  cluster. Yours belong in conf/cluster/local.yaml, which is taken where it
-  is there.
-
-flags:
-  --dry-run          show the script and the cost, and do no more
-  --wait             stay until the job has ended, and show its log
-  -m, --multirun     one job array, a task each combination of values
-  --max-parallel N   with -m, tasks that run at the same time"""
-
 _DEFAULT_CLUSTERS = ("local", "carc")
 
 
-@dataclass
-class _Asked:
-    """The flags of this verb, and the words of the config."""
+@dataclass(frozen=True)
+class Submit(Verb):
+    """Check a run or a sweep, show its price, and queue it as a Slurm job or a
+    job array. account, time, partition, mem and the other keys of cluster.job
+    are written without their prefix; convoy train --help cluster lists them.
+    Your own belong in conf/cluster/local.yaml, which is used if it exists.
+
+      convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
+      convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
+    """
 
     dry_run: bool = False
+    """Print the script and the cost, and queue nothing."""
     wait: bool = False
-    max_parallel: int | None = None
-    words: list[str] = field(default_factory=list)
+    """Stay until the job has ended, and print its log."""
+    max_parallel: Annotated[int, AtLeast(1)] | None = None
+    """With -m: tasks that run at the same time; null: all."""
+
+    overrides = None
+    flags = ("--multirun",)
+
+
+ARGUMENTS = Submit
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,12 @@ class _Point:
     config: Config
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Submit, call: Call) -> int:
     """Check, show the price, and queue."""
-    asked = _read(words)
-    parsed = arguments.parse(asked.words)
-    if parsed.help:
-        print(_HELP.format(keys=", ".join(f"{key}=" for key in job_keys())))
-        return 0
-    overrides = with_cluster(parsed.overrides, parsed.options)
-    is_array = parsed.multirun
+    overrides = with_cluster(call.overrides, call.options)
+    is_array = call.multirun
     combinations = points(overrides) if is_array else [overrides]
-    found = _checked(combinations, parsed.options)
+    found = _checked(combinations, call.options)
     request = _the_request(found)
     config = found[0].config
     cluster = the_cluster(config)
@@ -86,9 +80,9 @@ def run(words: Sequence[str]) -> int:
     root = Path(config.output_root).absolute() / FOLDER
     folder = root / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
     name = config.name if len({point.config.name for point in found}) == 1 else "sweep"
-    array = array_of(len(found), asked.max_parallel) if is_array else None
+    array = array_of(len(found), given.max_parallel) if is_array else None
     text = script.job(request, cluster, name, cluster.python or sys.executable, str(Path.cwd()), str(folder), array)
-    if asked.dry_run:
+    if given.dry_run:
         print(f"{text}\n{cost}")
         return 0
     slurm_commands.require()
@@ -104,12 +98,12 @@ def run(words: Sequence[str]) -> int:
         start_folder=str(Path.cwd()),
         tasks=[_task(index, point, keys, is_array=is_array) for index, point in enumerate(found)],
         is_array=is_array,
-        flags=parsed.as_flags,
+        flags=list(call.config_flags),
         git=git_state(Path(__file__).resolve().parent),
     )
     job_id = _send(submission, found, text, folder)
-    _tell(submission, job_id, folder)
-    if asked.wait:
+    _print_job(submission, job_id, folder)
+    if given.wait:
         from convoy.commands.submit_wait import wait
 
         return wait(job_id, folder)
@@ -126,24 +120,6 @@ def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
         there = options.of("cluster")
         words.insert(0, f"cluster={next(name for name in _DEFAULT_CLUSTERS if name in there)}")
     return words
-
-
-def _read(words: Sequence[str]) -> _Asked:
-    asked, rest = _Asked(), list(words)
-    while rest:
-        flag, sign, value = rest.pop(0).partition("=")
-        if flag == "--dry-run":
-            asked.dry_run = True
-        elif flag == "--wait":
-            asked.wait = True
-        elif flag == "--max-parallel":
-            value = value if sign else (rest.pop(0) if rest else "")
-            if not value.isdigit() or int(value) < 1:
-                raise UserError(Fault(flag, "must be a whole number from 1", "", value))
-            asked.max_parallel = int(value)
-        else:
-            asked.words.append(flag + sign + value)
-    return asked
 
 
 def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point]:
@@ -238,7 +214,7 @@ def _snapshot(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
 
 
-def _tell(submission: Submission, job_id: str, folder: Path) -> None:
+def _print_job(submission: Submission, job_id: str, folder: Path) -> None:
     print(f"job     {job_id}" + (f", an array of {len(submission.tasks)}" if submission.is_array else ""))
     for task in submission.tasks:
         print(f"folder  {task.folder_of(job_id)}")

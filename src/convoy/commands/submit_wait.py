@@ -1,4 +1,4 @@
-"""convoy submit --wait: stays with a job and shows its log."""
+"""convoy submit wait=true: stays with a job and shows its log."""
 
 from __future__ import annotations
 

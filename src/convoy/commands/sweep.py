@@ -25,9 +25,8 @@ from rich.table import Table
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.sweep_points import points, varied
+from convoy.runs.records import metric_text, read_summary
 from convoy.training import preflight
-
-_METRICS = ("val/top1", "test/top1", "val/loss", "test/loss", "seconds")
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,8 @@ class Point:
     exit_code: int | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What the run left; empty where it ended before it could."""
-        try:
-            content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content
+        """Return the run's summary; empty if it ended before writing one."""
+        return read_summary(self.folder / "summary.json")
 
 
 def run(overrides: Sequence[str], options: Options) -> int:
@@ -83,11 +78,12 @@ def write_table(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*keys, *_METRICS, "exit_code", "folder"])
+        names = _metrics(done)
+        writer.writerow([*keys, *names, "exit_code", "folder"])
         for point in done:
             summary = point.summary()
             values = _values(point.overrides)
-            row = [*(values[key] for key in keys), *(summary.get(name, "") for name in _METRICS)]
+            row = [*(values[key] for key in keys), *(summary.get(name, "") for name in names)]
             writer.writerow([*row, point.exit_code, point.folder])
 
 
@@ -131,25 +127,27 @@ def _values(overrides: Sequence[str]) -> Mapping[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in overrides)}
 
 
+def _metrics(done: Sequence[Point]) -> list[str]:
+    """Return the columns of the table: the monitored metric of val and of test, the losses, and the time."""
+    monitored = dict.fromkeys(str(point.summary().get("monitor", "val/loss")) for point in done)
+    names = [name for monitor in monitored for name in (monitor, monitor.replace("val/", "test/", 1))]
+    return list(dict.fromkeys([*names, "val/loss", "test/loss", "seconds"]))
+
+
 def _table(keys: Sequence[str], done: Sequence[Point]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
+    names = [name for name in _metrics(done) if name != "test/loss"]
     for key in keys:
         table.add_column(key)
-    for name in ("val top-1", "test top-1", "val loss", "seconds"):
+    for name in names:
         table.add_column(name, justify="right")
     table.add_column("")
     for point in done:
         summary, values = point.summary(), _values(point.overrides)
+        percent = summary.get("percent", ())
         table.add_row(
             *(values[key] for key in keys),
-            *(_cell(summary.get(name), pattern) for name, pattern in _SHOWN),
+            *(metric_text(name, summary.get(name), percent) for name in names),
             "" if point.exit_code == 0 else f"failed ({point.exit_code})",
         )
     return table
-
-
-_SHOWN = (("val/top1", ".2%"), ("test/top1", ".2%"), ("val/loss", ".4f"), ("seconds", ".1f"))
-
-
-def _cell(value: float | None, pattern: str) -> str:
-    return "–" if value is None else format(value, pattern)

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from convoy.commands.verb import Verb
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import WandbConfig
 from convoy.records.wandb_run import check_wandb
 
-_HELP = """\
-usage: convoy sync [<folder> ...]
 
-Sends every W&B record under outputs/ (or the folders named) that was kept
-offline and not sent since: on a login node, after jobs on nodes without
-network. A run that was requeued has several; they become one run."""
+@dataclass(frozen=True)
+class Sync(Verb):
+    """Send every W&B record that was kept offline and not sent since: on a login
+    node, after jobs on nodes without network. A run that was requeued has
+    several records; they become one W&B run.
+
+      convoy sync
+      convoy sync outputs/vgg16
+    """
+
+    folders: list[str] = field(default_factory=lambda: ["outputs"])
+    """Folders with runs."""
+
+    words = "folders"
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the folders that don't exist."""
+        for folder in self.folders:
+            if not Path(folder).is_dir():
+                yield Fault(folder, "no such folder", "name one with runs in it")
 
 
-def run(words: Sequence[str]) -> int:
-    """Send what was kept; 1 where some of it could not be."""
-    if any(word in ("-h", "--help") for word in words):
-        print(_HELP)
-        return 0
-    folders = [Path(word) for word in words] or [Path("outputs")]
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing:
-        raise UserError(*(Fault(str(folder), "no such folder", "name one with runs in it") for folder in missing))
+ARGUMENTS = Sync
+
+
+def run(given: Sync) -> int:
+    """Send the records; return 1 if some could not be sent."""
+    folders = [Path(folder) for folder in given.folders]
     records = unsent(folders)
     if not records:
         print("nothing to send")

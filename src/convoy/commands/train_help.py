@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from convoy.commands.verb import field_notes, wrapped
 from convoy.config import cluster_schema, schema
 from convoy.config.cards import FAMILIES, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
@@ -19,7 +18,7 @@ flags:
   --cfg job          show the composed config; with --resolve or -p <part>
   -cd, --config-dir  a folder of your own options, laid out like conf/
   --from FILE        a run's own config.yaml, with overrides on top
-  resume=latest      go on with the last run; or resume=<folder or checkpoint>
+  resume=latest      resume the last run; or resume=<folder or checkpoint>
 """
 
 _TYPED: dict[str, list[type]] = {
@@ -41,9 +40,9 @@ _PREFIXES: dict[type, str] = {
     schema.WandbConfig: "logger.wandb",
     schema.TensorBoardConfig: "logger.tensorboard",
     schema.CsvConfig: "logger.csv",
-    cluster_schema.CardConfig: "cluster_schema.cards.<card>",
-    cluster_schema.PartitionConfig: "cluster_schema.partitions.<partition>",
-    cluster_schema.SlurmJobConfig: "cluster_schema.job",
+    cluster_schema.CardConfig: "cluster.cards.<card>",
+    cluster_schema.PartitionConfig: "cluster.partitions.<partition>",
+    cluster_schema.SlurmJobConfig: "cluster.job",
 }
 
 
@@ -73,7 +72,7 @@ def _groups(options: Options) -> str:
             lines += [f"  {group:<{width}}  networks by family; convoy models lists their size and accuracy:"]
             lines += _networks(options, indent=" " * (width + 4))
         else:
-            lines += _wrapped(f"  {group:<{width}}  ", options.of(group))
+            lines += wrapped(f"  {group:<{width}}  ", options.of(group))
     lines += ["", "convoy train --help <group> explains a group's options and keys, and"]
     lines += ["convoy train --help ledger what is measured layer by layer.", "", _FLAGS.rstrip()]
     return "\n".join(lines)
@@ -110,24 +109,17 @@ def _networks(options: Options, indent: str) -> list[str]:
     families["any network of a library, or your own"] = [name for name in options.of("model") if name not in cards]
     lines = []
     for family, names in families.items():
-        lines += _wrapped(f"{indent}{family}: ", names, hanging=f"{indent}  ") if names else []
+        lines += wrapped(f"{indent}{family}: ", names, hanging=f"{indent}  ") if names else []
     return lines
 
 
 def _fields(kind: type) -> list[str]:
-    """Each field of a schema class with its default and the docstring that stands below it."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    notes: dict[str, str] = {}
-    for statement, after in zip(body.body, [*body.body[1:], None], strict=True):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            is_note = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            notes[statement.target.id] = " ".join(str(after.value.value).split()) if is_note else ""  # type: ignore[union-attr]
-    lines = []
+    """Return each field of a schema class with its default and its docstring."""
+    notes, lines = field_notes(kind), []
     for field in kind.__dataclass_fields__.values():  # type: ignore[attr-defined]
         if not isinstance(field.default_factory, type) or field.default_factory in (list, dict):
             lines.append(f"  {field.name} = {_default(field)}")
-            lines += _wrapped("      ", notes[field.name].split(), between=" ") if notes[field.name] else []
+            lines += wrapped("      ", notes[field.name].split(), between=" ")
     return lines
 
 
@@ -138,7 +130,7 @@ def _default(field: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _wrapped(
+def wrapped(
     lead: str, words: Sequence[str], between: str = ", ", width: int = 79, hanging: str | None = None
 ) -> list[str]:
     """Return words after a lead, in lines of at most `width` columns; `hanging` begins the lines after the first."""

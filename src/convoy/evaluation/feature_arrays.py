@@ -28,15 +28,15 @@ from convoy.training.preflight import checked
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for, as the command line has it.
+class FeatureRequest:
+    """Layer of a run's network, and the images that it is applied to.
 
     Attributes:
-        run: a run's folder, or latest.
+        run: folder of a run, or latest.
         checkpoint: best, last, or a file.
-        layer: see `layers.tap`.
-        output_root: where latest is looked for.
-        overrides: of data, trainer and hardware, put over the run's config.
+        layer: see `feature_layers.tap`.
+        output_root: folder in which latest is looked up.
+        overrides: of data, trainer and hardware, on top of the run's config.
     """
 
     run: str
@@ -72,7 +72,7 @@ class Source:
         return f"{self.config.data.name}-{self.tap.name}"
 
 
-def open_source(request: Request, options: Options | None = None) -> Source:
+def open_source(request: FeatureRequest, options: Options | None = None) -> Source:
     """The run's network, and its data or another set, prepared as the network is used to.
 
     Another set comes in the run's size, channels and normalization, unless they are among the overrides.
@@ -134,13 +134,15 @@ def _look(network: nn.Module, images: Tensor, source: Source) -> None:
         raise UserError(Fault("data", rule, remedy, source.config.data.name)) from error
 
 
-def write_features(request: Request, split: str, output_text: str | None, options: Options | None = None) -> Path:
+def write_features(
+    request: FeatureRequest, split: str, output_folder: Path | None, options: Options | None = None
+) -> Path:
     """Write the features of a split: features.npy, labels.npy and what they are, features.json.
 
     Args:
         request: whose features.
         split: train (as it is, without augmentation), val or test.
-        output_text: the folder, which must not be there yet; None: features/<data>-<layer>-<split> in the run's.
+        output_folder: the folder, which must not be there yet; None: features/<data>-<layer>-<split> in the run's.
 
     Returns:
         The folder.
@@ -151,7 +153,7 @@ def write_features(request: Request, split: str, output_text: str | None, option
     terminal = Console()
     terminal.log_to(None)
     source = open_source(request, options)
-    output = Path(output_text) if output_text else source.run.path / "features" / f"{source.stem}-{split}"
+    output = output_folder or source.run.path / "features" / f"{source.stem}-{split}"
     if output.exists():
         remedy = "remove it, or name another with output=<folder>"
         raise UserError(Fault("output", "exists already", remedy, shown(output)))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.evaluation.feature_arrays import Request, Source, batches, open_source
+from convoy.evaluation.feature_arrays import FeatureRequest, Source, batches, open_source
 from convoy.records.console import Console
 from convoy.runs.layout import replace_text, shown
 
@@ -80,7 +80,7 @@ def probe(features: dict[str, tuple[Tensor, Tensor]], seed: int, strengths: Sequ
     return Probed(train.shape[1], best.C, scores["train"], scores["val"], scores.get("test"), share)
 
 
-def probe_run(request: Request, options: Options | None = None) -> Probed:
+def probe_run(request: FeatureRequest, options: Options | None = None) -> Probed:
     """Probe a layer of a run's network, print the accuracies and leave them in the run's folder.
 
     Raises:

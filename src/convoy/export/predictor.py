@@ -68,22 +68,30 @@ class Predictor:
                     yield Prediction(path, next(records))
 
 
-def open_predictor(text: str, output_root: str = "outputs") -> Predictor:
-    """Open the network that `text` names: a run's folder or latest, a checkpoint in a run, or an exported file.
+def open_predictor(run: str | None, checkpoint: str | None, output_root: str = "outputs") -> Predictor:
+    """Open the network of a run, of a checkpoint in a run, or of an exported file.
+
+    Args:
+        run: folder of a run, or latest; None: `checkpoint` alone names the network.
+        checkpoint: with `run`, best (also None), last or a file; else a checkpoint or an exported file.
+        output_root: folder in which latest is looked up.
 
     Raises:
         UserError: there is no such file or run, or it can't be used.
     """
-    path = Path(text)
-    if path.suffix in _SUFFIXES:
-        if not path.is_file():
-            raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", text))
-        facts, run = read(path)
-        config = to_config(from_saved(dict(facts.config)))
-        return Predictor(facts, build_task(config, facts.targets), run)
-    if path.is_file() and path.suffix != ".ckpt":
-        kinds = ("best.ckpt", *_SUFFIXES)
-        rule = f"is no run's folder, nor a file like {', '.join(kinds)}"
-        raise UserError(Fault("checkpoint", rule, "name one of these", text))
-    trained = load_trained(*locate(text, "best", output_root, key="checkpoint"))
+    if run is None:
+        assert checkpoint is not None, "the command requires one of the two"
+        path = Path(checkpoint)
+        if path.suffix in _SUFFIXES:
+            if not path.is_file():
+                raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", checkpoint))
+            facts, outputs = read(path)
+            config = to_config(from_saved(dict(facts.config)))
+            return Predictor(facts, build_task(config, facts.targets), outputs)
+        if path.is_file() and path.suffix != ".ckpt":
+            rule = f"is no checkpoint, nor a file that ends in {', '.join(_SUFFIXES)}"
+            raise UserError(Fault("checkpoint", rule, "name a run's best.ckpt or an exported file", checkpoint))
+        trained = load_trained(*locate(checkpoint, "best", output_root, key="checkpoint"))
+    else:
+        trained = load_trained(*locate(run, checkpoint or "best", output_root))
     return Predictor(trained.facts, trained.task, run_network(trained.network))

@@ -27,29 +27,29 @@ _SPEED_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be exported.
+class ExportRequest:
+    """Export of one checkpoint.
 
     Attributes:
-        run: a run's folder, or latest.
+        run: folder of a run, or latest.
         checkpoint: best, last, or a file.
         format: a name of `formats.FORMATS`.
         fold_bn: whether batch norm is folded.
         output: the file; None: export/<checkpoint><suffix> in the run's folder.
-        images: on how many it is checked; None: all of the test split, or of val where there is none.
-        output_root: where latest is looked for.
+        images: number of images to check; None: all of the test split, or of val where there is none.
+        output_root: folder in which latest is looked up.
     """
 
     run: str
-    checkpoint: str = "best"
-    format: str = "safetensors"
-    fold_bn: bool = True
-    output: str | None = None
-    images: int | None = None
-    output_root: str = "outputs"
+    checkpoint: str
+    format: str
+    fold_bn: bool
+    output: Path | None
+    images: int | None
+    output_root: str
 
 
-def export(request: Request) -> Path:
+def export(request: ExportRequest) -> Path:
     """Write the file and tell how it compares; all in float32 on the CPU.
 
     Raises:
@@ -96,15 +96,15 @@ def export(request: Request) -> Path:
     return output
 
 
-def _output(request: Request, run: RunFolder, checkpoint: Path) -> Path:
+def _output(request: ExportRequest, run: RunFolder, checkpoint: Path) -> Path:
     """Where the file will be, seen to be free."""
     if request.output is None:
         output = run.path / "export" / f"{checkpoint.stem}{EXPORT_SUFFIXES[request.format]}"
     else:
-        output = Path(request.output).absolute()
+        output = request.output.absolute()
         if not output.parent.is_dir():
             remedy = "make it, or name another"
-            raise UserError(Fault("output", f"there is no folder {output.parent}", remedy, request.output))
+            raise UserError(Fault("output", f"there is no folder {output.parent}", remedy, str(request.output)))
     if output.exists():
         remedy = "remove it, or name another file with output=<file>"
         raise UserError(Fault("output", "exists already", remedy, shown(output)))
@@ -152,7 +152,7 @@ def _partial(output: Path) -> Iterator[Path]:
             output.parent.rmdir()
 
 
-def _refuse_changes(agreements: Mapping[str, Agreement], request: Request) -> None:
+def _refuse_changes(agreements: Mapping[str, Agreement], request: ExportRequest) -> None:
     for name, agreement in agreements.items():
         if not agreement.changed:
             continue

@@ -7,7 +7,7 @@ evaluation and export call the methods of `Task` and never ask which task it is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from torchmetrics import Metric, MetricCollection
 
 from convoy.data.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
+from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss
 
 
@@ -225,8 +226,6 @@ class Task(nn.Module, ABC):
 
     def text(self, name: str, value: float | None) -> str:
         """Format the value of a metric, with or without its split, for people."""
-        if value is None:
-            return "–"
         return metric_text(name, value, self.percent)
 
     def label(self, name: str) -> str:
@@ -247,17 +246,6 @@ def total_loss(losses: dict[str, Tensor]) -> Tensor:
     for value in values:
         total = total + value
     return total
-
-
-def metric_text(name: str, value: float, percent: Sequence[str] | frozenset[str]) -> str:
-    """Format a metric: fractions in percent, everything else with four decimals.
-
-    Args:
-        name: of the metric, with or without its split.
-        value: of the metric.
-        percent: names without split of metrics that are fractions.
-    """
-    return f"{value:.2%}" if name.rsplit("/", 1)[-1] in percent else f"{value:.4f}"
 
 
 def mean_over_samples(metric: Metric, values: Tensor, num_samples: int) -> None:

@@ -99,6 +99,7 @@ def summarize(
         "best_checkpoint": str(best) if best else None,
         "best_step": checkpoints.best_step,
         "monitor": module.task.monitor,
+        "percent": sorted(module.task.percent),
         "target_names": list(module.task.targets.names),
         **{name: value for name, value in module.latest.items() if name.startswith("train/")},
         **(checkpoints.best or {}),

@@ -1,0 +1,77 @@
+"""Readers of what a run has written: summary.json, metrics.csv and its task. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Metric that chooses a run's best checkpoint.
+
+    Attributes:
+        name: such as `val/top1`.
+        mode: `max` or `min`.
+        percent: names, without split, of metrics that are fractions.
+    """
+
+    name: str = "val/loss"
+    mode: str = "min"
+    percent: frozenset[str] = frozenset()
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return a summary.json; empty where the run has not written one yet or the file can't be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a metrics.csv; none where there is no file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            # A run that was killed may have left half a line, without a whole step.
+            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+    except OSError:
+        return []
+
+
+def read_monitor(config: Path) -> Monitor:
+    """Return the monitored metric of a run's config.yaml; the default where it can't be read."""
+    try:
+        task = yaml.safe_load(config.read_text(encoding="utf-8"))["task"]
+        return Monitor(str(task["monitor"]), str(task["mode"]), frozenset(task.get("percent") or ()))
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return Monitor()
+
+
+def progress(metrics: Path, monitor: Monitor) -> tuple[str | None, float | None]:
+    """Return the last epoch of a metrics.csv and the best value of the monitored metric."""
+    rows = read_metrics(metrics)
+    epochs = [row["epoch"] for row in rows if row.get("epoch")]
+    values = [float(row[monitor.name]) for row in rows if row.get(monitor.name)]
+    best = max(values, default=None) if monitor.mode == "max" else min(values, default=None)
+    return epochs[-1] if epochs else None, best
+
+
+def metric_text(name: str, value: float | None, percent: Collection[str]) -> str:
+    """Format a metric: fractions in percent, everything else with four decimals, a missing value as a dash.
+
+    Args:
+        name: of the metric, with or without its split.
+        value: of the metric.
+        percent: names without split of metrics that are fractions.
+    """
+    if value is None:
+        return "–"
+    return f"{value:.2%}" if name.rsplit("/", 1)[-1] in percent else f"{value:.4f}"
