@@ -182,7 +182,7 @@ def test_what_would_change_a_prediction_is_not_written(
         (("format=onnx", "output=a.pt2"), "a file of format=onnx ends in .onnx; write output=a.onnx"),
         (("output=nowhere/a.pt2",), "there is no folder"),
         (("fold_bn=yes",), "fold_bn=yes: must be true or false"),
-        (("images=0",), "images=0: must be all or a number"),
+        (("images=0",), "images=0: must be a whole number of at least 1"),
         (("output=taken.onnx",), "output=taken.onnx: exists already; remove it, or name another"),
     ],
     ids=" ".join,

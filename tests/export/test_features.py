@@ -129,7 +129,7 @@ def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
         ("features", ["layer=fc7"], "layer=fc7: the network has no such layer"),
         ("features", ["split=tset"], "did you mean test?"),
         ("features", ["layr=fc1"], "layr=fc1: features has no such key; did you mean layer?"),
-        ("features", ["model=vgg16"], "model=vgg16: is not features's to choose"),
+        ("features", ["model=vgg16"], "model=vgg16: can't be changed by features"),
         ("features", ["output="], "output: needs a value"),
         ("probe", ["layer=feature.0"], "did you mean features.0?"),
         ("probe", ["split=val"], "probe has no such key"),

@@ -129,7 +129,7 @@ def test_a_run_is_drawn(convoy: Convoy, tmp_path: Path) -> None:
     [
         (["rum=latest"], "did you mean run?"),
         (["run=nowhere"], "run=nowhere"),
-        (["run=latest", "images=x"], "images=x: must be a number, 0 or more"),
+        (["run=latest", "images=x"], "images=x: must be a whole number of at least 0"),
         (["run=latest", "split=tst"], "did you mean test?"),
         (["run=latest", "checkpoint="], "checkpoint: needs a value"),
     ],

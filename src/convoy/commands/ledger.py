@@ -46,6 +46,7 @@ class LedgerArguments(Verb):
     """File to write; null: the terminal."""
 
     overrides = None
+    checks_config = True
     instead_of_multirun = "write compare=true"
 
     def faults(self) -> Iterator[Fault]:

@@ -33,6 +33,7 @@ class PlanArguments(Verb):
     """json: the same for programs, in bytes; with several cards a list."""
 
     overrides = None
+    checks_config = True
     instead_of_multirun = "name several cards with hardware=v100,a40"
 
 

@@ -41,12 +41,14 @@ class Verb:
         words: field that takes words without `=`, such as the images of `predict`.
         flags: flags of `convoy train` that the verb takes as well.
         instead_of_multirun: remedy where -m is given and not among `flags`.
+        checks_config: whether faults of the overrides are reported together with those of the verb's keys.
     """
 
     overrides: ClassVar[tuple[str, ...] | None] = ()
     words: ClassVar[str | None] = None
     flags: ClassVar[tuple[str, ...]] = ()
     instead_of_multirun: ClassVar[str] = "leave it out"
+    checks_config: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def read(kind: type[Any], parsed: Arguments) -> tuple[Any, Call]:
         given = kind(**values)
         found.faults += getattr(given, "faults", list)()
     if found.faults:
-        if kind.overrides is None:
+        if kind.checks_config:
             found.faults += _config_faults(found.overrides, parsed.options)
         raise UserError(*dict.fromkeys(found.faults))
     return given, Call(found.overrides, parsed.options, parsed.multirun, tuple(parsed.as_flags))
