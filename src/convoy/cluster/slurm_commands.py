@@ -20,7 +20,7 @@ def require(command: str = "sbatch") -> None:
         UserError: If this machine has no such command.
     """
     if shutil.which(command) is None:
-        remedy = "run it on the cluster's login node; --dry-run works anywhere"
+        remedy = "run it on the cluster's login node; dry_run=true works anywhere"
         raise UserError(Fault(command, "is not installed on this machine", remedy))
 
 

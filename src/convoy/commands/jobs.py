@@ -27,7 +27,7 @@ class Jobs(Verb):
     failed. The last 30 are listed.
 
       convoy jobs
-      convoy jobs all=true=true
+      convoy jobs all=true
     """
 
     all: bool = False
