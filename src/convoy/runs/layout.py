@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.faults import Fault, UserError
 
 _LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
@@ -116,19 +115,23 @@ def read_saved(path: Path) -> dict[str, Any]:
     return saved
 
 
-def create(output_root: Path, name: str, folder: str | None) -> RunFolder:
-    """Make a new run's folder. A folder that exists and isn't empty is another run's and is left alone.
+def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = False) -> RunFolder:
+    """Create the folder of a new run.
 
-    One that this job of Slurm's has claimed is its own, whatever an earlier start has left in it.
+    Args:
+        output_root: folder of all runs.
+        name: of the run.
+        folder: the folder itself; None: `<output_root>/<name>/<date_time-id>`.
+        claimed: whether this process's Slurm job owns `folder`, whatever an earlier start has left in it. Any other
+            folder that exists and isn't empty belongs to another run.
 
     Raises:
         UserError: the folder named is not empty, or can't be written.
     """
-    claimed = folder is not None and is_this_jobs(Path(folder))
     if folder is not None:
         path = Path(folder)
         if not claimed and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            remedy = f"choose another, or write resume={folder} to go on with the run in it"
+            remedy = f"choose another, or write resume={folder} to resume the run in it"
             raise UserError(Fault("folder", "is not empty", remedy, folder))
     else:
         # Two runs started in the same second still get folders of their own.

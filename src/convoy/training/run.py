@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from convoy.cluster.run_lease import JobFolder
+from convoy.cluster.run_lease import JobFolder, is_this_jobs
 from convoy.config.faults import Fault, UserError
 from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
@@ -218,7 +218,8 @@ def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunF
     if begun is not None:
         run = RunFolder(Path(begun))
     else:
-        run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder)
+        claimed = config.folder is not None and is_this_jobs(Path(config.folder))
+        run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder, claimed=claimed)
     os.environ[_FOLDER_OF_ALL_RANKS] = str(run.path)
     return run
 
