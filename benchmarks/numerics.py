@@ -82,8 +82,8 @@ CONFIGURATIONS: dict[str, Configuration] = {
         "optimizer=lars scheduler=multistep scheduler.interval=step scheduler.milestones=[8,20]"
     ),
     "plateau_early_stopping": Configuration(
-        "scheduler=plateau scheduler.monitor=val/error scheduler.mode=min scheduler.patience=0 optimizer.lr=0.5 trainer.max_steps=null trainer.max_epochs=25 "
-        "trainer.global_batch_size=256 trainer.early_stopping_epochs=2"
+        "scheduler=plateau scheduler.monitor=val/error scheduler.mode=min scheduler.patience=0 optimizer.lr=0.5 "
+        "trainer.max_steps=null trainer.max_epochs=25 trainer.global_batch_size=256 trainer.early_stopping_epochs=2"
     ),
     # One choice of the training step at a time, then several at once.
     "accumulation": Configuration("trainer.micro_batch_size=32"),

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
 
-from convoy.commands import arguments
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.commands.verb import Call, Verb
+from convoy.config.faults import Fault
 from convoy.report import model_list
 
-_KEYS = ("sort", "format")
-_FORMATS = ("table", "md", "csv", "json")
 
-_HELP = """\
-usage: convoy models ['<pattern>'] [sort=family] [format=table]
-                     [--config-dir <folder>]
+@dataclass(frozen=True)
+class Models(Verb):
+    """List the networks of conf/model. Parameters and MACs (multiply-accumulates
+    of one forward pass of one image) hold for images of the size listed. The
+    facts come from the card in each option's file in conf/model/.
 
-  convoy models
-  convoy models 'resnet*' sort=macs
-  convoy models format=csv
+      convoy models
+      convoy models 'resnet*' sort=macs
+      convoy models format=csv
+    """
 
-  <pattern>  names to list, with * and ? (in quotes); default: all
-  sort       family, name, year, parameters, macs or accuracy
-  format     table, md, csv or json
+    patterns: list[str] = field(default_factory=lambda: ["*"])
+    """Names to list, with * and ? (in quotes)."""
+    sort: Literal["family", "name", "year", "parameters", "macs", "accuracy"] = "family"
+    """Order of the networks."""
+    format: Literal["table", "md", "csv", "json"] = "table"
+    """Format of the list."""
 
-Parameters and MACs (multiply-accumulates of one forward pass of one image)
-hold for images of the size listed. The facts come from the card in each
-option's file in conf/model/."""
+    words = "patterns"
+    overrides = ("model",)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault for each pattern after the first."""
+        for word in self.patterns[1:]:
+            yield Fault("patterns", "only one is allowed", "write one pattern", word)
 
 
-def run(words: Sequence[str]) -> int:
+ARGUMENTS = Models
+
+
+def run(given: Models, call: Call) -> int:
     """Print the list of networks."""
-    parsed = arguments.parse(words)
-    if parsed.help:
-        print(_HELP)
-        return 0
-    patterns = [word for word in parsed.overrides if "=" not in word and not word.startswith("-")]
-    given, faults = arguments.sort([word for word in parsed.overrides if word not in patterns], _KEYS, "models")
-    faults += [Fault("pattern", "only one is allowed", "write one pattern", word) for word in patterns[1:]]
-    sort, format_name = given.get("sort", "family"), given.get("format", "table")
-    for key, value, choices in (("sort", sort, tuple(model_list.SORT_KEYS)), ("format", format_name, _FORMATS)):
-        if value not in choices:
-            near = did_you_mean(value, choices, f"choose from {', '.join(choices)}")
-            faults.append(Fault(key, "no such choice", near, value))
-    if faults:
-        raise UserError(*faults)
-    models = model_list.list_models(patterns[0] if patterns else "*", sort, parsed.options)
-    if format_name == "table":
-        print(model_list.text_table(models, grouped=sort == "family"))
+    models = model_list.list_models(given.patterns[0], given.sort, call.options)
+    if given.format == "table":
+        print(model_list.text_table(models, grouped=given.sort == "family"))
     else:
-        write = {"md": model_list.markdown, "csv": model_list.csv_text, "json": model_list.json_text}[format_name]
+        write = {"md": model_list.markdown, "csv": model_list.csv_text, "json": model_list.json_text}[given.format]
         print(write(models))
     return 0

@@ -128,17 +128,3 @@ def _default(field: Any) -> str:
     if value == "???":
         return "(set by the option)"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def wrapped(
-    lead: str, words: Sequence[str], between: str = ", ", width: int = 79, hanging: str | None = None
-) -> list[str]:
-    """Return words after a lead, in lines of at most `width` columns; `hanging` begins the lines after the first."""
-    lines, line = [], lead
-    for index, word in enumerate(words):
-        piece = word + (between.rstrip() if index < len(words) - 1 else "")
-        if len(line) + len(piece) > width and line.strip():
-            lines.append(line.rstrip())
-            line = " " * len(lead) if hanging is None else hanging
-        line += piece + " "
-    return [*lines, line.rstrip()]
