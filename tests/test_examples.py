@@ -151,10 +151,9 @@ def test_elsewhere_the_network_is_refused_and_not_imported(network: Path, tmp_pa
     assert "--config-dir <folder>" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "imported").exists()
-    with_folder = line.replace("convoy ", "convoy ", 1) + f" --config-dir {network / 'conf'}"
     if line.startswith("convoy evaluate"):
         (tmp_path / "mynet.py").unlink()
-        done(with_folder.format(run=run_folder), tmp_path)
+        done(f"{line} --config-dir {network / 'conf'}".format(run=run_folder), tmp_path)
 
 
 def test_in_a_clone_one_file_and_one_module_suffice(tmp_path: Path) -> None:
