@@ -26,7 +26,8 @@ PENDING: tuple[str, ...] = (
     "src/convoy/training",
     "src/convoy/conf",
     "conf",
-    "docs",
+    "docs/export.md",
+    "docs/features.md",
     "README.md",
     "CONTRIBUTING.md",
 )
