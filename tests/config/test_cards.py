@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from convoy.config.cards import DataCard, ExperimentCard, ModelCard, read_cards
+from convoy.config.cards import DataCard, ExperimentCard, HardwareCard, ModelCard, read_cards
 from convoy.config.compose import compose
 from convoy.config.faults import UserError
 from convoy.config.options import Options
@@ -35,11 +36,14 @@ def options(tmp_path: Path, text: str) -> Options:
 
 
 def test_cards_are_no_part_of_a_composed_config() -> None:
-    config = OmegaConf.to_container(compose(["model=vgg16", "data=cifar10", "experiment=cifar10_resnet18"]))
+    config = OmegaConf.to_container(
+        compose(["model=vgg16", "data=cifar10", "hardware=a100", "experiment=cifar10_resnet18"])
+    )
     assert isinstance(config, dict)
     assert "card" not in config
     assert "card" not in config["model"]
     assert "card" not in config["data"]
+    assert "card" not in config["hardware"]
 
 
 def test_a_card_in_a_folder_of_your_own_is_read(tmp_path: Path) -> None:
@@ -79,14 +83,17 @@ def test_a_wrong_card_is_reported_with_file_and_key(tmp_path: Path, before: str,
     assert f"model/mine.yaml: {message}" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [DataCard, ExperimentCard])
-def test_all_shipped_cards_match_the_schema(kind: type[DataCard] | type[ExperimentCard]) -> None:
+@pytest.mark.parametrize("kind", [DataCard, HardwareCard, ExperimentCard])
+def test_all_shipped_cards_match_the_schema(kind: Any) -> None:
     read_cards(kind)
 
 
 def test_data_and_experiment_cards_agree_with_the_configs() -> None:
     for name, card in read_cards(DataCard).items():
         assert compose([f"data={name}"]).data.num_classes == card.num_classes
+    for name, hardware in read_cards(HardwareCard).items():
+        # The driver keeps a part of the nominal memory.
+        assert 0.9 < compose([f"hardware={name}"]).hardware.usable_bytes / (hardware.memory_gb * 2**30) < 1
     cards = read_cards(ExperimentCard)
     assert set(cards) == set(Options().of("experiment"))
     for name, experiment in cards.items():

@@ -1,4 +1,4 @@
-"""Cards: facts about a model, a data set or an experiment, in the `card:` block of its YAML file.
+"""Cards: facts about a model, a data set, a GPU or an experiment, in the `card:` block of its YAML file.
 
 A card describes; it configures nothing. Composing a config drops the cards, so that neither the network that is built
 nor a run's saved config depends on them.
@@ -18,7 +18,7 @@ from omegaconf import MISSING
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
-from convoy.config.schema import Config, DataConfig
+from convoy.config.schema import Config, DataConfig, HardwareConfig
 
 FAMILIES = (
     "baseline",
@@ -158,6 +158,21 @@ class ExperimentCard:
 
 
 @dataclass
+class HardwareCard:
+    """Facts about a GPU of conf/hardware."""
+
+    title: str = MISSING
+    memory_gb: int = MISSING
+    """Nominal memory; the smaller one of two variants."""
+    tensor_cores: str = MISSING
+    """Floating-point types of the tensor cores that training uses; none for a GPU without tensor cores."""
+    torch: str | None = None
+    """Versions of torch with kernels for the GPU; null: all that Convoy supports."""
+    usable_bytes_source: str = MISSING
+    context_bytes_source: str = MISSING
+
+
+@dataclass
 class _DataFile(DataConfig):
     """A file of conf/data with its card."""
 
@@ -165,21 +180,29 @@ class _DataFile(DataConfig):
 
 
 @dataclass
+class _HardwareFile(HardwareConfig):
+    """A file of conf/hardware with its card."""
+
+    card: HardwareCard | None = None
+
+
+@dataclass
 class ConfigWithCards(Config):
     """The config as Hydra composes it, before `without_cards`."""
 
     data: _DataFile = field(default_factory=_DataFile)
+    hardware: _HardwareFile = field(default_factory=_HardwareFile)
     card: ExperimentCard | None = None
 
 
-_Card = TypeVar("_Card", ModelCard, DataCard, ExperimentCard)
-_KINDS: dict[type, str] = {ModelCard: "model", DataCard: "data", ExperimentCard: "experiment"}
+_Card = TypeVar("_Card", ModelCard, DataCard, HardwareCard, ExperimentCard)
+_KINDS: dict[type, str] = {ModelCard: "model", DataCard: "data", HardwareCard: "hardware", ExperimentCard: "experiment"}
 
 
 def without_cards(composed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a composed config, as plain containers, without its cards."""
     content = {key: value for key, value in composed.items() if key != "card"}
-    for group in ("model", "data"):
+    for group in ("model", "data", "hardware"):
         content[group] = {key: value for key, value in content[group].items() if key != "card"}
     return content
 
@@ -188,7 +211,7 @@ def read_cards(kind: type[_Card], options: Options | None = None) -> dict[str, _
     """Return the cards of every option of a group, by option name; options without a card are left out.
 
     Args:
-        kind: ModelCard, DataCard or ExperimentCard.
+        kind: ModelCard, DataCard, HardwareCard or ExperimentCard.
         options: folders that are searched.
 
     Raises:
