@@ -68,7 +68,7 @@ def test_a_training_command_composes_and_passes_every_check(line: str, convoy: C
 
 @pytest.mark.parametrize("line", OTHER)
 def test_another_command_does_what_it_says(line: str, convoy: Callable[..., Run]) -> None:
-    assert line.split()[1] in ("evaluate", "export", "predict", "probe", "filters", "compare")
+    assert line.split()[1] in ("evaluate", "export", "predict", "probe", "filters", "compare", "models")
     named = re.findall(r"outputs/\w+", line) or [None]
     for folder in named:
         assert convoy("train", *TINY, "trainer.max_steps=2", folder=folder).code == 0
@@ -110,7 +110,8 @@ def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_p
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("/data/flowers", str(photographs)), encoding="utf-8")
-    assert {name for name, _ in OPTIONS} == {"mine/model/tiny.yaml", "mine/data/flowers.yaml", "mine/hardware/lab.yaml"}
+    mine = {"mine/model/tiny.yaml", "mine/data/flowers.yaml", "mine/hardware/lab.yaml"}
+    assert {name for name, _ in OPTIONS} == {"conf/model/mynet.yaml", *mine}
 
     given = parse(words_of(OWN))
     config = read(given.overrides, given.options)
@@ -120,6 +121,19 @@ def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_p
     done = convoy("train", *words_of(OWN)[:-1], *short)
     assert done.code == 0, done.err
     assert done.summary()["images"] == {"train": 18, "val": 2, "test": 0}
+
+
+def test_the_network_of_the_readme_trains(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    modules = re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL)
+    assert [name for name, _ in modules] == ["mynet.py"]
+    option = dict(OPTIONS)["conf/model/mynet.yaml"]
+    Path("conf/model").mkdir(parents=True)
+    Path("conf/model/mynet.yaml").write_text(option, encoding="utf-8")
+    Path("mynet.py").write_text(modules[0][1], encoding="utf-8")
+    done = convoy("train", "--config-dir", "conf", "model=mynet", *(word for word in TINY if "layers" not in word))
+    assert done.code == 0, done.err
+    # A 3x3 convolution of one channel to 16 maps, and 256 features to 10 classes, with biases.
+    assert done.summary()["parameters"] == (9 * 16 + 16) + (256 * 10 + 10)
 
 
 def test_the_pictures_are_there() -> None:
