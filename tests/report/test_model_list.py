@@ -67,9 +67,9 @@ def test_another_family_is_listed_last(tmp_path: Path) -> None:
     [
         (["resnt18"], "pattern=resnt18: matches no network; did you mean resnet18?"),
         (["srt=macs"], "srt=macs: models has no such key; did you mean sort?"),
-        (["sort=size"], "sort=size: no such choice"),
-        (["format=html"], "format=html: no such choice; choose from table, md, csv, json"),
-        (["vgg*", "resnet*"], "pattern=resnet*: only one is allowed"),
+        (["sort=size"], "sort=size: no such sort"),
+        (["format=html"], "format=html: no such format; one of table, md, csv, json"),
+        (["vgg*", "resnet*"], "patterns=resnet*: only one is allowed"),
     ],
 )
 def test_mistakes_are_reported(convoy: Convoy, words: list[str], message: str) -> None:
