@@ -52,7 +52,7 @@ def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer()
         ("+trainer.foo=1", "+trainer.foo=1: only model, optimizer and scheduler take new keys; did you mean trainer?"),
         ("~seed", "~seed: a key can't be taken away; write seed=null to switch it off"),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run each, or [brackets] for a list"),
-        ("trainer", "trainer: is not key=value; write trainer=…"),
+        ("trainer", "trainer: is not key=value; write trainer=<option>, such as trainer=cpu2"),
         ("--fast", "--fast: no such flag; see convoy train --help"),
         ("model=timm", "model.name: must be set; write model.name=…"),
         (

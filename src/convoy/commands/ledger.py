@@ -67,7 +67,7 @@ def run(given: LedgerArguments, call: Call) -> int:
         for key, sign, value in (text.partition("=") for text in call.overrides)
         if key in ("resume", "folder") and sign
     ]
-    combinations, wrong = _combinations(given, call.overrides)
+    combinations, wrong = _combinations(given, call.overrides, call.options)
     configs = [_run_config(given.run, call)] if given.run else _configs(combinations, call.options, faults + wrong)
     # From here on torch is needed, which takes seconds to import.
     from convoy.planner.config_ledger import ledger_of
@@ -76,7 +76,7 @@ def run(given: LedgerArguments, call: Call) -> int:
     if given.compare:
         from convoy.ledger.totals_table import compared
 
-        keys = varied(call.overrides)
+        keys = varied(call.overrides, call.options)
         text = compared([_label(combination, keys) for combination in combinations], ledgers, given.format)
     else:
         text = _text(given.format, ledgers[0])
@@ -101,18 +101,22 @@ def _run_config(run: str, call: Call) -> Config:
     return preflight.checked(overlay(from_saved(folder.saved_config()), call.overrides, call.options), to_run=False)
 
 
-def _combinations(given: LedgerArguments, overrides: list[str]) -> tuple[list[list[str]], list[Fault]]:
+def _combinations(
+    given: LedgerArguments, overrides: list[str], options: Options
+) -> tuple[list[list[str]], list[Fault]]:
     """Return the command line of each ledger, and what is wrong with their number."""
     try:
-        combinations = points(overrides)
-    except UserError:
+        combinations = points(overrides, options)
+    except UserError as error:
+        if any(fault.key != "-m" for fault in error.faults):
+            return [overrides], list(error.faults)
         if not given.compare:
             return [overrides], []
         rule = "compares several"
         return [overrides], [Fault("compare", rule, "give them with commas, as in model=vgg16,resnet50", "true")]
     if given.compare:
         return combinations, []
-    several = ", ".join(varied(overrides))
+    several = ", ".join(varied(overrides, options))
     return combinations, [Fault(several, "has several values", "write compare=true to see them side by side")]
 
 

@@ -71,7 +71,7 @@ def run(given: Submit, call: Call) -> int:
     """Check, show the price, and queue."""
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun
-    combinations = points(overrides) if is_array else [overrides]
+    combinations = points(overrides, call.options) if is_array else [overrides]
     found = _checked(combinations, call.options)
     request = _the_request(found)
     config = found[0].config
@@ -91,7 +91,7 @@ def run(given: Submit, call: Call) -> int:
     for line in memory:
         print(line)
     _test(text)
-    keys = varied(overrides) if is_array else []
+    keys = varied(overrides, call.options) if is_array else []
     submission = Submission(
         name=name,
         submitted=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -44,9 +44,9 @@ class Point:
 
 def run(overrides: Sequence[str], options: Options) -> int:
     """Check all points, run them one by one, show and write their table. 1 where any failed."""
-    combinations = points(overrides)
+    combinations = points(overrides, options)
     _check(combinations, options)
-    keys = varied(overrides)
+    keys = varied(overrides, options)
     config = preflight.read(combinations[0], options)
     folder = Path(config.output_root) / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
     # A log file has no width: the table is not cut there.

@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from convoy.config.cards import ConfigWithCards, without_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.foreign_words import VALUES
 from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
 from convoy.config.overrides import parse
@@ -81,7 +82,35 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
                 faults.extend(_set(config, base, key, value))
         except (OmegaConfBaseException, HydraException, ValueError) as error:
             faults.append(value_fault(key, override, error))
+        except (AssertionError, AttributeError, TypeError):
+            # OmegaConf asserts that the parent of a key is a mapping.
+            parent = _null_parent(config, key)
+            if parent is None:
+                faults.append(Fault(key, "has the wrong type", f"see convoy train --help {key.split('.')[0]}"))
+            else:
+                faults.append(
+                    Fault(key, f"{parent} is null, so it has no keys", _null_remedy(parent), written(override))
+                )
     return config
+
+
+def _null_parent(config: DictConfig, key: str) -> str | None:
+    """Return the longest prefix of a key whose value is null, or None where no prefix is null."""
+    parts = key.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(1, len(parts))]
+    for prefix in prefixes:
+        if OmegaConf.select(config, prefix) is None:
+            return prefix
+    return None
+
+
+def _null_remedy(parent: str) -> str:
+    group, _, rest = parent.partition(".")
+    if group == "logger" and rest:
+        return f"add logger={rest}, or logger=[…,{rest}] for several"
+    if parent == "cluster":
+        return "choose one with cluster=<option>; convoy train --help cluster lists them"
+    return f"see convoy train --help {group}"
 
 
 def to_config(config: DictConfig) -> Config:
@@ -220,8 +249,13 @@ def _config_alone(composed: DictConfig) -> DictConfig:
 
 
 def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fault]:
+    known = VALUES.get(key, {}).get(str(value))
+    if known is not None and known != str(value):
+        return [Fault(key, "no such choice", f"write {key}={known}", str(value))]
     if key.split(".")[0] in OPEN_GROUPS:
         before = OmegaConf.select(base, key)
+        if isinstance(before, str) and isinstance(value, (list, dict)):
+            return [Fault(key, "must be text", f"its default is {before}", str(value))]
         wanted = _kind(before)
         if wanted and value is not None and _kind(value) != wanted and not _text_or_number(before, value):
             return [Fault(key, f"must be {wanted}", f"it is {before} where nothing is said", str(value))]

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from convoy.config.faults import Fault, closest, did_you_mean
+from convoy.config.foreign_words import translated
 from convoy.config.schema import GROUPS, OPEN_GROUPS
 
 
@@ -46,6 +47,9 @@ def reworded(error: BaseException, key: str, names: Sequence[str]) -> tuple[str,
         return "must be true or false", ""
     if "not in '" in text or "not in struct" in text or "Could not override" in text:
         group, dot, rest = key.partition(".")
+        known = translated(key)
+        if known is not None and known != key and known in names:
+            return "no such key", f"write {known}=…"
         if group in GROUPS and dot:
             # Without the group's name, which would make every key of it look alike.
             names_in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]

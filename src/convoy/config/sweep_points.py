@@ -1,4 +1,4 @@
-"""A sweep: overrides with several values, multiplied out into one command line a point."""
+"""A sweep: overrides with several values, multiplied out into one command line per point."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from itertools import product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.hydra_errors import written
+from convoy.config.options import Options
+from convoy.config.schema import GROUPS
 
 
-def points(overrides: Sequence[str]) -> list[list[str]]:
+def points(overrides: Sequence[str], options: Options | None = None) -> list[list[str]]:
     """Every combination of the values given, the last override changing fastest, as with Hydra.
 
     `model=vgg16,resnet18 seed=range(3)` gives six points. An override that can't be parsed is left as it is:
-    composing its points tells what is wrong with it.
+    composing its points reports the mistake.
 
     Raises:
         UserError: no override has several values.
@@ -30,7 +34,7 @@ def points(overrides: Sequence[str]) -> list[list[str]]:
             continue
         if override.is_sweep_override():
             key = override.get_key_element()
-            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            axes.append([f"{key}={value}" for value in _values(override, options or Options())])
         else:
             axes.append([text])
     if all(len(axis) == 1 for axis in axes):
@@ -39,8 +43,26 @@ def points(overrides: Sequence[str]) -> list[list[str]]:
     return [list(point) for point in product(*axes)]
 
 
-def varied(overrides: Sequence[str]) -> list[str]:
+def _values(override: Override, options: Options) -> list[str]:
+    key, value = override.key_or_group, override.value()
+    if isinstance(value, IntervalSweep):
+        remedy = f"list the values, as in {key}=0.01,0.1, or write {key}=range(start,stop,step)"
+        raise UserError(Fault(key, "an interval has no list of values for a grid", remedy, written(override)))
+    if not isinstance(value, Glob):
+        return [str(one) for one in override.sweep_string_iterator()]
+    if key not in GROUPS:
+        raise UserError(
+            Fault(key, "glob selects options of a group, and this is a key", "list the values", written(override))
+        )
+    found = value.filter(options.of(key))
+    if not found:
+        rule = "no option matches"
+        raise UserError(Fault(key, rule, f"convoy train --help {key} lists the options", written(override)))
+    return [str(name) for name in found]
+
+
+def varied(overrides: Sequence[str], options: Options | None = None) -> list[str]:
     """The keys that a sweep varies, in the order given."""
-    all_points = points(overrides)
+    all_points = points(overrides, options)
     columns = zip(*all_points, strict=True)
     return [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]

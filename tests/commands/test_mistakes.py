@@ -1,0 +1,59 @@
+"""Mistakes of users who know other tools, and Hydra's sweeps and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+
+import pytest
+from tests.conftest import Run
+
+from convoy.config.faults import UserError
+from convoy.config.options import CONF
+from convoy.config.sweep_points import points
+
+Convoy = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["batch_size=64"], "write trainer.global_batch_size=…"),
+        (["trainer.batch_size=64"], "write trainer.global_batch_size=…"),
+        (["lr=1e-3"], "write optimizer.lr=…"),
+        (["trainer.devices=2"], "write trainer.gpus=…"),
+        (["trainer.precision=bf16"], "write trainer.precision=bf16-mixed"),
+        (["trainer.precision=16"], "write trainer.precision=16-mixed"),
+        (["scheduler=cosine_annealing"], "write scheduler=cosine"),
+        (["data=./photos"], "write data=image_folder data.root=./photos"),
+        (["--model", "vgg16"], "write model=vgg16"),
+        (["--modle=vgg16"], "did you mean model=vgg16?"),
+        (["train"], "leave it out"),
+        (["--config-name=x"], "choose options instead"),
+        (["logger.tensorboard.folder=x"], "logger.tensorboard is null, so it has no keys; add logger=tensorboard"),
+        (["logger=csv", "logger.wandb.mode=offline"], "add logger=wandb"),
+        (["cluster.account=abc"], "choose one with cluster=<option>"),
+        (["model.pooling=[]"], "model.pooling=[]: must be text"),
+        (["hydra/launcher=joblib"], "uses no Hydra plugins"),
+        (["-m", "model=vgg16,lenet5", "hydra/sweeper=optuna"], "uses no Hydra plugins"),
+        (["-m", "model=glob(nosuch*)"], "no option matches"),
+        (["-m", "optimizer.lr=interval(0.01,0.1)"], "optimizer.lr=range(start,stop,step)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_gives_its_remedy_without_a_stack_trace(convoy: Convoy, words: list[str], remedy: str) -> None:
+    done = convoy("train", *words, folder=None)
+    assert done.code == 2
+    assert remedy in done.err
+    assert "Traceback" not in done.err
+
+
+def test_glob_selects_the_options_whose_file_names_match() -> None:
+    names = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if fnmatch(path.name, "resnet*.yaml"))
+    assert len(names) > 1
+    assert points(["model=glob(resnet*)", "seed=1"]) == [[f"model={name}", "seed=1"] for name in names]
+
+
+def test_glob_of_a_key_is_refused() -> None:
+    with pytest.raises(UserError, match="glob selects options of a group"):
+        points(["optimizer.lr=glob(*)"])
