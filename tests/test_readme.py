@@ -123,14 +123,16 @@ def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_p
     assert done.summary()["images"] == {"train": 18, "val": 2, "test": 0}
 
 
-def test_the_network_of_the_readme_trains(convoy: Callable[..., Run], tmp_path: Path) -> None:
+def test_the_network_of_the_readme_trains(convoy: Callable[..., Run]) -> None:
     modules = re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL)
     assert [name for name, _ in modules] == ["mynet.py"]
     option = dict(OPTIONS)["conf/model/mynet.yaml"]
     Path("conf/model").mkdir(parents=True)
     Path("conf/model/mynet.yaml").write_text(option, encoding="utf-8")
     Path("mynet.py").write_text(modules[0][1], encoding="utf-8")
-    done = convoy("train", "--config-dir", "conf", "model=mynet", *(word for word in TINY if "layers" not in word))
+    done = convoy(
+        "train", "--config-dir", "conf", "model=mynet", *(word for word in TINY if "layers" not in word), "folder=run"
+    )
     assert done.code == 0, done.err
     # A 3x3 convolution of one channel to 16 maps, and 256 features to 10 classes, with biases.
     assert done.summary()["parameters"] == (9 * 16 + 16) + (256 * 10 + 10)
