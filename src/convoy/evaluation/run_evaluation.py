@@ -147,16 +147,18 @@ def open_images(config: Config) -> ImageData:
 def _load(config: Config, data: ImageData, checkpoint: Path) -> TrainingModule:
     # The checkpoint's weights replace all others, pretrained ones too.
     model = {name: value for name, value in config.model.items() if name != "pretrained"}
+    task = build_task(config, data.targets, data.class_counts)
     network = build_model(
         model,
         num_classes=data.num_classes,
         in_channels=config.data.channels,
         image_size=config.data.image_size,
+        output_check=task.output_check,
     )
     load_weights(network, load(checkpoint), checkpoint)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return TrainingModule(network, config, build_task(config, data.targets, data.class_counts))
+    return TrainingModule(network, config, task)
 
 
 def _trainer(devices: Devices, run: RunFolder) -> pl.Trainer:

@@ -79,20 +79,22 @@ def load_trained(run: RunFolder, checkpoint: Path) -> Trained:
     config = to_config(saved)
     plain = cast(dict[str, object], OmegaConf.to_container(saved, resolve=True))
     facts = Facts(config.name, _names(run, config), Preparation.of(config.data), plain)
-    network = build_network(facts)
+    task = build_task(config, facts.targets)
+    network = build_network(facts, task)
     load_weights(network, load(checkpoint), checkpoint)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return Trained(checkpoint, config, facts, build_task(config, facts.targets), network)
+    return Trained(checkpoint, config, facts, task, network)
 
 
-def build_network(facts: Facts) -> nn.Module:
+def build_network(facts: Facts, task: Task) -> nn.Module:
     """Build the network of a run or an exported file with initial weights, in evaluation mode."""
     return build_model(
         facts.model,
         num_classes=len(facts.names),
         in_channels=facts.preparation.channels,
         image_size=facts.preparation.image_size,
+        output_check=task.output_check,
     ).eval()
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError, one_line
 from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import build_network
 from convoy.export.batch_norm_folding import fold
 from convoy.runs.layout import EXPORT_SUFFIXES
+from convoy.tasks.construction import build_task
 from convoy.training.resume import load_weights
 
 Run = Callable[[Tensor], Tensor]
@@ -60,7 +62,8 @@ def run_network(network: nn.Module) -> Run:
 
 def build(facts: Facts) -> nn.Module:
     """Build the network of an exported file with initial weights, in evaluation mode and folded as the file's."""
-    network = build_network(facts)
+    task = build_task(to_config(from_saved(dict(facts.config))), facts.targets)
+    network = build_network(facts, task)
     fold(network, facts.folded or ())
     return network
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,9 @@ CHAIN_KEYS = (
 
 _AUXILIARY_REASON = "its auxiliary classifier needs more"
 
+OutputCheck = Callable[[Any, int], str | None]
+"""Function of (outputs, number of images) that returns the reason why outputs don't fit a task, or None."""
+
 
 def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
     """Return the faults of a `model` group that can be found without torch.
@@ -56,14 +59,29 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
     return faults
 
 
-def build_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Return the network of a `model` group, from [N, in_channels, image_size, image_size] to [N, num_classes].
+def build_model(
+    model: Mapping[str, Any],
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    output_check: OutputCheck | None = None,
+) -> nn.Module:
+    """Return the network of a `model` group for images [N, in_channels, image_size, image_size].
+
+    Args:
+        model: the group.
+        num_classes: number of classes, labels or values.
+        in_channels: channels of an image.
+        image_size: height and width of an image in pixels.
+        output_check: the task's check of the outputs for one image; None: they must be [N, num_classes].
 
     Raises:
         UserError: the network can't be constructed (see `construct_model`), or does not take such images.
     """
     network = construct_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    try_on_one_image(network, model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    try_on_one_image(network, model, sizes, output_check)
     return network
 
 
@@ -206,9 +224,15 @@ def refuse_too_small(
 
 
 def try_on_one_image(
-    network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
+    network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], output_check: OutputCheck | None = None
 ) -> None:
-    """Raise if a network does not take the images or does not return one logit per class.
+    """Raise if a network does not take the images or returns something else than the task expects.
+
+    Args:
+        network: of the group.
+        model: the group.
+        sizes: num_classes, in_channels and image_size for which the network was constructed.
+        output_check: see `build_model`.
 
     Raises:
         UserError: it does not; with the smallest image that it takes, where there is such a size.
@@ -217,7 +241,7 @@ def try_on_one_image(
 
     from convoy.models.sizes import takes_image_size
 
-    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    in_channels, image_size = sizes["in_channels"], sizes["image_size"]
     image = torch.zeros(1, in_channels, image_size, image_size)
     was_training = network.training
     network.eval()
@@ -228,7 +252,11 @@ def try_on_one_image(
         fault = _size_fault(network, model, sizes, one_line(error))
         raise UserError(fault or diagnosis.forward_fault(model, error, in_channels, image_size)) from error
     network.train(was_training)
-    fault = diagnosis.output_fault(model, output, num_classes)
+    if output_check is None:
+        fault = diagnosis.output_fault(model, output, sizes["num_classes"])
+    else:
+        reason = output_check(output, 1)
+        fault = diagnosis.task_fault(model, reason) if reason else None
     if fault:
         raise UserError(fault)
     # Only in training does an image go through auxiliary classifiers, which may need a larger one.

@@ -62,6 +62,11 @@ def output_fault(model: Mapping[str, Any], output: Any, num_classes: int) -> Fau
     return _named(model, rule, _shape_remedy(model, shape, num_classes))
 
 
+def task_fault(model: Mapping[str, Any], reason: str) -> Fault:
+    """Return the fault of a network whose outputs a task refuses, with the task's reason."""
+    return _named(model, reason, "choose a network for this task, or another task")
+
+
 def _shape_remedy(model: Mapping[str, Any], shape: tuple[int, ...], num_classes: int) -> str:
     if len(shape) != 2 or shape[0] != 1:
         dimensions = f"[B, {num_classes}] for B images"

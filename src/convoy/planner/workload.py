@@ -107,4 +107,4 @@ def refuse_untraceable(network: nn.Module, config: Config) -> None:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     copied = fake_copy(network, mode)
     with without_torchs_tracebacks(), mode:
-        try_on_one_image(copied, config.model, **sizes_of(config))
+        try_on_one_image(copied, config.model, sizes_of(config), task_of(config).output_check)

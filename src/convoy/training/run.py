@@ -164,6 +164,7 @@ def _build_module(config: Config, data: ImageData) -> TrainingModule:
         num_classes=data.num_classes,
         in_channels=config.data.channels,
         image_size=config.data.image_size,
+        output_check=task.output_check,
     )
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
