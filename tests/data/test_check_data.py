@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.check import SOURCES, check_data, num_classes
+from convoy.data.check import SOURCES, check_data
 from convoy.data.resize import fit_images
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist
@@ -147,10 +147,10 @@ def test_all_faults_at_once() -> None:
 
 
 def test_number_of_classes(digits_folder: Path, folder_data: Any) -> None:
-    assert num_classes(valid()) == 10
-    assert num_classes(valid(source="cifar100")) == 100
-    assert num_classes(folder_data(digits_folder)) == 3
-    assert num_classes(folder_data(digits_folder, num_classes=7)) == 7
+    assert num_targets(valid()) == 10
+    assert num_targets(valid(source="cifar100")) == 100
+    assert num_targets(folder_data(digits_folder)) == 3
+    assert num_targets(folder_data(digits_folder, num_classes=7)) == 7
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.config.trust import TRUST
-from convoy.data.check import check_data, num_classes
+from convoy.data.check import check_data
 from convoy.data.data_module import ImageData
 
 
@@ -266,9 +266,9 @@ def test_torchs_random_numbers_in_it_follow_from_the_sample() -> None:
 
 
 def test_number_of_classes() -> None:
-    assert num_classes(dataset_data()) == 3
+    assert num_targets(dataset_data()) == 3
     with pytest.raises(UserError, match="can't be counted before the data set is built"):
-        num_classes(dataset_data(num_classes=None))
+        num_targets(dataset_data(num_classes=None))
 
 
 CODE = """

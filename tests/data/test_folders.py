@@ -142,7 +142,7 @@ def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: o
 
 def test_checking_and_counting_import_no_torch_and_no_numpy() -> None:
     code = (
-        "import sys; from convoy.data.check import check_data, num_classes; "
+        "import sys; from convoy.data.check import check_data, num_targets; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'sklearn')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

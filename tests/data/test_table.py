@@ -12,7 +12,7 @@ from PIL import Image
 
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import check_data, num_classes
+from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import file_splits, open_data
 from convoy.data.table import read_table
@@ -64,7 +64,7 @@ def test_class_names_are_sorted_as_text(table_data: MakeTable) -> None:
     assert table.rows == (0, 1, 0, 2, 1, 2)
     assert [Path(path).name for path in table.paths] == [f"{place}.png" for place in range(6)]
     assert table.lines == (2, 3, 4, 5, 6, 7)
-    assert num_classes(data) == 3
+    assert num_targets(data) == 3
     assert check_data(data) == []
 
 

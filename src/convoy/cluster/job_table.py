@@ -66,7 +66,7 @@ def known_jobs(output_root: Path) -> list[Known]:
             continue
         for index, task in enumerate(submission.tasks):
             job_id = f"{submission.job_id}_{index}" if submission.is_array else submission.job_id
-            found[job_id] = Known(job_id, task.label, Path(task.folder_of(submission.job_id)))
+            found[job_id] = Known(job_id, task.title, Path(task.folder_of(submission.job_id)))
     for path in [*output_root.glob("*/slurm-*/slurm/job.json"), *output_root.glob("sweeps/slurm-*/*/slurm/job.json")]:
         folder = JobFolder(path.parent.parent)
         claim = folder.claim()

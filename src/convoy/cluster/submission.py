@@ -19,13 +19,13 @@ class Task:
     """One run of a submission.
 
     Attributes:
-        label: Values of the sweep's point, or the run's name outside of a sweep.
+        title: Values of the sweep's point, or the run's name outside of a sweep.
         overrides: Overrides as typed.
         config: Name of the file with the resolved config.
         folder: Run folder, with {job} in place of the id that sbatch returns.
     """
 
-    label: str
+    title: str
     overrides: list[str]
     config: str
     folder: str

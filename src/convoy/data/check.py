@@ -66,7 +66,26 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     return faults
 
 
-def num_classes(data: DataConfig) -> int:
+def model_sizes(data: DataConfig) -> dict[str, int]:
+    """Return the numbers that a model is built for: num_classes, in_channels and image_size (pixels).
+
+    Raises:
+        UserError: the classes can't be counted.
+    """
+    return {"num_classes": num_targets(data), "in_channels": data.channels, "image_size": data.image_size}
+
+
+def counted_sizes(data: DataConfig) -> dict[str, Any]:
+    """Return `model_sizes` with what is known so far: num_classes is None before the classes are counted."""
+    return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
+
+
+def known_num_targets(data: DataConfig) -> int | None:
+    """Return the number of classes, labels or values; None before they are counted."""
+    return data.num_classes
+
+
+def num_targets(data: DataConfig) -> int:
     """Return the number of classes, labels or values: data.num_classes, or if it is null, that of the source.
 
     Raises:

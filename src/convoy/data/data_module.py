@@ -127,6 +127,15 @@ class ImageData(pl.LightningDataModule):
     def targets(self) -> Targets:
         return self._set.targets
 
+    @property
+    def model_sizes(self) -> dict[str, int]:
+        """Numbers that a model is built for: num_classes, in_channels and image_size (pixels). After `open`."""
+        return {
+            "num_classes": len(self.targets.names),
+            "in_channels": self.data.channels,
+            "image_size": self.data.image_size,
+        }
+
     def class_counts(self) -> Tensor:
         """Return the number of training images per class, int64 [num_classes]; for class indices only.
 

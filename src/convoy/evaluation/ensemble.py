@@ -146,7 +146,7 @@ def print_ensemble(ensemble: Ensemble) -> None:
     names = [name for name in members[-1].metrics if name not in task.hidden]
     grid = RichTable(box=None, pad_edge=False, header_style="bold")
     grid.add_column("run", no_wrap=True)
-    for heading in ("weight", *(task.label(name) for name in names)):
+    for heading in ("weight", *(task.title(name) for name in names)):
         grid.add_column(heading, justify="right", no_wrap=True)
     for member in members:
         weight = "" if member.weight is None else f"{member.weight:.3f}"

@@ -87,7 +87,7 @@ def open_source(request: FeatureRequest, options: Options | None = None) -> Sour
     config = checked(overlay(saved, [*request.overrides, *_as_trained(trained, request.overrides)], options))
     devices = choose(config)
     use_threads(devices)
-    found = tap(trained.network, request.layer, num_classes=len(trained.facts.names))
+    found = tap(trained.network, request.layer, num_outputs=len(trained.facts.names))
     return Source(run, trained, config, devices, open_images(config), found)
 
 

@@ -66,21 +66,21 @@ class Tap:
             handle.remove()
 
 
-def tap(network: nn.Module, layer: str | None, num_classes: int) -> Tap:
+def tap(network: nn.Module, layer: str | None, num_outputs: int) -> Tap:
     """Find a layer.
 
     Args:
-        network: with its head of `num_classes`.
+        network: with its head of `num_outputs`.
         layer: None or "penultimate", what the head gets; a module's name as the ledger shows it ("layer4",
             "features.30"), for its output; "fc1", "fc2", …, for a fully connected layer's output after its
             activation, which papers also count as fc6, fc7 and fc8 in networks with three of them.
-        num_classes: of the network.
+        num_outputs: of the network.
 
     Raises:
         UserError: there is no such layer.
     """
     if layer in (None, HEAD_INPUT):
-        return Tap(HEAD_INPUT, head_of(network, num_classes), "input")
+        return Tap(HEAD_INPUT, head_of(network, num_outputs), "input")
     assert layer is not None
     modules = [name for name, _ in network.named_modules() if name]
     if layer in modules:

@@ -39,6 +39,12 @@ class Facts:
         return {name: value for name, value in self.config["model"].items() if name != "pretrained"}
 
     @property
+    def model_sizes(self) -> dict[str, int]:
+        """Numbers that the model was built for."""
+        sizes = self.preparation
+        return {"num_classes": len(self.names), "in_channels": sizes.channels, "image_size": sizes.image_size}
+
+    @property
     def targets(self) -> Targets:
         """Kind and names of the targets."""
         return Targets(str(self.config["task"]["target"]), self.names)

@@ -14,6 +14,7 @@ from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
+from convoy.data.check import known_num_targets
 from convoy.data.data_module import ImageData
 from convoy.models.build import build_model
 from convoy.records.console import Console
@@ -97,9 +98,9 @@ def open_run(
     devices = choose(config)
     use_threads(devices)
     data = open_images(config)
-    classes_trained = trained.data.num_classes
-    if classes_trained is not None and data.num_classes != classes_trained:
-        rule = f"has {data.num_classes} classes; the run was trained with {classes_trained}"
+    expected = known_num_targets(trained.data)
+    if expected is not None and len(data.targets.names) != expected:
+        rule = f"has {data.targets.describe()}; the run was trained with {expected}"
         raise UserError(Fault("data", rule, f"choose a set like {trained.data.name}", config.data.name))
     if not data.sizes.get(split):
         there = ", ".join(name for name, count in data.sizes.items() if count)
@@ -150,9 +151,7 @@ def _load(config: Config, data: ImageData, checkpoint: Path) -> TrainingModule:
     task = build_task(config, data.targets, data.class_counts)
     network = build_model(
         model,
-        num_classes=data.num_classes,
-        in_channels=config.data.channels,
-        image_size=config.data.image_size,
+        **data.model_sizes,
         output_check=task.output_check,
     )
     load_weights(network, load(checkpoint), checkpoint)

@@ -91,9 +91,7 @@ def build_network(facts: Facts, task: Task) -> nn.Module:
     """Build the network of a run or an exported file with initial weights, in evaluation mode."""
     return build_model(
         facts.model,
-        num_classes=len(facts.names),
-        in_channels=facts.preparation.channels,
-        image_size=facts.preparation.image_size,
+        **facts.model_sizes,
         output_check=task.output_check,
     ).eval()
 

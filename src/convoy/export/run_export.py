@@ -170,7 +170,7 @@ def _table(agreements: Mapping[str, Agreement], speeds: Speeds, task: Task) -> T
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
     for heading in (
-        task.label(monitored),
+        task.title(monitored),
         "largest difference\nof an output",
         "predictions\nchanged",
         "images/s",

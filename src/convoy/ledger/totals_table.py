@@ -19,29 +19,29 @@ from convoy.ledger.text_formats import markdown_table
 _HEAD = ("", "params", "param bytes", "optimizer", "written", "saved", "MACs", "training")
 
 
-def compared(labels: Sequence[str], ledgers: Sequence[Ledger], format_name: str) -> str:
+def compared(names: Sequence[str], ledgers: Sequence[Ledger], format_name: str) -> str:
     """Return one row per model in a format.
 
     Args:
-        labels: Name of each model.
+        names: Name of each model.
         ledgers: Ledger of each model.
         format_name: "terminal", "csv", "json" or "md".
     """
     if format_name == "csv":
-        return _csv(labels, ledgers)
+        return _csv(names, ledgers)
     if format_name == "json":
-        totals = {label: ledger.totals() for label, ledger in zip(labels, ledgers, strict=True)}
+        totals = {name: ledger.totals() for name, ledger in zip(names, ledgers, strict=True)}
         return json.dumps(totals, indent=2) + "\n"
-    rows = [_cells(label, ledger) for label, ledger in zip(labels, ledgers, strict=True)]
+    rows = [_cells(name, ledger) for name, ledger in zip(names, ledgers, strict=True)]
     if format_name == "md":
         return markdown_table(_HEAD, rows, left=1) + "\n\n" + " ".join(convention(ledgers[0])) + "\n"
     return _terminal(rows, ledgers[0])
 
 
-def _cells(label: str, ledger: Ledger) -> list[str]:
+def _cells(name: str, ledger: Ledger) -> list[str]:
     state = ledger.state
     return [
-        label,
+        name,
         short(ledger.total("params")),
         memory(state.param_bytes),
         "–" if state.optimizer_bytes is None else memory(state.optimizer_bytes),
@@ -52,12 +52,12 @@ def _cells(label: str, ledger: Ledger) -> list[str]:
     ]
 
 
-def _csv(labels: Sequence[str], ledgers: Sequence[Ledger]) -> str:
+def _csv(names: Sequence[str], ledgers: Sequence[Ledger]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["model", *ledgers[0].totals()])
-    for label, ledger in zip(labels, ledgers, strict=True):
-        writer.writerow([label, *ledger.totals().values()])
+    for name, ledger in zip(names, ledgers, strict=True):
+        writer.writerow([name, *ledger.totals().values()])
     return file.getvalue()
 
 

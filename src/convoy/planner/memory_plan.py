@@ -8,7 +8,7 @@ from typing import Any
 from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config, HardwareConfig
-from convoy.data.check import set_bytes
+from convoy.data.check import model_sizes, set_bytes
 from convoy.ledger.rows import UntraceableError
 from convoy.optim.fusing import may_fuse
 from convoy.planner.allocator import Heap
@@ -24,7 +24,6 @@ from convoy.planner.workload import (
     optimizer_of,
     precision_on,
     refuse_untraceable,
-    sizes_of,
     skeleton,
     task_of,
 )
@@ -228,7 +227,7 @@ class Planner:
         return self._models[key]
 
     def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
-        trainer, sizes = self._config.trainer, sizes_of(self._config)
+        trainer, sizes = self._config.trainer, model_sizes(self._config.data)
         return Training(
             (sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
             self._task,

@@ -13,7 +13,7 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
-from convoy.data.check import num_classes
+from convoy.data.check import model_sizes, num_targets
 from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
@@ -23,19 +23,13 @@ from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
 
 
-def sizes_of(config: Config) -> dict[str, int]:
-    """What a model is built for: num_classes, in_channels and image_size (pixels)."""
-    data = config.data
-    return {"num_classes": num_classes(data), "in_channels": data.channels, "image_size": data.image_size}
-
-
 def task_of(config: Config) -> Task:
     """Build the task of a config without its data.
 
     Raises:
         UserError: the task can't be built.
     """
-    return build_task(config, Targets.unnamed(config.data.target, num_classes(config.data)))
+    return build_task(config, Targets.unnamed(config.data.target, num_targets(config.data)))
 
 
 def name_of(config: Config) -> str:
@@ -51,7 +45,7 @@ def skeleton(config: Config) -> nn.Module:
     """
     # Weights have no part in it: none are fetched.
     node = {key: value for key, value in config.model.items() if key != "pretrained"}
-    sizes = sizes_of(config)
+    sizes = model_sizes(config.data)
     network = without_weights(lambda: construct_model(node, **sizes))
     if config.trainer.activation_checkpointing:
         checkpointed(network, config)
@@ -107,4 +101,4 @@ def refuse_untraceable(network: nn.Module, config: Config) -> None:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     copied = fake_copy(network, mode)
     with without_torchs_tracebacks(), mode:
-        try_on_one_image(copied, config.model, sizes_of(config), task_of(config).output_check)
+        try_on_one_image(copied, config.model, model_sizes(config.data), task_of(config).output_check)

@@ -35,7 +35,7 @@ class Classification(Task):
         auxiliary_weight: weight of each auxiliary loss.
     """
 
-    labels = {"top1": "top-1", "top5": "top-5"}  # noqa: RUF012
+    titles = {"top1": "top-1", "top5": "top-5"}  # noqa: RUF012
     hidden = frozenset({"error"})
     report_metrics = frozenset({"confusion_matrix"})
 

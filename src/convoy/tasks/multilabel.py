@@ -30,7 +30,7 @@ class Multilabel(Task):
         threshold: probability from which a label counts as predicted.
     """
 
-    labels = {"map": "mAP", "f1_macro": "macro F1", "f1_micro": "micro F1"}  # noqa: RUF012
+    titles = {"map": "mAP", "f1_macro": "macro F1", "f1_micro": "micro F1"}  # noqa: RUF012
     report_metrics = frozenset({"accuracy_per_label"})
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss, threshold: float = 0.5) -> None:

@@ -25,7 +25,7 @@ class Regression(Task):
         loss: of outputs and targets, both float [B, num_values].
     """
 
-    labels = {"mae": "MAE", "rmse": "RMSE", "r2": "R²"}  # noqa: RUF012
+    titles = {"mae": "MAE", "rmse": "RMSE", "r2": "R²"}  # noqa: RUF012
     report_metrics = frozenset({"mae_per_value"})
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss) -> None:

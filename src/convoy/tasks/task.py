@@ -63,11 +63,11 @@ class Task(nn.Module, ABC):
         monitor: metric that chooses the best checkpoint, such as `val/top1`.
         mode: `max` or `min`.
         percent: names of the metrics (without split) that are fractions and are printed in percent.
-        labels: printed names of metrics, where they differ from their names.
+        titles: printed names of metrics, where they differ from their names.
         hidden: metrics that are logged but not printed in tables.
     """
 
-    labels: Mapping[str, str] = {}
+    titles: Mapping[str, str] = {}
     hidden: frozenset[str] = frozenset()
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss) -> None:
@@ -233,9 +233,9 @@ class Task(nn.Module, ABC):
         """Format the value of a metric, with or without its split, for people."""
         return metric_text(name, value, self.percent)
 
-    def label(self, name: str) -> str:
+    def title(self, name: str) -> str:
         """Return the printed name of a metric."""
-        return self.labels.get(name, name)
+        return self.titles.get(name, name)
 
 
 def total_loss(losses: dict[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from convoy.config.compose import OverrideError, compose, from_saved, overlay, t
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.data.check import check_data
+from convoy.data.check import check_data, counted_sizes, model_sizes
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb
 from convoy.runs.layout import read_saved
@@ -63,15 +63,12 @@ def checked(composed: DictConfig, faults: Sequence[Fault] = (), *, to_run: bool 
 
 
 def check(config: Config, *, to_run: bool = True) -> list[Fault]:
-    """Every fault that can be found without torch; fills what follows from a folder (data.num_classes)."""
+    """Every fault that can be found without torch; fills in what follows from a folder."""
     faults = rules.check(config)
     faults += check_wandb(config.logger.wandb) if to_run else []
     faults += check_data(config.data, present=to_run)
     if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
-        data = config.data
-        faults += check_model(
-            config.model, num_classes=data.num_classes, in_channels=data.channels, image_size=data.image_size
-        )
+        faults += check_model(config.model, **counted_sizes(config.data))
     return faults
 
 
@@ -83,7 +80,7 @@ def check_images(config: Config) -> None:
             would have a single value to normalize.
     """
     from convoy.models.build import CHAIN, refuse_too_small
-    from convoy.planner.workload import batch_sizes, sizes_of, skeleton
+    from convoy.planner.workload import batch_sizes, skeleton
 
     is_chain = config.model.get("_target_") == CHAIN  # which `check` has followed
     is_lone = batch_sizes(config).micro_batch_size == 1
@@ -91,7 +88,7 @@ def check_images(config: Config) -> None:
         return
     network = skeleton(config)
     if not is_chain:
-        refuse_too_small(network, config.model, **sizes_of(config))
+        refuse_too_small(network, config.model, **model_sizes(config.data))
     if is_lone:
         _refuse_lone_image(network.train(), config)
 

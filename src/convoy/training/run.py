@@ -161,9 +161,7 @@ def _build_module(config: Config, data: ImageData) -> TrainingModule:
     pl.seed_everything(config.seed, verbose=False)
     network = build_model(
         config.model,
-        num_classes=data.num_classes,
-        in_channels=config.data.channels,
-        image_size=config.data.image_size,
+        **data.model_sizes,
         output_check=task.output_check,
     )
     if config.trainer.channels_last:

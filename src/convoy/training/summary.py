@@ -139,7 +139,7 @@ def metrics_grid(task: Task, values: Mapping[str, Any], splits: Sequence[str]) -
     names = [key.split("/", 1)[1] for key, value in values.items() if key.startswith(prefixes) and _is_number(value)]
     names = [name for name in dict.fromkeys(names) if name not in task.hidden]
     for name in sorted(names, key=lambda name: name == "loss"):
-        grid.add_row(task.label(name), *(task.text(name, values.get(f"{split}/{name}")) for split in splits))
+        grid.add_row(task.title(name), *(task.text(name, values.get(f"{split}/{name}")) for split in splits))
     return grid
 
 
