@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.config.trust import TRUST
-from convoy.data.check import check_data
+from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 
 
