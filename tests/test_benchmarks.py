@@ -103,10 +103,10 @@ def test_a_goal_holds_for_the_median() -> None:
 
 
 def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> None:
-    """All modules of the folder with a `main` but those that take long or a GPU, the peer and the table."""
+    """All modules with a `main` except long or GPU ones, the peer, the table and the comparison of numbers."""
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
-    assert mains - set(__main__.BENCHMARKS) == {"__main__", "gpu_training", "pack_accuracy", "template"}
+    assert mains - set(__main__.BENCHMARKS) == {"__main__", "gpu_training", "numerics", "pack_accuracy", "template"}
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err

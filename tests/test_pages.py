@@ -36,15 +36,15 @@ def test_the_page_on_features(convoy: Callable[..., Run]) -> None:
 
 def test_the_page_on_comparing(convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     # All 59 of ImageNet take a minute, and AlexNet, VGG16 and ResNet-50 six seconds of timing: two and a moment do.
-    whole = comparison.zoo
-    monkeypatch.setattr(comparison, "zoo", lambda data: dict(list(whole(data).items())[:2]))
+    whole = comparison.chosen
+    monkeypatch.setattr(comparison, "chosen", lambda *given: dict(list(whole(*given).items())[:2]))
     monkeypatch.setattr(comparison, "_SPEED_SECONDS", 0.01)
     for folder in ("outputs/a", "outputs/b", None):
         assert convoy("train", *TINY, folder=folder).code == 0
     for command in commands_of("compare.md"):
         text = command.replace("[alexnet,vgg16,resnet50]", "[squeezenet1_0]")
         if "squeezenet" in text:
-            monkeypatch.setattr(comparison, "zoo", whole)
+            monkeypatch.setattr(comparison, "chosen", whole)
         done = convoy(*shlex.split(text)[1:])
         assert done.code == 0, f"{command}: {done.err}"
     assert {path.name for path in Path.cwd().glob("*.png")} == {"zoo.png", "mine.png"}

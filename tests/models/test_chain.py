@@ -35,6 +35,7 @@ PUBLISHED_PARAMETERS = {
 def chain_of(name: str, **changes: Any) -> Chain:
     """The chain of a shipped option at ImageNet's sizes, without memory for its parameters."""
     option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))  # type: ignore[assignment]
+    option.pop("card", None)
     for key in ("_target_", "lr"):
         option.pop(key, None)
     sizes = {"num_classes": 1000, "in_channels": 3, "image_size": 224}
@@ -206,6 +207,7 @@ class TestPretrained:
 
     def alexnet(self, **changes: Any) -> Chain:
         option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "alexnet.yaml"))  # type: ignore[assignment]
+        option.pop("card")
         sizes = {"num_classes": 1000, "in_channels": 3, "image_size": 224}
         arguments = {key: option[key] for key in ("name", "layers", "weights")}
         return Chain(**{**arguments, **sizes, "pretrained": True, **changes})

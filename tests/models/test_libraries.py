@@ -129,9 +129,8 @@ def test_weights_that_do_not_exist_or_cannot_be_fetched(hub: Path, monkeypatch: 
     assert (fault.key, fault.value) == ("model.pretrained", "true")
     assert f"or put it into {hub}" in fault.remedy
     fault = fault_of(timm_model, "test_resnet", 10, pretrained=True, pretrained_cfg={"file": "/no/such/file"})
-    assert fault.key == "model.pretrained"
-    assert "the weights of timm's test_resnet can't be had" in fault.rule
-    assert "model.pretrained=<file>" in fault.remedy
+    assert fault.key == "model.pretrained_cfg"
+    assert "model.pretrained=<file of weights>" in fault.remedy
 
 
 @pytest.mark.parametrize(
