@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -89,6 +90,18 @@ def test_a_received_file_builds_only_what_is_built_in(
     config = json.loads(metadata["config"])
     config["model"] = constructions(tmp_path)[name]
     save_file(load_file(path), path, {**metadata, "config": json.dumps(config)})
+    refused(convoy, ["predict", f"checkpoint={path}", str(run / "a.png")], tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_received_checkpoint_builds_only_what_is_built_in(
+    name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    add_module(tmp_path, "stranger", "class Net: pass\n")
+    path = tmp_path / "received.ckpt"
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["convoy"]["config"]["model"] = {"name": "received", **constructions(tmp_path)[name]}
+    torch.save(content, path)
     refused(convoy, ["predict", f"checkpoint={path}", str(run / "a.png")], tmp_path)
 
 

@@ -258,3 +258,22 @@ def test_a_run_that_was_never_tested_has_its_classes_from_its_data(
     (tmp_path / "untested" / "summary.json").unlink()
     done = convoy("predict", "checkpoint=untested", *trained.images[:3])
     assert (done.code, done.out) == (0, convoy("predict", f"checkpoint={trained.folder}", *trained.images[:3]).out)
+
+
+def test_a_checkpoint_predicts_alone_wherever_it_was_copied(
+    convoy: Convoy, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy = tmp_path_factory.mktemp("elsewhere") / "mine.ckpt"
+    copy.write_bytes((trained.folder / "checkpoints" / "best.ckpt").read_bytes())
+    assert predicted(convoy, trained, str(copy)) == predicted(convoy, trained, str(trained.folder))
+
+
+def test_a_run_of_another_format_is_refused(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
+    run = shutil.copytree(trained.folder, tmp_path / "old")
+    environment = json.loads((run / "environment.json").read_text())
+    del environment["format"]
+    (run / "environment.json").write_text(json.dumps(environment))
+    for words in (["evaluate"], ["export"], ["features"]):
+        done = convoy(*words, f"run={run}", folder=None)
+        assert done.code == 2
+        assert "was written by an early version of Convoy; this version reads format 2" in done.err

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -14,7 +14,6 @@ from torch import nn
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
-from convoy.data.datasets import open_data
 from convoy.data.preparation import Preparation
 from convoy.evaluation.network_facts import Facts
 from convoy.models.build import build_model
@@ -70,18 +69,33 @@ def locate(run_text: str, checkpoint_text: str, output_root: str, key: str = "ru
 
 
 def load_trained(run: RunFolder, checkpoint: Path) -> Trained:
-    """Build a run's network and load a checkpoint. The run's data need not be there where it was tested.
+    """Build a run's network and load a checkpoint, without the run's data.
 
     Raises:
         UserError: the config or the checkpoint can't be read, or they don't fit each other.
     """
-    saved = from_saved(run.saved_config())
+    return _trained(run.saved_config(), load(checkpoint), checkpoint)
+
+
+def load_alone(checkpoint: Path) -> Trained:
+    """Build the network of a checkpoint from what the file carries, wherever it is.
+
+    Raises:
+        UserError: the file can't be read, or was written by another version.
+    """
+    content = load(checkpoint)
+    return _trained(dict(content["convoy"]["config"]), content, checkpoint)
+
+
+def _trained(saved_config: Mapping[str, Any], content: Mapping[str, Any], checkpoint: Path) -> Trained:
+    saved = from_saved(saved_config)
     config = to_config(saved)
     plain = cast(dict[str, object], OmegaConf.to_container(saved, resolve=True))
-    facts = Facts(config.name, _names(run, config), Preparation.of(config.data), plain)
+    names = tuple(str(name) for name in content["convoy"]["target_names"])
+    facts = Facts(config.name, names, Preparation.of(config.data), plain)
     task = build_task(config, facts.targets)
     network = build_network(facts, task)
-    load_weights(network, load(checkpoint), checkpoint)
+    load_weights(network, content, checkpoint)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Trained(checkpoint, config, facts, task, network)
@@ -94,13 +108,3 @@ def build_network(facts: Facts, task: Task) -> nn.Module:
         **facts.model_sizes,
         output_check=task.output_check,
     ).eval()
-
-
-def _names(run: RunFolder, config: Config) -> tuple[str, ...]:
-    """Return the names of the targets from the summary of a run that has ended, else from its data."""
-    try:
-        summary = json.loads(run.summary.read_text(encoding="utf-8"))
-        names = tuple(summary.get("target_names") or ())
-    except (OSError, ValueError):
-        names = ()
-    return names or open_data(config.data, config.seed).targets.names

@@ -12,7 +12,7 @@ from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.data.preparation import prepare_files
 from convoy.evaluation.network_facts import Facts
-from convoy.evaluation.trained_run import load_trained, locate
+from convoy.evaluation.trained_run import load_alone, load_trained, locate
 from convoy.export.formats import Run, read, run_network
 from convoy.runs.layout import EXPORT_SUFFIXES
 from convoy.tasks.construction import build_task
@@ -91,7 +91,11 @@ def open_predictor(run: str | None, checkpoint: str | None, output_root: str = "
         if path.is_file() and path.suffix != ".ckpt":
             rule = f"is no checkpoint, nor a file that ends in {', '.join(_SUFFIXES)}"
             raise UserError(Fault("checkpoint", rule, "name a run's best.ckpt or an exported file", checkpoint))
-        trained = load_trained(*locate(checkpoint, "best", output_root, key="checkpoint"))
+        trained = (
+            load_alone(path)
+            if path.is_file()
+            else load_trained(*locate(checkpoint, "best", output_root, key="checkpoint"))
+        )
     else:
         trained = load_trained(*locate(run, checkpoint or "best", output_root))
     return Predictor(trained.facts, trained.task, run_network(trained.network))

@@ -20,6 +20,9 @@ from convoy.config.faults import Fault, UserError
 
 _LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
 
+FORMAT = 2
+"""Version of a run's folder and of its checkpoints. Other versions are refused."""
+
 EXPORT_SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt2"}
 """Formats of exported files and the suffixes of their names."""
 
@@ -89,12 +92,40 @@ class RunFolder:
         return self.path / "wandb_id.txt"
 
     def saved_config(self) -> dict[str, Any]:
-        """The config as the run saved it.
+        """Return the config as the run saved it.
 
         Raises:
-            UserError: the file is missing or can't be read.
+            UserError: the file is missing or can't be read, or the run is of another format.
         """
-        return read_saved(self.config)
+        saved = read_saved(self.config)
+        check_format(read_json(self.environment).get("format"), str(self.path), "run")
+        return saved
+
+
+def check_format(found: Any, where: str, key: str) -> None:
+    """Raise if something is of another format than this version of Convoy reads.
+
+    Args:
+        found: version that was read; None where there is none.
+        where: the folder or file.
+        key: what the user calls it.
+
+    Raises:
+        UserError: the formats differ.
+    """
+    if found != FORMAT:
+        version = "an early version" if found is None else f"format {found}"
+        rule = f"was written by {version} of Convoy; this version reads format {FORMAT}"
+        raise UserError(Fault(key, rule, "train it again, or use the version that wrote it", where))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file's mapping; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_saved(path: Path) -> dict[str, Any]:
@@ -219,6 +250,7 @@ def describe_environment() -> dict[str, Any]:
     import torch
 
     return {
+        "format": FORMAT,
         "command": sys.argv,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node(),

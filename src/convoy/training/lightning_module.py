@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -15,6 +17,7 @@ from convoy.data.collate import Batch
 from convoy.models.freezing import frozen_norms
 from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import may_fuse
+from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
 from convoy.tasks.task import Report, Task, total_loss
 from convoy.training.loop_state import loops_at
@@ -133,6 +136,13 @@ class TrainingModule(pl.LightningModule):
         # Here too, so that no checkpoint of broken weights takes the place of a good one.
         self.raise_if_broken(self.running.broken_at(state))
         checkpoint["running_metrics"] = state
+        checkpoint["convoy"] = self._identity
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What makes a checkpoint usable alone: format, config and names of the targets, as plain containers."""
+        config = OmegaConf.to_container(OmegaConf.structured(self.config), resolve=True)
+        return {"format": FORMAT, "config": config, "target_names": list(self.task.targets.names)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":

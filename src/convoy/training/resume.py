@@ -12,7 +12,7 @@ from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.runs.layout import RunFolder, find
+from convoy.runs.layout import RunFolder, check_format, find
 from convoy.training.preflight import checked
 
 
@@ -69,6 +69,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(Fault("checkpoint", f"can't be read ({reason})", "name another", str(path))) from error
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(Fault("checkpoint", "was not written by Convoy", "name a run's best.ckpt", str(path)))
+    check_format((content.get("convoy") or {}).get("format"), str(path), "checkpoint")
     return content
 
 
