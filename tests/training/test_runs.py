@@ -35,6 +35,7 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
         "ledger.csv",
         "ledger.json",
         "summary.json",
+        ".lock",
         "confusion_matrix.csv",
         "run.log",
         "checkpoints/best.ckpt",

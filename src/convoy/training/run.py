@@ -27,6 +27,7 @@ from convoy.records.loggers import Loggers, open_loggers
 from convoy.records.run_context import RunContext, eval_batch_size
 from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
+from convoy.runs.lock import RunLock
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.ranks import end_process_group, is_first_rank
 from convoy.tasks.construction import build_task
@@ -97,7 +98,7 @@ def train(
     module = _build_module(config, data)
     first_step = _check_resumed(resumed, module, length)
     user_callbacks = build_user_callbacks(config.callback)
-    context = _begin(machine, length, resumed, first_step, overrides)
+    context, lock = _begin(machine, length, resumed, first_step, overrides)
 
     loggers = open_loggers(context, _plain(config))
     ledger_log = open_ledger_log(module.network, context, loggers.wandb) if context.is_first_rank else None
@@ -135,6 +136,7 @@ def train(
     finally:
         recovery.stop()
         end_process_group()
+        lock.release()
         if loggers.wandb is not None:
             loggers.wandb.finish(exit_code)
         context.console.close()
@@ -193,15 +195,19 @@ def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunL
 
 def _begin(
     machine: Machine, length: RunLength, resumed: Resumed | None, first_step: int | None, overrides: Sequence[str]
-) -> RunContext:
-    """Create the run's folder, or take up the resumed one, and record the start."""
+) -> tuple[RunContext, RunLock]:
+    """Create the run's folder, or take up the resumed one, lock it and record the start."""
     first = is_first_rank()
     run = _own_folder(machine.config, resumed, first=first)
+    lock = RunLock(run.path)
+    # A Slurm job's folder has a lease instead: a rank of an earlier start leaves when a later one has it.
+    if first and not is_this_jobs(run.path):
+        lock.acquire()
     console = Console(speaking=first)
     console.log_to(run.log)
     if first:
         write_start(run, OmegaConf.to_yaml(_plain(machine.config)), list(overrides))
-    return RunContext(machine.config, machine.devices, machine.sizes, length, run, console, first_step, first)
+    return RunContext(machine.config, machine.devices, machine.sizes, length, run, console, first_step, first), lock
 
 
 def _plain(config: Config) -> dict[str, Any]:

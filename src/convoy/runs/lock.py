@@ -1,0 +1,63 @@
+"""Lock of a run's folder: one process trains in it at a time. Imports no torch."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from datetime import datetime
+from pathlib import Path
+
+from convoy.config.faults import Fault, UserError
+
+
+class RunLock:
+    """Exclusive `flock` on `<run folder>/.lock`, from the start of a run to its end.
+
+    The kernel releases the lock when the process ends, however it ends, so a lock can't be left behind. The file
+    says who holds it.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".lock"
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            UserError: another process holds it; with its host, process id and start.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UserError(self._fault()) from error
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        holder = {"host": platform.node(), "pid": os.getpid(), "started": started}
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock up, if it is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _fault(self) -> Fault:
+        try:
+            holder = json.loads(self._path.read_text(encoding="utf-8"))
+            who = f"process {holder['pid']} on {holder['host']}, started {holder['started']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another process"
+        rule = f"is being trained by {who}"
+        return Fault("resume", rule, "wait until it ends, or stop it first", str(self._path.parent))
