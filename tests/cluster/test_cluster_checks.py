@@ -29,7 +29,10 @@ def faults_of(*overrides: str, torch: str | None = "2.10.0", account: str | None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("hardware=a100", "trainer.gpus=4"), "trainer.gpus=4: hardware=a100 has 2 GPUs a node; write trainer.gpus=2"),
+        (
+            ("hardware=a100", "trainer.gpus=4"),
+            "trainer.gpus=4: hardware=a100 has 2 GPUs per node; write trainer.gpus=2",
+        ),
         (("hardware=a100", "trainer.gpus=0"), "a job on this cluster needs a GPU"),
         (("hardware=a100", "cluster.job.time=2-00:00:01"), "partition gpu allows 2-00:00:00"),
         (("hardware=p100", "cluster.job.partition=debug", "cluster.job.time=2:00:00"), "partition debug allows 01:00"),

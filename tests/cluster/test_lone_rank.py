@@ -107,6 +107,6 @@ def test_a_rank_out_of_memory_goes_on_as_the_rank_that_it_was(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "out of GPU memory after step 5: goes on with a micro batch of 64" in done.stdout
+    assert "out of GPU memory after step 5: resuming with a micro batch of 64" in done.stdout
     assert "resuming after step 5" in done.stdout
     assert '"kind": "done"' in (folder.reports(claim.start) / "rank-0.json").read_text()

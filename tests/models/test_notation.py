@@ -127,7 +127,7 @@ def test_token_keeps_its_place_and_shows_the_number_of_classes() -> None:
         ("WARP9", "no such layer", "write one of CONV, LOCAL, FC"),
         ("", "no such layer", "write one of CONV"),
         (5, "no such layer", "write one of CONV"),
-        ({"FC-{num_classes}": None}, "no such layer", "stands in quotes"),
+        ({"FC-{num_classes}": None}, "no such layer", "must be quoted"),
         ("CONV3", "CONV is not written so", "write CONV3-64"),
         ("CONV3-64/0", "CONV is not written so", "write CONV3-64"),
         ("CONV0-64", "CONV is not written so", "write CONV3-64"),

@@ -1,4 +1,4 @@
-"""A run that runs out of GPU memory goes on with half the micro batch, from the step it had reached.
+"""A run that runs out of GPU memory resuming with half the micro batch, from the step it had reached.
 
 There is no GPU here to run out of memory: the error that CUDA would raise is raised by a driver in the process of a
 run on the CPU. All that follows is real.
@@ -57,7 +57,7 @@ def assert_like(undisturbed: list[dict[str, str]], folder: Path, *, but: Sequenc
 def test_one_process_goes_on_from_its_last_step(undisturbed: list[dict[str, str]], place: str, step: int) -> None:
     done = drive(place, step, 0)
     assert done.returncode == 0, done.stderr
-    told = f"out of GPU memory after step {step}: goes on with a micro batch of 64 and 2 accumulation steps"
+    told = f"out of GPU memory after step {step}: resuming with a micro batch of 64 and 2 accumulation steps"
     assert done.stdout.count("out of GPU memory") == done.stdout.count(told) == 1
     assert f"resuming after step {step}" in done.stdout
     assert "micro_batch_size: 64" in Path("oom/config.yaml").read_text()
@@ -73,7 +73,7 @@ def test_all_ranks_go_on_where_one_fails_and_the_other_waits_for_it(
     """In the forward pass, so that the other rank waits for its gradients and never comes to a step's end."""
     done = drive("forward", 13, rank, "trainer.processes=2")
     assert done.returncode == 0, done.stderr + done.stdout
-    assert done.stdout.count("goes on with a micro batch of 32 and 2 accumulation steps") == 1
+    assert done.stdout.count("resuming with a micro batch of 32 and 2 accumulation steps") == 1
     # The row's sums up to the fault are those of one rank: the other can't be asked any more.
     assert_like(undisturbed, Path("oom"), but=("train/loss", "train/top1"))
 
@@ -91,7 +91,7 @@ def test_a_step_that_was_under_way_is_not_kept(undisturbed: list[dict[str, str]]
 def test_validation_goes_on_with_half_its_own_batch(undisturbed: list[dict[str, str]]) -> None:
     done = drive("validation", 10, 0)
     assert done.returncode == 0, done.stderr
-    assert "goes on with trainer.eval_batch_size=128" in done.stdout
+    assert "resuming with trainer.eval_batch_size=128" in done.stdout
     assert_like(undisturbed, Path("oom"))
 
 

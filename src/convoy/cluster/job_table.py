@@ -46,7 +46,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Row:
-    """What `convoy jobs` shows of a job; None where a run has not come so far."""
+    """Row of `convoy jobs`; a value is None if the run has not reached it."""
 
     job_id: str
     state: str
@@ -87,7 +87,7 @@ def waiting_scripts(queue: Mapping[str, Queued], known: Sequence[Known]) -> list
 
 
 def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
-    """What is to be shown of a job.
+    """Return the row of a job.
 
     Args:
         job: the job.
@@ -128,12 +128,12 @@ def state(queued: Queued | None, accounted: str | None, starts: int, *, finished
 
 
 def queue_of(rows: Sequence[Sequence[str]]) -> Mapping[str, Queued]:
-    """squeue's rows of id, state, reason, elapsed time and name, by id."""
+    """Squeue's rows of id, state, reason, elapsed time and name, by id."""
     return {row[0]: Queued(*row[1:]) for row in rows if len(row) == 5}
 
 
 def _ended_by(folder: Path, start: int) -> str:
-    """What the first rank that failed has said in a run's last start."""
+    """Return the error of the first rank that failed in a run's last start."""
     for path in sorted(JobFolder(folder).reports(start).glob("rank-*.json")):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ _NOT_THE_RUNS = ("folder", "resume", "cluster", "output_root")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a job remembers in its run's folder.
+    """Record of a job in its run's folder.
 
     Attributes:
         job_id: as scontrol takes it.
@@ -63,11 +63,11 @@ class JobFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     def reports(self, start: int) -> Path:
-        """The folder of the reports of one start's ranks."""
+        """Return the folder of the reports of one start's ranks."""
         return self.path / "slurm" / f"start-{start}"
 
     def claim(self) -> Claim | None:
-        """Whose the folder is; None where no job has claimed it."""
+        """Return the job that has claimed the folder; None if there is none."""
         try:
             return Claim(**json.loads(self.claim_file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -87,7 +87,7 @@ class JobFolder:
             return 0
 
     def is_finished(self) -> bool:
-        """Whether the run in it has been trained and tested to its end."""
+        """Return whether the run has been trained and tested to its end."""
         try:
             summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -96,13 +96,13 @@ class JobFolder:
 
 
 def is_this_jobs(path: Path) -> bool:
-    """Whether the job that this process runs in has claimed a folder."""
+    """Return whether this process's Slurm job has claimed a folder."""
     allocation, claim = allocations.read(os.environ), JobFolder(path).claim()
     return allocation is not None and claim is not None and claim.job_id == allocation.job_id
 
 
 def hash_of(asked: Mapping[str, Any]) -> str:
-    """Of a resolved config without where it lies and who carries it, or of a script's words."""
+    """Return the hash of a resolved config without its folder and cluster, or of a script's words."""
     content = {key: value for key, value in asked.items() if key not in _NOT_THE_RUNS}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -131,7 +131,7 @@ def take(wanted: Path, job_id: str, digest: str, restarts: int) -> tuple[JobFold
 
 
 def wanted_with(wanted: Path, others: int) -> Path:
-    """The folder's name where `others` have had it before."""
+    """Return the folder's name if `others` have had it before."""
     return wanted.with_name(f"{wanted.name}.{others + 1}") if others else wanted
 
 

@@ -46,7 +46,7 @@ def parse(words: Sequence[str]) -> Arguments:
 
     Raises:
         UserError: a flag lacks its value, or names a folder that isn't there. Unknown flags stay among the
-            overrides, where composing tells of them together with all other faults.
+            overrides, where composing reports them together with all other faults.
     """
     parsed = Arguments()
     rest = list(words)

@@ -59,7 +59,7 @@ def run(_: Calibrate, call: Call) -> int:
 
 
 def measure(config: Config, gpu: Gpu, seconds: float = _MOST_SECONDS) -> None:
-    """Measure a GPU, write what was found beside what was known, and tell it."""
+    """Measure a GPU, add the result to what is known of it, and print it."""
     from convoy.planner.gpu_calibration import calibrate
     from convoy.planner.memory_plan import Planner
     from convoy.planner.plan_table import gib

@@ -100,13 +100,13 @@ def run(given: Compare) -> int:
 
 
 def _telling(found: Iterable[Entry], count: int) -> Iterator[Entry]:
-    """Counting takes a while: where someone looks on, the last one counted is told."""
-    told = sys.stderr.isatty()
+    """Yield the entries and, on a terminal, print the last one counted: counting takes a while."""
+    is_shown = sys.stderr.isatty()
     for number, entry in enumerate(found, start=1):
-        if told:
+        if is_shown:
             print(f"\r\033[K{number}/{count} {entry.name}", end="", file=sys.stderr, flush=True)
         yield entry
-    if told:
+    if is_shown:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
@@ -145,9 +145,9 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    """Lines of a table, the first and the last column to the left.
+    """Yield the lines of a table, the first and the last column aligned left.
 
-    In a terminal of `width` columns the last one goes on below where it is too long; 0: no terminal.
+    In a terminal of `width` columns a last cell that is too long is wrapped; 0: no terminal.
     """
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     indent = sum(widths[:-1]) + 2 * (len(widths) - 1)

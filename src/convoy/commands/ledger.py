@@ -121,7 +121,7 @@ def _combinations(
 
 
 def _configs(combinations: Sequence[Sequence[str]], options: Options, faults: Sequence[Fault]) -> list[Config]:
-    """Each combination's config; every fault is told once."""
+    """Return the config of each combination; every fault is reported once."""
     found, configs = dict.fromkeys(faults), []
     for combination in combinations:
         try:
@@ -134,7 +134,7 @@ def _configs(combinations: Sequence[Sequence[str]], options: Options, faults: Se
 
 
 def _label(combination: Sequence[str], keys: Sequence[str]) -> str:
-    """What tells a combination from the others: `vgg16`, or `vgg16 adamw`."""
+    """Return the values that distinguish a combination from the others: `vgg16`, or `vgg16 adamw`."""
     values = dict(text.partition("=")[::2] for text in combination)
     return " ".join(values[key] for key in keys)
 

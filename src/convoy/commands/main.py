@@ -1,4 +1,4 @@
-"""The console script `convoy`: a verb each, and a user's mistake told in one message."""
+"""Console script `convoy`: runs a verb, and reports a user's mistakes in one message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERBS = {
     "sync": ("send W&B records that were kept offline", "convoy sync"),
     "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
-"""What each verb does, and an example. The verb's module is convoy.commands.<verb>, with a function `run`."""
+"""Purpose of each verb, and an example. The module of a verb is convoy.commands.<verb>, with a function `run`."""
 
 USER_ERROR = 2
 _INTERRUPTED = 130
@@ -50,19 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words[0], words[1:])
     except UserError as error:
-        print(told(error), file=sys.stderr)
+        print(error_text(error), file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has closed it (convoy train --help | head).
+        # The reader has closed the pipe (convoy train --help | head).
         sys.stderr.close()
         return 1
 
 
 def overview() -> str:
-    """What Convoy can do, with an example of each verb."""
+    """Return an overview of the verbs, with an example of each."""
     lines = ["Convoy: train convolutional networks from YAML.", "", "usage: convoy <verb> [key=value ...]", ""]
     for verb, (what, example) in VERBS.items():
         lines += [f"  {verb:<10} {what}", f"             {example}"]
@@ -70,8 +70,8 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def told(error: UserError) -> str:
-    """The faults of a mistake, one a line."""
+def error_text(error: UserError) -> str:
+    """Return the faults of a mistake, one per line."""
     if len(error.faults) == 1:
         return f"error: {error.faults[0]}"
     return "\n".join([f"{len(error.faults)} errors:", *(f"  {fault}" for fault in error.faults)])

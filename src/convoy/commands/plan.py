@@ -133,7 +133,7 @@ def _config(words: Sequence[str], options: Options) -> Config:
 
 
 def _calibration(config: Config, words: Sequence[str]) -> Calibration:
-    """What was measured of the card, unless its memory was typed."""
+    """Return the calibration of the card, unless its memory was given on the command line."""
     if any(word.startswith(("hardware.usable_bytes=", "hardware.context_bytes=")) for word in words):
         return Calibration()
     return calibration_of(config.output_root, config.hardware.name)

@@ -61,7 +61,7 @@ def _render(words: Sequence[str]) -> int:
 
 @dataclass
 class _RunWords:
-    """What a script says to `convoy slurm run`: either a card and overrides, or a submission."""
+    """Words of a script for `convoy slurm run`: either a card and overrides, or a submission."""
 
     card: str | None = None
     submission: Path | None = None
@@ -114,8 +114,11 @@ def _config(typed: Sequence[str]) -> Config:
 
 
 def _hash_of_config(config: Config) -> str:
-    """Of a submission's config, resolved when it was sent. A script's job is known by its words instead: what is
-    edited in conf/ between two starts must not part it from its run, which goes on with the config that it saved."""
+    """Return the hash of a submission's config, which was resolved when it was submitted.
+
+    A script's job is identified by its words instead: an edit of conf/ between two starts must not separate it from
+    its run, which resumes with the config that it saved.
+    """
     from omegaconf import OmegaConf
 
     saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
@@ -185,7 +188,7 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
 def _rank(words: Sequence[str]) -> int:
     """One rank: trains, and says how it ended."""
     from convoy.cluster import reports
-    from convoy.commands.main import told
+    from convoy.commands.main import error_text
 
     rank = reports.Rank(os.environ)
     rank.begin()
@@ -196,7 +199,7 @@ def _rank(words: Sequence[str]) -> int:
     except UserError as error:
         rank.end(reports.Report("error", str(error).splitlines()[0]))
         if rank.number == 0:
-            print(told(error), file=sys.stderr)
+            print(error_text(error), file=sys.stderr)
         return 2
     except BaseException as error:
         rank.end(reports.of_exception(error))

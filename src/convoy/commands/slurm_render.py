@@ -95,5 +95,5 @@ def _further_partitions(cluster: ClusterConfig) -> list[tuple[str, str]]:
 
 
 def _called(card: str, options: Options) -> str:
-    """What the option of conf/hardware/ says that the card is, up to its colon."""
+    """Return the title of a card's option in conf/hardware/, up to its colon."""
     return options.head("hardware", card).partition(":")[0].rstrip(".")

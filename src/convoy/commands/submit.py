@@ -123,7 +123,7 @@ def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
 
 
 def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point]:
-    """Every point's config, with the faults of all of them told together, each once."""
+    """Return the config of every point; the faults of all points are reported together, each once."""
     found: list[_Point] = []
     faults: dict[Fault, None] = {}
     torch_version, account = kernels.installed_torch(), os.environ.get("SBATCH_ACCOUNT")

@@ -1,4 +1,4 @@
-"""Whether what is about to be queued will fit its card: asked before it waits a night for it."""
+"""Check before queueing whether a training fits the GPU that it asks for."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def wait(job_id: str, folder: Path) -> int:
                 break
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
-        print(f"\nthe job goes on; to end it: convoy cancel {job_id}")
+        print(f"\nthe job continues; to end it: convoy cancel {job_id}")
         return 0
     print(f"job     {job_id} {', '.join(sorted(set(states))) or 'has left the queue'}")
     return 0 if all(state == "COMPLETED" for state in states) else 1

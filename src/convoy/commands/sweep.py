@@ -1,7 +1,7 @@
-"""A sweep: every point a process of its own, one after the other, and a table of all at the end.
+"""Sweep: one process per point, one after the other, and a table of all points at the end.
 
-Processes of their own, since Lightning starts data-parallel ranks by starting the command again, W&B keeps one
-run a process, and a point that dies must not take the others along.
+Each point is a separate process because Lightning starts data-parallel ranks by running the command again, W&B keeps
+one run per process, and a point that fails must not end the others.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(overrides: Sequence[str], options: Options) -> int:
 
 
 def write_table(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
-    """One row a point: the values it had, its metrics, exit code and folder."""
+    """Write one row per point: its values, metrics, exit code and folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -88,7 +88,7 @@ def write_table(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
 
 
 def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
-    """Each point's config, before the first is run; a fault that several points share is told once."""
+    """Check the config of each point before the first is run; a fault of several points is reported once."""
     faults: dict[Fault, None] = {}
     for combination in combinations:
         keys = [text.partition("=")[0] for text in combination]

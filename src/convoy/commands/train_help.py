@@ -1,4 +1,4 @@
-"""What can be composed, read from conf/ and the schema."""
+"""Help of `convoy train`: groups, options and keys, read from conf/ and the schema."""
 
 from __future__ import annotations
 

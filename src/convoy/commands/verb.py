@@ -21,7 +21,7 @@ from convoy.config.options import Options
 
 OTHER_RUN = ("model", "task", "loss", "optimizer", "scheduler", "experiment", "resume", "folder", "name")
 RUN_OVERRIDES = ("data", "trainer", "hardware", "seed")
-"""What may differ when a trained run is used again."""
+"""Groups whose overrides may differ when a trained run is used again."""
 
 Split = Literal["train", "val", "test"]
 
@@ -53,7 +53,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Call:
-    """What a verb is called with beside its keys.
+    """Context of a verb beside its keys.
 
     Attributes:
         overrides: of the config.

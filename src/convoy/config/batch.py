@@ -1,4 +1,4 @@
-"""How a global batch is divided over ranks and accumulation steps."""
+"""Division of a global batch over ranks and accumulation steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def divide(global_batch_size: int, micro_batch_size: int | None, world_size: int
 
     Args:
         global_batch_size: samples between two optimizer steps.
-        micro_batch_size: samples a rank in one forward pass; None: as large as can be, without accumulation.
+        micro_batch_size: samples per rank in one forward pass; None: as large as can be, without accumulation.
         world_size: data-parallel ranks.
 
     Raises:

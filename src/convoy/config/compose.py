@@ -1,7 +1,7 @@
-"""From a command line to a typed config, with every fault found at once.
+"""Composition of a command line into a typed config, with every fault reported at once.
 
-Hydra composes; this module asks it in such a way that a wrong override does not hide the next one, and says
-what is wrong in the words of the command line. Imports no torch: a typo is answered in well under a second.
+Hydra composes. This module calls it so that a wrong override does not hide the next one, and reports faults in the
+words of the command line. Imports no torch, so that a typo is reported in well under a second.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def compose(overrides: Sequence[str], options: Options | None = None) -> DictCon
     TRUST.add_typed(request.values)
     TRUST.add_composed(config)
     if faults:
-        # The values that are right may still break a rule across groups: that is told now, not next time.
+        # The values that are right may still break a rule across groups: which is reported now, not next time.
         raise OverrideError(faults, config)
     return config
 
@@ -138,7 +138,7 @@ def _missing(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def from_saved(saved: Mapping[str, Any]) -> DictConfig:
-    """A config that a run has saved, held to the schema again.
+    """Return a config that a run has saved, checked against the schema again.
 
     Raises:
         UserError: the file has keys or types that this version of Convoy doesn't know, or an interpolation, which
@@ -160,7 +160,7 @@ def _structured(saved: Mapping[str, Any]) -> DictConfig:
         config = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(dict(saved)))
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or "config.yaml")
-        remedy = "it was written by another version of Convoy; mend the file or start a new run"
+        remedy = "it was written by another version of Convoy; correct the file or start a new run"
         raise UserError(Fault(key, first_line(error), remedy)) from error
     OmegaConf.set_struct(config, True)
     return cast(DictConfig, config)
@@ -225,7 +225,7 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         faults.append(Fault(" ".join(choices) or "conf", f"is not YAML {where_in_file}", remedy))
         return None
     except (HydraException, OmegaConfBaseException) as error:
-        # Hydra tells the file in its first line, and what OmegaConf found wrong in it in the next.
+        # Hydra names the file in its first line, and OmegaConf's error in the next.
         where = re.match(r"In '([^']+)'", str(error))
         full_key = re.search(r"full_key: (\S+)", str(error))
         key = full_key[1] if full_key else " ".join(choices) or "conf/train.yaml"
@@ -277,7 +277,7 @@ def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[F
 
 
 def _kind(value: Any) -> str | None:
-    """What a value of an open group is, in words; None where null says nothing about it."""
+    """Return the kind of a value of an open group, in words; None for null, which has no kind."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float)):

@@ -1,4 +1,4 @@
-"""A user's mistake, told so that it can be mended: the key, the value, the rule and the remedy."""
+"""User mistakes, reported with key, value, rule and remedy."""
 
 from __future__ import annotations
 

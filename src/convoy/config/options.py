@@ -12,7 +12,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] /
 
 @dataclass(frozen=True)
 class Options:
-    """Where options are looked for.
+    """Folders in which options are looked up.
 
     Attributes:
         folder: a user's own folder of options, laid out as conf/ is; searched after Convoy's own.

@@ -34,7 +34,7 @@ _HYDRA_FLAGS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed, parsed: choices of groups apart from values of keys.
+    """Parsed overrides: choices of groups separate from values of keys.
 
     Attributes:
         groups: overrides that choose an option (`model=vgg16`).

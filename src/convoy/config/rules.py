@@ -1,7 +1,7 @@
-"""What must hold within and across groups, checked after composing and before anything is built.
+"""Rules within and across groups, checked after composing and before anything is built.
 
-Each rule is a pure function of the config. Those that need the machine (how many GPUs there are) or the disk
-(is the data folder there) stand with their owners.
+Each rule is a pure function of the config. Rules that need the machine (the number of GPUs) or the disk (whether the
+data folder exists) are in the packages that own them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _AT_LEAST: dict[str, float] = {
 }
 
 FEWEST_MEASURED_STEPS = 20
-"""Of which a median still means something."""
+"""Smallest number of passes for a meaningful median."""
 
 _ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
 
@@ -136,7 +136,7 @@ def _devices(config: Config) -> Iterable[Fault]:
         rule = "counts processes on the CPU"
         yield Fault("trainer.processes", rule, "write trainer.gpus=0 with it", str(trainer.processes))
     if isinstance(gpus, int) and hardware.gpus_per_node is not None and gpus > hardware.gpus_per_node:
-        rule = f"hardware={hardware.name} has {hardware.gpus_per_node} GPUs a node"
+        rule = f"hardware={hardware.name} has {hardware.gpus_per_node} GPUs per node"
         remedy = f"write trainer.gpus={hardware.gpus_per_node}"
         if hardware.gpus_per_node > 0:
             remedy += f" trainer.nodes={-(-gpus // hardware.gpus_per_node)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is.
+    """Length of a run.
 
     Attributes:
         steps_per_epoch: optimizer steps of one pass over the training images.

@@ -95,10 +95,10 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    """How long, how wide and how exactly a run trains. The first of the limits that is reached ends it."""
+    """Length, width and precision of a training. The first limit that is reached ends it."""
 
     gpus: Any = "auto"
-    """GPUs a node: auto (all there are, else the CPU), 0 (CPU), 1, 2, …"""
+    """GPUs per node: auto (all there are, else the CPU), 0 (CPU), 1, 2, …"""
     processes: int = 1
     """Data-parallel processes on the CPU, with trainer.gpus=0: what two GPUs do, on a machine without any."""
     nodes: int = 1
@@ -147,11 +147,11 @@ class HardwareConfig:
 
     name: str = MISSING
     architecture: str | None = None
-    """What code for the card is compiled for, such as sm_80; null: asked of the device."""
+    """Architecture for which code for the card is compiled, such as sm_80; null: asked of the device."""
     accelerator: str = "auto"
     """auto, gpu or cpu."""
     precision: str | None = None
-    """What trainer.precision=auto means here; null: asked of the device."""
+    """Meaning of trainer.precision=auto on this card; null: asked of the device."""
     bf16: bool | None = None
     """Whether the card computes in bfloat16; null: asked of the device."""
     gpus_per_node: int | None = None
@@ -159,7 +159,7 @@ class HardwareConfig:
     usable_bytes: int | None = None
     """Memory of the card that programs may use, as its driver counts it, in bytes; null: not known."""
     context_bytes: int | None = None
-    """What a process takes of it before its first tensor (CUDA's context and libraries), in bytes."""
+    """Memory that a process takes before its first tensor (CUDA context and libraries), in bytes."""
     expandable_segments: bool = False
     """Whether PyTorch's allocator may grow segments, which wastes less; PYTORCH_ALLOC_CONF, where set, wins."""
     cpu_threads: int | None = None
@@ -194,7 +194,7 @@ class CsvConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where a run is logged besides its own folder; several may be given as logger=[wandb,tensorboard]."""
+    """Loggers of a run besides its folder; several are given as logger=[wandb,tensorboard]."""
 
     wandb: WandbConfig | None = None
     tensorboard: TensorBoardConfig | None = None
@@ -206,7 +206,7 @@ class LoggerConfig:
 
 @dataclass
 class LedgerConfig:
-    """What is measured layer by layer, beside the ledger that every run writes (docs/ledger.md)."""
+    """Measurements per layer, beside the ledger that every run writes (docs/ledger.md)."""
 
     measure_steps: int = 20
     """Forward and backward passes at a run's start over which each layer's times are measured, 20 or more; their
@@ -218,7 +218,7 @@ class LedgerConfig:
 
 @dataclass
 class CheckpointConfig:
-    """Which checkpoints are kept, beside last.ckpt and best.ckpt."""
+    """Checkpoints that are kept, beside last.ckpt and best.ckpt."""
 
     save_top_k: int = 1
     """Number of best checkpoints that are kept. Above 1: as step-<n>.ckpt, the best of them also as best.ckpt."""
@@ -228,7 +228,7 @@ class CheckpointConfig:
 
 @dataclass
 class PlanConfig:
-    """What is done with the predicted GPU memory of a run (docs/planner.md)."""
+    """Use of the predicted GPU memory of a run (docs/planner.md)."""
 
     margin: float = 0.05
     """Share of the card's usable memory that trainer.micro_batch_size=auto leaves free."""
@@ -257,7 +257,7 @@ class Config:
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     cluster: ClusterConfig | None = None
-    """Who carries the job: for `convoy submit`; a run itself doesn't read it."""
+    """Scheduler that runs the job, for `convoy submit`; a run doesn't read it."""
     name: str = MISSING
     """Folder under outputs/ and name in the loggers: the experiment's or the model's."""
     seed: int = 1
@@ -266,7 +266,7 @@ class Config:
     folder: str | None = None
     """This run's own folder; null: <output_root>/<name>/<date_time-id>."""
     resume: str | None = None
-    """latest, a run's folder or a checkpoint: go on with that run."""
+    """latest, a run's folder or a checkpoint: resume that run."""
 
 
 OPEN_GROUPS = ("model", "optimizer", "scheduler", "task", "loss", "metric", "callback")

@@ -120,12 +120,11 @@ class Normalizer:
         image_size: int,
         device: torch.device,
     ) -> None:
-        """
-        Args:
-            mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
-            channels: number of channels.
-            image_size: side of the images, in pixels.
-            device: device of the images.
+        """Args:
+        mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
+        channels: number of channels.
+        image_size: side of the images, in pixels.
+        device: device of the images.
         """
         deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
         shift = -torch.tensor(mean, dtype=torch.float64) / deviations

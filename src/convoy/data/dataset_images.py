@@ -77,13 +77,12 @@ class DatasetImages:
     """Images and targets of a split, read from a data set of the user."""
 
     def __init__(self, dataset: Any, data: DataConfig, split: str, *, seed: int, samples: Tensor | None = None) -> None:
-        """
-        Args:
-            dataset: map-style data set.
-            data: the data config.
-            split: name of the key that built the data set, for errors.
-            seed: seed of torch's random functions in `__getitem__`.
-            samples: indices of the images that belong to the split, int64; None: all.
+        """Args:
+        dataset: map-style data set.
+        data: the data config.
+        split: name of the key that built the data set, for errors.
+        seed: seed of torch's random functions in `__getitem__`.
+        samples: indices of the images that belong to the split, int64; None: all.
         """
         self._dataset = dataset
         self._data = data

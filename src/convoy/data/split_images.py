@@ -66,11 +66,10 @@ class FileImages:
     """Images that are files."""
 
     def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
-        """
-        Args:
-            paths: image files.
-            targets: one per file, as `convoy.data.targets` describes for their kind.
-            channels: 1 for gray, 3 for RGB.
+        """Args:
+        paths: image files.
+        targets: one per file, as `convoy.data.targets` describes for their kind.
+        channels: 1 for gray, 3 for RGB.
         """
         self.targets = targets
         self._paths = paths

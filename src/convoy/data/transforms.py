@@ -25,8 +25,7 @@ class ImageTransforms:
     """The transforms of `data.transforms`, in order."""
 
     def __init__(self, data: DataConfig, seed: int) -> None:
-        """
-        Args:
+        """Args:
             data: the data config.
             seed: seed of the run.
 

@@ -1,4 +1,4 @@
-"""What a layer of a trained network makes of images: features, for a classifier of one's own or a linear probe."""
+"""Features: outputs of a layer of a trained network, for another classifier or a linear probe."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def write_features(
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    terminal.say(f"{source.trained.config.name}, {shown(source.trained.checkpoint)}, {source.tap.told}")
+    terminal.say(f"{source.trained.config.name}, {shown(source.trained.checkpoint)}, {source.tap.described}")
     terminal.say(f"{source.config.data.name}: {shape[0]:,} {split} images, features {' x '.join(map(str, shape[1:]))}")
     terminal.say(f"{shown(output)}/\n  features.npy  labels.npy  features.json")
     return output

@@ -1,4 +1,4 @@
-"""Where in a network features are taken, by the names that papers, ledgers and code have for a layer."""
+"""Layers whose outputs are features, by the names that papers, ledgers and code use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tap:
     side: Literal["input", "output"]
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """In words."""
         where = f"{self.side} of {self.module}"
         return where if self.name == self.module else f"{self.name} ({where})"

@@ -1,5 +1,6 @@
 """A linear probe: how well a linear classifier does on the features of a layer (Alain & Bengio 2016,
-arXiv:1610.01644)."""
+arXiv:1610.01644).
+"""
 
 from __future__ import annotations
 
@@ -94,7 +95,7 @@ def probe_run(request: FeatureRequest, options: Options | None = None) -> Probed
     path = source.run.path / f"probe-{source.stem}.json"
     record = {"layer": source.tap.name, "data": source.config.data.name, **asdict(probed)}
     replace_text(path, json.dumps(record, indent=2) + "\n")
-    terminal.say(f"{source.trained.config.name}, {shown(source.trained.checkpoint)}, {source.tap.told}")
+    terminal.say(f"{source.trained.config.name}, {shown(source.trained.checkpoint)}, {source.tap.described}")
     images = ", ".join(f"{len(labels):,} {split}" for split, (_, labels) in found.items())
     terminal.say(f"{source.config.data.name}: {images}; {probed.num_features:,} features, C = {probed.strength:g}")
     grid = Table(box=None, pad_edge=False, header_style="bold")

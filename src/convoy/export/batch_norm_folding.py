@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Folding:
-    """What can be folded in a network.
+    """Batch norms of a network that can be folded.
 
     Attributes:
         pairs: each layer with its batch norm.
@@ -37,23 +37,23 @@ class Folding:
     kept: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
 
-    def told(self) -> str:
+    def text(self) -> str:
         """The counts, in a line."""
         if not (self.pairs or self.kept or self.idle):
             return "none in this network"
         parts = [f"{len(self.pairs)} folded into the layer before"]
         if self.kept:
-            parts.append(f"{len(self.kept)} could not be ({_listed(self.kept)}: not directly after a layer of its own)")
+            parts.append(f"{len(self.kept)} could not be ({_listed(self.kept)}: not directly after a layer)")
         if self.idle:
             parts.append(f"{len(self.idle)} only take part in training")
         return ", ".join(parts)
 
 
 def find_pairs(network: nn.Module, image: Tensor) -> Folding:
-    """Which batch norms of a network can be folded.
+    """Return the batch norms of a network that can be folded.
 
-    One can where it normalizes by running statistics the whole output of one convolution or linear layer, which
-    nothing else reads, and where each of the two is run once.
+    A batch norm can be folded if it normalizes by running statistics the whole output of one convolution or linear
+    layer, which nothing else reads, and where each of the two is run once.
 
     Args:
         network: in evaluation mode; not changed.
@@ -118,7 +118,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _rest(norm: nn.Module) -> nn.Module | None:
-    """What a batch norm does besides: nothing, or timm's dropout and activation. None where that isn't known."""
+    """Return the rest of a batch norm module: nothing, or timm's dropout and activation; None if it isn't known."""
     if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
         return nn.Identity()
     if type(norm).__module__.startswith("timm.") and type(norm).__name__ == "BatchNormAct2d":
@@ -135,7 +135,7 @@ class _NormCall:
 
 
 class _Flow(TorchFunctionMode):
-    """Which function's output is read by which, while one image goes through.
+    """Readers of each function's output, recorded while one image passes through.
 
     Attributes:
         layers: the id of the weight, by the id of an output.

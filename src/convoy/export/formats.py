@@ -138,7 +138,7 @@ def _write_torch_export(network: nn.Module, facts: Facts, path: Path) -> None:
 def _read_torch_export(path: Path) -> tuple[Facts, Run]:
     extra: dict[str, Any] = {_EXTRA_FILE: ""}
     logger = logging.getLogger("torch.export")
-    logger.disabled = True  # what is wrong with a file is told once, in our words
+    logger.disabled = True  # a damaged file is reported once, by Convoy
     try:
         program = torch.export.load(path, extra_files=extra)
     finally:
@@ -172,7 +172,7 @@ def require(packages: Sequence[str], key: str, value: str) -> None:
 
 
 def write(format_name: str, network: nn.Module, facts: Facts, path: Path) -> None:
-    """Write a network in evaluation mode; its parameters may lie in another memory format afterwards.
+    """Write a network in evaluation mode; its parameters may have another memory format afterwards.
 
     Raises:
         UserError: the format's exporter can't express it.

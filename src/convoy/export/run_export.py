@@ -50,7 +50,7 @@ class ExportRequest:
 
 
 def export(request: ExportRequest) -> Path:
-    """Write the file and tell how it compares; all in float32 on the CPU.
+    """Write the file and print how it compares with the run, in float32 on the CPU.
 
     Raises:
         UserError: there is no such run, the file exists, or what would be written predicts another class for some
@@ -84,7 +84,7 @@ def export(request: ExportRequest) -> Path:
 
     terminal.say(f"{trained.config.name}, {shown(checkpoint)}")
     if folding is not None:
-        terminal.say(f"batch norm: {folding.told()}")
+        terminal.say(f"batch norm: {folding.text()}")
     threads = torch.get_num_threads()
     terminal.say(
         f"checked on {agreements['as trained'].images:,} {split} images of {trained.config.data.name}, in float32 on "
@@ -97,7 +97,7 @@ def export(request: ExportRequest) -> Path:
 
 
 def _output(request: ExportRequest, run: RunFolder, checkpoint: Path) -> Path:
-    """Where the file will be, seen to be free."""
+    """Return the path of the file, which does not exist yet."""
     if request.output is None:
         output = run.path / "export" / f"{checkpoint.stem}{EXPORT_SUFFIXES[request.format]}"
     else:

@@ -21,7 +21,7 @@ _FEWEST_ROUNDS = 5
 _MOST_ROUNDS = 51
 _SECONDS = 12.0
 _TOLERANCE = 1e-4
-"""Of an output without a decision, relative to 1 plus its absolute value."""
+"""Largest difference of an output without a decision, relative to 1 plus its absolute value."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 WEIGHT = 0.3
-"""Of an auxiliary loss where `model.auxiliary_weight` says nothing (Szegedy et al. 2014, section 5)."""
+"""Weight of an auxiliary loss if `model.auxiliary_weight` is not set (Szegedy et al. 2014, section 5)."""
 
 
 def logits_of(outputs: Any) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -29,7 +29,7 @@ from convoy.models.weights import load_weights, torchvision_weights
 class Chain(nn.Module):
     """A network that is one layer after another, written in the layer notation.
 
-    Its modules stand in two `nn.Sequential`s: `features`, and from the first FC on (with a dropout directly
+    Its modules are in two `nn.Sequential`s: `features`, and from the first FC on (with a dropout directly
     before it) `classifier`. They are numbered as in torchvision's chains, so that VGG and AlexNet load
     torchvision's state dicts unchanged at 224x224 pixels. There is no adaptive pooling: FC takes what is there.
 
@@ -181,7 +181,7 @@ def _activation(activation: Activation, *, inplace: bool) -> list[nn.Module]:
 
 
 def _activation_after(steps: Sequence[Step], index: int) -> Activation:
-    """What a layer's outputs go through before the next weights: its own activation, or a token's."""
+    """Return the activation between a layer and the next weights: the layer's, or that of a following token."""
     layer = steps[index].token.layer
     if isinstance(layer, Conv | Dense) and layer.activation != LINEAR:
         return layer.activation

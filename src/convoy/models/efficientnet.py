@@ -29,7 +29,7 @@ BASELINE = (
 
 @dataclass(frozen=True)
 class Scaling:
-    """What the compound coefficient makes of the baseline.
+    """Multipliers of the baseline for a compound coefficient.
 
     Attributes:
         depth: multiplies the layers of each stage, which are rounded up.
@@ -66,13 +66,13 @@ def efficientnet(
     """EfficientNet of compound coefficient `phi`: Tan & Le 2019 (arXiv:1905.11946). The blocks are torchvision's.
 
     phi 0 is B0. The published B1 to B7 have coefficients rounded by hand, which the formula does not give: they
-    are options of their own.
+    are separate options.
 
     Takes (N, in_channels, H, W), gives logits (N, num_classes).
 
     Args:
         phi: 0 or more, not only whole numbers.
-        image_size: of the images, to tell of one that the formula does not mean.
+        image_size: of the images, to report one that the formula does not mean.
         alpha: of depth.
         beta: of width.
         gamma: of resolution.

@@ -1,4 +1,4 @@
-"""Which weights stay as they are: `model.freeze=features` trains the head alone, on features learned elsewhere.
+"""Frozen weights: `model.freeze=features` trains the head alone, on features learned elsewhere.
 
 Yosinski et al. 2014 (arXiv:1411.1792) show how far features of one set serve another, layer by layer.
 """
@@ -17,7 +17,7 @@ KEY = "model.freeze"
 
 
 def freeze_faults(freeze: Any, *, aux_logits: bool) -> list[Fault]:
-    """What is wrong with the value of model.freeze, as far as that can be seen without torch.
+    """Return the faults of model.freeze that can be found without torch.
 
     Args:
         freeze: null, "features", or a list of modules' names.
@@ -93,7 +93,7 @@ def head_of(network: nn.Module, num_classes: int) -> str:
 
 
 def note_on(freeze: Any, pretrained: Any) -> str:
-    """What a user may not expect of frozen weights; empty where there is nothing to say."""
+    """Return a notice about frozen weights that were never trained; empty if there are none."""
     if freeze is None or pretrained:
         return ""
     return f"{KEY}: the frozen weights stay as drawn at random; model.pretrained=<checkpoint> gives learned ones"

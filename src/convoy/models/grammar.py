@@ -26,7 +26,7 @@ from convoy.models.notation import (
 
 @dataclass(frozen=True)
 class _Form:
-    """How a kind of token is written: its first word, examples, and which words may follow."""
+    """Syntax of a kind of token: its first word, an example, and the words that may follow."""
 
     pattern: str
     example: str
@@ -35,7 +35,7 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Defaults:
-    """What holds for the network where a token says nothing."""
+    """Settings of the network for tokens that don't give their own."""
 
     activation: Activation
     batch_norm: bool
@@ -103,7 +103,7 @@ _WORD_EXAMPLES = {
 
 
 POOLINGS = {"max": "POOL", "average": "AVGPOOL", "l2": "L2POOL"}
-"""What POOL may stand for, and the token that says so by itself."""
+"""Meanings of POOL, and the token of each."""
 
 
 def parse_layers(
@@ -235,7 +235,7 @@ def _parse_words(kind: str, words: Sequence[str]) -> dict[str, str]:
 def _layer_remedy(text: Any) -> str:
     everything = f"write one of {', '.join(_FORMS)}"
     if not isinstance(text, str):
-        return f'{everything}; a text with braces in a [list] stands in quotes: "FC-{{num_classes}}"'
+        return f'{everything}; a text with braces in a [list] must be quoted: "FC-{{num_classes}}"'
     head = text.strip().partition(" ")[0].upper()
     kind = _kind(head) or closest(re.sub(r"[^A-Z2].*", "", head), _FORMS)
     return f"did you mean {kind}? write {_FORMS[kind].example}" if kind else everything

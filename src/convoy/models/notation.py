@@ -1,11 +1,11 @@
-"""The layer notation: a chain of layers written as its table, one token a layer.
+"""Layer notation: a chain of layers written as a table, one token per layer.
 
 ======================  =====================================================================================
 ``CONV3-64``            convolution, 3x3, 64 filters, stride 1, zero padding that keeps the spatial size
 ``CONV11-64/4 p2``      the same with stride 4 and padding 2; ``CONV3x1-64`` is 3 high and 1 wide
 ``LOCAL3-64``           locally connected: a convolution whose weights are not shared between places
 ``FC-4096``             fully connected, 4096 units
-``POOL2``, ``POOL3/2``  max pooling, stride = size unless told; ``AVGPOOL2`` average, ``L2POOL2`` L2 norm
+``POOL2``, ``POOL3/2``  max pooling, stride = size by default; ``AVGPOOL2`` average, ``L2POOL2`` L2 norm
 ``GAP``                 global average pooling
 ``BN``, ``LRN5``        batch norm; local response norm across 5 channels
 ``DROPOUT0.5``          dropout of half the units
@@ -16,7 +16,7 @@ Words may follow CONV, LOCAL and FC: ``nobias``, ``bn`` or ``nobn``, and an acti
 elu, sigmoid, tanh, maxout2, or linear for none). CONV, LOCAL and the poolings also take ``p1`` (padding),
 CONV also ``g2`` (groups). Maxout's number of filters comes on top: ``CONV3-64 maxout2`` computes 128 and gives
 64. ``{num_classes}`` may stand for a number of filters or units. The last CONV, LOCAL or FC gives the logits:
-it has no activation and no batch norm unless told. What POOL does for a whole network is said beside its
+it has no activation and no batch norm by default. The meaning of POOL for a whole network is set beside its
 layers: ``pooling``: max, average or l2.
 
 Here is what the tokens mean; `grammar` reads them, `shapes` follows an image through them, `chain` builds

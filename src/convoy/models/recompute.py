@@ -58,7 +58,7 @@ def _num_working(module: nn.Module) -> int:
 
 @cache
 def _recomputed_block(kind: type[nn.Module]) -> type[nn.Module]:
-    # A class of its own rather than a function put into the object, so that a copy of the network works by itself.
+    # A separate class rather than a function set on the object, so that a copy of the network works.
     class Recomputed(kind):  # type: ignore[valid-type,misc]
         def forward(self, *inputs: Any, **named: Any) -> Any:
             # A list may grow until it is wanted again, as that of a dense block does.

@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 """(channels, height, width) of a feature map, or (units,) after the first FC; without the batch."""
 
 LARGEST_IMAGE_SIZE = 4096
-"""How far the search for an image size that works goes, in pixels."""
+"""Largest image size that is tried, in pixels."""
 
 UNCOUNTED_CLASSES = 5040
 """Stands for a number of classes not known yet: any small number of groups divides it."""
@@ -40,7 +40,7 @@ class Step:
 
 
 class _MisfitError(Exception):
-    """What a layer asks of its input and doesn't get."""
+    """Requirement of a layer that its input does not meet."""
 
     def __init__(self, rule: str, remedy: str) -> None:
         super().__init__(rule)

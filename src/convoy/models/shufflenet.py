@@ -14,7 +14,7 @@ WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 """Channels of the first stage by number of groups, doubled in each later one: Zhang et al. 2017, table 1."""
 
 UNITS = (4, 8, 4)
-"""Of the three stages."""
+"""Number of units of the three stages."""
 
 
 class ShuffleNetV1(nn.Module):

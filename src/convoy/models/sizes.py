@@ -12,7 +12,7 @@ CANDIDATES = (32, 64, 128, 224, 299, 331, 512)
 
 
 def takes_image_size(network: nn.Module, in_channels: int, image_size: int) -> bool:
-    """Whether two images of (in_channels, image_size, image_size) go through the network, as it stands.
+    """Return whether the network takes two images of (in_channels, image_size, image_size) in its current mode.
 
     Its tensors are replaced by some without values for the while, so that nothing is computed or changed.
     """
@@ -20,7 +20,7 @@ def takes_image_size(network: nn.Module, in_channels: int, image_size: int) -> b
 
 
 def refusal_of(network: nn.Module, in_channels: int, image_size: int, num_images: int = 2) -> Exception | None:
-    """What a layer finds wrong with so many such images; None where it takes them (see `takes_image_size`)."""
+    """Return the error of a layer for such images; None if the network takes them (see `takes_image_size`)."""
     with torch.no_grad(), unset_fake_temporarily():
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         state = {name: _without_values(tensor) for name, tensor in tensors.items()}

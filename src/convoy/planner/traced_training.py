@@ -34,7 +34,7 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Training:
-    """What is done with a network in a step.
+    """Operations on a network in one training step.
 
     Attributes:
         input_shape: (channels, height, width) of an image.
@@ -62,7 +62,7 @@ class Training:
 
 
 def record(network: nn.Module, training: Training, batch: int) -> Recording:
-    """What three steps with micro batches of a size allocate and free. The network stays as it is.
+    """Return the allocations and frees of three steps with a micro batch size. The network is not changed.
 
     Args:
         network: on any device, the meta device too.

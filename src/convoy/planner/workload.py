@@ -1,4 +1,4 @@
-"""What a config would train, without its weights, its data and its card: for the ledger and the planner."""
+"""Training described by a config, without weights, data and GPU: for the ledger and the planner."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def task_of(config: Config) -> Task:
 
 
 def name_of(config: Config) -> str:
-    """The model's name."""
+    """Return the model's name."""
     return str(config.model.get("name", config.name))
 
 
 def skeleton(config: Config) -> nn.Module:
-    """The network on the meta device, in the memory format that it is trained in.
+    """Return the network on the meta device, in the memory format that it is trained in.
 
     Raises:
         UserError: the model can't be built.
@@ -64,23 +64,23 @@ def checkpointed(network: nn.Module, config: Config) -> None:
 
 
 def optimizer_of(config: Config, network: nn.Module, *, fuse: bool = False) -> Optimizer:
-    """The config's optimizer over a network's parameters, fused where it can be and `fuse` asks for it."""
+    """Return the config's optimizer over a network's parameters, fused where it can be and `fuse` asks for it."""
     return build_optimizer(config.optimizer, network, fuse=fuse)
 
 
 def precision_on(config: Config, hardware: HardwareConfig) -> str:
-    """What trainer.precision means on a card: 32, bf16-mixed or 16-mixed."""
+    """Return the precision on a card: 32, bf16-mixed or 16-mixed."""
     asked: Any = config.trainer.precision
     return (hardware.precision or PRECISIONS[1]) if asked == "auto" else str(asked)
 
 
 def on_cuda(config: Config, hardware: HardwareConfig) -> bool:
-    """Whether it is a GPU that trains."""
+    """Return whether a GPU trains."""
     return config.trainer.gpus != 0 and hardware.accelerator != "cpu"
 
 
 def batch_sizes(config: Config) -> BatchSizes:
-    """The global batch divided over ranks; a micro batch of auto stands for the largest there could be.
+    """Return the global batch divided over ranks; for a micro batch of auto, the largest possible one.
 
     Raises:
         UserError: it doesn't divide.

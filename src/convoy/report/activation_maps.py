@@ -164,7 +164,8 @@ def draw(
     Args:
         found: at least one example.
         classes: names of the classes.
-        mean, std: statistics with which the images were normalized.
+        mean: statistics with which the images were normalized.
+        std: statistics with which the images were normalized.
         title: first line.
         subtitle: second line.
     """

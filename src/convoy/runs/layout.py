@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, and how it is found again."""
+"""Layout of a run's folder, and lookup of runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def overrides(self) -> Path:
-        """What was typed, one line a start of the run."""
+        """Overrides from the command line, one line per start of the run."""
         return self.path / "overrides.yaml"
 
     @property
@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_saved(path: Path) -> dict[str, Any]:
-    """A config.yaml as plain containers.
+    """Return a config.yaml as plain containers.
 
     Raises:
         UserError: the file is missing or can't be read.
@@ -165,7 +165,7 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
             remedy = f"choose another, or write resume={folder} to resume the run in it"
             raise UserError(Fault("folder", "is not empty", remedy, folder))
     else:
-        # Two runs started in the same second still get folders of their own.
+        # Two runs started in the same second still get separate folders.
         path = output_root / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
     run = RunFolder(path.absolute())
     try:
@@ -177,7 +177,7 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
 
 
 def find(text: str, output_root: Path, name: str | None = None) -> tuple[RunFolder, Path]:
-    """The run that `text` names and the checkpoint to go on from.
+    """Return the run that `text` names and the checkpoint to resume from.
 
     Args:
         text: "latest", a run's folder, or a checkpoint in one.
@@ -209,7 +209,7 @@ def find(text: str, output_root: Path, name: str | None = None) -> tuple[RunFold
 
 
 def _latest(output_root: Path, name: str | None) -> RunFolder:
-    """The run whose last checkpoint was written last."""
+    """Return the run whose last checkpoint is the newest."""
     found = [
         path.parent.parent
         for pattern in ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
@@ -231,7 +231,7 @@ def write_start(run: RunFolder, config_yaml: str, overrides: list[str]) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from here."""
+    """Return a path relative to the working folder, if it is inside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

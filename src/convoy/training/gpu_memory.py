@@ -18,12 +18,11 @@ from convoy.planner.plan_table import gib
 from convoy.runtime.devices import Devices
 
 USUAL_CONTEXT_BYTES = 512 * 2**20
-"""Of CUDA and its libraries, where hardware.context_bytes doesn't say: between 290 and 670 MiB on the cards that
-users tell of."""
+"""Memory of the CUDA context and libraries if hardware.context_bytes is not set; users report 290 to 670 MiB."""
 
 
 class Counters(Protocol):
-    """What CUDA tells of this process's memory; see `CudaCounters`."""
+    """CUDA's counters of this process's memory; see `CudaCounters`."""
 
     def reset(self) -> None: ...
 
@@ -57,7 +56,7 @@ class CudaCounters:
 
 
 class PeakMemory(pl.Callback):
-    """Measures the peak of training: until the first validation, which has a peak of its own.
+    """Measures the peak of training: until the first validation, which has a separate peak.
 
     Attributes:
         measured: None before it is known.
@@ -82,7 +81,7 @@ class PeakMemory(pl.Callback):
 
 
 def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) -> tuple[BatchSizes, str]:
-    """How the global batch is divided on these devices, and what is to be told of it; often nothing.
+    """Return the division of the global batch on these devices, and a notice about it, often empty.
 
     Args:
         config: whose trainer.micro_batch_size may be auto.

@@ -65,7 +65,7 @@ class TrainingModule(pl.LightningModule):
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModule:
-        """Training mode for all but frozen batch norms, whose statistics would else go on changing."""
+        """Set the mode of all modules except frozen batch norms, whose statistics would otherwise keep changing."""
         super().train(mode)
         for norm in self._frozen_norms:
             norm.eval()
@@ -95,7 +95,7 @@ class TrainingModule(pl.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        # Now rather than in the next step, where Lightning does it: there they would lie beside the activations.
+        # Now rather than in the next step, where Lightning does it: there gradients and activations would add up.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
 
@@ -140,7 +140,7 @@ class TrainingModule(pl.LightningModule):
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        """What makes a checkpoint usable alone: format, config and names of the targets, as plain containers."""
+        """Format, config and names of the targets, which make a checkpoint usable alone, as plain containers."""
         config = OmegaConf.to_container(OmegaConf.structured(self.config), resolve=True)
         return {"format": FORMAT, "config": config, "target_names": list(self.task.targets.names)}
 
@@ -158,7 +158,7 @@ class TrainingModule(pl.LightningModule):
             raise NotFiniteError(step, self.learning_rate())
 
     def learning_rate(self) -> float:
-        """Of the first parameter group, at this step."""
+        """Return the learning rate of the first parameter group at this step."""
         optimizer = self.trainer.optimizers[0]
         return float(optimizer.param_groups[0]["lr"])
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 
 
 def loops_at(trainer: pl.Trainer, step: int, steps_per_epoch: int) -> dict[str, Any]:
-    """The state of Lightning's loops for a run that goes on after `step` optimizer steps.
+    """Return the state of Lightning's loops for a run that resumes after `step` optimizer steps.
 
     Args:
         trainer: whose loops have not run yet.

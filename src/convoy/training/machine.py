@@ -18,7 +18,7 @@ from convoy.training.preflight import check_images
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run found on its machine.
+    """Devices and batch division that a run found on its machine.
 
     Attributes:
         config: with what was chosen for the machine. The run and every later start of it keep these values: another

@@ -1,10 +1,9 @@
-"""When a GPU has too little memory after all: the run goes on from its last step with half the micro batch.
+"""Recovery from running out of GPU memory: the run resumes from its last step with half the micro batch.
 
-The rank that fails writes the state after the last whole step, which is that of all ranks, and tells the others by
-a key in the process group's store; they look for it from a thread of their own, since they may be waiting for the
-failed rank in a collective operation for good. Then each rank's process becomes that of the same run resumed: a new
-program in the same process, so that Slurm, Lightning and whoever waits see nothing of it, and all memory is given
-back with CUDA's context.
+The rank that fails writes the state after the last whole step, which is that of all ranks, and notifies the others
+through a key in the process group's store. They watch the key from a separate thread, since they may be waiting for
+the failed rank in a collective operation. Then each rank's process executes the same run resumed: a new program in the
+same process, so that Slurm and Lightning notice nothing, and all memory is freed with the CUDA context.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
 
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
-"""Set where a run begins again in its own folder, since it had no checkpoint to go on from."""
+"""Set where a run begins again in its own folder, since it had no checkpoint to resume from."""
 
 _FAILED, _LEAVING = "convoy/out_of_memory", "convoy/leaving"
 _LOOK_EVERY_S, _PATIENCE_S = 0.5, 30.0
@@ -41,26 +40,28 @@ _OTHER_NAMES = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is the GPU's memory that an operation, or a library of CUDA's, lacked."""
+    """Return whether an operation, or a CUDA library, ran out of GPU memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(name in str(error) for name in _OTHER_NAMES)
 
 
 def smaller(sizes: BatchSizes) -> int | None:
-    """The largest micro batch of at most half that keeps the global batch; None where it is one sample already."""
+    """Return the largest micro batch of at most half that keeps the global batch; None for one of a single sample."""
     share = sizes.global_batch_size // sizes.world_size
     halves = range(sizes.micro_batch_size // 2, 0, -1)
     return next((micro for micro in halves if share % micro == 0), None)
 
 
 class OutOfMemory(pl.Callback):
-    """Restarts a run that has run out of memory. Must come before callbacks that clean up after an exception.
+    """Lightning callback that restarts a run that has run out of memory.
+
+    Must come before callbacks that clean up after an exception.
 
     Args:
-        run: its folder, whose config.yaml the restarted run goes on with.
+        run: its folder, whose config.yaml the restarted run uses.
         sizes: of its batches.
-        eval_batch_size: samples a rank of val and test.
+        eval_batch_size: samples per rank of val and test.
         terminal: of the first rank.
     """
 
@@ -83,7 +84,7 @@ class OutOfMemory(pl.Callback):
         self._is_updating = False
 
     def stop(self) -> None:
-        """The run is over, and the process group's store will be gone soon."""
+        """Stop watching: the run is over, and the process group's store will be gone soon."""
         if self._watching is not None:
             self._watching.set()
 
@@ -95,7 +96,7 @@ class OutOfMemory(pl.Callback):
             return
         change = self._change(trainer)
         if change is None:
-            return  # nothing is left to halve: the error is told as it is
+            return  # nothing is left to halve: the error is reported as it is
         if trainer.training and not self._is_updating:
             self._save(trainer, pl_module)
         if trainer.world_size > 1:
@@ -104,7 +105,7 @@ class OutOfMemory(pl.Callback):
         self._leave(trainer, change)
 
     def _change(self, trainer: pl.Trainer) -> str | None:
-        """The override that the run goes on with."""
+        """Return the override with which the run resumes."""
         if not trainer.training:
             half = self._eval_batch_size // 2
             return f"trainer.eval_batch_size={half}" if half else None
@@ -112,7 +113,7 @@ class OutOfMemory(pl.Callback):
         return None if micro is None else f"trainer.micro_batch_size={micro}"
 
     def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """last.ckpt as after the last whole step. Only this rank is here, so nothing may wait for the others."""
+        """Write last.ckpt as after the last whole step. Only this rank is here, so nothing may wait for the others."""
         pl_module.running.fall_back(trainer.global_step)
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         partial = self._run.checkpoints / ".partial.ckpt"
@@ -126,22 +127,24 @@ class OutOfMemory(pl.Callback):
             try:
                 if store.check([_FAILED]):
                     self._leave(trainer, store.get(_FAILED).decode())
-            except RuntimeError:  # the first rank is gone: there is nobody to go on with
+            except RuntimeError:  # the first rank is gone: nobody is left to resume with
                 return
 
     def _leave(self, trainer: pl.Trainer, change: str) -> None:
-        """Become the run that goes on. Never returns, and is gone through once, by whichever thread is first."""
+        """Become the resumed run. Never returns; only the first thread that enters continues."""
         self._door.acquire()
         if trainer.world_size > 1:
             _wait_for_all(trainer.world_size)
         if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
             _end_ranks_of_lightning(trainer)
         if trainer.is_global_zero:
-            self._terminal.say(f"out of GPU memory after step {trainer.global_step}: goes on with {self._told(change)}")
+            self._terminal.say(
+                f"out of GPU memory after step {trainer.global_step}: resuming with {self._described(change)}"
+            )
             self._terminal.close()
         _become(self._words(change))
 
-    def _told(self, change: str) -> str:
+    def _described(self, change: str) -> str:
         key, _, value = change.partition("=")
         if key != "trainer.micro_batch_size":
             return change
@@ -149,7 +152,7 @@ class OutOfMemory(pl.Callback):
         return f"a micro batch of {value} and {steps} accumulation steps"
 
     def _words(self, change: str) -> list[str]:
-        """What is to be run: the run from its last checkpoint, or from its beginning where there is none."""
+        """Return the command line: the run from its last checkpoint, or from its beginning if there is none."""
         if self._run.last.is_file():
             return [*TRUST.words, f"resume={json.dumps(str(self._run.path))}", change]
         os.environ[BEGUN_FOLDER] = str(self._run.path)
@@ -157,13 +160,13 @@ class OutOfMemory(pl.Callback):
 
 
 def _own_store() -> TCPStore:
-    """A connection of its own to the process group's store: that of the group is busy while it waits."""
+    """Return a separate connection to the process group's store: that of the group is busy while it waits."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_PATIENCE_S))
 
 
 def _change_of_another() -> str | None:
-    """What the run goes on with, where a rank has told that it ran out of memory."""
+    """Return the override with which the run resumes if another rank has run out of memory, else None."""
     with contextlib.suppress(RuntimeError):
         store = _own_store()
         if store.check([_FAILED]):
@@ -172,7 +175,7 @@ def _change_of_another() -> str | None:
 
 
 def _wait_for_all(world_size: int) -> None:
-    """Tell that this rank leaves, and stay until all have told: one that is missing would look like a fault."""
+    """Announce that this rank leaves, and wait for all: a missing rank would look like a fault."""
     with contextlib.suppress(RuntimeError):  # the first rank, whose process holds the store, has left
         store = _own_store()
         leaving, end = store.add(_LEAVING, 1), time.monotonic() + _PATIENCE_S
@@ -182,7 +185,7 @@ def _wait_for_all(world_size: int) -> None:
 
 
 def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:
-    """A node's first rank has started the others as its children, and will again."""
+    """End the ranks that a node's first rank has started as its children; it will start them again."""
     if trainer.local_rank != 0:
         os._exit(0)
     for child in getattr(trainer.strategy.launcher, "procs", ()):
@@ -196,7 +199,7 @@ def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:
 
 
 def _become(words: Sequence[str]) -> None:
-    """Run `convoy train`, or as a rank of a job what tells of its end, in the place of this program."""
+    """Run `convoy train`, or `convoy slurm rank` in a job, in place of this program."""
     verb = ["slurm", "rank", "--"] if reports.START in os.environ else ["train"]
     # Whatever is open, the GPU among it, ends with this program.
     opened = Path("/proc/self/fd")

@@ -1,4 +1,4 @@
-"""What is checked before anything is built or written: first without torch, so that a typo is answered at once."""
+"""Checks before anything is built or written; those without torch come first, so that a typo is reported at once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(
 
 
 def checked(composed: DictConfig, faults: Sequence[Fault] = (), *, to_run: bool = True) -> Config:
-    """A composed config as plain dataclasses, checked as a whole. `faults` are told with those found here."""
+    """Return a composed config as plain dataclasses, checked as a whole; `faults` are reported with new ones."""
     found = list(faults)
     try:
         config = to_config(composed)

@@ -18,7 +18,7 @@ from convoy.training.preflight import checked
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on.
+    """Run that is resumed.
 
     Attributes:
         run: its folder.

@@ -1,4 +1,4 @@
-"""What a run tells and leaves: the lines at its start, summary.json, the table at its end."""
+"""Output of a run: the lines at its start, summary.json, and the table at its end."""
 
 from __future__ import annotations
 

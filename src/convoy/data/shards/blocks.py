@@ -42,10 +42,9 @@ class BlockSource:
     """
 
     def __init__(self, storage: Storage, mapped: bool) -> None:
-        """
-        Args:
-            storage: storage of the data set.
-            mapped: whether local blocks are mapped into memory instead of read.
+        """Args:
+        storage: storage of the data set.
+        mapped: whether local blocks are mapped into memory instead of read.
         """
         self._storage = storage
         self._mapped = mapped

@@ -82,13 +82,12 @@ class EncodedImages:
     """
 
     def __init__(self, files: ImageFiles, order: Sequence[int], form: str, size: int, pool: ThreadPoolExecutor) -> None:
-        """
-        Args:
-            files: files of the split.
-            order: indices into the files.
-            form: one of `index.FORMATS`.
-            size: size of the packed images, in pixels.
-            pool: threads that encode.
+        """Args:
+        files: files of the split.
+        order: indices into the files.
+        form: one of `index.FORMATS`.
+        size: size of the packed images, in pixels.
+        pool: threads that encode.
         """
         self.position = 0
         self._files = files

@@ -22,11 +22,10 @@ class ShardOrder:
     """
 
     def __init__(self, shard_sizes: Sequence[int], seed: int, buffer: int) -> None:
-        """
-        Args:
-            shard_sizes: number of samples in each shard.
-            seed: seed of the order.
-            buffer: size of the shuffle buffer in samples, at least 1; 1 keeps the sequence.
+        """Args:
+        shard_sizes: number of samples in each shard.
+        seed: seed of the order.
+        buffer: size of the shuffle buffer in samples, at least 1; 1 keeps the sequence.
         """
         self._sizes = torch.tensor(shard_sizes, dtype=torch.int64)
         self._seed = seed
