@@ -66,7 +66,7 @@ def overview() -> str:
     lines = ["Convoy: train convolutional networks from YAML.", "", "usage: convoy <verb> [key=value ...]", ""]
     for verb, (what, example) in VERBS.items():
         lines += [f"  {verb:<10} {what}", f"             {example}"]
-    lines += ["", "convoy <verb> --help says more; convoy train --help lists every group with its options."]
+    lines += ["", "convoy <verb> --help explains a verb; convoy train --help lists all groups."]
     return "\n".join(lines)
 
 
