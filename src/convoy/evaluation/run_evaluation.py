@@ -16,9 +16,10 @@ from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import known_num_targets
 from convoy.data.data_module import ImageData
+from convoy.evaluation.trained_run import locate
 from convoy.models.build import build_model
 from convoy.records.console import Console
-from convoy.runs.layout import RunFolder, find, replace_text, shown
+from convoy.runs.layout import RunFolder, replace_text, shown
 from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.tasks.construction import build_task
 from convoy.training import summary
@@ -90,7 +91,8 @@ def open_run(
 
     For the arguments and errors see `evaluate`; `key` is what the user calls the run, for messages.
     """
-    run, checkpoint = _locate(run_text, checkpoint_text, overrides, key)
+    roots = [text.partition("=")[2] for text in overrides if text.startswith("output_root=")]
+    run, checkpoint = locate(run_text, checkpoint_text, roots[-1] if roots else "outputs", key)
     saved = from_saved(run.saved_config())
     saved.folder = saved.resume = None
     trained = checked(saved)
@@ -106,22 +108,6 @@ def open_run(
         there = ", ".join(name for name, count in data.sizes.items() if count)
         raise UserError(Fault("split", f"{config.data.name} has no such split", f"it has {there}", split))
     return Opened(run, checkpoint, config, devices, data, _load(config, data, checkpoint))
-
-
-def _locate(run_text: str, checkpoint_text: str, overrides: Sequence[str], key: str) -> tuple[RunFolder, Path]:
-    roots = [text.partition("=")[2] for text in overrides if text.startswith("output_root=")]
-    try:
-        run, own = find(run_text, Path(roots[-1] if roots else "outputs"))
-    except UserError as error:
-        raise UserError(*(Fault(key, fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
-    if run_text.endswith(".ckpt"):
-        return run, own
-    named = {"best": run.best, "last": run.last}
-    checkpoint = named.get(checkpoint_text, Path(checkpoint_text))
-    if not checkpoint.is_file():
-        there = [name for name, path in named.items() if path.is_file()]
-        raise UserError(Fault("checkpoint", "no such file", f"choose {' or '.join(there)}", checkpoint_text))
-    return run, checkpoint
 
 
 def open_images(config: Config) -> ImageData:
