@@ -57,3 +57,27 @@ def test_glob_selects_the_options_whose_file_names_match() -> None:
 def test_glob_of_a_key_is_refused() -> None:
     with pytest.raises(UserError, match="glob selects options of a group"):
         points(["optimizer.lr=glob(*)"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+model.pooling.new=1", "model.pooling={'new': 1}: must be text"),
+        ('data.std=${oc.decode:"1"}', "data.std=1: must be a list; write data.std=[…]"),
+        ('data.augment=${oc.decode:"1"}', "data.augment=1: must be a mapping"),
+        ('logger.wandb=${oc.decode:"1"}', "logger.wandb=1: must be a mapping"),
+        ("optimizer.lr=nan", "optimizer.lr=nan: must be a finite number"),
+        ("task.mixup=inf", "task.mixup=inf: must be a finite number"),
+        ("trainer.clip_grad_norm=nan", "trainer.clip_grad_norm=nan: must be a finite number"),
+        ("scheduler.warmup_epochs=1e9", "scheduler.warmup_epochs=1000000000.0: must be at most 1e+06"),
+        ("hardware.cpu_threads=100000", "hardware.cpu_threads=100000: must be at most 4096"),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_size_is_one_error(
+    convoy: Callable[..., Run], override: str, message: str
+) -> None:
+    done = convoy("train", override)
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert not done.folder.exists()

@@ -49,7 +49,11 @@ def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer()
             "optimizer.weight_decay=high: must be a number; it is 0.0005 where nothing is said",
         ),
         ("optimizer.nesterov=3", "optimizer.nesterov=3: must be true or false; it is True where nothing is said"),
-        ("+trainer.foo=1", "+trainer.foo=1: only model, optimizer and scheduler take new keys; did you mean trainer?"),
+        (
+            "+trainer.foo=1",
+            "+trainer.foo=1: only model, optimizer, scheduler, task, loss, metric, callback take new keys; "
+            "see convoy train --help trainer",
+        ),
         ("~seed", "~seed: a key can't be taken away; write seed=null to switch it off"),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run each, or [brackets] for a list"),
         ("trainer", "trainer: is not key=value; write trainer=<option>, such as trainer=cpu2"),

@@ -29,6 +29,7 @@ from convoy.config.options import CONF, Options
 from convoy.config.overrides import parse
 from convoy.config.schema import OPEN_GROUPS, Config
 from convoy.config.trust import TRUST
+from convoy.config.value_types import type_faults
 
 ConfigStore.instance().store(name="schema", node=ConfigWithCards)
 
@@ -114,19 +115,22 @@ def _null_remedy(parent: str) -> str:
 
 
 def to_config(config: DictConfig) -> Config:
-    """Resolve every interpolation and give plain dataclasses.
+    """Resolve every interpolation and return plain dataclasses.
 
     Raises:
-        UserError: a mandatory value is missing, or an interpolation leads nowhere.
+        UserError: a mandatory value is missing, an interpolation leads nowhere, or a value has the wrong type.
     """
     missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
         raise UserError(*(Fault(key, "must be set", f"write {key}=…") for key in missing))
     try:
-        return cast(Config, OmegaConf.to_object(config))
+        resolved = cast(Config, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or "config")
         raise UserError(Fault(key, first_line(error))) from error
+    if faults := type_faults(resolved):
+        raise UserError(*faults)
+    return resolved
 
 
 def _missing(node: Any, prefix: str = "") -> Iterator[str]:
@@ -266,10 +270,12 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
 
 
 def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[Fault]:
-    """`+key=value` (and ++): a new argument of a group that builds something; nothing else may grow."""
+    """Set `+key=value` (and ++): a new argument of a group that builds something; other groups take none."""
     if key.split(".")[0] not in OPEN_GROUPS or "." not in key:
-        near = did_you_mean(key, known_keys(config), "see convoy train --help")
-        return [Fault(f"+{key}", "only model, optimizer and scheduler take new keys", near, str(value))]
+        group = key.partition(".")[0]
+        others = [name for name in known_keys(config) if name != group]
+        near = did_you_mean(key, others, f"see convoy train --help {group}")
+        return [Fault(f"+{key}", f"only {', '.join(OPEN_GROUPS)} take new keys", near, str(value))]
     if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:
         return [Fault(f"+{key}", "is there already", f"write {key}={value}", str(value))]
     OmegaConf.update(config, key, value, force_add=True)

@@ -55,6 +55,14 @@ _AT_LEAST: dict[str, float] = {
 FEWEST_MEASURED_STEPS = 20
 """Smallest number of passes for a meaningful median."""
 
+_AT_MOST: dict[str, float] = {
+    "hardware.cpu_threads": 4096,
+    "data.image_size": 16384,
+    "data.num_workers": 4096,
+    "trainer.processes": 1024,
+    "scheduler.warmup_epochs": 1e6,
+}
+
 _ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
 
 _BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
@@ -108,6 +116,10 @@ def _ranges(config: Config) -> Iterable[Fault]:
         value = _select(config, key)
         if isinstance(value, (int, float)) and value < least:
             yield Fault(key, f"must be at least {least:g}", "", str(value))
+    for key, most in _AT_MOST.items():
+        value = _select(config, key)
+        if isinstance(value, (int, float)) and value > most:
+            yield Fault(key, f"must be at most {most:g}", "", str(value))
     for key in _ABOVE_ZERO:
         value = _select(config, key)
         if isinstance(value, (int, float)) and value <= 0:

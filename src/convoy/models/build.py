@@ -168,6 +168,9 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
         for key, value in model.items()
         if key not in CHAIN_KEYS
     ]
+    texts = [key for key in ("activation", "pooling") if not isinstance(model.get(key, ""), str)]
+    if texts:
+        return faults + [Fault(f"model.{key}", "must be text", "see docs/models.md", str(model[key])) for key in texts]
     try:
         read_chain(
             model.get("layers"),
