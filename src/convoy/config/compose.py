@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from convoy.config.cards import ConfigWithCards, without_cards
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError
 from convoy.config.foreign_words import VALUES
 from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
@@ -272,9 +272,8 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
 def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[Fault]:
     """Set `+key=value` (and ++): a new argument of a group that builds something; other groups take none."""
     if key.split(".")[0] not in OPEN_GROUPS or "." not in key:
-        group = key.partition(".")[0]
-        others = [name for name in known_keys(config) if name != group]
-        near = did_you_mean(key, others, f"see convoy train --help {group}")
+        exists = key in set(known_keys(config))
+        near = f"write {key}={value}" if exists else f"see convoy train --help {key.partition('.')[0]}"
         return [Fault(f"+{key}", f"only {', '.join(OPEN_GROUPS)} take new keys", near, str(value))]
     if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:
         return [Fault(f"+{key}", "is there already", f"write {key}={value}", str(value))]
