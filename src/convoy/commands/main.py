@@ -29,6 +29,7 @@ VERBS = {
     "jobs": ("show where queued runs stand", "convoy jobs"),
     "cancel": ("end queued or running jobs", "convoy cancel 1234"),
     "sync": ("send W&B records that were kept offline", "convoy sync"),
+    "completion": ("complete verbs, keys and options in a shell", "source <(convoy completion bash)"),
     "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
 """Purpose of each verb, and an example. The module of a verb is convoy.commands.<verb>, with a function `run`."""
