@@ -1,10 +1,9 @@
-"""The exact numbers of short trainings: recorded once, and compared after the code has changed.
+"""Exact numbers of short trainings: recorded once, and compared after the code has changed.
 
-Each configuration is trained by `python train.py` in a process of its own, from the repository's root, on one thread
-of the CPU. What is kept of it are the training loss of each of its first optimizer steps, every validation, the test,
-and what summary.json says of them. Two of them are the same only if they are the same to the last bit that the files
-hold; times are left out. Numbers of another machine, or of other versions of the libraries, differ for reasons of
-their own, which is why both are recorded too.
+Each configuration is trained by `python train.py` in a separate process, from the repository's root, on one CPU thread.
+Recorded are the training loss of each of the first optimizer steps, every validation, the test, and the metrics of
+summary.json. Two values are the same only if they are equal to the last digit in the files; times are left out. Numbers
+of another machine, or of other versions of the libraries, differ, so both are recorded too.
 
     python -m benchmarks.numerics record before.json
     python -m benchmarks.numerics compare before.json

@@ -114,8 +114,10 @@ def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iter
 
 
 def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
-    """Yield an entry for each run from the files in its folder: the test accuracy (val if the run was not tested), the
-    ledger, and the images/s of its training.
+    """Yield an entry for each run from the files in its folder.
+
+    The accuracy is the monitored metric of test, or of val if the run was not tested; a metric that is not a fraction
+    (a loss, an error in the units of a value) is left out.
 
     Raises:
         UserError: there is no such run, or it has not ended.
@@ -132,7 +134,9 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
         except (OSError, ValueError) as error:
             rule = "has no summary.json and ledger.json that can be read"
             raise UserError(Fault("runs", rule, "compare runs that have ended", text)) from error
-        split = next((split for split in ("test", "val") if summary.get(f"{split}/top1") is not None), None)
+        name = str(summary.get("monitor", "")).removeprefix("val/")
+        splits = ("test", "val") if name in summary.get("percent", ()) else ()
+        split = next((split for split in splits if summary.get(f"{split}/{name}") is not None), None)
         model = str(run.saved_config()["model"].get("name", ""))
         yield Entry(
             shown(run.path) if summary["name"] == model else str(summary["name"]),
@@ -141,7 +145,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
             int(totals["totals"]["params"]),
             int(totals["totals"]["macs"]),
             int(totals["totals"]["saved_bytes"]),
-            None if split is None else float(summary[f"{split}/top1"]),
+            None if split is None else float(summary[f"{split}/{name}"]),
             "" if split is None else f"{run.saved_config()['data']['name']} {split}",
             summary.get("images_per_s"),
         )
