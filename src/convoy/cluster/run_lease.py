@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convoy.cluster import allocation as allocations
+from convoy.runs.records import read_summary
 
 LEASE_S = 8.0
 """A start waits until the ranks of the one before have not been heard of for so many seconds."""
@@ -88,11 +89,7 @@ class JobFolder:
 
     def is_finished(self) -> bool:
         """Return whether the run has been trained and tested to its end."""
-        try:
-            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(summary.get("status") == "finished")
+        return bool(read_summary(self.path / "summary.json").get("status") == "finished")
 
 
 def is_this_jobs(path: Path) -> bool:

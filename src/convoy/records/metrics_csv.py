@@ -10,6 +10,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from convoy.runs.records import read_metrics
+
 _FIRST_COLUMNS = ("step", "epoch")
 
 
@@ -50,24 +52,17 @@ class MetricsFile(Logger):
             self._columns = list(dict.fromkeys((*_FIRST_COLUMNS, *(rows[0] if rows else ()))))
             self._write_whole(rows)
         if added := [name for name in row if name not in self._columns]:
-            rows = self._rows()
+            rows = read_metrics(self._path)
             self._columns += added
             self._write_whole(rows)
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow({name: _written(value) for name, value in row.items()})
 
-    def _rows(self) -> list[dict[str, str]]:
-        if not self._path.is_file():
-            return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            # A killed run may have left an incomplete line without a step.
-            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
-
     def _kept_rows(self) -> list[dict[str, str]]:
         """Return the rows up to the step that the run resumes from, without those of a test."""
         if self._from_step is None:
             return []
-        return [row for row in self._rows() if int(row["step"]) <= self._from_step and not _is_test(row)]
+        return [row for row in read_metrics(self._path) if int(row["step"]) <= self._from_step and not _is_test(row)]
 
     def _write_whole(self, rows: Sequence[Mapping[str, str]]) -> None:
         partial = self._path.with_name(f".{self._path.name}.partial")
