@@ -99,6 +99,6 @@ def refuse_untraceable(network: nn.Module, config: Config) -> None:
         UserError: it doesn't.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    copied = fake_copy(network, mode)
+    copied, check = fake_copy(network, mode), task_of(config).output_check
     with without_torchs_tracebacks(), mode:
-        try_on_one_image(copied, config.model, model_sizes(config.data), task_of(config).output_check)
+        try_on_one_image(copied, config.model, model_sizes(config.data), check)
