@@ -93,7 +93,7 @@ def batch_sizes(config: Config) -> BatchSizes:
 
 
 def refuse_untraceable(network: nn.Module, config: Config) -> None:
-    """Tell of a network that does not take the images in the words of a run, rather than as untraceable.
+    """Raise if the network does not take the images, with the message of a run instead of "untraceable".
 
     Raises:
         UserError: it doesn't.
