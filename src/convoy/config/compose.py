@@ -65,7 +65,7 @@ class OverrideError(UserError):
 
 
 def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> DictConfig:
-    """`base` with each value set that can be; the others are added to `faults`. `base` stays as it is."""
+    """Return a copy of `base` with each valid value set; faults of the others are added to `faults`."""
     config = copy.deepcopy(base)
     for override in values:
         key = override.key_or_group
@@ -183,7 +183,7 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None = None) -> DictConfig:
-    """A saved config with what was typed on top: options chosen anew, then values.
+    """Return a saved config with overrides on top: first options, then values.
 
     Raises:
         UserError: with every fault that was found.
@@ -295,7 +295,7 @@ def _kind(value: Any) -> str | None:
 
 
 def _text_or_number(before: Any, value: Any) -> bool:
-    """A switch that takes text too (model.pretrained=weights.pth), or text that looks like a number."""
+    """Return whether a value is text for a switch that takes text, or text that looks like a number."""
     if isinstance(before, bool):
         return isinstance(value, str)
     return isinstance(before, str)

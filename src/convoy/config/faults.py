@@ -37,7 +37,7 @@ class UserError(Exception):
 
 
 def closest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The name most like `word`, or None where none is like it at all.
+    """Return the name most similar to `word`, or None if no name is similar.
 
     The last part of a dotted name counts by itself too, so that `trainer.gpu` finds `trainer.gpus` and
     `max_epoch` finds `trainer.max_epochs`.
@@ -53,11 +53,11 @@ def closest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, names: Iterable[str], otherwise: str = "") -> str:
-    """The remedy clause "did you mean X?", or `otherwise` where no name is near."""
+    """Return the remedy "did you mean X?", or `otherwise` if no name is similar."""
     match = closest(word, names)
     return f"did you mean {match}?" if match else otherwise
 
 
 def one_line(error: Exception, longest: int = 300) -> str:
-    """The error's message on one line, at most `longest` characters; its type where it has no message."""
+    """Return an error's message on one line, at most `longest` characters; its type if it has no message."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

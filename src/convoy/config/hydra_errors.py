@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, said in the words of the command line."""
+"""Errors of Hydra and OmegaConf, reworded in the terms of the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convoy.config.schema import GROUPS, OPEN_GROUPS
 
 
 def written(override: Override) -> str:
-    """The value of an override as it was typed."""
+    """Return the value of an override as it was typed."""
     return str(override.input_line).partition("=")[2]
 
 

@@ -29,7 +29,7 @@ class Options:
         return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
 
     def head(self, group: str, option: str) -> str:
-        """The first line of an option's head comment: what it is."""
+        """Return the first line of an option's head comment."""
         for folder in reversed(self.folders):
             path = folder / group / f"{option}.yaml"
             if path.is_file():

@@ -93,7 +93,7 @@ def max_time_seconds(text: str) -> int:
 
 
 def _select(config: Config, key: str) -> Any:
-    """The value at a dotted key, or None where something on the way is null or absent."""
+    """Return the value at a dotted key, or None if a part of the key is null or absent."""
     node: Any = config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else getattr(node, part, None)

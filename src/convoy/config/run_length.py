@@ -25,7 +25,7 @@ class RunLength:
 
 
 def run_length(max_epochs: int | None, max_steps: int | None, steps_per_epoch: int) -> RunLength:
-    """The length that the first limit to be reached gives."""
+    """Return the length that follows from the limit that is reached first."""
     limits = [] if max_epochs is None else [max_epochs * steps_per_epoch]
     if max_steps is not None:
         limits.append(max_steps)

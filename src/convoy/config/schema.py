@@ -143,7 +143,7 @@ class TrainerConfig:
 
 @dataclass
 class HardwareConfig:
-    """The card a run is meant for, or the machine it finds itself on."""
+    """The card a run is meant for, or the machine on which it runs."""
 
     name: str = MISSING
     architecture: str | None = None
@@ -168,7 +168,7 @@ class HardwareConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases. Never asks: with a key it is online, without one it writes into the run's folder."""
+    """Weights & Biases. Convoy never prompts: with a key it is online, without one it writes into the run's folder."""
 
     project: str = "convoy"
     entity: str | None = None

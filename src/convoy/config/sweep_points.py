@@ -62,7 +62,7 @@ def _values(override: Override, options: Options) -> list[str]:
 
 
 def varied(overrides: Sequence[str], options: Options | None = None) -> list[str]:
-    """The keys that a sweep varies, in the order given."""
+    """Return the keys that a sweep varies, in the order given."""
     all_points = points(overrides, options)
     columns = zip(*all_points, strict=True)
     return [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]

@@ -73,7 +73,7 @@ class Source:
 
 
 def open_source(request: FeatureRequest, options: Options | None = None) -> Source:
-    """The run's network, and its data or another set, prepared as the network is used to.
+    """Return the run's network, and its data or another set, prepared as in training.
 
     Another set comes in the run's size, channels and normalization, unless they are among the overrides.
 
@@ -92,7 +92,7 @@ def open_source(request: FeatureRequest, options: Options | None = None) -> Sour
 
 
 def _as_trained(trained: Trained, overrides: Sequence[str]) -> Iterator[str]:
-    """Overrides that give another data set the shape of the run's."""
+    """Yield overrides that give another data set the shape of the run's."""
     typed = {text.partition("=")[0] for text in overrides}
     if "data" in typed:
         data = trained.config.data

@@ -111,7 +111,7 @@ def open_run(
 
 
 def open_images(config: Config) -> ImageData:
-    """The data of a config, opened, in batches for evaluation.
+    """Return the data of a config, opened, in batches for evaluation.
 
     Raises:
         UserError: the data can't be used.

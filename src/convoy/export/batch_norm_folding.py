@@ -38,7 +38,7 @@ class Folding:
     idle: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """The counts, in a line."""
+        """Return the counts in one line."""
         if not (self.pairs or self.kept or self.idle):
             return "none in this network"
         parts = [f"{len(self.pairs)} folded into the layer before"]

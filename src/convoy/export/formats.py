@@ -50,7 +50,7 @@ class Format:
 
 
 def run_network(network: nn.Module) -> Run:
-    """A network as what runs it."""
+    """Return a function that runs a network."""
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():

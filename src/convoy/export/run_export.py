@@ -112,7 +112,7 @@ def _output(request: ExportRequest, run: RunFolder, checkpoint: Path) -> Path:
 
 
 def _open(trained: Trained) -> tuple[ImageData, str]:
-    """The run's data, and the split on which the file is checked."""
+    """Return the run's data, and the split on which the file is checked."""
     trainer = trained.config.trainer
     data = ImageData(
         trained.config.data,
@@ -140,7 +140,7 @@ def _folded(trained: Trained) -> tuple[nn.Module, Folding]:
 
 @contextmanager
 def _partial(output: Path) -> Iterator[Path]:
-    """A file beside `output` to write into; what is left of it at the end is removed."""
+    """Yield a file beside `output` to write into; it is removed at the end if it still exists."""
     made_folder = not output.parent.exists()
     output.parent.mkdir(exist_ok=True)
     partial = output.with_name(f".partial-{output.name}")

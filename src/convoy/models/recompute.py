@@ -1,4 +1,4 @@
-"""Activation checkpointing: what a block computed is given up, and computed again when its gradient is wanted.
+"""Activation checkpointing: outputs inside a block are freed, and computed again for the backward pass.
 
 Chen et al. 2016 (arXiv:1604.06174). A network keeps the inputs of its blocks and, for one block at a time in the
 backward pass, what is within: about a forward pass more of time for much less memory.

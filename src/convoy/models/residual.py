@@ -1,4 +1,4 @@
-"""The residual networks for CIFAR, and the plain networks that residuals are held against (He et al. 2015)."""
+"""Residual networks for CIFAR, and the plain networks they are compared with (He et al. 2015)."""
 
 from __future__ import annotations
 

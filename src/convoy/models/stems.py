@@ -1,4 +1,4 @@
-"""A stem for small images: networks made for 224 pixels throw most of an image of 32 away in their first layers."""
+"""Stem for small images: networks for 224 pixels discard most of a 32-pixel image in their first layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights made elsewhere: torchvision's, or a file's, put into a network that may differ at its two ends."""
+"""Pretrained weights of torchvision or of a file, loaded into a network that may differ at its first and last layer."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Checkpoints(pl.Callback):
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A second name for the same file, or a copy where the file system has no hard links."""
+    """Link a file under a second name, or copy it if the file system has no hard links."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:

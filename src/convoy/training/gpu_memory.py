@@ -112,7 +112,7 @@ def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) 
 
 
 def plan_on(config: Config, devices: Devices, total_bytes: int, *, margin: float = 0.0) -> Plan:
-    """The prediction for the devices that a run has.
+    """Return the prediction for the devices that a run has.
 
     Args:
         config: of the run.

@@ -103,7 +103,7 @@ class GracefulStop(pl.Callback):
         self._previous.clear()
 
     def _agreed(self, trainer: pl.Trainer) -> int:
-        """The signal that any rank received, else whether the time is up; the same answer on all ranks."""
+        """Return the signal that any rank received, or that the time is up; the same on all ranks."""
         reason = self._received
         if not reason and self._max_seconds is not None and self._elapsed() >= self._max_seconds:
             reason = _TIME_IS_UP

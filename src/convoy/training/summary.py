@@ -164,7 +164,7 @@ def print_results(context: RunContext, summary: Mapping[str, Any], task: Task) -
 
 
 def wait_lines(summary: Mapping[str, Any], source: str) -> list[str]:
-    """That a run has waited for its data, and what to change; nothing where it hardly did."""
+    """Return a line if a run has waited for its data, with the setting to change."""
     share = summary.get("data_wait")
     if share is None or share <= MOST_WAIT:
         return []
