@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convoy.cluster.run_lease import JobFolder
+from convoy.runs.whole_files import replace_text
 
 FOLDER, START = "CONVOY_RUN_FOLDER", "CONVOY_SLURM_START"
 """Environment variables that `convoy slurm run` sets for its ranks: the run folder and the number of this start."""
@@ -59,9 +60,7 @@ class Rank:
 
     def end(self, report: Report) -> None:
         """Write the report of this rank."""
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(report)) + "\n", encoding="utf-8")
-        partial.replace(self._file)
+        replace_text(self._file, json.dumps(asdict(report)) + "\n")
 
     def _keep_lease(self) -> None:
         while True:

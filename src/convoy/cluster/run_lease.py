@@ -17,6 +17,7 @@ from typing import Any
 
 from convoy.cluster import allocation as allocations
 from convoy.runs.records import read_summary
+from convoy.runs.whole_files import replace_text
 
 LEASE_S = 8.0
 """A start waits until the ranks of the one before have not been heard of for so many seconds."""
@@ -76,9 +77,7 @@ class JobFolder:
 
     def write(self, claim: Claim) -> None:
         self.claim_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.claim_file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(claim), indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.claim_file)
+        replace_text(self.claim_file, json.dumps(asdict(claim), indent=2) + "\n")
 
     def checkpoint_time(self) -> int:
         """When last.ckpt was written, in nanoseconds; 0 where there is none."""

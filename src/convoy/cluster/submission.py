@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convoy.config.faults import Fault, UserError
+from convoy.runs.whole_files import replace_text
 
 FOLDER = "submitted"
 """Folder under output_root that holds one folder per submission."""
@@ -77,9 +78,7 @@ class Submission:
 
     def write(self, folder: Path) -> None:
         """Write submission.json atomically into the submission's folder."""
-        partial = folder / ".submission.partial"
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / "submission.json")
+        replace_text(folder / "submission.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
     def read(folder: Path) -> Submission:

@@ -19,7 +19,8 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.evaluation.feature_arrays import FeatureRequest, Source, batches, open_source
 from convoy.records.console import Console
-from convoy.runs.layout import replace_text, shown
+from convoy.runs.layout import shown
+from convoy.runs.whole_files import replace_text
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The inverse strengths of regularization, scikit-learn's C, that are tried; val chooses."""

@@ -19,7 +19,8 @@ from convoy.data.data_module import ImageData
 from convoy.evaluation.trained_run import locate
 from convoy.models.build import build_model
 from convoy.records.console import Console
-from convoy.runs.layout import RunFolder, replace_text, shown
+from convoy.runs.layout import RunFolder, shown
+from convoy.runs.whole_files import replace_text
 from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.tasks.construction import build_task
 from convoy.training import summary

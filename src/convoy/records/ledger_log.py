@@ -18,7 +18,8 @@ from convoy.records.layer_times import LayerTimes
 from convoy.records.metrics_logger import MetricsLogger
 from convoy.records.run_context import RunContext
 from convoy.records.wandb_run import WandbRun
-from convoy.runs.layout import RunFolder, replace_text
+from convoy.runs.layout import RunFolder
+from convoy.runs.whole_files import replace_text
 
 _WARM_UP_STEPS = 3
 """Passes before the measured ones, in which libraries select their algorithms."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from convoy.runs.records import read_metrics
+from convoy.runs.whole_files import append_text, replace_text
 
 _FIRST_COLUMNS = ("step", "epoch")
 
 
 class MetricsFile(Logger):
-    """Lightning logger that appends rows to a CSV file and flushes each of them.
+    """Lightning logger that appends rows to a CSV file, each as soon as it is logged.
 
     A metric that is logged for the first time adds a column; the file is then replaced atomically.
 
@@ -55,8 +57,8 @@ class MetricsFile(Logger):
             rows = read_metrics(self._path)
             self._columns += added
             self._write_whole(rows)
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow({name: _written(value) for name, value in row.items()})
+        written = {name: _written(value) for name, value in row.items()}
+        append_text(self._path, self._text([written]))
 
     def _kept_rows(self) -> list[dict[str, str]]:
         """Return the rows up to the step that the run resumes from, without those of a test."""
@@ -65,12 +67,13 @@ class MetricsFile(Logger):
         return [row for row in read_metrics(self._path) if int(row["step"]) <= self._from_step and not _is_test(row)]
 
     def _write_whole(self, rows: Sequence[Mapping[str, str]]) -> None:
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self._path)
+        header = dict(zip(self._columns, self._columns, strict=True))
+        replace_text(self._path, self._text([header, *rows]))
+
+    def _text(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns, extrasaction="ignore").writerows(rows)
+        return text.getvalue()
 
 
 def _is_test(row: Mapping[str, str]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convoy.records.metrics_csv import MetricsFile
+from convoy.runs.records import whole_lines
+from convoy.runs.whole_files import append_text, replace_text
 
 _COLUMNS = ("step", "module", "weight_norm", "gradient_norm")
 
@@ -33,19 +37,15 @@ class Norms(pl.Callback):
         self._every_steps = every_steps
         self._path = path
         kept = [] if from_step is None else _rows_until(path, from_step)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            writer.writerows(kept)
+        replace_text(path, _csv_text([_COLUMNS, *kept]))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         step = trainer.global_step + 1
         if step % self._every_steps:
             return
         norms = layer_norms(pl_module.network)
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerows([step, module, *(f"{norm:.9g}" for norm in pair)] for module, pair in norms.items())
+        rows = [(str(step), module, *(f"{norm:.9g}" for norm in pair)) for module, pair in norms.items()]
+        append_text(self._path, _csv_text(rows))
         values = {}
         for module, (weight, gradient) in norms.items():
             values[f"weight_norm/{module}"] = weight
@@ -82,9 +82,14 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     return norm
 
 
+def _csv_text(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
 def _rows_until(path: Path, step: int) -> list[list[str]]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS) and row[0].isdigit()]
+    rows = [row for row in csv.reader(whole_lines(path)) if len(row) == len(_COLUMNS) and row[0].isdigit()]
     return [row for row in rows if int(row[0]) <= step]

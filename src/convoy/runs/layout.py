@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from convoy.config.faults import Fault, UserError
+from convoy.runs.whole_files import append_text, replace_text
 
 _LIBRARIES = ("convoy", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
 
@@ -225,8 +226,7 @@ def _latest(output_root: Path, name: str | None) -> RunFolder:
 def write_start(run: RunFolder, config_yaml: str, overrides: list[str]) -> None:
     """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run."""
     replace_text(run.config, config_yaml)
-    with run.overrides.open("a", encoding="utf-8") as file:
-        file.write(f"- {json.dumps(overrides, ensure_ascii=False)}\n")
+    append_text(run.overrides, f"- {json.dumps(overrides, ensure_ascii=False)}\n")
     replace_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
 
 
@@ -236,13 +236,6 @@ def shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def describe_environment() -> dict[str, Any]:

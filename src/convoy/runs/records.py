@@ -39,11 +39,18 @@ def read_summary(path: Path) -> dict[str, Any]:
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Return the rows of a metrics.csv; none where there is no file."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            # A run that was killed may have left half a line, without a whole step.
-            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        return [row for row in csv.DictReader(whole_lines(path)) if (row.get("step") or "").isdigit()]
     except OSError:
         return []
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file with their ends, without a last line that has no end.
+
+    A full disk or a loss of power cuts a file anywhere: half a line may look like a whole one with other numbers.
+    """
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return [line for line in file if line.endswith("\n")]
 
 
 def read_monitor(config: Path) -> Monitor:

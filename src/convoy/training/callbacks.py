@@ -57,7 +57,8 @@ def build_callbacks(
     config, length, run = context.config, context.length, context.run
     trainer = config.trainer
     metrics = MetricsLogger(trainer.log_every_steps, length.steps_per_epoch, context.sizes.global_batch_size)
-    checkpoints = Checkpoints(run, config.checkpoint, monitor, mode, trainer.checkpoint_every_steps)
+    every_steps = trainer.checkpoint_every_steps
+    checkpoints = Checkpoints(run, config.checkpoint, monitor, mode, every_steps, context.console)
     total_steps = length.total_steps or length.steps_per_epoch * _STEPS_WITHOUT_LENGTH
     callbacks = watchdog()
     if trainer.ema_decay is not None:

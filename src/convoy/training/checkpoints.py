@@ -1,16 +1,18 @@
-"""last.ckpt and best.ckpt, each written whole or not at all."""
+"""Lightning callback that decides when checkpoints are written, and which are kept."""
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from convoy.config.schema import CheckpointConfig
+from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
+from convoy.runs.whole_files import synchronize
+from convoy.training.checkpoint_files import restore_best
 
 
 class Checkpoints(pl.Callback):
@@ -24,6 +26,7 @@ class Checkpoints(pl.Callback):
         monitor: metric that chooses best.ckpt, such as `val/top1`.
         mode: `max` or `min`.
         every_steps: optimizer steps between additional writes of last.ckpt; None: only at the end of epochs.
+        console: for a line if a resumed run's best.ckpt is lost.
 
     Attributes:
         best: val metrics of best.ckpt; None before the first.
@@ -31,14 +34,29 @@ class Checkpoints(pl.Callback):
     """
 
     def __init__(
-        self, run: RunFolder, settings: CheckpointConfig, monitor: str, mode: str, every_steps: int | None = None
+        self,
+        run: RunFolder,
+        settings: CheckpointConfig,
+        monitor: str,
+        mode: str,
+        every_steps: int | None,
+        console: Console,
     ) -> None:
-        self._run, self._settings = run, settings
+        self._run, self._settings, self._console = run, settings, console
         self._monitor, self._mode = monitor, mode
         self._every_steps = every_steps
         self._kept: list[tuple[tuple[float, float], int]] = []
         self.best: dict[str, float] | None = None
         self.best_step: int | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best_step is None:
+            return
+        is_there = not trainer.is_global_zero or restore_best(self._run, self.best_step)
+        if not trainer.strategy.broadcast(is_there):
+            lost = f"best.ckpt is not the checkpoint of step {self.best_step}, the best so far, and no other is"
+            self._console.say(f"{lost}: the best is chosen anew from here on", style="bold red")
+            self.best, self.best_step = None, None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,16 +77,12 @@ class Checkpoints(pl.Callback):
         is_due = (trainer.current_epoch + 1) % self._settings.every_epochs == 0
         is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         kept = any(kept_step == step for _, kept_step in self._kept)
-        if better or kept or is_due or is_last:
-            self.save(trainer)
-        if not trainer.is_global_zero:
-            return
-        if better:
-            _copy(self._run.last, self._run.best)
-        if kept:
-            _copy(self._run.last, self._path_of(step))
-        for step in dropped:
-            self._path_of(step).unlink(missing_ok=True)
+        copies = ([self._run.best] if better else []) + ([self._path_of(step)] if kept else [])
+        if copies or is_due or is_last:
+            self.save(trainer, copies)
+        if trainer.is_global_zero:
+            for step in dropped:
+                self._path_of(step).unlink(missing_ok=True)
 
     def _keep(self, values: dict[str, float], step: int) -> list[int]:
         """Rank a validation among the best `save_top_k`; return the steps whose checkpoints are to be removed."""
@@ -81,16 +95,13 @@ class Checkpoints(pl.Callback):
     def _path_of(self, step: int) -> Path:
         return self._run.checkpoints / f"step-{step}.ckpt"
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Write last.ckpt. Every rank must call it, after the same optimizer step."""
-        # Lightning takes only names that end in .ckpt for checkpoints of one file.
-        partial = self._run.checkpoints / ".partial.ckpt"
-        trainer.save_checkpoint(partial)
+    def save(self, trainer: pl.Trainer, copies: Sequence[Path] = ()) -> None:
+        """Write last.ckpt and copies of it. Every rank must call it, after the same optimizer step."""
         if trainer.is_global_zero:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(self._run.last)
-        trainer.strategy.barrier("last.ckpt")
+            # A resumed run expects the rows of all steps up to the checkpoint's.
+            for rows in (self._run.metrics, self._run.norms):
+                synchronize(rows)
+        trainer.save_checkpoint(self._run.last, storage_options=copies)  # by `CheckpointFiles`
 
     def state_dict(self) -> dict[str, Any]:
         kept = [[list(score), step] for score, step in self._kept]
@@ -110,14 +121,3 @@ class Checkpoints(pl.Callback):
     def _score(self, values: dict[str, float]) -> tuple[float, float]:
         value = values[self._monitor]
         return value if self._mode == "max" else -value, -values.get("val/loss", 0.0)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Link a file under a second name, or copy it if the file system has no hard links."""
-    partial = target.with_name(f".{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(target)

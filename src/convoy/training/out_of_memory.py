@@ -30,6 +30,7 @@ from convoy.config.batch import BatchSizes
 from convoy.config.trust import TRUST
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
+from convoy.training.checkpoint_files import save
 
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
 """Set where a run begins again in its own folder, since it had no checkpoint to resume from."""
@@ -116,9 +117,7 @@ class OutOfMemory(pl.Callback):
         """Write last.ckpt as after the last whole step. Only this rank is here, so nothing may wait for the others."""
         pl_module.running.fall_back(trainer.global_step)
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        partial = self._run.checkpoints / ".partial.ckpt"
-        torch.save(content, partial)
-        partial.replace(self._run.last)
+        save(content, self._run.last)
 
     def _watch(self, trainer: pl.Trainer, over: threading.Event) -> None:
         """Look for another rank's failure until the run is over."""

@@ -28,6 +28,7 @@ from convoy.records.run_context import RunContext, eval_batch_size
 from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
 from convoy.runs.lock import RunLock
+from convoy.runs.whole_files import remove_partials
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.ranks import end_process_group, is_first_rank
 from convoy.tasks.construction import build_task
@@ -203,6 +204,9 @@ def _begin(
     # A Slurm job's folder has a lease instead: a rank of an earlier start leaves when a later one has it.
     if first and not is_this_jobs(run.path):
         lock.acquire()
+    if first:
+        for folder in (run.path, run.checkpoints):
+            remove_partials(folder)
     console = Console(speaking=first)
     console.log_to(run.log)
     if first:
@@ -243,9 +247,13 @@ def _test_best(trainer: pl.Trainer, context: RunContext, parts: _Parts) -> None:
     if not context.config.trainer.test or not parts.data.sizes.get("test"):
         return
     trainer.strategy.barrier("best.ckpt")
-    run = context.run
-    best = run.best if run.best.is_file() else run.last
-    load_weights(parts.module.network, load(best), best)
+    best_step = parts.callbacks.checkpoints.best_step
+    best = context.run.last if best_step is None else context.run.best
+    content = load(best)
+    if best_step not in (None, content["global_step"]):
+        rule = f"is of step {content['global_step']}, and the best is step {best_step}"
+        raise UserError(Fault("checkpoint", rule, f"resume={shown(context.run.path)} restores it", str(best)))
+    load_weights(parts.module.network, content, best)
     trainer.test(parts.module, dataloaders=parts.data.test_dataloader(), verbose=False)
 
 

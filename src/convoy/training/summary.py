@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from convoy.data.data_module import ImageData
 from convoy.records.console import Console
 from convoy.records.progress import duration
 from convoy.records.run_context import RunContext
-from convoy.runs.layout import RunFolder, replace_text, shown
+from convoy.runs.layout import RunFolder, shown
+from convoy.runs.whole_files import replace_text
 from convoy.tasks.task import Report, ReportTable, Task
 from convoy.training.callbacks import Callbacks
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
@@ -117,10 +119,9 @@ def write(run: RunFolder, summary: Mapping[str, Any], report: Report) -> None:
 
 def write_table(path: Path, content: ReportTable) -> None:
     """Write a table of a report as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(content.columns)
-        writer.writerows(content.rows)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([content.columns, *content.rows])
+    replace_text(path, text.getvalue())
 
 
 def metrics_grid(task: Task, values: Mapping[str, Any], splits: Sequence[str]) -> RichTable:

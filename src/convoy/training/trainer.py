@@ -11,6 +11,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from convoy.records.run_context import RunContext
 from convoy.runtime.devices import Devices
+from convoy.training.checkpoint_files import CheckpointFiles
 
 
 def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Sequence[pl.Callback]) -> pl.Trainer:
@@ -34,7 +35,7 @@ def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Seq
         benchmark=not trainer.deterministic,
         logger=list(loggers) or False,
         callbacks=list(callbacks),
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        plugins=[CheckpointFiles(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
