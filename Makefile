@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help train test test-slow check bench zoo soak docs lock clean install install-dev
+.PHONY: help train test test-slow check bench zoo soak faults docs lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench                         run the benchmarks and print their tables"
 	@echo "make zoo                           check all networks, the slowest included"
 	@echo "make soak                          inject thirty faults into jobs of a real Slurm on this machine"
+	@echo "make faults                        inject faults into runs, and print how many they survived"
 	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100 installs into .venv-v100 or .venv-p100"
 	@echo "make docs                          write the tables of docs/models.md from the cards in conf/model"
 	@echo "make lock                          choose new exact versions within the ranges of pyproject.toml"
@@ -46,6 +47,9 @@ zoo: install-dev
 
 soak: install-dev
 	$(BIN)/python -m pytest tests/cluster/test_soak.py -m soak -s
+
+faults: install-dev
+	$(BIN)/python -m pytest tests -m faults -s
 
 install: $(VENV)/.installed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.runtime.garbage_collection import without_collector
 from convoy.runtime.lazy_imports import defer_unused
+from convoy.runtime.stop_signals import StopSignal, raised
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
@@ -35,7 +37,9 @@ VERBS = {
 """Purpose of each verb, and an example. The module of a verb is convoy.commands.<verb>, with a function `run`."""
 
 USER_ERROR = 2
-_INTERRUPTED = 130
+
+_KEPT = {"pack": "the shards that are whole are kept"}
+"""What a verb that was stopped leaves, where it isn't nothing. A run and a sweep report it themselves."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,13 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     defer_unused()
     try:
-        return _run(words[0], words[1:])
+        with raised():
+            return _run(words[0], words[1:])
     except UserError as error:
         print(error_text(error), file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return _INTERRUPTED
+    except StopSignal as stop:
+        kept = _KEPT.get(words[0], "nothing is kept")
+        print(f"{stop}; {kept}; to start again: {shlex.join(['convoy', *words])}", file=sys.stderr)
+        return stop.exit_code
     except BrokenPipeError:
         # The reader has closed the pipe (convoy train --help | head).
         sys.stderr.close()

@@ -21,6 +21,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.runs.layout import git_state
+from convoy.runtime.stop_signals import StopSignal
 from convoy.training import preflight
 
 _HELP = """\
@@ -201,6 +202,8 @@ def _rank(words: Sequence[str]) -> int:
         if rank.number == 0:
             print(error_text(error), file=sys.stderr)
         return 2
+    except StopSignal:
+        raise  # no report: it ended before it could save, which isn't its fault
     except BaseException as error:
         rank.end(reports.of_exception(error))
         raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
 from convoy.cluster import slurm_commands
+from convoy.runtime.stop_signals import StopSignal
 
 _POLL_S = 2.0
 _UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STOPPED", "RESIZING")
@@ -26,9 +28,9 @@ def wait(job_id: str, folder: Path) -> int:
             if not any(state in _UNDER_WAY for state in states):
                 break
             time.sleep(_POLL_S)
-    except KeyboardInterrupt:
+    except StopSignal as stop:
         print(f"\nthe job continues; to end it: convoy cancel {job_id}")
-        return 0
+        return 0 if stop.number == signal.SIGINT else stop.exit_code
     print(f"job     {job_id} {', '.join(sorted(set(states))) or 'has left the queue'}")
     return 0 if all(state == "COMPLETED" for state in states) else 1
 

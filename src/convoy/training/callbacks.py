@@ -80,7 +80,7 @@ def build_callbacks(
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
-    callbacks.append(GracefulStop(checkpoints, seconds))
+    callbacks.append(GracefulStop(checkpoints, context.console, seconds))
     return Callbacks(callbacks, checkpoints, metrics)
 
 

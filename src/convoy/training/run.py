@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from convoy.runs.lock import RunLock
 from convoy.runs.whole_files import remove_partials
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.ranks import end_process_group, is_first_rank
+from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
@@ -112,9 +112,10 @@ def train(
     trainer = build_trainer(context, loggers.all, _ordered(context, parts, recovery if restarts else None))
     run_summary.announce(context, data, module, notices)
 
-    exit_code = 1
+    exit_code, stage = 1, "training"
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resumed.checkpoint if resumed else None, weights_only=True)
+        stage = "the test"
         _test_best(trainer, context, parts)
         exit_code = 0
         return _conclude(exit_code, "finished", context, parts)
@@ -131,10 +132,12 @@ def train(
         # The recovery found nothing left to halve. The other ranks can't be asked for anything any more.
         run_summary.report_out_of_memory(context.console, error)
         return Outcome(context.run, {"status": "out of memory"}, exit_code)
-    except KeyboardInterrupt:
-        exit_code = 128 + signal.SIGINT
-        raise
+    except StopSignal as stop:
+        context.console.say(f"{stop} during {stage}; {run_summary.kept(context.run)}")
+        exit_code = stop.exit_code
+        return _conclude(exit_code, "stopped", context, parts, alone=True)
     finally:
+        end_at_once()
         recovery.stop()
         end_process_group()
         lock.release()
@@ -257,8 +260,9 @@ def _test_best(trainer: pl.Trainer, context: RunContext, parts: _Parts) -> None:
     trainer.test(parts.module, dataloaders=parts.data.test_dataloader(), verbose=False)
 
 
-def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts) -> Outcome:
-    bad_images = _of_all_ranks(parts.data.skipped_images)
+def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *, alone: bool = False) -> Outcome:
+    """Write the summary; `alone` where the other ranks can't be asked for anything any more."""
+    bad_images = parts.data.skipped_images if alone else _of_all_ranks(parts.data.skipped_images)
     summary = run_summary.summarize(status, context, parts.module, parts.data, parts.callbacks, len(bad_images))
     if context.is_first_rank:
         if status == "finished":

@@ -1,9 +1,8 @@
-"""Ends a run early and in good order: Ctrl-C, SIGTERM, Slurm's warning, and the time that it was given."""
+"""Lightning callback that ends a run in good order after a stop signal, or when its time is up."""
 
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from types import FrameType
 from typing import Any
@@ -11,13 +10,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from convoy.records.console import Console
+from convoy.runtime import stop_signals
+from convoy.runtime.stop_signals import StopSignal
 from convoy.training.checkpoints import Checkpoints
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""SIGUSR1 is what the scripts of slurm/ have Slurm send ahead of a time limit."""
-
 _TIME_IS_UP = 1
-"""A number below every signal that is caught, so that the highest of all ranks is a signal if there is one."""
+"""Code of an end without a signal. That of a signal is its number + 1, so that the highest of all ranks is a signal."""
 
 
 class StoppedError(Exception):
@@ -36,48 +35,48 @@ class StoppedError(Exception):
 class GracefulStop(pl.Callback):
     """Handlers only set a flag; all ranks agree on it after an optimizer step, save, and leave together.
 
-    A second signal falls through to what was there before: a second Ctrl-C ends at once. A second SIGUSR1 says
-    no more than the first. Must be the last of the callbacks, since it saves the others' states.
+    A validation, which belongs to the epoch before it, is finished first. A second signal raises `StopSignal` at once;
+    a second SIGUSR1 says no more than the first. Must be the last of the
+    callbacks, since it saves the others' states.
 
     Args:
         checkpoints: writes the checkpoint.
+        console: of the run.
         max_seconds: after which training ends with a whole validation and test, as if it were done.
     """
 
-    def __init__(self, checkpoints: Checkpoints, max_seconds: float | None) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, checkpoints: Checkpoints, console: Console, max_seconds: float | None) -> None:
+        self._checkpoints, self._console = checkpoints, console
         self._max_seconds = max_seconds
         self._started, self._elapsed_before = time.monotonic(), 0.0
         self._received = 0
+        self._is_announced = False
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._previous[number] = signal.signal(number, self._receive)
+        self._previous = stop_signals.install(self._receive)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
             return  # at an epoch's last batch the validation comes first
-        reason = self._agreed(trainer)
-        if reason == _TIME_IS_UP:
-            trainer.should_stop = True
-        elif reason:
-            self._checkpoints.save(trainer)
-            raise StoppedError(reason, trainer.global_step)
+        self._stop_if_agreed(trainer)
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if self._received and not self._is_announced:
+            self._is_announced = True
+            name = signal.Signals(self._received).name
+            self._console.say(f"{name} received: the run stops after this validation; a second one ends it at once")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        reason = self._agreed(trainer)
-        if reason == _TIME_IS_UP:
-            trainer.should_stop = True
-        elif reason:
-            raise StoppedError(reason, trainer.global_step)  # the epoch's checkpoint has been written
+        self._stop_if_agreed(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
+        if self._received:  # after the last time that the ranks agreed
+            raise StopSignal(self._received)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
@@ -93,21 +92,33 @@ class GracefulStop(pl.Callback):
         return self._elapsed_before + time.monotonic() - self._started
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-        if number != signal.SIGUSR1:
-            signal.signal(number, self._previous[number])
+        if not stop_signals.counts() or (number == signal.SIGUSR1 and self._received):
+            return
+        if not self._received:
+            self._received = number
+            return
+        stop_signals.end_at_once()
+        raise StopSignal(number)
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        stop_signals.restore(self._previous)
+        self._previous = {}
+
+    def _stop_if_agreed(self, trainer: pl.Trainer) -> None:
+        code = self._agreed(trainer)
+        if code == _TIME_IS_UP:
+            trainer.should_stop = True
+        elif code:
+            # Again where the epoch's checkpoint is due and written: with checkpoint.every_epochs it may be neither.
+            self._checkpoints.save(trainer)
+            raise StoppedError(code - 1, trainer.global_step)
 
     def _agreed(self, trainer: pl.Trainer) -> int:
-        """Return the signal that any rank received, or that the time is up; the same on all ranks."""
-        reason = self._received
-        if not reason and self._max_seconds is not None and self._elapsed() >= self._max_seconds:
-            reason = _TIME_IS_UP
+        """Return the code of a signal that any rank received, or of the time; 0 to continue. Equal on all ranks."""
+        code = self._received + 1 if self._received else 0
+        if not code and self._max_seconds is not None and self._elapsed() >= self._max_seconds:
+            code = _TIME_IS_UP
         if trainer.world_size == 1:
-            return reason
-        code = torch.tensor(float(reason), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(code, reduce_op="max"))
+            return code
+        highest = torch.tensor(float(code), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(highest, reduce_op="max"))

@@ -189,6 +189,13 @@ def memory_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def kept(run: RunFolder) -> str:
+    """Return what is left of a run that ended early, and the command that resumes it."""
+    if not run.last.is_file():
+        return "no checkpoint had been written; start it again"
+    return f"kept: {shown(run.last)}; to resume: convoy train resume={shown(run.path)}"
+
+
 def report_not_finite(context: RunContext, broken: NotFiniteError, best_step: int | None) -> None:
     """Print the step at which the loss broke, and the command that resumes from the last good checkpoint."""
     console, run = context.console, context.run

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from convoy.records.run_context import RunContext
 from convoy.runtime.devices import Devices
@@ -22,7 +23,7 @@ def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Seq
     """
     config, devices, length, run = context.config, context.devices, context.length, context.run
     trainer = config.trainer
-    return pl.Trainer(
+    built = pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.per_node,
         num_nodes=devices.nodes,
@@ -44,6 +45,15 @@ def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Seq
         enable_model_summary=False,
         default_root_dir=run.path,
     )
+    built._signal_connector = _NoSignals(built)
+    return built
+
+
+class _NoSignals(_SignalConnector):
+    """Replacement for Lightning's handling of SIGTERM, which runs a collective operation within the handler."""
+
+    def register_signal_handlers(self) -> None:
+        """Leave the handlers of `stop_signals` and `GracefulStop` as they are."""
 
 
 def _strategy(devices: Devices) -> str | DDPStrategy:

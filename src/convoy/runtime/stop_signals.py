@@ -1,0 +1,102 @@
+"""Signals that ask a process to stop, as an exception of the main thread. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C; the end of a job or a service; a closed terminal; Slurm's warning ahead of a time limit."""
+
+SAME_REQUEST_S = 1.0
+"""Signals within this time count as one: `timeout`, systemd, a sweep and a terminal may each send two."""
+
+
+class StopSignal(BaseException):
+    """A signal asks this process to end.
+
+    Lightning turns a KeyboardInterrupt into exit code 1, so Ctrl-C is a `StopSignal` too.
+
+    Attributes:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code that a shell reports for a process ended by the signal."""
+        return 128 + self.number
+
+
+class _State:
+    """Stop signals that this process has received.
+
+    Attributes:
+        counted_at: Time of the last signal that counted.
+        must_end: True if the next signal ends the process at once.
+    """
+
+    counted_at = float("-inf")
+    must_end = False
+
+
+def counts() -> bool:
+    """Return True for a new request to stop, and False for a further signal of the last one."""
+    now = time.monotonic()
+    if now - _State.counted_at < SAME_REQUEST_S:
+        return False
+    _State.counted_at = now
+    return True
+
+
+def install(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
+    """Install a handler for `SIGNALS` and return the previous handlers by signal; empty outside the main thread.
+
+    SIGHUP stays ignored where it is (`nohup`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def restore(previous: dict[int, Any]) -> None:
+    """Install the handlers that `install` returned."""
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Raise `StopSignal` in the main thread at the first stop signal; a second one ends the process at once."""
+    _State.counted_at, _State.must_end = float("-inf"), False
+    previous = install(_raise)
+    try:
+        yield
+    finally:
+        restore(previous)
+
+
+def end_at_once() -> None:
+    """Let the next stop signal end the process at once: everything is written, and only cleaning up is left."""
+    _State.must_end = True
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    if not counts():
+        return
+    if _State.must_end:
+        if number != signal.SIGUSR1:
+            os._exit(128 + number)
+        return
+    _State.must_end = True
+    raise StopSignal(number)
