@@ -127,7 +127,7 @@ def test_every_command_works_on_the_network(network: Path) -> None:
     from_run = done(line, network)
     assert len(from_run.splitlines()) == 6  # the title and five classes
     exported = next(run_folder.glob("export/*.safetensors"))
-    from_file = done(line.replace("latest", str(exported)), network)
+    from_file = done(line.replace("run=latest", f"checkpoint={exported}"), network)
     assert [row.split()[:-1] for row in from_file.splitlines()] == [row.split()[:-1] for row in from_run.splitlines()]
 
 
@@ -136,7 +136,7 @@ def test_every_command_works_on_the_network(network: Path) -> None:
     [
         "convoy evaluate run={run}",
         pytest.param("convoy export run={run} output=mynet.safetensors", marks=pytest.mark.slow),
-        pytest.param("convoy predict checkpoint={run} {run}/photo.png", marks=pytest.mark.slow),
+        pytest.param("convoy predict run={run} {run}/photo.png", marks=pytest.mark.slow),
         pytest.param("convoy train resume={run} trainer.max_epochs=9", marks=pytest.mark.slow),
         "convoy train --from {run}/config.yaml",
     ],

@@ -23,7 +23,7 @@ WAYS: dict[str, Callable[[Path], list[str]]] = {
     "train resume=": lambda run: ["train", f"resume={run}", "trainer.max_epochs=9"],
     "evaluate": lambda run: ["evaluate", f"run={run}"],
     "export": lambda run: ["export", f"run={run}"],
-    "predict": lambda run: ["predict", f"checkpoint={run}", str(run / "a.png")],
+    "predict": lambda run: ["predict", f"run={run}", str(run / "a.png")],
     "filters": lambda run: ["filters", f"run={run}"],
     "features": lambda run: ["features", f"run={run}", "split=val"],
 }

@@ -29,7 +29,8 @@ def needs(name: str) -> None:
 
 
 def predicted(convoy: Convoy, trained: Trained, checkpoint: str, top: int = 10) -> list[dict[str, Any]]:
-    words = (f"checkpoint={checkpoint}", f"top={top}", "format=jsonl")
+    key = "run" if Path(checkpoint).is_dir() else "checkpoint"
+    words = (f"{key}={checkpoint}", f"top={top}", "format=jsonl")
     done = convoy("predict", *words, *trained.images)
     assert done.code == 0, done.err
     records = [json.loads(line) for line in done.out.splitlines()]
@@ -215,7 +216,7 @@ def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
 ) -> None:
     Path("broken.png").write_bytes(Path(trained.images[0]).read_bytes()[:60])
     images = [trained.images[0], "broken.png", "nowhere.png", trained.images[1]]
-    done = convoy("predict", f"checkpoint={trained.folder}", *images, "top=2")
+    done = convoy("predict", f"run={trained.folder}", *images, "top=2")
     assert done.code == 2
     lines = done.out.splitlines()
     assert lines[0].split() == ["image", "prediction", "value"]
@@ -224,11 +225,11 @@ def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
     assert done.err.startswith("2 errors:\n  broken.png: can't be read (")
     assert "\n  nowhere.png: can't be read (" in done.err
 
-    done = convoy("predict", f"checkpoint={trained.folder}", *images, "format=jsonl")
+    done = convoy("predict", f"run={trained.folder}", *images, "format=jsonl")
     records = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, [record["image"] for record in records]) == (2, images)
     assert ["error" in record for record in records] == [False, True, True, False]
-    alone = convoy("predict", f"checkpoint={trained.folder}", "nowhere.png")
+    alone = convoy("predict", f"run={trained.folder}", "nowhere.png")
     assert (alone.code, alone.out) == (2, "")
 
 
@@ -256,8 +257,8 @@ def test_a_run_that_was_never_tested_has_its_classes_from_its_data(
 ) -> None:
     shutil.copytree(trained.folder, tmp_path / "untested")
     (tmp_path / "untested" / "summary.json").unlink()
-    done = convoy("predict", "checkpoint=untested", *trained.images[:3])
-    assert (done.code, done.out) == (0, convoy("predict", f"checkpoint={trained.folder}", *trained.images[:3]).out)
+    done = convoy("predict", "run=untested", *trained.images[:3])
+    assert (done.code, done.out) == (0, convoy("predict", f"run={trained.folder}", *trained.images[:3]).out)
 
 
 def test_a_checkpoint_predicts_alone_wherever_it_was_copied(

@@ -44,7 +44,7 @@ def test_features_of_a_layer_are_what_it_gives_on_the_test_images(
     names = [name for name in state if "classifier" in name]
     weight, bias = (state[name] for name in names[-2:])
     logits = torch.from_numpy(penultimate) @ weight.T + bias
-    done = convoy("predict", f"checkpoint={trained.folder}", "top=10", "format=jsonl", *trained.images)
+    done = convoy("predict", f"run={trained.folder}", "top=10", "format=jsonl", *trained.images)
     for line, row in zip(done.out.splitlines(), logits.softmax(1), strict=True):
         for each in json.loads(line)["classes"]:
             assert each["probability"] == pytest.approx(float(row[int(each["class"])]), abs=1e-4)

@@ -133,7 +133,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
         (["output=nowhere/zoo.png"], "there is no folder nowhere"),
         (["publishd=cifar10"], "did you mean published?"),
         (["published=cifar"], "did you mean cifar10?"),
-        (["runs=[nowhere]"], "runs=nowhere: no such folder"),
+        (["runs=[nowhere]"], "runs=nowhere: no such run"),
         (["models=[vgg16]", "runs=[latest]"], "can't be combined with runs"),
         (["format=html"], "no such format"),
     ],

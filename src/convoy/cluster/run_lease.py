@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from convoy.cluster import allocation as allocations
+from convoy.runs.layout import RunFolder
+from convoy.runs.lock import LEASE_FILE, LEASE_S
 from convoy.runs.records import read_summary
 from convoy.runs.whole_files import replace_text
-
-LEASE_S = 8.0
-"""A start waits until the ranks of the one before have not been heard of for so many seconds."""
 
 _NOT_THE_RUNS = ("folder", "resume", "cluster", "output_root")
 
@@ -58,11 +57,7 @@ class JobFolder:
 
     @property
     def alive(self) -> Path:
-        return self.path / "slurm" / "alive"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "checkpoints" / "last.ckpt"
+        return self.path / LEASE_FILE
 
     def reports(self, start: int) -> Path:
         """Return the folder of the reports of one start's ranks."""
@@ -82,13 +77,13 @@ class JobFolder:
     def checkpoint_time(self) -> int:
         """When last.ckpt was written, in nanoseconds; 0 where there is none."""
         try:
-            return self.last.stat().st_mtime_ns
+            return RunFolder(self.path).last.stat().st_mtime_ns
         except OSError:
             return 0
 
     def is_finished(self) -> bool:
         """Return whether the run has been trained and tested to its end."""
-        return bool(read_summary(self.path / "summary.json").get("status") == "finished")
+        return bool(read_summary(RunFolder(self.path).summary).get("status") == "finished")
 
 
 def is_this_jobs(path: Path) -> bool:

@@ -7,6 +7,7 @@ verbs, so that neither torch nor Hydra is imported.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -118,23 +119,29 @@ def _verb_keys(verb: str) -> tuple[dict[str, list[str]], bool]:
     source = path.read_text(encoding="utf-8")
     if "ARGUMENTS = " not in source:
         return {}, True
-    bases = (_PACKAGE / "commands" / "features.py").read_text(encoding="utf-8") if "LayerOfRun" in source else ""
+    tree = ast.parse(source)
+    of_runs = {node.name: node for node in _classes(_PACKAGE / "commands" / "trained_run.py")}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases]
+    for node in classes:
+        classes += [of_runs[ast.unparse(base)] for base in node.bases if ast.unparse(base) in of_runs]
     keys: dict[str, list[str]] = {}
-    for name, annotation in _fields_of(ast.parse(source + "\n"), None) + _fields_of(ast.parse(bases), "LayerOfRun"):
+    for name, annotation in itertools.chain.from_iterable(map(_fields_of, classes)):
         if annotation.startswith("Split"):
             keys[name] = ["train", "val", "test"]
         else:
             keys[name] = re.findall(r"'([^']*)'", annotation) if "Literal" in annotation else []
             keys[name] = ["true", "false"] if annotation == "bool" else keys[name]
-    return keys, "overrides = " in source or bool(bases)
+    return keys, any("overrides = " in ast.unparse(node) for node in classes)
 
 
-def _fields_of(tree: ast.Module, class_name: str | None) -> list[tuple[str, str]]:
-    """Return names and annotations of the fields of a class, or of all dataclasses with a verb as base."""
+def _classes(path: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+
+
+def _fields_of(node: ast.ClassDef) -> list[tuple[str, str]]:
+    """Return names and annotations of the fields of a class."""
     return [
         (statement.target.id, ast.unparse(statement.annotation))
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and (node.name == class_name if class_name else bool(node.bases))
         for statement in node.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
     ]
@@ -142,11 +149,10 @@ def _fields_of(tree: ast.Module, class_name: str | None) -> list[tuple[str, str]
 
 def _schema_keys() -> Iterator[str]:
     """Yield the keys of the typed part of a config, such as `trainer.max_steps`."""
-    tree = ast.parse((_PACKAGE / "config" / "schema.py").read_text(encoding="utf-8"))
-    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in _classes(_PACKAGE / "config" / "schema.py")}
 
     def keys(class_name: str, prefix: str) -> Iterator[str]:
-        for name, annotation in _fields_of(tree, class_name):
+        for name, annotation in _fields_of(classes[class_name]):
             nested = annotation.removesuffix(" | None")
             if nested in classes:
                 yield from keys(nested, f"{prefix}{name}.")

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from convoy.commands.verb import RUN_OVERRIDES, Call, Split, Verb
+from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.verb import RUN_OVERRIDES, Call, Split
 from convoy.config.faults import Fault
 
 
 @dataclass(frozen=True)
-class Evaluate(Verb):
+class Evaluate(TrainedRunVerb):
     """Evaluate a run on any split or another data set. Its metrics are printed
     and written to evaluation-<data>-<split>.json in the run's folder. Several
     runs are evaluated alone and as the mean of their predictions.
@@ -22,27 +23,23 @@ class Evaluate(Verb):
       convoy evaluate runs=[outputs/a,outputs/b] weights=val
     """
 
-    run: str | None = None
-    """Folder of a run, or latest."""
     runs: list[str] = field(default_factory=list)
     """Several runs: alone, and as an ensemble."""
     split: Split = "test"
     """train (without augmentation), val or test."""
-    checkpoint: str = "best"
-    """best, last, or a file."""
     weights: Literal["equal", "val"] = "equal"
     """Weights of the ensemble: equal, or learned on the val split."""
     format: Literal["table", "json"] = "table"
     """With runs: a table, or JSON."""
 
-    overrides = (*RUN_OVERRIDES, "output_root")
+    overrides = RUN_OVERRIDES
 
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of combinations of keys."""
         listed = ",".join(self.runs)
-        if self.run is None and not self.runs:
-            yield Fault("run", "must be set", "write run=<run folder> or run=latest")
-        elif self.run is not None and self.runs:
+        if not self.runs:
+            yield from super().faults()
+        if self.run is not None and self.runs:
             yield Fault("run", "can't be combined with runs", "write one of them", self.run)
         elif self.run is not None and "," in self.run:
             yield Fault("run", "names one run", f"write runs=[{self.run.strip('[]')}]", self.run)
@@ -62,14 +59,16 @@ ARGUMENTS = Evaluate
 
 def run(given: Evaluate, call: Call) -> int:
     """Evaluate the run, or the runs."""
-    if given.run is not None:
+    if not given.runs:
         from convoy.evaluation.run_evaluation import evaluate
 
-        evaluate(given.run, given.split, given.checkpoint, call.overrides, call.options)
+        evaluate(given.open(), given.split, call.overrides, call.options)
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
+    from convoy.evaluation.trained_run import TrainedRun
 
-    ensemble = evaluate_together(given.runs, given.split, given.checkpoint, given.weights, call.overrides, call.options)
+    runs = [TrainedRun.open(text, given.checkpoint, given.output_root, key="runs") for text in given.runs]
+    ensemble = evaluate_together(runs, given.split, given.weights, call.overrides, call.options)
     if given.format == "json":
         print(json.dumps(as_data(ensemble), indent=2))
     else:

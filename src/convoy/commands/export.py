@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from convoy.commands.verb import AtLeast, Verb
+from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.verb import AtLeast
 from convoy.config.faults import Fault
 from convoy.runs.layout import EXPORT_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Export(Verb):
+class Export(TrainedRunVerb):
     """Write a network, open the file again and compare it with the network as
     it was trained on the test images: where one prediction differs, nothing is
     written. The file keeps the preparation of images and the names of the
@@ -24,10 +25,6 @@ class Export(Verb):
       convoy export run=outputs/resnet18/<run> output=clothes.pt2
     """
 
-    run: str
-    """Folder of a run, or latest."""
-    checkpoint: str = "best"
-    """best, last, or a file."""
     format: Literal["safetensors", "onnx", "torch_export"] | None = None
     """safetensors (weights for Convoy), onnx, or torch_export (.pt2); null:
     follows from output, else safetensors."""
@@ -37,8 +34,6 @@ class Export(Verb):
     """File to write; null: export/ in the run's folder."""
     images: Annotated[int, AtLeast(1)] | None = None
     """Number of test images to check; null: all."""
-    output_root: str = "outputs"
-    """Folder in which latest is looked up."""
 
     @property
     def chosen_format(self) -> str:
@@ -48,7 +43,8 @@ class Export(Verb):
         return self.format or by_suffix.get(suffix, "safetensors")
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault if the output's suffix isn't the format's."""
+        """Yield the faults of the run and of an output whose suffix isn't the format's."""
+        yield from super().faults()
         suffix = EXPORT_SUFFIXES[self.chosen_format]
         if self.output is not None and self.output.suffix != suffix:
             rule = f"a file of format={self.chosen_format} ends in {suffix}"
@@ -62,5 +58,5 @@ def run(given: Export) -> int:
     """Export the network."""
     from convoy.export.run_export import ExportRequest, export
 
-    export(ExportRequest(**{**asdict(given), "format": given.chosen_format}))
+    export(given.open(), ExportRequest(given.chosen_format, given.fold_bn, given.output, given.images))
     return 0

@@ -4,40 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from convoy.commands.verb import RUN_OVERRIDES, Call, Split, Verb
-
-if TYPE_CHECKING:
-    from convoy.evaluation.feature_arrays import FeatureRequest
+from convoy.commands.trained_run import LayerVerb
+from convoy.commands.verb import Call, Split
 
 
 @dataclass(frozen=True)
-class LayerOfRun(Verb):
-    """Layer of a run's network."""
-
-    run: str
-    """Folder of a run, or latest."""
-    layer: str | None = None
-    """penultimate (the input of the last layer), fc1, fc2, ... (in AlexNet and
-    VGG also fc6, fc7, fc8) after their activation, or a module that
-    convoy ledger lists; null: penultimate."""
-    checkpoint: str = "best"
-    """best, last, or a file."""
-    output_root: str = "outputs"
-    """Folder in which latest is looked up."""
-
-    overrides = RUN_OVERRIDES
-
-    def request(self, overrides: list[str]) -> FeatureRequest:
-        """Return the layer with overrides of the run's config."""
-        from convoy.evaluation.feature_arrays import FeatureRequest
-
-        return FeatureRequest(self.run, self.checkpoint, self.layer, self.output_root, tuple(overrides))
-
-
-@dataclass(frozen=True)
-class Features(LayerOfRun):
+class Features(LayerVerb):
     """Write features.npy, float32, one row per image in the split's order,
     labels.npy, and features.json, which describes them. Another data set is
     prepared with the run's image size, channels and normalization.
@@ -60,5 +33,5 @@ def run(given: Features, call: Call) -> int:
     """Write the features."""
     from convoy.evaluation.feature_arrays import write_features
 
-    write_features(given.request(call.overrides), given.split, given.output, call.options)
+    write_features(given.source(call), given.split, given.output)
     return 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from convoy.commands.verb import AtLeast, Split, Verb
+from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.verb import AtLeast, Split
 
 
 @dataclass(frozen=True)
-class Filters(Verb):
+class Filters(TrainedRunVerb):
     """Draw filters.png, the filters of the first convolution, and
     activation_maps.png, images under the map of the class that the network
     finds most probable.
@@ -19,18 +20,12 @@ class Filters(Verb):
       convoy filters run=outputs/alexnet/<run> images=16
     """
 
-    run: str
-    """Folder of a run, or latest."""
-    checkpoint: str = "best"
-    """best, last, or a file."""
     images: Annotated[int, AtLeast(0)] = 8
     """Number of images with a class activation map; 0: none."""
     split: Split | None = None
     """Split of the images; null: test, or val where there is no test."""
     output: Path | None = None
     """Folder to write to; null: report/ in the run's folder."""
-    output_root: str = "outputs"
-    """Folder in which latest is looked up."""
 
 
 ARGUMENTS = Filters
@@ -43,6 +38,6 @@ def run(given: Filters) -> int:
     from convoy.runs.layout import shown
 
     Console().log_to(None)
-    for path in draw_run(**asdict(given)):
+    for path in draw_run(given.open(), images=given.images, split=given.split, output=given.output):
         print(shown(path))
     return 0

@@ -14,7 +14,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.config.sweep_points import points, varied
-from convoy.runs.layout import find
+from convoy.runs.lookup import find_run
 from convoy.training import preflight
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _names_data(overrides: Sequence[str]) -> bool:
 def _run_config(run: str, call: Call) -> Config:
     """Return the config that a run has saved, with overrides on top."""
     roots = [text.partition("=")[2] for text in call.overrides if text.startswith("output_root=")]
-    folder, _ = find(run, Path(roots[-1] if roots else "outputs"))
+    folder = find_run(run, roots[-1] if roots else "outputs")
     return preflight.checked(overlay(from_saved(folder.saved_config()), call.overrides, call.options), to_run=False)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands.verb import AtLeast, Verb
+from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.verb import AtLeast
 from convoy.config.faults import Fault, UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 
 
 @dataclass(frozen=True)
-class Predict(Verb):
+class Predict(TrainedRunVerb):
     """Print the predictions for image files, folders and patterns. Images are
     prepared as those of the run's val split. An image that can't be read is
     named at the end, where the exit code is 2.
@@ -28,26 +29,21 @@ class Predict(Verb):
       convoy predict checkpoint=clothes.onnx photos/ format=jsonl
     """
 
-    run: str | None = None
-    """Folder of a run, or latest."""
-    checkpoint: str | None = None
-    """With run: best, last, or a file; else a checkpoint of a run, or a file
-    that convoy export wrote (.safetensors, .onnx, .pt2)."""
+    checkpoint: str = "best"
+    """best, last, or a file; without run: a checkpoint, wherever it is, or a
+    file that convoy export wrote (.safetensors, .onnx, .pt2)."""
     images: list[str] = field(default_factory=list)
     """Image files, folders (all images in them) and patterns such as '*.png'."""
     top: Annotated[int, AtLeast(1)] = 5
     """Number of classes per image, the most probable first."""
     format: Literal["table", "jsonl"] = "table"
     """A table, or one line of JSON per image."""
-    output_root: str = "outputs"
-    """Folder in which latest is looked up."""
 
     words = "images"
 
     def faults(self) -> Iterator[Fault]:
         """Yield a fault if the network or the images are missing."""
-        if self.run is None and self.checkpoint is None:
-            yield Fault("run", "must be set", "write run=<run folder>, or checkpoint=<file that convoy export wrote>")
+        yield from super().faults()
         if not self.images:
             yield Fault("images", "must be named", "convoy predict run=latest images/*.png")
 

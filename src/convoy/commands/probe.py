@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convoy.commands.features import LayerOfRun
+from convoy.commands.trained_run import LayerVerb
 from convoy.commands.verb import Call
 
 
 @dataclass(frozen=True)
-class Probe(LayerOfRun):
+class Probe(LayerVerb):
     """Fit a logistic regression to the features of train, without
     augmentation; its regularization is chosen on val. The accuracies are
     printed and written to probe-<data>-<layer>.json in the run's folder.
@@ -27,5 +27,5 @@ def run(given: Probe, call: Call) -> int:
     """Probe the layer."""
     from convoy.evaluation.linear_probe import probe_run
 
-    probe_run(given.request(call.overrides), call.options)
+    probe_run(given.source(call))
     return 0

@@ -20,7 +20,7 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
-from convoy.runs.layout import git_state
+from convoy.runs.layout import RunFolder, git_state
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training import preflight
 
@@ -100,7 +100,7 @@ def _run(words: Sequence[str]) -> int:
         log("the run has been finished by an earlier start")
         return 0
     path = json.dumps(str(folder.path))
-    train = [*TRUST.words, f"resume={path}"] if folder.last.is_file() else [*typed, f"folder={path}"]
+    train = [*TRUST.words, f"resume={path}"] if RunFolder(folder.path).last.is_file() else [*typed, f"folder={path}"]
     if asked.fast_disk is not None and config.data.root is not None and "://" not in config.data.root:
         copied = copy_to_nodes(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
         train.append(f"data.root={json.dumps(str(copied))}")

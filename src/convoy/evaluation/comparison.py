@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -15,7 +14,8 @@ from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.models.build import construct_model
 from convoy.planner.config_ledger import ledger_of
-from convoy.runs.layout import find, shown
+from convoy.runs.layout import shown
+from convoy.runs.lookup import find_run
 from convoy.training import preflight
 
 OTHERS = "others"
@@ -123,11 +123,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
         UserError: there is no such run, or it has not ended.
     """
     for text in runs:
-        try:
-            run, _ = find(text, Path(output_root))
-        except UserError as error:
-            faults = (Fault("runs", fault.rule, fault.remedy, fault.value) for fault in error.faults)
-            raise UserError(*faults) from error
+        run = find_run(text, output_root, "runs")
         try:
             summary = json.loads(run.summary.read_text(encoding="utf-8"))
             totals = json.loads(run.ledger_json.read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.evaluation.run_evaluation import Opened, open_run
+from convoy.evaluation.run_evaluation import Evaluation
+from convoy.evaluation.trained_run import TrainedRun
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.tasks.construction import metrics_of
@@ -54,9 +55,8 @@ class Ensemble:
 
 
 def evaluate_together(
-    runs: Sequence[str],
+    runs: Sequence[TrainedRun],
     split: str,
-    checkpoint: str,
     weights: str,
     overrides: Sequence[str],
     options: Options | None = None,
@@ -64,9 +64,8 @@ def evaluate_together(
     """Evaluate runs alone and as the mean of their probabilities.
 
     Args:
-        runs: their folders.
+        runs: at least two.
         split: train (as it is), val or test.
-        checkpoint: best or last, of each.
         weights: "equal", or "val": those with which the mean has the lowest loss on val.
         overrides: put over the config of each.
         options: where options are looked for.
@@ -74,7 +73,7 @@ def evaluate_together(
     Raises:
         UserError: what `evaluate` raises, or the runs don't see the same images and classes.
     """
-    opened_runs = [open_run(text, split, checkpoint, overrides, options, key="runs") for text in runs]
+    opened_runs = [Evaluation.open(run, split, overrides, options) for run in runs]
     _check_alike(opened_runs, weights)
     task = opened_runs[0].module.task
     members, targets = _averageable(opened_runs, split)
@@ -86,14 +85,14 @@ def evaluate_together(
         mixture = best_weights(likelihoods)
     mean = torch.einsum("m,m...->...", mixture, members)
     evaluated = [
-        Member(opened.config.name, shown(opened.run.path), float(weight), _metrics(opened, own, targets))
+        Member(opened.run.config.name, shown(opened.run.folder), float(weight), _metrics(opened, own, targets))
         for opened, weight, own in zip(opened_runs, mixture, members, strict=True)
     ]
     ensemble = Member("ensemble", None, None, _metrics(opened_runs[0], mean, targets))
     return Ensemble((*evaluated, ensemble), task, split)
 
 
-def _averageable(opened_runs: Sequence[Opened], split: str) -> tuple[Tensor, Tensor]:
+def _averageable(opened_runs: Sequence[Evaluation], split: str) -> tuple[Tensor, Tensor]:
     """Return what each run contributes to the mean, [M, N, ...], and the targets of the split."""
     members, targets = [], None
     for opened in opened_runs:
@@ -106,15 +105,13 @@ def _averageable(opened_runs: Sequence[Opened], split: str) -> tuple[Tensor, Ten
     return torch.stack(members), targets
 
 
-def outputs_of(opened: Opened, split: str) -> tuple[Tensor, Tensor]:
+def outputs_of(opened: Evaluation, split: str) -> tuple[Tensor, Tensor]:
     """Return the network's outputs [N, ...] for a split and its targets, on the CPU, in the set's order."""
-    devices, module = opened.devices, opened.module
-    device = torch.device(devices.accelerator)
-    network = module.network.to(device).eval()
-    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(devices.precision)
+    data, module = opened.data, opened.module
+    network = module.network.to(data.device).eval()
     outputs, targets = [], []
-    with torch.inference_mode(), torch.autocast(device.type, dtype=half, enabled=half is not None):
-        for images, own in opened.data.evaluation_loader(split, device=device):
+    with torch.inference_mode(), data.autocast():
+        for images, own in data.batches(split):
             outputs.append(module.task.outputs(network, images).cpu())
             targets.append(own.cpu())
     return torch.cat(outputs), torch.cat(targets)
@@ -163,22 +160,22 @@ def as_data(ensemble: Ensemble) -> dict[str, Any]:
     return {"runs": records[:-1], "ensemble": records[-1]}
 
 
-def _metrics(opened: Opened, averaged: Tensor, targets: Tensor) -> dict[str, float]:
+def _metrics(opened: Evaluation, averaged: Tensor, targets: Tensor) -> dict[str, float]:
     task = opened.module.task
-    metrics = metrics_of(task, opened.config, "val")
+    metrics = metrics_of(task, opened.data.config, "val")
     task.update_metrics(metrics, task.from_average(averaged), targets)
     return task.compute(metrics)
 
 
-def _check_alike(opened_runs: Sequence[Opened], weights: str) -> None:
-    if len({(opened.config.data.name, opened.data.targets) for opened in opened_runs}) > 1:
+def _check_alike(opened_runs: Sequence[Evaluation], weights: str) -> None:
+    if len({(opened.data.name, opened.data.images.targets) for opened in opened_runs}) > 1:
         raise _unlike(opened_runs)
-    if weights == "val" and not all(opened.data.sizes.get("val") for opened in opened_runs):
-        rule = f"are learned on val, which {opened_runs[0].config.data.name} has not"
+    if weights == "val" and not all(opened.data.images.sizes.get("val") for opened in opened_runs):
+        rule = f"are learned on val, which {opened_runs[0].data.name} has not"
         raise UserError(Fault("weights", rule, "write weights=equal", weights))
 
 
-def _unlike(opened_runs: Sequence[Opened]) -> UserError:
-    names = ", ".join(f"{shown(opened.run.path)}: {opened.config.data.name}" for opened in opened_runs)
+def _unlike(opened_runs: Sequence[Evaluation]) -> UserError:
+    names = ", ".join(f"{shown(opened.run.folder)}: {opened.data.name}" for opened in opened_runs)
     rule = f"must see the same images and classes ({names})"
     return UserError(Fault("runs", rule, "choose runs of one data set, or override data for all"))

@@ -16,8 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
-from convoy.config.options import Options
-from convoy.evaluation.feature_arrays import FeatureRequest, Source, batches, open_source
+from convoy.evaluation.feature_arrays import Source
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.runs.whole_files import replace_text
@@ -82,23 +81,22 @@ def probe(features: dict[str, tuple[Tensor, Tensor]], seed: int, strengths: Sequ
     return Probed(train.shape[1], best.C, scores["train"], scores["val"], scores.get("test"), share)
 
 
-def probe_run(request: FeatureRequest, options: Options | None = None) -> Probed:
+def probe_run(source: Source) -> Probed:
     """Probe a layer of a run's network, print the accuracies and leave them in the run's folder.
 
     Raises:
-        UserError: see `features.open_source`, or the features take more than 4 GiB.
+        UserError: the features take more than 4 GiB.
     """
     terminal = Console()
     terminal.log_to(None)
-    source = open_source(request, options)
-    found = {split: _gathered(source, split) for split, count in source.data.sizes.items() if count}
-    probed = probe(found, source.config.seed)
-    path = source.run.path / f"probe-{source.stem}.json"
-    record = {"layer": source.tap.name, "data": source.config.data.name, **asdict(probed)}
+    found = {split: _gathered(source, split) for split, count in source.data.images.sizes.items() if count}
+    probed = probe(found, source.data.config.seed)
+    path = source.run.folder / f"probe-{source.stem}.json"
+    record = {"layer": source.tap.name, "data": source.data.name, **asdict(probed)}
     replace_text(path, json.dumps(record, indent=2) + "\n")
-    terminal.say(f"{source.trained.config.name}, {shown(source.trained.checkpoint)}, {source.tap.described}")
+    terminal.say(source.title)
     images = ", ".join(f"{len(labels):,} {split}" for split, (_, labels) in found.items())
-    terminal.say(f"{source.config.data.name}: {images}; {probed.num_features:,} features, C = {probed.strength:g}")
+    terminal.say(f"{source.data.name}: {images}; {probed.num_features:,} features, C = {probed.strength:g}")
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("linear probe")
     accuracies = {split: value for split in found if (value := getattr(probed, split)) is not None}
@@ -114,10 +112,10 @@ def probe_run(request: FeatureRequest, options: Options | None = None) -> Probed
 def _gathered(source: Source, split: str) -> tuple[Tensor, Tensor]:
     """Features [N, D] and labels [N] of a whole split."""
     features, labels = [], []
-    for values, own in batches(source, split):
+    for values, own in source.batches(split):
         features.append(torch.flatten(values, 1))
         labels.append(own)
-        size = features[0].shape[1] * source.data.sizes[split] * 4
+        size = features[0].shape[1] * source.data.images.sizes[split] * 4
         if size > _MOST_BYTES:
             rule = f"{split} would have {features[0].shape[1]:,} features an image, {size / 2**30:.1f} GiB in all"
             remedy = "choose a layer after more pooling; penultimate is the last one"

@@ -2,109 +2,207 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from convoy.config.compose import from_saved, to_config
-from convoy.config.faults import Fault, UserError
+from convoy.config.compose import from_saved, overlay, to_config
+from convoy.config.faults import Fault, UserError, one_line
+from convoy.config.options import Options
 from convoy.config.schema import Config
+from convoy.data.data_module import Batches, ImageData
 from convoy.data.preparation import Preparation
 from convoy.evaluation.network_facts import Facts
 from convoy.models.build import build_model
-from convoy.runs.layout import RunFolder, find
+from convoy.runs.layout import shown
+from convoy.runs.lookup import find_checkpoint, find_run, run_of
+from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
+from convoy.training.preflight import checked
 from convoy.training.resume import load, load_weights
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained network.
+class TrainedRun:
+    """A trained network, opened from a run's folder or from a checkpoint alone.
 
     Attributes:
-        checkpoint: the file of its weights.
+        folder: of the run; of the checkpoint, where the checkpoint is not in a run's folder. Results are written here.
+        checkpoint: file of the weights.
         config: of the run.
         facts: names of targets, preparation and config.
         task: of the run.
         network: in evaluation mode, on the CPU, in float32.
     """
 
+    folder: Path
     checkpoint: Path
     config: Config
     facts: Facts
     task: Task
     network: nn.Module
 
+    @classmethod
+    def open(
+        cls, run: str | None, checkpoint: str = "best", output_root: str = "outputs", key: str = "run"
+    ) -> TrainedRun:
+        """Build a run's network and load a checkpoint, without the run's data.
 
-def locate(run_text: str, checkpoint_text: str, output_root: str, key: str = "run") -> tuple[RunFolder, Path]:
-    """Return a run and one of its checkpoints.
+        Args:
+            run: a run's folder or name, latest, or a checkpoint in a run's folder, which is then the one; None:
+                `checkpoint` is a file, wherever it is.
+            checkpoint: best, last, or a file.
+            output_root: folder in which latest and names are looked up.
+            key: what the user calls the run, for messages.
 
-    Args:
-        run_text: a run's folder, latest, or a checkpoint in a run's folder, which is then the one.
-        checkpoint_text: best, last, or a file.
-        output_root: where latest is looked for.
-        key: what the user calls the run, for messages.
+        Raises:
+            UserError: there is no such run or checkpoint, or it can't be used.
+        """
+        if run is None:
+            file = Path(checkpoint)
+            if not file.is_file():
+                raise UserError(
+                    Fault("checkpoint", "no such file", "name a checkpoint, or a run with run=", checkpoint)
+                )
+            found = run_of(file)
+        else:
+            found = find_run(run, output_root, key)
+            file = Path(run) if run.endswith(".ckpt") else find_checkpoint(found, checkpoint)
+        content = load(file)
+        file = file.absolute()
+        config = from_saved(content["convoy"]["config"] if found is None else found.saved_config())
+        names = tuple(str(name) for name in content["convoy"]["target_names"])
+        opened = _built(file.parent if found is None else found.path, file, to_config(config), names)
+        load_weights(opened.network, content, file)
+        return opened
 
-    Raises:
-        UserError: there is no such run or checkpoint.
+    def open_data(self, overrides: Sequence[str] = (), options: Options | None = None) -> RunData:
+        """Open the run's data or another set.
+
+        Another set is prepared as the run's images were, except where overrides say otherwise.
+
+        Args:
+            overrides: of the run's config: data, trainer, hardware, seed.
+            options: where options are looked up.
+
+        Raises:
+            UserError: the data can't be used, or the network doesn't take its images.
+        """
+        saved = from_saved(self.facts.config)
+        saved.folder = saved.resume = None
+        config = checked(overlay(saved, [*overrides, *_as_trained(self.config, overrides)], options))
+        devices = choose(config)
+        use_threads(devices)
+        self._check_images(config)
+        return RunData(config, devices, _opened(config))
+
+    @property
+    def title(self) -> str:
+        """The run's name and its checkpoint, for the first line of a result."""
+        return f"{self.config.name}, {shown(self.checkpoint)}"
+
+    def _check_images(self, config: Config) -> None:
+        """Raise if the network doesn't take images of the size or channels of a config."""
+        shape = config.data.channels, config.data.image_size, config.data.image_size
+        trained = self.facts.preparation
+        if shape[:2] == (trained.channels, trained.image_size):
+            return
+        try:
+            with torch.inference_mode():
+                self.network(torch.zeros(1, *shape))
+        except RuntimeError as error:
+            rule = f"the network does not take images of {'x'.join(map(str, shape))} ({one_line(error)})"
+            remedy = f"leave out data.image_size and data.channels, which are then those of {shown(self.folder)}"
+            raise UserError(Fault("data", rule, remedy, config.data.name)) from error
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Opened data of a trained run, or another set for it.
+
+    Attributes:
+        config: the run's, with overrides on top.
+        devices: of which one is used.
+        images: the data set.
     """
-    try:
-        run, named = find(run_text, Path(output_root))
-    except UserError as error:
-        raise UserError(*(Fault(key, fault.rule, fault.remedy, fault.value) for fault in error.faults)) from error
-    if run_text.endswith(".ckpt"):
-        return run, named
-    known = {"best": run.best, "last": run.last}
-    checkpoint = known.get(checkpoint_text, Path(checkpoint_text))
-    if not checkpoint.is_file():
-        there = [name for name, path in known.items() if path.is_file()]
-        raise UserError(Fault("checkpoint", "no such file", f"choose {' or '.join(there)}", checkpoint_text))
-    return run, checkpoint
 
+    config: Config
+    devices: Devices
+    images: ImageData
 
-def load_trained(run: RunFolder, checkpoint: Path) -> Trained:
-    """Build a run's network and load a checkpoint, without the run's data.
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.config.data.name
 
-    Raises:
-        UserError: the config or the checkpoint can't be read, or they don't fit each other.
-    """
-    return _trained(run.saved_config(), load(checkpoint), checkpoint)
+    @property
+    def device(self) -> torch.device:
+        """Device on which the network is applied."""
+        return torch.device(self.devices.accelerator)
 
+    def check_split(self, split: str) -> None:
+        """Raise if the data has no such split.
 
-def load_alone(checkpoint: Path) -> Trained:
-    """Build the network of a checkpoint from what the file carries, wherever it is.
+        Raises:
+            UserError: with the splits that it has.
+        """
+        if not self.images.sizes.get(split):
+            there = ", ".join(name for name, count in self.images.sizes.items() if count)
+            raise UserError(Fault("split", f"{self.name} has no such split", f"it has {there}", split))
 
-    Raises:
-        UserError: the file can't be read, or was written by another version.
-    """
-    content = load(checkpoint)
-    return _trained(dict(content["convoy"]["config"]), content, checkpoint)
+    def batches(self, split: str) -> Batches:
+        """Return the batches of a split on the device, in order and without augmentation."""
+        return self.images.evaluation_loader(split, device=self.device)
 
-
-def _trained(saved_config: Mapping[str, Any], content: Mapping[str, Any], checkpoint: Path) -> Trained:
-    saved = from_saved(saved_config)
-    config = to_config(saved)
-    plain = cast(dict[str, object], OmegaConf.to_container(saved, resolve=True))
-    names = tuple(str(name) for name in content["convoy"]["target_names"])
-    facts = Facts(config.name, names, Preparation.of(config.data), plain)
-    task = build_task(config, facts.targets)
-    network = build_network(facts, task)
-    load_weights(network, content, checkpoint)
-    if config.trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return Trained(checkpoint, config, facts, task, network)
+    def autocast(self) -> torch.autocast:
+        """Return a context in which the network computes in the run's precision."""
+        half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.devices.precision)
+        return torch.autocast(self.device.type, dtype=half, enabled=half is not None)
 
 
 def build_network(facts: Facts, task: Task) -> nn.Module:
     """Build the network of a run or an exported file with initial weights, in evaluation mode."""
-    return build_model(
-        facts.model,
-        **facts.model_sizes,
-        output_check=task.output_check,
-    ).eval()
+    return build_model(facts.model, **facts.model_sizes, output_check=task.output_check).eval()
+
+
+def _built(folder: Path, checkpoint: Path, config: Config, names: tuple[str, ...]) -> TrainedRun:
+    plain = cast(dict[str, object], OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
+    facts = Facts(config.name, names, Preparation.of(config.data), plain)
+    task = build_task(config, facts.targets)
+    network = build_network(facts, task)
+    if config.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return TrainedRun(folder, checkpoint, config, facts, task, network)
+
+
+def _as_trained(trained: Config, overrides: Sequence[str]) -> list[str]:
+    """Return overrides that give another data set the preparation of the run's images."""
+    typed = {text.partition("=")[0] for text in overrides}
+    if "data" not in typed:
+        return []
+    values = {f"data.{key}": getattr(trained.data, key) for key in ("channels", "image_size", "mean", "std")}
+    return [
+        f"{key}={list(value) if isinstance(value, list | tuple) else value}"
+        for key, value in values.items()
+        if key not in typed
+    ]
+
+
+def _opened(config: Config) -> ImageData:
+    trainer = config.trainer
+    data = ImageData(
+        config.data,
+        seed=config.seed,
+        micro_batch_size=1,
+        accumulation=1,
+        eval_batch_size=trainer.eval_batch_size or 2 * int(trainer.micro_batch_size or trainer.global_batch_size),
+        channels_last=trainer.channels_last,
+    )
+    data.open()
+    return data

@@ -12,7 +12,7 @@ from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.data.preparation import prepare_files
 from convoy.evaluation.network_facts import Facts
-from convoy.evaluation.trained_run import load_alone, load_trained, locate
+from convoy.evaluation.trained_run import TrainedRun
 from convoy.export.formats import Run, read, run_network
 from convoy.runs.layout import EXPORT_SUFFIXES
 from convoy.tasks.construction import build_task
@@ -68,34 +68,26 @@ class Predictor:
                     yield Prediction(path, next(records))
 
 
-def open_predictor(run: str | None, checkpoint: str | None, output_root: str = "outputs") -> Predictor:
-    """Open the network of a run, of a checkpoint in a run, or of an exported file.
+def open_predictor(run: str | None, checkpoint: str, output_root: str = "outputs") -> Predictor:
+    """Open the network of a run, of a checkpoint, or of an exported file.
 
     Args:
-        run: folder of a run, or latest; None: `checkpoint` alone names the network.
-        checkpoint: with `run`, best (also None), last or a file; else a checkpoint or an exported file.
-        output_root: folder in which latest is looked up.
+        run: see `TrainedRun.open`.
+        checkpoint: see `TrainedRun.open`; without a run also a file that `convoy export` wrote.
+        output_root: folder in which latest and names are looked up.
 
     Raises:
         UserError: there is no such file or run, or it can't be used.
     """
-    if run is None:
-        assert checkpoint is not None, "the command requires one of the two"
-        path = Path(checkpoint)
-        if path.suffix in _SUFFIXES:
-            if not path.is_file():
-                raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", checkpoint))
-            facts, outputs = read(path)
-            config = to_config(from_saved(dict(facts.config)))
-            return Predictor(facts, build_task(config, facts.targets), outputs)
-        if path.is_file() and path.suffix != ".ckpt":
-            rule = f"is no checkpoint, nor a file that ends in {', '.join(_SUFFIXES)}"
-            raise UserError(Fault("checkpoint", rule, "name a run's best.ckpt or an exported file", checkpoint))
-        trained = (
-            load_alone(path)
-            if path.is_file()
-            else load_trained(*locate(checkpoint, "best", output_root, key="checkpoint"))
-        )
-    else:
-        trained = load_trained(*locate(run, checkpoint or "best", output_root))
+    path = Path(checkpoint)
+    if run is None and path.suffix in _SUFFIXES:
+        if not path.is_file():
+            raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", checkpoint))
+        facts, outputs = read(path)
+        config = to_config(from_saved(dict(facts.config)))
+        return Predictor(facts, build_task(config, facts.targets), outputs)
+    if run is None and path.is_file() and path.suffix != ".ckpt":
+        rule = f"is no checkpoint, nor a file that ends in {', '.join(_SUFFIXES)}"
+        raise UserError(Fault("checkpoint", rule, "name a run's best.ckpt or an exported file", checkpoint))
+    trained = TrainedRun.open(run, checkpoint, output_root)
     return Predictor(trained.facts, trained.task, run_network(trained.network))

@@ -14,13 +14,13 @@ from torch import nn
 
 from convoy.config.faults import Fault, UserError
 from convoy.data.data_module import ImageData
-from convoy.evaluation.trained_run import Trained, load_trained, locate
+from convoy.evaluation.trained_run import TrainedRun
 from convoy.export import formats
 from convoy.export.batch_norm_folding import Folding, find_pairs, fold
 from convoy.export.formats import FORMATS, run_network
 from convoy.export.verification import Agreement, Speeds, compare, measure_speeds
 from convoy.records.console import Console
-from convoy.runs.layout import EXPORT_SUFFIXES, RunFolder, shown
+from convoy.runs.layout import EXPORT_SUFFIXES, shown
 from convoy.tasks.task import Task
 
 _SPEED_BATCH_SIZE = 32
@@ -28,78 +28,70 @@ _SPEED_BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """Export of one checkpoint.
+    """File to write.
 
     Attributes:
-        run: folder of a run, or latest.
-        checkpoint: best, last, or a file.
         format: a name of `formats.FORMATS`.
         fold_bn: whether batch norm is folded.
         output: the file; None: export/<checkpoint><suffix> in the run's folder.
         images: number of images to check; None: all of the test split, or of val where there is none.
-        output_root: folder in which latest is looked up.
     """
 
-    run: str
-    checkpoint: str
     format: str
-    fold_bn: bool
-    output: Path | None
-    images: int | None
-    output_root: str
+    fold_bn: bool = True
+    output: Path | None = None
+    images: int | None = None
 
 
-def export(request: ExportRequest) -> Path:
+def export(run: TrainedRun, request: ExportRequest) -> Path:
     """Write the file and print how it compares with the run, in float32 on the CPU.
 
     Raises:
-        UserError: there is no such run, the file exists, or what would be written predicts another class for some
-            image. Then nothing is written.
+        UserError: the file exists, or what would be written predicts another class for some image. Then nothing is
+            written.
     """
     terminal = Console()
     terminal.log_to(None)
     form = FORMATS[request.format]
     formats.require(form.to_write, "format", request.format)
-    run, checkpoint = locate(request.run, request.checkpoint, request.output_root)
-    output = _output(request, run, checkpoint)
-    trained = load_trained(run, checkpoint)
-    data, split = _open(trained)
+    output = _output(request, run)
+    data, split = _open(run)
 
-    network, folding = trained.network, None
-    runs = {"as trained": run_network(trained.network)}
+    network, folding = run.network, None
+    runs = {"as trained": run_network(run.network)}
     if request.fold_bn:
-        network, folding = _folded(trained)
+        network, folding = _folded(run)
         if folding.pairs:
             runs["folded"] = run_network(network)
-    facts = replace(trained.facts, folded=None if folding is None else folding.pairs)
+    facts = replace(run.facts, folded=None if folding is None else folding.pairs)
     with _partial(output) as partial:
         formats.write(request.format, copy.deepcopy(network), facts, partial)
         _, runs[form.runtime if request.format != "safetensors" else output.name] = formats.read(partial)
-        agreements = compare(runs, trained.task, data.evaluation_loader(split), request.images)
+        agreements = compare(runs, run.task, data.evaluation_loader(split, device="cpu"), request.images)
         _refuse_changes(agreements, request)
-        images, _ = next(iter(data.evaluation_loader(split)))
+        images, _ = next(iter(data.evaluation_loader(split, device="cpu")))
         images = images[:_SPEED_BATCH_SIZE]
         speeds = measure_speeds(runs, images)
         partial.replace(output)
 
-    terminal.say(f"{trained.config.name}, {shown(checkpoint)}")
+    terminal.say(run.title)
     if folding is not None:
         terminal.say(f"batch norm: {folding.text()}")
     threads = torch.get_num_threads()
     terminal.say(
-        f"checked on {agreements['as trained'].images:,} {split} images of {trained.config.data.name}, in float32 on "
+        f"checked on {agreements['as trained'].images:,} {split} images of {run.config.data.name}, in float32 on "
         f"the CPU ({threads} thread{'' if threads == 1 else 's'});\nimages/s with batches of {len(images)}: "
         f"medians of {speeds.rounds} interleaved rounds"
     )
-    terminal.show(_table(agreements, speeds, trained.task))
+    terminal.show(_table(agreements, speeds, run.task))
     terminal.say(f"{shown(output)} ({output.stat().st_size / 1e6:,.1f} MB)")
     return output
 
 
-def _output(request: ExportRequest, run: RunFolder, checkpoint: Path) -> Path:
+def _output(request: ExportRequest, run: TrainedRun) -> Path:
     """Return the path of the file, which does not exist yet."""
     if request.output is None:
-        output = run.path / "export" / f"{checkpoint.stem}{EXPORT_SUFFIXES[request.format]}"
+        output = run.folder / "export" / f"{run.checkpoint.stem}{EXPORT_SUFFIXES[request.format]}"
     else:
         output = request.output.absolute()
         if not output.parent.is_dir():
@@ -111,28 +103,19 @@ def _output(request: ExportRequest, run: RunFolder, checkpoint: Path) -> Path:
     return output
 
 
-def _open(trained: Trained) -> tuple[ImageData, str]:
+def _open(run: TrainedRun) -> tuple[ImageData, str]:
     """Return the run's data, and the split on which the file is checked."""
-    trainer = trained.config.trainer
-    data = ImageData(
-        trained.config.data,
-        seed=trained.config.seed,
-        micro_batch_size=1,
-        accumulation=1,
-        eval_batch_size=trainer.eval_batch_size or trainer.global_batch_size,
-        channels_last=trainer.channels_last,
-    )
-    data.open()
-    if data.targets != trained.facts.targets:
-        rule = f"has {data.targets.describe()}, not the {trained.facts.targets.describe()} that the run was trained on"
-        raise UserError(Fault("data", rule, "restore the data of the run", trained.config.data.name))
+    data = run.open_data().images
+    if data.targets != run.facts.targets:
+        rule = f"has {data.targets.describe()}, not the {run.facts.targets.describe()} that the run was trained on"
+        raise UserError(Fault("data", rule, "restore the data of the run", run.config.data.name))
     return data, "test" if data.sizes["test"] else "val"
 
 
-def _folded(trained: Trained) -> tuple[nn.Module, Folding]:
-    preparation = trained.facts.preparation
+def _folded(run: TrainedRun) -> tuple[nn.Module, Folding]:
+    preparation = run.facts.preparation
     image = torch.zeros(1, preparation.channels, preparation.image_size, preparation.image_size)
-    network = copy.deepcopy(trained.network)
+    network = copy.deepcopy(run.network)
     folding = find_pairs(network, image)
     fold(network, folding.pairs)
     return network, folding

@@ -177,52 +177,6 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
     return run
 
 
-def find(text: str, output_root: Path, name: str | None = None) -> tuple[RunFolder, Path]:
-    """Return the run that `text` names and the checkpoint to resume from.
-
-    Args:
-        text: "latest", a run's folder, or a checkpoint in one.
-        output_root: where "latest" looks.
-        name: with "latest", only runs of that name.
-
-    Raises:
-        UserError: there is no such run, or it has no checkpoint yet.
-    """
-    if text == "latest":
-        run = _latest(output_root, name)
-        return run, run.last
-    path = Path(text)
-    if path.is_file() and path.suffix == ".ckpt":
-        run = RunFolder(path.absolute().parent.parent)
-        checkpoint = path.absolute()
-    elif path.is_dir():
-        run = RunFolder(path.absolute())
-        checkpoint = run.last
-    else:
-        remedy = "name a run's folder or one of its checkpoints, or write latest"
-        raise UserError(Fault("resume", "no such folder or checkpoint", remedy, text))
-    if not run.config.is_file():
-        raise UserError(Fault("resume", "is not in a run's folder (no config.yaml)", "name one that has it", text))
-    if not checkpoint.is_file():
-        remedy = "the run ended before its first; start it anew"
-        raise UserError(Fault("resume", "has no checkpoint yet", remedy, text))
-    return run, checkpoint
-
-
-def _latest(output_root: Path, name: str | None) -> RunFolder:
-    """Return the run whose last checkpoint is the newest."""
-    found = [
-        path.parent.parent
-        for pattern in ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
-        for path in output_root.glob(pattern)
-        if name is None or path.parents[2].name == name
-    ]
-    if not found:
-        where = output_root / name if name else output_root
-        raise UserError(Fault("resume", f"no run with a checkpoint under {where}", "start one first", "latest"))
-    return RunFolder(max(found, key=lambda path: (path / "checkpoints/last.ckpt").stat().st_mtime_ns).absolute())
-
-
 def write_start(run: RunFolder, config_yaml: str, overrides: list[str]) -> None:
     """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run."""
     replace_text(run.config, config_yaml)

@@ -6,10 +6,17 @@ import fcntl
 import json
 import os
 import platform
+import time
 from datetime import datetime
 from pathlib import Path
 
 from convoy.config.faults import Fault, UserError
+
+LEASE_FILE = Path("slurm", "alive")
+"""File in a run's folder that the ranks of a Slurm job touch."""
+
+LEASE_S = 8.0
+"""Age in seconds of the lease's file from which the ranks that touched it are regarded as gone."""
 
 
 class RunLock:
@@ -61,3 +68,18 @@ class RunLock:
             who = "another process"
         rule = f"is being trained by {who}"
         return Fault("resume", rule, "wait until it ends, or stop it first", str(self._path.parent))
+
+
+def is_being_trained(folder: Path) -> bool:
+    """Return whether a process holds the lock of a run's folder, or a Slurm job its lease."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or a file system without locks
+        pass
+    try:
+        return time.time() - (folder / LEASE_FILE).stat().st_mtime < LEASE_S
+    except OSError:
+        return False

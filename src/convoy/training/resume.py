@@ -12,7 +12,8 @@ from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.runs.layout import RunFolder, check_format, find
+from convoy.runs.layout import RunFolder, check_format
+from convoy.runs.lookup import find_run
 from convoy.training.preflight import checked
 
 
@@ -44,7 +45,13 @@ def resume(fresh: Config, overrides: Sequence[str], options: Options | None = No
     """
     assert fresh.resume is not None
     named = any(text.startswith("name=") for text in overrides)
-    run, checkpoint = find(fresh.resume, Path(fresh.output_root), fresh.name if named else None)
+    name = fresh.name if named else None
+    run = find_run(fresh.resume, fresh.output_root, "resume", name=name, is_idle=True)
+    checkpoint = Path(fresh.resume).absolute() if fresh.resume.endswith(".ckpt") else run.last
+    if not checkpoint.is_file():
+        raise UserError(
+            Fault("resume", "has no checkpoint yet", "the run ended before its first; start it anew", fresh.resume)
+        )
     typed = [text for text in overrides if text.partition("=")[0] not in ("resume", "name", "output_root")]
     saved = from_saved(run.saved_config())
     saved.folder = None

@@ -1,0 +1,59 @@
+"""Keys of the verbs that use a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convoy.commands.verb import RUN_OVERRIDES, Call, Verb
+from convoy.config.faults import Fault
+
+if TYPE_CHECKING:
+    from convoy.evaluation.feature_arrays import Source
+    from convoy.evaluation.trained_run import TrainedRun
+
+
+@dataclass(frozen=True)
+class TrainedRunVerb(Verb):
+    """Run whose network a verb uses."""
+
+    run: str | None = None
+    """Folder of a run, its name (the newest run of that name), or latest."""
+    checkpoint: str = "best"
+    """best, last, or a file; without run: a checkpoint, wherever it is."""
+    output_root: str = "outputs"
+    """Folder in which latest and names are looked up."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault if neither a run nor the file of a checkpoint is named."""
+        if self.run is None and self.checkpoint in ("best", "last"):
+            remedy = "write run=<run folder> or run=latest, or checkpoint=<file>"
+            yield Fault("run", "must be set", remedy)
+        elif self.run is None and Path(self.checkpoint).is_dir():
+            yield Fault("checkpoint", "is a folder", f"write run={self.checkpoint}", self.checkpoint)
+
+    def open(self) -> TrainedRun:
+        """Open the run."""
+        from convoy.evaluation.trained_run import TrainedRun
+
+        return TrainedRun.open(self.run, self.checkpoint, self.output_root)
+
+
+@dataclass(frozen=True)
+class LayerVerb(TrainedRunVerb):
+    """Layer of a run's network."""
+
+    layer: str | None = None
+    """penultimate (the input of the last layer), fc1, fc2, ... (in AlexNet and
+    VGG also fc6, fc7, fc8) after their activation, or a module that
+    convoy ledger lists; null: penultimate."""
+
+    overrides = RUN_OVERRIDES
+
+    def source(self, call: Call) -> Source:
+        """Open the run, the layer and the data."""
+        from convoy.evaluation.feature_arrays import Source
+
+        return Source.open(self.open(), self.layer, call.overrides, call.options)

@@ -1,0 +1,91 @@
+"""Lookup of runs and of their checkpoints. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convoy.config.faults import Fault, UserError
+from convoy.runs.layout import RunFolder
+from convoy.runs.lock import is_being_trained
+
+LATEST = "latest"
+
+
+def find_run(
+    text: str, output_root: str | Path, key: str = "run", *, name: str | None = None, is_idle: bool = False
+) -> RunFolder:
+    """Return the run that `text` names.
+
+    Args:
+        text: latest, a run's folder (also relative to `output_root`), a run's name, which is the newest run of that
+            name, or a checkpoint in a run's folder.
+        output_root: folder of all runs.
+        key: what the user calls the run, for messages.
+        name: with latest, only runs of that name.
+        is_idle: whether latest and names pass over runs that are being trained.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    root = Path(output_root)
+    if text == LATEST:
+        return _newest(root, name, key, text, is_idle=is_idle)
+    for path in (Path(text), root / text):
+        if path.is_file() and path.suffix == ".ckpt":
+            path = path.absolute().parent.parent
+        if (path / "config.yaml").is_file():
+            return RunFolder(path.absolute())
+    if Path(text).is_file():
+        remedy = "name a run's folder; a checkpoint elsewhere is named with checkpoint=, as in convoy evaluate"
+        raise UserError(Fault(key, "is not in a run's folder (no config.yaml)", remedy, text))
+    # A name has no slash: a folder that is typed wrong must not become another run.
+    if "/" not in text and (root / text).is_dir():
+        return _newest(root, text, key, text, is_idle=is_idle)
+    if Path(text).is_dir():
+        raise UserError(Fault(key, "is not a run's folder (no config.yaml)", "name one that has it", text))
+    remedy = "name a run's folder or one of its checkpoints, a run's name, or write latest"
+    raise UserError(Fault(key, "no such run", remedy, text))
+
+
+def find_checkpoint(run: RunFolder, text: str) -> Path:
+    """Return a checkpoint of a run.
+
+    Args:
+        run: folder of the run.
+        text: best, last, or a file.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    known = {"best": run.best, "last": run.last}
+    checkpoint = known.get(text, Path(text))
+    if not checkpoint.is_file():
+        there = [name for name, path in known.items() if path.is_file()]
+        if not there:
+            raise UserError(Fault("run", "has no checkpoint yet", "it ended before its first", str(run.path)))
+        raise UserError(Fault("checkpoint", "no such file", f"choose {' or '.join(there)}", text))
+    return checkpoint.absolute()
+
+
+def run_of(checkpoint: Path) -> RunFolder | None:
+    """Return the run in whose folder a checkpoint is; None where it was copied elsewhere."""
+    run = RunFolder(checkpoint.absolute().parent.parent)
+    return run if run.config.is_file() and checkpoint.absolute().parent == run.checkpoints else None
+
+
+def _newest(root: Path, name: str | None, key: str, text: str, *, is_idle: bool) -> RunFolder:
+    """Return the run whose last checkpoint is the newest."""
+    patterns = ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
+    found = [
+        (path.stat().st_mtime_ns, path.parent.parent)
+        for pattern in patterns
+        for path in root.glob(pattern)
+        if name is None or path.parents[2].name == name
+    ]
+    where = root / name if name else root
+    if not found:
+        raise UserError(Fault(key, f"no run with a checkpoint under {where}", "start one first", text))
+    for _, path in sorted(found, reverse=True):
+        if not (is_idle and is_being_trained(path)):
+            return RunFolder(path.absolute())
+    raise UserError(Fault(key, f"each run under {where} is being trained", "wait until one ends", text))
