@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.run_verbs import TrainedRunVerb
 from convoy.commands.verb import RUN_OVERRIDES, Call, Split
 from convoy.config.faults import Fault
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.run_verbs import TrainedRunVerb
 from convoy.commands.verb import AtLeast, Split
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands.trained_run import TrainedRunVerb
+from convoy.commands.run_verbs import TrainedRunVerb
 from convoy.commands.verb import AtLeast
 from convoy.config.faults import Fault, UserError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convoy.commands.trained_run import LayerVerb
+from convoy.commands.run_verbs import LayerVerb
 from convoy.commands.verb import Call
 
 

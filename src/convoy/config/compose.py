@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from convoy.config.cards import ConfigWithCards, without_cards
 from convoy.config.faults import Fault, UserError
-from convoy.config.foreign_words import VALUES
+from convoy.config.foreign_words import translated_value
 from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
 from convoy.config.overrides import parse
@@ -253,7 +253,7 @@ def _config_alone(composed: DictConfig) -> DictConfig:
 
 
 def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fault]:
-    known = VALUES.get(key, {}).get(str(value))
+    known = translated_value(key, str(value))
     if known is not None and known != str(value):
         return [Fault(key, "no such choice", f"write {key}={known}", str(value))]
     if key.split(".")[0] in OPEN_GROUPS:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from convoy.config.faults import Fault, closest, did_you_mean
-from convoy.config.foreign_words import translated
+from convoy.config.foreign_words import advice, translated
 from convoy.config.schema import GROUPS, OPEN_GROUPS
 
 
@@ -32,12 +32,19 @@ def value_fault(key: str, override: Override, error: Exception) -> Fault:
     config = getattr(error, "parent_node", None)
     root = config._get_root() if isinstance(config, DictConfig) else None
     names = list(known_keys(root)) if isinstance(root, DictConfig) else []
-    rule, remedy = reworded(error, key, names)
+    rule, remedy = reworded(error, key, names, written(override))
     return Fault(key, rule, remedy, written(override))
 
 
-def reworded(error: BaseException, key: str, names: Sequence[str]) -> tuple[str, str]:
-    """Rule and remedy for an error of Hydra's or OmegaConf's, without their hints (`+key` hides typos)."""
+def reworded(error: BaseException, key: str, names: Sequence[str], value: str = "…") -> tuple[str, str]:
+    """Return rule and remedy for an error of Hydra or OmegaConf, without their hints (`+key` hides typos).
+
+    Args:
+        error: raised for the key.
+        key: as it was typed.
+        names: known keys.
+        value: as it was typed.
+    """
     text = first_line(error)
     converted = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
     if converted:
@@ -48,8 +55,10 @@ def reworded(error: BaseException, key: str, names: Sequence[str]) -> tuple[str,
     if "not in '" in text or "not in struct" in text or "Could not override" in text:
         group, dot, rest = key.partition(".")
         known = translated(key)
-        if known is not None and known != key and known in names:
-            return "no such key", f"write {known}=…"
+        if known is not None and known != key and known in (*names, *GROUPS):
+            return "no such key", f"write {known}={value}"
+        if (remedy := advice(key)) is not None:
+            return "no such key", remedy
         if group in GROUPS and dot:
             # Without the group's name, which would make every key of it look alike.
             names_in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]

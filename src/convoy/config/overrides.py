@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from convoy.config.faults import Fault, closest, did_you_mean
-from convoy.config.foreign_words import VALUES
+from convoy.config.foreign_words import advice, translated, translated_value
 from convoy.config.hydra_errors import first_line, written
 from convoy.config.options import Options
+from convoy.config.override_text import parse_override
 from convoy.config.schema import GROUPS, LIST_GROUPS, OPTIONAL_GROUPS
+
+SHARD_INDEX = "index.json"
+"""File in a folder of packed shards (docs/data.md)."""
 
 _HYDRA_FLAGS = {
     "--config-name": "choose options instead: model=…, experiment=…",
@@ -49,13 +52,15 @@ class Request:
 
 def parse(overrides: Sequence[str], options: Options) -> Request:
     """Parse overrides one by one and check the options that they name."""
-    parser = OverridesParser.create()
     request = Request()
-    for text in overrides:
+    for text in _with_values_of_flags(overrides):
         try:
-            override = parser.parse_override(text)
+            override = parse_override(text)
         except HydraException as error:
             request.faults.append(_syntax_fault(text, error, options))
+            continue
+        if override.key_or_group == "data" and _is_path(override.value(), options):
+            _choose_by_path(str(override.value()), request)
             continue
         key = override.key_or_group
         if key in ("hydra/sweeper", "hydra/launcher"):
@@ -73,6 +78,39 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
         else:
             request.values.append(override)
     return request
+
+
+def _with_values_of_flags(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words, each flag joined with a value after it: `--epochs 5` is one mistake."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        takes_value = word.startswith("--") and "=" not in word and word not in _HYDRA_FLAGS
+        if takes_value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+            word = f"{word}={rest.pop(0)}"
+        yield word
+
+
+def _is_path(name: object, options: Options) -> bool:
+    """Return whether a value of `data=` is a path instead of an option."""
+    if not isinstance(name, str) or name in options.of("data"):
+        return False
+    return "/" in name or name.startswith((".", "~")) or Path(name).exists()
+
+
+def _choose_by_path(text: str, request: Request) -> None:
+    """Choose the data option that reads a folder: packed shards or a folder of images."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        option = "shards" if (path / SHARD_INDEX).is_file() else "image_folder"
+        request.groups.append(parse_override(f"data={option}"))
+        request.values.insert(0, parse_override(f"data.root={path}"))
+    elif path.is_file():
+        remedy = f"write data=table data.file={text} data.image_column=… data.target_column=… for a table of images"
+        request.faults.append(Fault("data", "is a file, not a folder of images", remedy, text))
+    else:
+        remedy = "name a folder of images with train/<class>/, or an option; convoy train --help data lists them"
+        request.faults.append(Fault("data", "no such folder", remedy, text))
 
 
 def _choice_faults(override: Override, options: Options) -> list[Fault]:
@@ -94,11 +132,9 @@ def _choice_faults(override: Override, options: Options) -> list[Fault]:
 
 
 def _option_remedy(name: str, group: str, available: Sequence[str]) -> str:
-    known = VALUES.get(group, {}).get(name)
+    known = translated_value(group, name)
     if known in available:
         return f"write {group}={known}"
-    if group == "data" and ("/" in name or name.startswith((".", "~"))):
-        return f"write data=image_folder data.root={name}"
     unused = next(Path.cwd().glob(f"*/{group}/{glob.escape(name)}.yaml"), None)
     if unused is not None:
         return f"write --config-dir {unused.parents[1].name}, which has it"
@@ -111,8 +147,11 @@ def _flag_fault(flag: str, value: str) -> Fault:
     if flag in _HYDRA_FLAGS:
         return Fault(flag, "Convoy doesn't use this flag of Hydra", _HYDRA_FLAGS[flag])
     name = flag.lstrip("-").replace("-", "_")
-    if name in GROUPS:
-        return Fault(flag, "is a key, not a flag", f"write {name}={value or '…'}")
+    known = name if name in GROUPS else translated(name)
+    if known is not None:
+        return Fault(flag, "is a key, not a flag" if known == name else "no such flag", f"write {known}={value or '…'}")
+    if (remedy := advice(name)) is not None:
+        return Fault(flag, "no such flag", remedy)
     near = closest(name, GROUPS)
     return Fault(flag, "no such flag", f"did you mean {near}={value or '…'}?" if near else "see convoy train --help")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.hydra_errors import written
 from convoy.config.options import Options
+from convoy.config.override_text import parse_override
 from convoy.config.schema import GROUPS
 
 
@@ -24,11 +24,10 @@ def points(overrides: Sequence[str], options: Options | None = None) -> list[lis
     Raises:
         UserError: no override has several values.
     """
-    parser = OverridesParser.create()
     axes: list[list[str]] = []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            override = parse_override(text)
         except HydraException:
             axes.append([text])
             continue

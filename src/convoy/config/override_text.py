@@ -1,0 +1,69 @@
+"""Parsing of one override, whose value may have characters that Hydra's grammar can't read."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from convoy.config.schema import GROUPS, OPEN_GROUPS, Config
+
+_KEY = re.compile(r"\+{0,2}[\w@][\w./@-]*")
+_OPENING = ("[", "{", "'", '"', "$")
+"""First characters of lists, mappings, quoted text and interpolations."""
+
+
+def parse_override(text: str) -> Override:
+    """Parse an override with Hydra's grammar.
+
+    Where the key is text, or an argument of a group that builds something, a value that the grammar can't read is the
+    value as it was typed: `model.pretrained=epoch=3.ckpt`, `data.root=/data/été [1]`. The value of a text key that
+    looks like a number is also as typed: `name=1e5`.
+
+    Raises:
+        HydraException: the grammar can't read the text.
+    """
+    key, sign, value = text.partition("=")
+    name = key.lstrip("+")
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        in_open_group = name.split(".")[0] in OPEN_GROUPS and not value.startswith(_OPENING)
+        if sign and _KEY.fullmatch(key) and (name in text_keys() or in_open_group):
+            return _as_typed(text, key, value)
+        raise
+    if name in text_keys() and not override.is_sweep_override() and isinstance(override.value(), (bool, int, float)):
+        return _as_typed(text, key, value)
+    return override
+
+
+@cache
+def text_keys() -> frozenset[str]:
+    """Return the keys whose values are text, the groups included."""
+    return frozenset((*GROUPS, *_text_keys(Config, "")))
+
+
+def _text_keys(kind: type[Any], prefix: str) -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) in (Union, types.UnionType):
+            hint = next(one for one in get_args(hint) if one is not type(None))
+        if hint is str:
+            yield prefix + name
+        elif is_dataclass(hint):
+            yield from _text_keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _as_typed(text: str, key: str, value: str) -> Override:
+    # In quoted text, a backslash escapes only a quote or the backslashes before one.
+    quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
+    override = OverridesParser.create().parse_override(f"{key}='{quoted}'")
+    override.input_line = text
+    return override
