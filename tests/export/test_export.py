@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.conftest import Run
 from tests.export.conftest import Trained
 
@@ -231,6 +234,25 @@ def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
     assert ["error" in record for record in records] == [False, True, True, False]
     alone = convoy("predict", f"run={trained.folder}", "nowhere.png")
     assert (alone.code, alone.out) == (2, "")
+
+
+def test_predict_reads_odd_files_and_names(trained: Trained, convoy: Convoy, tmp_path: Path) -> None:
+    """A 16-bit image is like the same one of 8 bits; a pipe is never opened; names may hold any bytes."""
+    pixels = np.asarray(Image.open(trained.images[0]).convert("L"))
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(folder / "b.png")
+    Image.fromarray(pixels).save(folder / os.fsdecode(b"c\n\xff.png"))
+    os.mkfifo(folder / "d.png")
+    for form in ("table", "jsonl"):
+        done = convoy("predict", f"checkpoint={trained.folder}", str(folder), f"format={form}", "top=1")
+        assert done.code == 2
+        assert done.err.strip() == f"error: {folder}/d.png: can't be read (is a named pipe)"
+        lines = [line for line in done.out.splitlines() if ".png" in line and "error" not in line]
+        assert len(lines) == 3
+        assert len({line.partition("png")[2].split('"')[-1].split()[-1] for line in lines}) == 1
+        assert r"c\n\udcff.png" in done.out
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".pt2", ".ckpt", ".txt"])

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"convoy {__version__}")
         return 0
     defer_unused()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # File names may hold bytes that are not UTF-8, and a terminal may know ASCII only.
+            stream.reconfigure(errors="backslashreplace")
     try:
         with raised():
             return _run(words[0], words[1:])

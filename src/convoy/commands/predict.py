@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from convoy.commands.run_verbs import TrainedRunVerb
 from convoy.commands.verb import AtLeast
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, printable
 
 if TYPE_CHECKING:
     from convoy.export.predictor import Prediction
@@ -110,7 +110,7 @@ def _json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 def _table(task: Task, predictions: Sequence[Prediction]) -> Iterator[str]:
     """Yield a line per predicted name, in columns; paths are never cut."""
-    read = [(one.image, task.prediction_rows(one.record)) for one in predictions if one.reason is None]
+    read = [(printable(one.image), task.prediction_rows(one.record)) for one in predictions if one.reason is None]
     if not read:
         return
     image_width = max(len("image"), *(len(image) for image, _ in read))

@@ -25,7 +25,7 @@ class Fault:
 
     def __str__(self) -> str:
         given = self.key if self.value is None else f"{self.key}={self.value}"
-        return f"{given}: {self.rule}" + (f"; {self.remedy}" if self.remedy else "")
+        return printable(f"{given}: {self.rule}" + (f"; {self.remedy}" if self.remedy else ""))
 
 
 class UserError(Exception):
@@ -56,6 +56,11 @@ def did_you_mean(word: str, names: Iterable[str], otherwise: str = "") -> str:
     """Return the remedy "did you mean X?", or `otherwise` if no name is similar."""
     match = closest(word, names)
     return f"did you mean {match}?" if match else otherwise
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for control characters and undecodable bytes, which file names may contain."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(error: Exception, longest: int = 300) -> str:

@@ -23,6 +23,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
+from convoy.data.pixel_depth import RangeError, to_mode
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
@@ -121,7 +122,10 @@ class DatasetImages:
                 raise BadImageError(name, str(error) or type(error).__name__) from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise self._fault(name, f"returns {_described(item)}", "return an image and its target")
-        pixels = _pixels(item[0])
+        try:
+            pixels = _pixels(item[0])
+        except RangeError as error:
+            raise BadImageError(name, str(error)) from error
         if pixels is None:
             rule = f"returns an image that is {_described(item[0])}"
             remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
@@ -175,7 +179,7 @@ class _DatasetBatch:
 def _pixels(image: Any) -> NDArray[np.uint8] | None:
     """Return an image as uint8 [H, W, 1 or 3], or None if it is something else."""
     if isinstance(image, Image.Image):
-        image = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        image = np.array(image if image.mode in ("L", "RGB") else to_mode(image, "RGB"))
     elif isinstance(image, Tensor):
         image = image.detach().cpu().permute(1, 2, 0).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:

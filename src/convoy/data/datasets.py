@@ -168,6 +168,7 @@ def _folder_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], lis
         present = set(splits[split].targets)
         if lacking := [name for label, name in enumerate(classes) if label not in present]:
             notes.append(f"{folder} has no images of {listed(lacking)}.")
+    notes += [note for files in splits.values() for note in files.notes]
     return Targets(CLASS_INDEX, classes), splits, notes
 
 

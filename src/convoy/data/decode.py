@@ -5,17 +5,26 @@ Both release the GIL while they decode, so threads run in parallel.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convoy.data import jpeg
+from convoy.data.folders import irregular_kind
+from convoy.data.pixel_depth import to_mode
 
 _MODES = {1: "L", 3: "RGB"}
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+"""Pillow's decoders that are used. Others run programs (EPS: Ghostscript) or are rarely tested."""
 
 
 class BadImageError(Exception):
@@ -54,13 +63,28 @@ def open_image(path: str, channels: int) -> LazyImage:
     """Open an image file as gray (1 channel) or RGB (3), upright according to its EXIF orientation.
 
     Raises:
-        BadImageError: the file is missing, truncated, or no image that Pillow can decode.
+        BadImageError: the file is missing, truncated, no regular file, or no image that Pillow can decode.
     """
+    return _picture(_read(path, jpeg.read_file), channels, lambda: decode(path, channels))
+
+
+def read_image(path: str) -> bytearray:
+    """Return the bytes of an image file.
+
+    Raises:
+        BadImageError: the file can't be read, or is no regular file.
+    """
+    return _read(path, lambda path: bytearray(Path(path).read_bytes()))
+
+
+def _read(path: str, read: Callable[[str], bytearray]) -> bytearray:
     try:
-        file = jpeg.read_file(path)
-    except OSError as error:
+        # Not even opened: a named pipe would wait for its writer.
+        if (kind := irregular_kind(os.stat(path).st_mode)) is not None:  # noqa: PTH116 (a Path for each image costs time)
+            raise BadImageError(path, f"is a {kind}")
+        return read(path)
+    except (OSError, ValueError) as error:
         raise BadImageError(path, _reason(error)) from error
-    return _picture(file, channels, lambda: decode(path, channels))
 
 
 def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
@@ -108,7 +132,7 @@ def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image
 def _is_turned(file: bytearray) -> bool:
     """Return whether the metadata give another orientation than upright, or can't be read."""
     try:
-        with Image.open(BytesIO(file)) as opened:
+        with _open(BytesIO(file)) as opened:
             return bool(opened.getexif().get(ExifTags.Base.Orientation, 1) != 1)
     except MemoryError:
         raise
@@ -122,16 +146,21 @@ def decode(path: str, channels: int) -> Image.Image:
     Raises:
         BadImageError: the file is missing, truncated, or no image that Pillow can decode.
     """
-    return _decode(path, path, channels)
-
-
-def _decode(source: str | BytesIO, name: str, channels: int) -> Image.Image:
     try:
-        with Image.open(source) as opened:
+        # Pillow maps a file given by name, and then scrambles turned TIFFs without compression (Pillow 13.0).
+        with open(path, "rb") as file:  # noqa: PTH123 (a Path for each image costs time)
+            return _decode(file, path, channels)
+    except OSError as error:
+        raise BadImageError(path, _reason(error)) from error
+
+
+def _decode(source: BinaryIO, name: str, channels: int) -> Image.Image:
+    try:
+        with _open(source) as opened:
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             image.load()
-            return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
+            return to_mode(image, _MODES[channels], getattr(opened, "tag_v2", None))
     except MemoryError:
         raise
     # Pillow's decoders raise any exception for a damaged file.
@@ -139,8 +168,21 @@ def _decode(source: str | BytesIO, name: str, channels: int) -> Image.Image:
         raise BadImageError(name, _reason(error)) from error
 
 
+def _open(source: BinaryIO) -> Image.Image:
+    return Image.open(source, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that this build of Pillow can decode."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def _reason(error: Exception) -> str:
     """Return the system's message ("is a directory") without number and path, else the decoder's message."""
+    if isinstance(error, UnidentifiedImageError):
+        return "cannot identify the image format"
     message = getattr(error, "strerror", None)
     return str(message).lower() if message else str(error) or type(error).__name__
 

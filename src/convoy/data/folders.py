@@ -9,10 +9,11 @@ there is no test split: val chooses the best checkpoint, so a test on val would 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from convoy.config.faults import Fault, UserError
 
@@ -59,10 +60,12 @@ class ImageFiles:
     Attributes:
         paths: image files; those of a folder are sorted by class and path.
         targets: one per path: an index into the class names, or a tuple with a number for each label or value.
+        notes: facts that a user may not expect, a sentence each.
     """
 
     paths: tuple[str, ...]
     targets: tuple[Any, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -135,13 +138,14 @@ def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) 
         complete: whether each class must have an image.
 
     Raises:
-        UserError: a class has no image although it must, or no class has one.
+        UserError: a class has no image although it must, no class has one, or a folder can't be read.
     """
     paths: list[str] = []
     labels: list[int] = []
+    notes: list[str] = []
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     for label, name in enumerate(classes):
-        images = sorted(_images_below(folder / name))
+        images = sorted(_images_below(folder / name, notes)) if (folder / name).exists() else []
         if complete and not images:
             remedy = f"remove the folder, or add files ending in {suffixes}"
             raise UserError(Fault("data.root", f"{folder / name} has no images", remedy))
@@ -149,16 +153,44 @@ def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) 
         labels.extend([label] * len(images))
     if not paths:
         raise UserError(Fault("data.root", f"{folder} has no images", f"add files ending in {suffixes}"))
-    return ImageFiles(tuple(paths), tuple(labels))
+    return ImageFiles(tuple(paths), tuple(labels), tuple(notes))
 
 
-def _images_below(folder: Path) -> list[str]:
-    return [
-        os.path.join(parent, name)  # noqa: PTH118 (a Path for each of a million files costs seconds)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
+def _images_below(folder: Path, notes: list[str]) -> Iterator[str]:
+    """Yield the image files below a folder, each real folder once: links may lead back to where they are."""
+    visited = {_identity(parent) for parent in (folder.parent, *folder.resolve().parents)}
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        if (identity := _identity(parent)) in visited:
+            notes.append(f"{parent} links to a folder that contains it or was read already, and was left out.")
+            folders.clear()
+            continue
+        visited.add(identity)
+        folders.sort()
+        notes += [f"{parent}/{name} is a folder, although its name ends like an image's." for name in _images(folders)]
+        yield from (os.path.join(parent, name) for name in _images(names))  # noqa: PTH118 (speed)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116 (a Path for each folder costs time)
+    return status.st_dev, status.st_ino
+
+
+def _images(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that end like those of image files, except hidden ones."""
+    return (name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith("."))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    rule = f"can't be read ({str(error.strerror).lower()})"
+    raise _fault(str(error.filename), rule, "correct its permissions, or remove it") from error
+
+
+def irregular_kind(mode: int) -> str | None:
+    """Return the kind of a file that is not a regular file, given its `st_mode`, or None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

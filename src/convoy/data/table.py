@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import DataConfig
-from convoy.data.folders import listed
+from convoy.data.folders import irregular_kind, listed
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -125,7 +125,10 @@ def check_images(data: DataConfig, table: ImageTable) -> None:
     missing = [place for place, path in enumerate(table.paths) if not os.path.isfile(path)]  # noqa: PTH113 (speed)
     if missing:
         first = missing[0]
-        rule = f"{table.paths[first]} does not exist ({_count(len(missing), 'image')} of {len(table.paths):,} missing)"
+        path, images = table.paths[first], f"{_count(len(missing), 'image')} of {len(table.paths):,}"
+        rule = f"{path} does not exist ({images} missing)"
+        if os.path.exists(path):  # noqa: PTH110
+            rule = f"{path} is a {irregular_kind(os.stat(path).st_mode)} ({images} no files)"  # noqa: PTH116
         remedy = "paths are relative to data.root, which is the table's folder by default"
         raise UserError(Fault("data.image_column", f"line {table.lines[first]}: {rule}", remedy, data.image_column))
 
@@ -166,6 +169,8 @@ def _read_cells(data: DataConfig) -> tuple[list[str], list[int], list[list[str]]
     lines: list[int] = []
     cells: list[list[str]] = []
     try:
+        if (kind := irregular_kind(path.stat().st_mode)) is not None:
+            raise UserError(Fault("data.file", f"is a {kind}", "give a CSV or TSV file", str(data.file)))
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]

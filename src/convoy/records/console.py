@@ -1,4 +1,4 @@
-"""Output of a run on the terminal and in run.log, which also gets the messages of the libraries."""
+"""Output of a run on the terminal and in run.log. Messages of the libraries are in debug.log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ _LIBRARIES = (
     "torch",
     "wandb",
     "timm",
+    "torchvision",
+    "tensorboard",
+    "mlflow",
+    "comet_ml",
+    "matplotlib",
+    "PIL",
+    "convoy.debug",
 )
+
+
+def debug_log(folder: Path) -> Path:
+    """Return the path of the log of the libraries in a run folder."""
+    return folder / "debug.log"
 
 
 class Console:
@@ -59,24 +71,24 @@ class Console:
             self._log.info(line.rstrip())
 
     def log_to(self, path: Path | None) -> None:
-        """Start writing to run.log, and redirect the libraries' messages from the terminal to it.
+        """Start writing to run.log, and redirect the libraries' messages from the terminal to debug.log beside it.
 
         Args:
             path: Path of run.log; None writes no log and discards the libraries' messages.
         """
-        handler: logging.Handler = logging.NullHandler()
+        run: logging.Handler = logging.NullHandler()
+        debug: logging.Handler = logging.NullHandler()
         if path is not None and self._speaking:
-            handler = logging.FileHandler(path, encoding="utf-8")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S"))
+            run, debug = _file(path, ""), _file(debug_log(path.parent), "%(name)s: ")
         logging.captureWarnings(True)
-        self._replace_handlers(self._log, handler)
+        self._replace_handlers(self._log, run)
         for name in _LIBRARIES:
             logger = logging.getLogger(name)
-            self._replace_handlers(logger, handler)
+            self._replace_handlers(logger, debug)
             logger.propagate = False
 
     def close(self) -> None:
-        """Close run.log and print the libraries' messages to the terminal again."""
+        """Close the logs and print the libraries' messages to the terminal again."""
         for name in (self._log.name, *_LIBRARIES):
             logger = logging.getLogger(name)
             self._replace_handlers(logger, None)
@@ -91,3 +103,22 @@ class Console:
                 old.close()
         if handler is not None:
             logger.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """Log file whose faults, such as a full disk, are not printed as stack traces."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Do nothing."""
+
+
+def _file(path: Path, source: str) -> logging.Handler:
+    """Return the handler of a log file that is created with its first line.
+
+    Args:
+        path: Path of the file.
+        source: Format of the part between level and message.
+    """
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace", delay=True)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname).1s {source}%(message)s", "%Y-%m-%d %H:%M:%S"))
+    return handler

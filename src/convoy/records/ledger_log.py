@@ -17,7 +17,7 @@ from convoy.planner.config_ledger import network_ledger
 from convoy.records.layer_times import LayerTimes
 from convoy.records.metrics_logger import MetricsLogger
 from convoy.records.run_context import RunContext
-from convoy.records.wandb_run import WandbRun
+from convoy.records.wandb_record import WandbRecord
 from convoy.runs.layout import RunFolder
 from convoy.runs.whole_files import replace_text
 
@@ -36,7 +36,7 @@ class LedgerLog:
         notice: One line for the terminal if there is no ledger; else empty.
     """
 
-    def __init__(self, run: RunFolder, wandb: WandbRun | None, ledger: Ledger | None, notice: str = "") -> None:
+    def __init__(self, run: RunFolder, wandb: WandbRecord | None, ledger: Ledger | None, notice: str = "") -> None:
         self._run = run
         self._wandb = wandb
         self.ledger = ledger
@@ -52,7 +52,7 @@ class LedgerLog:
             self._wandb.log_ledger(self.ledger)
 
 
-def open_ledger_log(network: nn.Module, context: RunContext, wandb: WandbRun | None) -> LedgerLog:
+def open_ledger_log(network: nn.Module, context: RunContext, wandb: WandbRecord | None) -> LedgerLog:
     """Build the ledger of the network and write it, unless a resumed run has written it already."""
     devices, run = context.devices, context.run
     precision = "32" if devices.precision == "32-true" else devices.precision

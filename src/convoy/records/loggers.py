@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build
+from convoy.records.isolated_logger import IsolatedLogger
 from convoy.records.metrics_csv import MetricsFile
 from convoy.records.run_context import RunContext
-from convoy.records.wandb_run import WandbRun, begin
+from convoy.records.wandb_record import WandbRecord
+from convoy.records.wandb_run import wandb_record
 from convoy.runs.layout import RunFolder
 
 
@@ -23,13 +24,27 @@ class Loggers:
 
     Attributes:
         all: Loggers for Lightning's Trainer.
-        wandb: W&B run, if there is one.
+        wandb: W&B record, if there is one.
         notices: Lines for the terminal.
+        isolated: Loggers other than metrics.csv and W&B.
     """
 
     all: list[Logger] = field(default_factory=list)
-    wandb: WandbRun | None = None
+    wandb: WandbRecord | None = None
     notices: list[str] = field(default_factory=list)
+    isolated: list[IsolatedLogger] = field(default_factory=list)
+
+    def isolate(self, logger: Logger, name: str, notify: Callable[[str], None]) -> None:
+        """Add a logger that can neither end nor delay the run."""
+        self.isolated.append(IsolatedLogger(logger, name, notify))
+        self.all.append(self.isolated[-1])
+
+    def finish(self, exit_code: int) -> None:
+        """Wait until everything is logged, for a limited time, and close the loggers."""
+        for logger in self.isolated:
+            logger.finish()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code)
 
 
 def open_loggers(context: RunContext, saved: Mapping[str, Any]) -> Loggers:
@@ -53,14 +68,16 @@ def open_loggers(context: RunContext, saved: Mapping[str, Any]) -> Loggers:
         folder = run.path / config.logger.tensorboard.folder
         # Rows after the step that a resumed run continues from are hidden, as they are removed from metrics.csv.
         purge = None if from_step is None else from_step + 1
-        loggers.all.append(TensorBoardLogger(str(folder), name="", version="", purge_step=purge))
+        tensorboard = TensorBoardLogger(str(folder), name="", version="", purge_step=purge)
+        loggers.isolate(tensorboard, "logger.tensorboard", context.console.say)
         loggers.notices.append(f"TensorBoard: tensorboard --logdir {folder}")
     if config.logger.wandb is not None:
         from convoy.records.wandb_logger import RecordLogger
 
-        loggers.wandb = WandbRun(partial(begin, config, config.logger.wandb, run, saved), context.console.say)
+        loggers.wandb = wandb_record(config, config.logger.wandb, run, saved, context.console.say)
         loggers.all.append(RecordLogger(loggers.wandb))
-    loggers.all += [_built(name, node, run) for name, node in config.logger.other.items()]
+    for name, node in config.logger.other.items():
+        loggers.isolate(_built(name, node, run), f"logger.other.{name}", context.console.say)
     return loggers
 
 

@@ -40,11 +40,6 @@ class MetricsLogger(pl.Callback):
         """Stop measuring images/s, because something other than training slows the next steps."""
         self._is_timed = False
 
-    def exclude(self, seconds: float) -> None:
-        """Exclude time since the last row that was not spent on training."""
-        if self._running_since is not None:
-            self._running_since += seconds
-
     def restart_timing(self, step: int) -> None:
         """Restart measuring images/s after `step` optimizer steps, and discard earlier measurements."""
         self._tick()

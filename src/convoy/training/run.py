@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from convoy.cluster.run_lease import JobFolder, is_this_jobs
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, printable
 from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
@@ -141,8 +141,7 @@ def train(
         recovery.stop()
         end_process_group()
         lock.release()
-        if loggers.wandb is not None:
-            loggers.wandb.finish(exit_code)
+        loggers.finish(exit_code)
         context.console.close()
         os.environ.pop(_FOLDER_OF_ALL_RANKS, None)
 
@@ -240,7 +239,7 @@ def _ordered(context: RunContext, parts: _Parts, recovery: OutOfMemory | None) -
     """Return the callbacks with those that go around them: the first to see an exception comes first."""
     ordered: list[pl.Callback] = [] if recovery is None else [recovery]
     if parts.loggers.wandb is not None:
-        ordered.append(OpenRecord(parts.loggers.wandb, parts.callbacks.metrics))
+        ordered.append(OpenRecord(parts.loggers.wandb))
     ordered += parts.callbacks.all
     return [*ordered, parts.memory] if context.devices.accelerator == "cuda" else ordered
 
@@ -268,7 +267,7 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
         if status == "finished":
             summary |= comparison(context.config, context.devices, parts.memory.measured)
         for path, reason in sorted(bad_images.items()):
-            context.console.note(f"left out: {path}: {reason}")
+            context.console.note(printable(f"left out: {path}: {reason}"))
         report = parts.module.test_report
         run_summary.write(context.run, summary, report)
         if parts.loggers.wandb is not None:

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
 
 from convoy.data.crop_geometry import size_with_shorter_side
-from convoy.data.decode import BadImageError, open_encoded
+from convoy.data.decode import BadImageError, open_encoded, read_image
 from convoy.data.folders import ImageFiles
 from convoy.data.resize import resize_and_center, resized
 
@@ -32,7 +31,7 @@ def encoded_jpeg(path: str, size: int) -> bytes:
     Raises:
         BadImageError: the image can't be decoded completely.
     """
-    file = _read(path)
+    file = read_image(path)
     image = open_encoded(path, file, 3)
     width, height = image.width, image.height
     pixels = image.pixels(height, 1)
@@ -52,17 +51,10 @@ def raw_pixels(path: str, size: int) -> bytes:
     Raises:
         BadImageError: the image can't be decoded down to the last row of the square.
     """
-    image = open_encoded(path, _read(path), 3)
+    image = open_encoded(path, read_image(path), 3)
     out = np.empty((size, size, 3), dtype=np.uint8)
     resize_and_center(image, size, out)
     return out.tobytes()
-
-
-def _read(path: str) -> bytearray:
-    try:
-        return bytearray(Path(path).read_bytes())
-    except OSError as error:
-        raise BadImageError(path, str(error) or type(error).__name__) from error
 
 
 @dataclass(frozen=True)

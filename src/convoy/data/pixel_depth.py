@@ -1,0 +1,62 @@
+"""Conversion of decoded images to 8 bits per channel.
+
+Pillow opens gray images of more than 8 bits in other modes, and clips their values at 255 instead of scaling them:
+
+| mode | files | range that becomes 0..255 |
+|---|---|---|
+| I;16, I;16B, … | PNG, TIFF and JPEG 2000 of 16 bits; TIFF of 12 bits | that of the bits: 0..65535, 0..4095 |
+| I | TIFF of 32 bits or of signed 16 bits; PGM, and PNG in older versions of Pillow | 0..65535 |
+| F | TIFF of 32-bit floating-point numbers | 0..1 |
+
+The range follows from the kind of the file and never from an image's own values, so that all images of a data set have
+the same scale. Other values are an error: 32-bit files don't state their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_MOST = 65_535
+_WHITE_IS_ZERO = 0
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262
+
+
+class RangeError(Exception):
+    """Error for an image whose values are outside of the range of its kind."""
+
+
+def to_mode(image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None) -> Image.Image:
+    """Return an image as "L" or "RGB", scaled to 0..255 if it has more than 8 bits.
+
+    Args:
+        image: decoded image of any mode.
+        mode: "L" or "RGB".
+        tags: tags of the TIFF file.
+
+    Raises:
+        RangeError: a value is outside of the range of the image's mode.
+    """
+    if image.mode == mode:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        image = _scaled(image, tags or {})
+    return image.convert(mode)
+
+
+def _scaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Return a gray image as "L"."""
+    values = np.asarray(image).astype(np.float64)
+    most = 1 if image.mode == "F" else _MOST
+    if image.mode.startswith("I;"):
+        most = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= most):  # NaN is in no range
+        kind = "floating-point" if image.mode == "F" else "32-bit or signed"
+        raise RangeError(f"has values from {low:g} to {high:g}; those of {kind} images must be in 0..{most}")
+    pixels = np.rint(values * (255 / most)).astype(np.uint8)
+    # Pillow inverts such files only if they have 8 bits.
+    return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO else pixels)
