@@ -10,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression, Ridge
 from tests.conftest import Run
 from tests.export.conftest import Trained
 from torch import nn
 
+from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
+from convoy.config.schema import Config
+from convoy.data.targets import CLASS_INDEX, VALUES, Targets
 from convoy.evaluation.feature_layers import tap
-from convoy.evaluation.linear_probe import probe
+from convoy.evaluation.linear_probe import STRENGTHS, fit, probe
+from convoy.tasks.construction import build_task
+from convoy.tasks.task import Task
 
 Convoy = Callable[..., Run]
 
@@ -24,9 +30,9 @@ Convoy = Callable[..., Run]
 def written(convoy: Convoy, folder: Path, *words: str) -> tuple[np.ndarray, np.ndarray, dict]:
     done = convoy("features", *words, f"output={folder}")
     assert done.code == 0, done.err
-    assert sorted(path.name for path in folder.iterdir()) == ["features.json", "features.npy", "labels.npy"]
+    assert sorted(path.name for path in folder.iterdir()) == ["features.json", "features.npy", "targets.npy"]
     described = json.loads((folder / "features.json").read_text())
-    return np.load(folder / "features.npy"), np.load(folder / "labels.npy"), described
+    return np.load(folder / "features.npy"), np.load(folder / "targets.npy"), described
 
 
 def test_features_of_a_layer_are_what_it_gives_on_the_test_images(
@@ -38,7 +44,7 @@ def test_features_of_a_layer_are_what_it_gives_on_the_test_images(
     assert penultimate.dtype == np.float32
     assert labels.tolist() == trained.labels
     assert described["layer"] == "penultimate"
-    assert described["classes"] == [str(digit) for digit in range(10)]
+    assert described["targets"] == {"kind": "class_index", "names": [str(digit) for digit in range(10)]}
     # The last layer of the network makes of them the classes that convoy predict gives for the image files.
     state = torch.load(trained.folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     names = [name for name in state if "classifier" in name]
@@ -90,24 +96,46 @@ def test_what_works_in_place_does_not_change_what_was_taken() -> None:
     assert (expected < 0).any()
 
 
-def test_a_probe_finds_the_line_between_two_classes_and_tells_noise_from_it() -> None:
-    generator = torch.Generator().manual_seed(0)
+def task_of(kind: str, num_targets: int, *words: str) -> tuple[Task, Config]:
+    config = to_config(compose(words))
+    return build_task(config, Targets.unnamed(kind, num_targets)), config
 
-    def split(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        features = torch.randn(count, 20, generator=generator)
-        return features, (features[:, 0] - 3 * features[:, 1] > 0).long()
 
-    apart = {name: split(count) for name, count in (("train", 600), ("val", 200), ("test", 400))}
-    found = probe(apart, seed=1)
-    assert found.num_features == 20
-    assert found.test is not None
-    assert found.test > 0.93
-    noise = {
-        name: (values, labels[torch.randperm(len(labels), generator=generator)])
-        for name, (values, labels) in apart.items()
-    }
-    blind = probe(noise, seed=1)
-    assert blind.test == pytest.approx(0.5, abs=0.1)
+def test_a_probe_is_the_logistic_regression_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    splits = {}
+    for split, count in (("train", 300), ("val", 200), ("test", 200)):
+        features = generator.normal(size=(count, 12))
+        labels = (features[:, :3] + 0.7 * generator.normal(size=(count, 3))).argmax(1)
+        splits[split] = torch.from_numpy(features).float(), torch.from_numpy(labels)
+    task, config = task_of(CLASS_INDEX, 3)
+    found = probe(task, config, splits)
+    mean, std = splits["train"][0].mean(0), splits["train"][0].std(0)
+    scaled = {split: ((values - mean) / std, labels) for split, (values, labels) in splits.items()}
+    scores = {}
+    for strength in STRENGTHS:
+        peer = LogisticRegression(C=strength, max_iter=2000, tol=1e-8).fit(*scaled["train"])
+        scores[strength] = {split: peer.score(*pair) for split, pair in scaled.items()}
+        own = fit(task, scaled["train"], strength)(scaled["test"][0]).softmax(1).detach().numpy()
+        assert np.abs(own - peer.predict_proba(scaled["test"][0])).max() < 2e-3
+    best = max(sorted(STRENGTHS), key=lambda one: scores[one]["val"])
+    assert found.strength == best
+    for split, metrics in found.metrics.items():
+        assert metrics["top1"] == pytest.approx(scores[best][split], abs=0.011)
+    most_frequent = splits["train"][1].bincount().argmax()
+    assert found.constant["top1"] == pytest.approx(float((splits["val"][1] == most_frequent).float().mean()))
+
+
+def test_a_probe_for_values_is_ridge_regression() -> None:
+    generator = np.random.default_rng(1)
+    features = torch.from_numpy(generator.normal(size=(200, 5))).float()
+    values = features @ torch.tensor([[1.0], [-2.0], [0.5], [0.0], [3.0]]) + 4
+    task, _ = task_of(VALUES, 1, "task=regression")
+    own = fit(task, (features, values), 0.1)
+    # Mean squared error over N + |w|^2 / (2 C N) is 1/N times the objective of Ridge with alpha = 1 / (2 C).
+    peer = Ridge(alpha=1 / (2 * 0.1)).fit(features, values[:, 0])
+    assert own.weight.detach().numpy()[0] == pytest.approx(peer.coef_, abs=1e-3)
+    assert own.bias.item() == pytest.approx(peer.intercept_, abs=1e-3)
 
 
 def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
@@ -116,8 +144,8 @@ def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
     record = json.loads((trained.folder / "probe-digits-penultimate.json").read_text())
     summary = json.loads((trained.folder / "summary.json").read_text())
     # The network's own head is one of the linear classifiers that the probe chooses from.
-    assert record["test"] > summary["test/top1"] - 0.03
-    assert f"{record['test']:.2%}" in done.out
+    assert record["metrics"]["test"]["top1"] > summary["test/top1"] - 0.03
+    assert f"{record['metrics']['test']['top1']:.2%}" in done.out
     first = convoy("probe", f"run={trained.folder}", "layer=features.7")
     assert first.code == 0, first.err
     assert json.loads((trained.folder / "probe-digits-features.7.json").read_text())["num_features"] == 16 * 4 * 4

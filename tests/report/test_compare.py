@@ -55,7 +55,7 @@ def test_counts_are_those_that_torchvision_publishes(convoy: Convoy) -> None:
 
 
 def entry(name: str, macs: float, params: float, top1: float) -> Entry:
-    return Entry(name, family_of(name), 224, int(params), int(macs), 1000, top1, "a test")
+    return Entry(name, family_of(name), 224, int(params), int(macs), 1000, "top-1", top1, True, "a test")
 
 
 def everyone() -> list[Entry]:
@@ -115,7 +115,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
     assert done.code == 0, done.err
     summary = json.loads((run / "summary.json").read_text())
     (row,) = csv.DictReader(done.out.splitlines())
-    assert float(row["top1"]) == summary["test/top1"]
+    assert (row["metric"], float(row["value"])) == ("top1", summary["test/top1"])
     assert int(row["params"]) == summary["parameters"]
     # One convolution of 8 filters of 3x3 on 32x32, then 8x8x8 to 32 and 32 to 10.
     assert int(row["macs"]) == 8 * 9 * 32 * 32 + 8 * 8 * 8 * 32 + 32 * 10

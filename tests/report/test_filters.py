@@ -13,9 +13,12 @@ from tests.conftest import TINY, Run
 from torch import nn
 from torchvision.models import alexnet
 
+from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
+from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.report.activation_maps import activation_maps, examples, last_feature_map
 from convoy.report.filters import first_convolution, grid, scaled
+from convoy.tasks.construction import build_task
 
 Convoy = Callable[..., Run]
 
@@ -51,12 +54,16 @@ def pooled() -> nn.Sequential:
     return nn.Sequential(features, *head).eval()
 
 
+def largest(outputs: torch.Tensor) -> torch.Tensor:
+    return outputs.max(1).values
+
+
 def test_with_global_average_pooling_the_map_is_the_class_activation_map() -> None:
     network = pooled()
     images = torch.randn(7, 3, 8, 8)
     layer = last_feature_map(network, images[:1])
     assert layer == "1", "the ReLU before the pooling"
-    maps, probabilities = activation_maps(network, images, layer)
+    maps, outputs = activation_maps(network, images, layer, largest)
     with torch.no_grad():
         feature_maps = network[:2](images)
         logits = network(images)
@@ -64,7 +71,7 @@ def test_with_global_average_pooling_the_map_is_the_class_activation_map() -> No
         # Zhou et al. 2016, equation 2: the class's weights over the feature map; here divided by its 64 places.
         cam = torch.einsum("bc,bchw->bhw", network[4].weight[classes], feature_maps) / 64
     torch.testing.assert_close(maps, cam.clamp_min(0))
-    torch.testing.assert_close(probabilities, logits.softmax(1))
+    torch.testing.assert_close(outputs, logits)
     # The map before what is below zero is left out adds up to the score of the class.
     torch.testing.assert_close(cam.sum((1, 2)) + network[4].bias[classes], logits.max(1).values)
 
@@ -73,7 +80,7 @@ def test_with_fully_connected_layers_the_map_adds_up_to_the_score_too() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
     images = torch.randn(5, 1, 8, 8)
-    maps, _ = activation_maps(network, images, "1")
+    maps, _ = activation_maps(network, images, "1", largest)
     with torch.no_grad():
         kept, logits = network[:2](images), network(images)
         parts = (network[3].weight[logits.argmax(1)].view(5, 4, 6, 6) * kept).sum(1)
@@ -82,23 +89,32 @@ def test_with_fully_connected_layers_the_map_adds_up_to_the_score_too() -> None:
 
 def test_frozen_weights_have_maps_as_well() -> None:
     network, images = pooled(), torch.randn(2, 3, 8, 8)
-    before = activation_maps(network, images, "1")[0]
+    before = activation_maps(network, images, "1", largest)[0]
     for parameter in network.parameters():
         parameter.requires_grad = False
-    torch.testing.assert_close(activation_maps(network, images, "1")[0], before)
+    torch.testing.assert_close(activation_maps(network, images, "1", largest)[0], before)
 
 
-def test_examples_are_of_as_many_classes_as_there_are() -> None:
+def test_examples_are_of_as_many_targets_as_there_are() -> None:
     images = torch.randn(40, 3, 8, 8)
     labels = torch.tensor([0, 0, 0, 3, 1, 1, 2, 0, 3, 2] * 4)
     batches = [(images[:20], labels[:20]), (images[20:], labels[20:])]
-    found, layer = examples(pooled(), batches, 6, 4)
-    assert [one.label for one in found] == [0, 1, 2, 3, 0, 1]
-    assert torch.equal(found[3].image, images[3])
+    task = build_task(to_config(compose([])), Targets(CLASS_INDEX, ("cat", "dog", "owl", "yak")))
+    network = pooled()
+    found, layer = examples(network, task, batches, 6)
+    assert [one.target for one in found] == ["cat", "yak", "dog", "owl", "cat", "yak"]
+    assert torch.equal(found[1].image, images[3])
     assert torch.equal(found[4].image, images[1])
     assert all(float(one.heat.min()) >= 0 and float(one.heat.max()) <= 1 for one in found)
     assert found[0].heat.shape == (8, 8)
     assert layer == "1"
+    with torch.no_grad():
+        probabilities, predicted = network(torch.stack([one.image for one in found])).softmax(1).max(1)
+    names = [task.targets.names[index] for index in predicted]
+    assert [one.prediction for one in found] == [
+        (name, f"{value:.2%}") for name, value in zip(names, probabilities.tolist(), strict=True)
+    ]
+    assert [one.is_right for one in found] == [name == one.target for name, one in zip(names, found, strict=True)]
 
 
 def test_a_network_without_convolutions_is_refused() -> None:

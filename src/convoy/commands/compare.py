@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from convoy.commands.verb import Verb
 from convoy.config.cards import BENCHMARKS
 from convoy.config.faults import Fault, UserError
+from convoy.runs.records import metric_text
 
 if TYPE_CHECKING:
     from convoy.evaluation.comparison import Entry
@@ -26,8 +27,9 @@ _NARROWEST = 12
 
 @dataclass(frozen=True)
 class Compare(Verb):
-    """Compare accuracy and complexity of networks of conf/model, with their
-    published accuracies, or of runs, with their own on test or else on val.
+    """Compare quality and complexity of networks of conf/model, with their
+    published accuracies, or of runs, with the metric that each monitors, on test
+    or else on val.
     MACs are of a forward pass of one image; "kept" is what autograd keeps of an
     image for the backward pass. Counting all networks takes about a minute.
 
@@ -46,7 +48,7 @@ class Compare(Verb):
     """Time forward passes here, in float32 on the CPU, with batches of 8; runs
     have the images/s of their training."""
     output: Path | None = None
-    """Picture to write (.png, .svg or .pdf): accuracy against MACs, circles as
+    """Picture to write (.png, .svg or .pdf): the metric against MACs, circles as
     large as the number of parameters."""
     format: Literal["table", "md", "csv", "json"] = "table"
     """Format of the printed table."""
@@ -82,7 +84,7 @@ def run(given: Compare) -> int:
     if given.runs:
         found = list(comparison.from_runs(given.runs, given.output_root))
         sources = sorted({entry.source for entry in found if entry.source})
-        title = f"runs: accuracies on {', '.join(sources)}" if sources else "runs"
+        title = f"runs: {', '.join(sources)}" if sources else "runs"
     else:
         title = f"{BENCHMARKS[given.published]}: published accuracies"
         cards = comparison.chosen(given.models, given.published)
@@ -92,8 +94,10 @@ def run(given: Compare) -> int:
     if given.output is not None:
         from convoy.report.complexity import draw, save
 
-        if not any(entry.top1 is not None for entry in found):
-            raise UserError(Fault("output", "none of these runs has an accuracy to draw", "leave it out"))
+        metrics = sorted({str(entry.metric) for entry in found if entry.value is not None})
+        if len(metrics) != 1:
+            rule = f"these runs monitor different metrics ({', '.join(metrics)})" if metrics else "no run has a metric"
+            raise UserError(Fault("output", rule, "leave it out, or compare runs of one metric", str(given.output)))
         save(draw(found, title), given.output)
         print(f"\n{given.output}", file=sys.stderr if given.format in ("csv", "json") else sys.stdout)
     return 0
@@ -124,11 +128,13 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
     from convoy.ledger.text_formats import markdown_table
 
     speeds = any(entry.images_per_s is not None for entry in found)
-    head = ["", "top-1", "params", "MACs", "kept", "pixels", *(["images/s"] if speeds else []), "source"]
+    metrics = {entry.metric for entry in found if entry.metric is not None}
+    single = next(iter(metrics)) if len(metrics) == 1 else None
+    head = ["", single or "metric", "params", "MACs", "kept", "pixels", *(["images/s"] if speeds else []), "source"]
     rows = [
         [
             entry.name,
-            "–" if entry.top1 is None else f"{100 * entry.top1:.2f}%",
+            _quality(entry) if single or entry.metric is None else f"{entry.metric} {_quality(entry)}",
             short(entry.params),
             short(entry.macs),
             memory(entry.kept_bytes),
@@ -142,6 +148,10 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
         yield markdown_table(head, rows, left=1)
         return
     yield from _columns(head, rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
+
+
+def _quality(entry: Entry) -> str:
+    return metric_text("", entry.value, ("",) if entry.is_fraction else ())
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:

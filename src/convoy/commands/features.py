@@ -12,7 +12,7 @@ from convoy.commands.verb import Call, Split
 @dataclass(frozen=True)
 class Features(LayerVerb):
     """Write features.npy, float32, one row per image in the split's order,
-    labels.npy, and features.json, which describes them. Another data set is
+    targets.npy, and features.json, which describes them. Another data set is
     prepared with the run's image size, channels and normalization.
 
       convoy features run=latest

@@ -1,4 +1,4 @@
-"""convoy filters: pictures of a run's first layer, and of the image regions that its classes react to."""
+"""convoy filters: pictures of a run's first layer, and of the image regions that support its predictions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from convoy.commands.verb import AtLeast, Split
 @dataclass(frozen=True)
 class Filters(TrainedRunVerb):
     """Draw filters.png, the filters of the first convolution, and
-    activation_maps.png, images under the map of the class that the network
-    finds most probable.
+    activation_maps.png, images under the map of the evidence for the prediction.
 
       convoy filters run=latest
       convoy filters run=outputs/alexnet/<run> images=16
     """
 
     images: Annotated[int, AtLeast(0)] = 8
-    """Number of images with a class activation map; 0: none."""
+    """Number of images with an activation map; 0: none."""
     split: Split | None = None
     """Split of the images; null: test, or val where there is no test."""
     output: Path | None = None

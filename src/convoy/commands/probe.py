@@ -1,4 +1,4 @@
-"""convoy probe: accuracy of a linear classifier on a layer's features."""
+"""convoy probe: metrics of a linear layer on a layer's features."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from convoy.commands.verb import Call
 
 @dataclass(frozen=True)
 class Probe(LayerVerb):
-    """Fit a logistic regression to the features of train, without
-    augmentation; its regularization is chosen on val. The accuracies are
-    printed and written to probe-<data>-<layer>.json in the run's folder.
+    """Fit a linear layer to the features of train, without augmentation; its
+    regularization is chosen on val. The task's metrics are printed and written
+    to probe-<data>-<layer>.json in the run's folder.
 
       convoy probe run=latest
       convoy probe run=outputs/vgg16/<run> layer=fc7

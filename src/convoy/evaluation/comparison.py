@@ -20,6 +20,8 @@ from convoy.training import preflight
 
 OTHERS = "others"
 """Family of a network without a card."""
+PUBLISHED = "top-1"
+"""Metric of the published accuracies."""
 SPEED_BATCH = 8
 _SPEED_SECONDS = 2.0
 _FEWEST_PASSES = 3
@@ -37,8 +39,10 @@ class Entry:
         macs: multiply-accumulates of a forward pass of one image.
         kept_bytes: activations that autograd keeps of one image for the backward pass; in float32, or in a run's
             precision.
-        top1: accuracy, 0 to 1; None if it is not known.
-        source: source of the accuracy.
+        metric: name of the metric that measures quality; None if there is none.
+        value: its value; a fraction if `is_fraction`.
+        is_fraction: whether the value is printed in percent.
+        source: source of the value.
         images_per_s: measured speed; None if it was not measured.
     """
 
@@ -48,7 +52,9 @@ class Entry:
     params: int
     macs: int
     kept_bytes: int
-    top1: float | None
+    metric: str | None
+    value: float | None
+    is_fraction: bool
     source: str
     images_per_s: float | None = None
 
@@ -110,14 +116,15 @@ def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iter
         speed = None
         if measure:
             speed = _images_per_s(config.model, config.data.channels, size, config.data.num_classes or 0)
-        yield Entry(name, card.family, size, count, macs, kept, published.accuracy, published.source, speed)
+        yield Entry(
+            name, card.family, size, count, macs, kept, PUBLISHED, published.accuracy, True, published.source, speed
+        )
 
 
 def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
     """Yield an entry for each run from the files in its folder.
 
-    The accuracy is the monitored metric of test, or of val if the run was not tested; a metric that is not a fraction
-    (a loss, an error in the units of a value) is left out.
+    Its value is the monitored metric of test, or of val if the run was not tested.
 
     Raises:
         UserError: there is no such run, or it has not ended.
@@ -131,9 +138,9 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
             rule = "has no summary.json and ledger.json that can be read"
             raise UserError(Fault("runs", rule, "compare runs that have ended", text)) from error
         name = str(summary.get("monitor", "")).removeprefix("val/")
-        splits = ("test", "val") if name in summary.get("percent", ()) else ()
-        split = next((split for split in splits if summary.get(f"{split}/{name}") is not None), None)
-        model = str(run.saved_config()["model"].get("name", ""))
+        split = next((split for split in ("test", "val") if summary.get(f"{split}/{name}") is not None), None)
+        config = run.saved_config()
+        model = str(config["model"].get("name", ""))
         yield Entry(
             shown(run.path) if summary["name"] == model else str(summary["name"]),
             family_of(model),
@@ -141,8 +148,10 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
             int(totals["totals"]["params"]),
             int(totals["totals"]["macs"]),
             int(totals["totals"]["saved_bytes"]),
+            name or None,
             None if split is None else float(summary[f"{split}/{name}"]),
-            "" if split is None else f"{run.saved_config()['data']['name']} {split}",
+            name in summary.get("percent", ()),
+            "" if split is None else f"{config['data']['name']} {split}",
             summary.get("images_per_s"),
         )
 

@@ -78,7 +78,7 @@ class Source:
 
 
 def write_features(source: Source, split: str, output_folder: Path | None) -> Path:
-    """Write the features of a split: features.npy, labels.npy and what they are, features.json.
+    """Write the features of a split: features.npy, targets.npy and what they are, features.json.
 
     Args:
         source: layer and images.
@@ -106,23 +106,23 @@ def write_features(source: Source, split: str, output_folder: Path | None) -> Pa
         shutil.rmtree(partial, ignore_errors=True)
     terminal.say(source.title)
     terminal.say(f"{source.data.name}: {shape[0]:,} {split} images, features {' x '.join(map(str, shape[1:]))}")
-    terminal.say(f"{shown(output)}/\n  features.npy  labels.npy  features.json")
+    terminal.say(f"{shown(output)}/\n  features.npy  targets.npy  features.json")
     return output
 
 
 def _write_arrays(source: Source, split: str, folder: Path) -> tuple[int, ...]:
     """Write batch by batch, since features of a large set don't fit in memory. Gives the shape of the features."""
-    labels: list[Tensor] = []
+    all_targets: list[Tensor] = []
     features: Any = None
     shape: tuple[int, ...] = ()
     done = 0
-    for values, own in source.batches(split):
+    for values, targets in source.batches(split):
         if features is None:
             folder.mkdir(parents=True)
             shape = (source.data.images.sizes[split], *values.shape[1:])
             features = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
         features[done : done + len(values)] = values.numpy()
-        labels.append(own)
+        all_targets.append(targets)
         done += len(values)
     if done < shape[0]:  # images that can't be decoded were skipped
         features.flush()
@@ -132,7 +132,7 @@ def _write_arrays(source: Source, split: str, folder: Path) -> tuple[int, ...]:
         (folder / "whole.npy").replace(folder / "features.npy")
     else:
         features.flush()
-    np.save(folder / "labels.npy", torch.cat(labels).numpy())
+    np.save(folder / "targets.npy", torch.cat(all_targets).numpy())
     return (done, *shape[1:])
 
 
@@ -146,6 +146,6 @@ def _described(source: Source, split: str, shape: tuple[int, ...]) -> dict[str, 
         "data": source.data.name,
         "split": split,
         "shape": list(shape),
-        "classes": list(source.data.images.classes),
+        "targets": {"kind": source.data.images.targets.kind, "names": list(source.data.images.targets.names)},
         "skipped_images": source.data.images.skipped_images,
     }

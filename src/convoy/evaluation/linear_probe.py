@@ -1,123 +1,158 @@
-"""A linear probe: how well a linear classifier does on the features of a layer (Alain & Bengio 2016,
+"""A linear probe: the task's metrics of a linear layer on the features of a network (Alain & Bengio 2016,
 arXiv:1610.01644).
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config
 from convoy.evaluation.feature_arrays import Source
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.runs.whole_files import replace_text
+from convoy.tasks.construction import build_task, metrics_of
+from convoy.tasks.task import Task
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""The inverse strengths of regularization, scikit-learn's C, that are tried; val chooses."""
+"""Inverse strengths C of the regularization that are tried; val chooses."""
 
-_MOST_ROUNDS = 200
+_MOST_ITERATIONS = 200
 _MOST_BYTES = 2**32
+
+Samples = tuple[Tensor, Tensor]
+"""Features [N, D] and targets [N, ...] of a split."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A linear classifier on features.
+    """Result of a linear probe.
 
     Attributes:
         num_features: of an image.
         strength: C, chosen on val.
-        train, val, test: top-1 accuracies; None where there is no such split.
-        class_share: of the largest class in val: what guessing it gives.
+        metrics: the task's scalar metrics by split and name.
+        constant: metrics on val of the best outputs that don't depend on the image.
     """
 
     num_features: int
     strength: float
-    train: float
-    val: float
-    test: float | None
-    class_share: float
+    metrics: Mapping[str, Mapping[str, float]]
+    constant: Mapping[str, float]
 
 
-def probe(features: dict[str, tuple[Tensor, Tensor]], seed: int, strengths: Sequence[float] = STRENGTHS) -> Probed:
-    """Fit a multinomial logistic regression on train for each strength, and keep the one that is best on val.
+def fit(task: Task, samples: Samples, strength: float) -> nn.Linear:
+    """Return the linear layer that minimizes the task's mean loss + |weights|² / (2 C N), found with L-BFGS.
+
+    With cross entropy this is the objective of scikit-learn's LogisticRegression. The bias is not regularized.
 
     Args:
-        features: [N, D] and labels [N] of "train" and "val", and of "test" if there is one.
-        seed: of the solver.
-        strengths: inverse strengths of the L2 penalty; the weakest penalty that is as good as any wins no tie.
+        task: its loss takes outputs [N, number of target names] and the targets.
+        samples: features and targets of train.
+        strength: C.
     """
-    # Imported here: it takes a second.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    features, targets = samples
+    layer = nn.Linear(features.shape[1], len(task.targets.names))
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    solver = torch.optim.LBFGS(layer.parameters(), max_iter=_MOST_ITERATIONS, line_search_fn="strong_wolfe")
 
-    train, _ = features["train"]
-    mean, spread = train.mean(0), train.std(0)
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = task.loss(layer(features), targets) + layer.weight.square().sum() / (2 * strength * len(features))
+        loss.backward()
+        return cast(Tensor, loss)
+
+    solver.step(objective)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def probe(task: Task, config: Config, samples: Mapping[str, Samples], strengths: Sequence[float] = STRENGTHS) -> Probed:
+    """Fit a linear layer on train for each strength, and keep the one that is best on val by the monitored metric.
+
+    Args:
+        task: of the data.
+        config: has the additional metrics.
+        samples: features and targets of "train" and "val", and of "test" if there is one.
+        strengths: inverse strengths of the L2 penalty; the strongest penalty wins a tie.
+    """
+    features, _ = samples["train"]
+    mean, spread = features.mean(0), features.std(0)
     spread = torch.where(spread > 0, spread, 1)
-    ready: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {
-        split: (((values - mean) / spread).numpy(), own.numpy()) for split, (values, own) in features.items()
-    }
-    best, best_val = None, -1.0
-    for strength in sorted(strengths):
-        classifier = LogisticRegression(C=strength, max_iter=_MOST_ROUNDS, random_state=seed)
-        with warnings.catch_warnings():
-            # Without the last digits of the optimum the accuracy is the same.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            classifier.fit(*ready["train"])
-        accuracy = float(classifier.score(*ready["val"]))
-        if accuracy > best_val:
-            best, best_val = classifier, accuracy
-    assert best is not None
-    scores = {split: float(best.score(*pair)) for split, pair in ready.items()}
-    share = torch.bincount(features["val"][1]).max().item() / len(features["val"][1])
-    return Probed(train.shape[1], best.C, scores["train"], scores["val"], scores.get("test"), share)
+    scaled = {split: ((values - mean) / spread, targets) for split, (values, targets) in samples.items()}
+    monitored, sign = task.monitor.removeprefix("val/"), 1 if task.mode == "max" else -1
+
+    def score(layer: nn.Linear, split: str) -> dict[str, float]:
+        metrics = metrics_of(task, config, "val")
+        values, targets = scaled[split]
+        with torch.inference_mode():
+            task.update_metrics(metrics, layer(values), targets)
+        return task.compute(metrics)
+
+    layers = [(strength, fit(task, scaled["train"], strength)) for strength in sorted(strengths)]
+    best_strength, best = max(layers, key=lambda pair: sign * score(pair[1], "val")[monitored])
+    # With features of zero, only the bias is left.
+    constant = fit(task, (torch.zeros(len(features), 1), scaled["train"][1]), 1.0)
+    scaled["constant"] = torch.zeros(len(scaled["val"][1]), 1), scaled["val"][1]
+    return Probed(
+        features.shape[1], best_strength, {split: score(best, split) for split in samples}, score(constant, "constant")
+    )
 
 
 def probe_run(source: Source) -> Probed:
-    """Probe a layer of a run's network, print the accuracies and leave them in the run's folder.
+    """Probe a layer of a run's network, print the metrics and write them into the run's folder.
 
     Raises:
-        UserError: the features take more than 4 GiB.
+        UserError: the features take more than 4 GiB, or the data has no train or val split.
     """
     terminal = Console()
     terminal.log_to(None)
-    found = {split: _gathered(source, split) for split, count in source.data.images.sizes.items() if count}
-    probed = probe(found, source.data.config.seed)
+    images, config = source.data.images, source.data.config
+    for split in ("train", "val"):
+        source.data.check_split(split)
+    task = build_task(config, images.targets, images.class_counts)
+    samples = {split: _gathered(source, split) for split, count in images.sizes.items() if count}
+    probed = probe(task, config, samples)
     path = source.run.folder / f"probe-{source.stem}.json"
-    record = {"layer": source.tap.name, "data": source.data.name, **asdict(probed)}
+    record: dict[str, Any] = {"layer": source.tap.name, "data": source.data.name, **asdict(probed)}
     replace_text(path, json.dumps(record, indent=2) + "\n")
     terminal.say(source.title)
-    images = ", ".join(f"{len(labels):,} {split}" for split, (_, labels) in found.items())
-    terminal.say(f"{source.data.name}: {images}; {probed.num_features:,} features, C = {probed.strength:g}")
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("linear probe")
-    accuracies = {split: value for split in found if (value := getattr(probed, split)) is not None}
-    for split in accuracies:
-        grid.add_column(split, justify="right")
-    grid.add_row("top-1", *(f"{value:.2%}" for value in accuracies.values()))
-    terminal.show(grid)
-    terminal.say(f"the largest class is {probed.class_share:.1%} of val")
+    counts = ", ".join(f"{len(targets):,} {split}" for split, (_, targets) in samples.items())
+    terminal.say(f"{source.data.name}: {counts}; {probed.num_features:,} features, C = {probed.strength:g}")
+    terminal.show(_table(task, probed))
     terminal.say(shown(path))
     return probed
 
 
-def _gathered(source: Source, split: str) -> tuple[Tensor, Tensor]:
-    """Features [N, D] and labels [N] of a whole split."""
-    features, labels = [], []
-    for values, own in source.batches(split):
+def _table(task: Task, probed: Probed) -> Table:
+    names = [name for name in probed.constant if name not in task.hidden]
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("linear probe")
+    for name in names:
+        grid.add_column(task.title(name), justify="right")
+    for split, values in probed.metrics.items():
+        grid.add_row(split, *(task.text(name, values[name]) for name in names))
+    grid.add_row("val, same output for all", *(task.text(name, probed.constant[name]) for name in names))
+    return grid
+
+
+def _gathered(source: Source, split: str) -> Samples:
+    """Return features [N, D] and targets [N, ...] of a whole split."""
+    features, all_targets = [], []
+    for values, targets in source.batches(split):
         features.append(torch.flatten(values, 1))
-        labels.append(own)
+        all_targets.append(targets)
         size = features[0].shape[1] * source.data.images.sizes[split] * 4
         if size > _MOST_BYTES:
-            rule = f"{split} would have {features[0].shape[1]:,} features an image, {size / 2**30:.1f} GiB in all"
+            rule = f"{split} would have {features[0].shape[1]:,} features per image, {size / 2**30:.1f} GiB in all"
             remedy = "choose a layer after more pooling; penultimate is the last one"
             raise UserError(Fault("layer", rule, remedy, source.tap.name))
-    return torch.cat(features), torch.cat(labels)
+    return torch.cat(features), torch.cat(all_targets)

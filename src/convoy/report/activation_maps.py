@@ -1,4 +1,4 @@
-"""Class activation maps: the regions of an image that support the predicted class.
+"""Activation maps: the regions of an image that support the prediction.
 
 The map is HiResCAM's (Draelos & Carin 2020, arXiv:2011.08891, equation 6) at the last feature map with more than one
 position: gradient times activation, summed over channels. Negative values are set to zero. If global average pooling
@@ -9,7 +9,8 @@ positions first, which loses the position if fully connected layers follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
+from convoy.tasks.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _COLUMNS = 8
 _ROW_INCHES = 3.15
 _LONGEST_NAME = 16
+_COLORS = {True: "#00724f", False: "#b03a00", None: "#222222"}
+"""Color of a prediction that is right, wrong, or neither."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,16 @@ class Example:
 
     Attributes:
         image: the network's input, [C, S, S].
-        label: index of the true class.
-        predicted: index of the most probable class.
-        probability: probability of the predicted class.
-        heat: map of the predicted class, [S, S], 0 to 1.
+        target: the true target, for people.
+        prediction: the first entry of the prediction: its name and value.
+        is_right: whether the prediction decides as the target; None for a task without decisions.
+        heat: map of the evidence for the prediction, [S, S], 0 to 1.
     """
 
     image: Tensor
-    label: int
-    predicted: int
-    probability: float
+    target: str
+    prediction: tuple[str, str]
+    is_right: bool | None
     heat: Tensor
 
 
@@ -79,13 +83,16 @@ def last_feature_map(network: nn.Module, image: Tensor) -> str:
     return names[-1]
 
 
-def activation_maps(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """Return the maps [B, H, W], 0 or more, of each image's most probable class, and probabilities [B, num_classes].
+def activation_maps(
+    network: nn.Module, images: Tensor, layer: str, evidence: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the maps [B, H, W], 0 or more, of the evidence for each prediction, and the network's outputs.
 
     Args:
         network: in evaluation mode.
         images: [B, C, S, S].
         layer: name of the module that returns the feature map [B, C, H, W].
+        evidence: returns the output per image that is explained, [B], such as the largest.
     """
     kept: list[Tensor] = []
 
@@ -96,74 +103,69 @@ def activation_maps(network: nn.Module, images: Tensor, layer: str) -> tuple[Ten
     handle = network.get_submodule(layer).register_forward_hook(lambda _, __, value: keep(value))
     try:
         with torch.enable_grad():
-            logits = network(images)
-            best = logits.max(1).values.sum()
-            (slopes,) = torch.autograd.grad(best, kept[0])
+            outputs = network(images)
+            (slopes,) = torch.autograd.grad(evidence(outputs).sum(), kept[0])
     finally:
         handle.remove()
     maps = functional.relu((slopes * kept[0].detach()).sum(1))
-    return maps, logits.detach().softmax(1)
+    return maps, outputs.detach()
 
 
 def examples(
-    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], count: int, num_classes: int
+    network: nn.Module, task: Task, batches: Iterable[tuple[Tensor, Tensor]], count: int
 ) -> tuple[list[Example], str]:
-    """Return examples of the first images of a split, of as many classes as possible, and the name of their layer.
+    """Return examples of images of a split, of as many different targets as possible, and the name of their layer.
 
     Args:
         network: in evaluation mode, on the CPU.
-        batches: images [B, C, S, S] and labels [B].
+        task: of the network.
+        batches: images [B, C, S, S] and targets [B, ...].
         count: number of images.
-        num_classes: number of classes of the data set.
     """
-    chosen = _first_of_each_class(batches, count, num_classes)
-    images = torch.stack([image for image, _ in chosen])
+    images, targets = _of_different_targets(task, batches, count)
     layer = last_feature_map(network, images[:1])
-    maps, probabilities = activation_maps(network, images, layer)
+    maps, outputs = activation_maps(network, images, layer, task.evidence)
     heat = functional.interpolate(maps[:, None], size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     heat = heat / heat.flatten(1).amax(1).clamp_min(1e-12)[:, None, None]
-    found = []
-    for (image, label), row, one in zip(chosen, probabilities, heat, strict=True):
-        predicted = int(row.argmax())
-        found.append(Example(image, label, predicted, float(row[predicted]), one))
+    decisions = task.decisions(outputs)
+    right = None if decisions is None else (decisions == targets).reshape(len(targets), -1).all(1).tolist()
+    rows = (task.prediction_rows(record) for record in task.predictions(outputs, 1))
+    found = [
+        Example(image, text, row[0] if row else ("–", ""), None if right is None else right[index], one)
+        for index, (image, text, row, one) in enumerate(
+            zip(images, task.target_texts(targets), rows, heat, strict=True)
+        )
+    ]
     return found, layer
 
 
-def _first_of_each_class(
-    batches: Iterable[tuple[Tensor, Tensor]], count: int, num_classes: int
-) -> list[tuple[Tensor, int]]:
-    """Return the first images of a split, in rounds of one image per class."""
-    rounds = -(-count // num_classes)
-    by_class: dict[int, list[Tensor]] = {}
-    for images, labels in batches:
-        for image, label in zip(images, labels.tolist(), strict=True):
-            own = by_class.setdefault(label, [])
-            if len(own) < rounds:
-                own.append(image.clone())
-        if len(by_class) == num_classes and all(len(own) == rounds for own in by_class.values()):
+def _of_different_targets(task: Task, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    """Return images and targets: the first image of each target, then the next ones in the order of the split."""
+    by_text: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for images, targets in batches:
+        for text, image, target in zip(task.target_texts(targets), images, targets, strict=True):
+            own = by_text.setdefault(text, [])
+            if len(own) < count:
+                own.append((image.clone(), target.clone()))
+        has_all_names = len(by_text) >= len(task.targets.names) and sum(map(len, by_text.values())) >= count
+        if len(by_text) >= count or has_all_names:
             break
-    in_turn = [
-        (by_class[label][turn], label)
-        for turn in range(rounds)
-        for label in sorted(by_class)
-        if turn < len(by_class[label])
-    ]
-    return in_turn[:count]
+    turns = itertools.zip_longest(*by_text.values())
+    chosen = [pair for turn in turns for pair in turn if pair is not None][:count]
+    return torch.stack([image for image, _ in chosen]), torch.stack([target for _, target in chosen])
 
 
 def draw(
     found: Sequence[Example],
-    classes: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Draw each image above its copy with the map, with the true and the predicted class.
+    """Draw each image above its copy with the map, with its target and the prediction.
 
     Args:
         found: at least one example.
-        classes: names of the classes.
         mean: statistics with which the images were normalized.
         std: statistics with which the images were normalized.
         title: first line.
@@ -192,14 +194,20 @@ def draw(
         heated.imshow(example.heat.numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
         for axes in (plain, heated):
             axes.set_axis_off()
-        label, predicted = _short(classes[example.label]), _short(classes[example.predicted])
-        right = example.label == example.predicted
+        name, value = example.prediction
         below = top - 2 * size[1] - 0.18 / height
         middle = left + size[0] / 2
-        figure.text(middle, below, label, fontsize=8, ha="center", va="center")
-        caption = f"{'' if right else predicted + ' '}{example.probability:.0%}"
-        colour = "#00724f" if right else "#b03a00"
-        figure.text(middle, below - 0.17 / height, caption, fontsize=8, ha="center", va="center", color=colour)
+        figure.text(middle, below, _short(example.target), fontsize=8, ha="center", va="center")
+        caption = value if example.is_right else f"{_short(name)} {value}".strip()
+        figure.text(
+            middle,
+            below - 0.17 / height,
+            caption,
+            fontsize=8,
+            ha="center",
+            va="center",
+            color=_COLORS[example.is_right],
+        )
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Plot of accuracy and MACs, with circles in proportion to the number of parameters.
+"""Plot of a metric and MACs, with circles in proportion to the number of parameters.
 
 After Canziani et al. 2016 (arXiv:1605.07678), figure 2.
 """
@@ -38,11 +38,17 @@ _ITERATIONS = 300
 
 
 def draw(entries: Sequence[Entry], title: str) -> Figure:
-    """Draw the entries that have an accuracy, at least one."""
+    """Draw the entries that have a value, at least one.
+
+    Raises:
+        ValueError: their metrics differ.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    entries = [entry for entry in entries if entry.top1 is not None and entry.macs]
+    entries = [entry for entry in entries if entry.value is not None and entry.macs]
+    if len({entry.metric for entry in entries}) > 1:
+        raise ValueError("entries of different metrics")
     figure = Figure(figsize=(12, 8), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.07, 0.08, 0.78, 0.86))
@@ -52,7 +58,7 @@ def draw(entries: Sequence[Entry], title: str) -> Figure:
     for entry, radius in sorted(zip(entries, radii, strict=True), key=lambda pair: -pair[1]):
         axes.scatter(
             entry.macs / 1e9,
-            100 * (entry.top1 or 0),
+            _height(entry),
             s=math.pi * radius**2,
             color=colours.get(entry.family, colours[OTHERS]),
             alpha=0.55,
@@ -67,6 +73,12 @@ def draw(entries: Sequence[Entry], title: str) -> Figure:
     return figure
 
 
+def _height(entry: Entry) -> float:
+    """Return the value of an entry on the axis: fractions in percent."""
+    value = entry.value or 0.0
+    return 100 * value if entry.is_fraction else value
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the image in the format of the path's suffix. Equal figures give equal bytes."""
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -74,22 +86,25 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _scale(axes: Axes, entries: Sequence[Entry]) -> None:
-    """Set a logarithmic axis of MACs and a linear axis of accuracy, with room around the circles."""
+    """Set a logarithmic axis of MACs and a linear axis of the metric, with room around the circles."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     macs = [entry.macs / 1e9 for entry in entries]
-    accuracies = [100 * (entry.top1 or 0) for entry in entries]
+    heights = [_height(entry) for entry in entries]
     ratio = max(macs) / min(macs)
-    spread = max(accuracies) - min(accuracies)
+    spread = max(heights) - min(heights)
+    in_percent = entries[0].is_fraction
+    least = 1.0 if in_percent else 0.1 * abs(max(heights)) or 1.0
+    top = max(heights) + max(0.12 * spread, least)
     axes.set_xscale("log")
     axes.set_xlim(min(macs) / max(ratio**0.08, 1.6), max(macs) * max(ratio**0.08, 1.6))
-    axes.set_ylim(min(accuracies) - max(0.12 * spread, 1), min(100.5, max(accuracies) + max(0.12 * spread, 1)))
+    axes.set_ylim(min(heights) - max(0.12 * spread, least), min(100.5, top) if in_percent else top)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel("multiply-accumulates of one image, in 10⁹")
-    axes.set_ylabel("top-1 accuracy, %")
+    axes.set_ylabel(f"{entries[0].metric}, %" if in_percent else str(entries[0].metric))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -133,7 +148,7 @@ def _show_sizes(axes: Axes, most: int) -> None:
 
 def _round_sizes(most: int) -> list[float]:
     """Return three round numbers of parameters, none above `most`."""
-    rounds = [digit * 10.0**power for power in range(3, 12) for digit in (1, 2, 5)]
+    rounds = [digit * 10.0**power for power in range(12) for digit in (1, 2, 5)]
     largest = max(size for size in rounds if size <= most)
     return [largest / 20, largest / 4, largest]
 
@@ -143,10 +158,10 @@ def _label(axes: Axes, entries: Sequence[Entry]) -> None:
     from adjustText import adjust_text
 
     x = [entry.macs / 1e9 for entry in entries]
-    y = [100 * (entry.top1 or 0) for entry in entries]
+    y = [_height(entry) for entry in entries]
     texts = [
-        axes.text(macs, top1, entry.name, fontsize=7.5, color=_INK, ha="center", va="center")
-        for macs, top1, entry in zip(x, y, entries, strict=True)
+        axes.text(macs, height, entry.name, fontsize=7.5, color=_INK, ha="center", va="center")
+        for macs, height, entry in zip(x, y, entries, strict=True)
     ]
     adjust_text(
         texts,

@@ -1,4 +1,4 @@
-"""Figures of a run: the filters of its first layer and class activation maps."""
+"""Figures of a run: the filters of its first layer and activation maps."""
 
 from __future__ import annotations
 
@@ -31,12 +31,10 @@ def draw_run(run: TrainedRun, *, images: int, split: str | None, output: Path | 
         chosen = split or ("test" if data.images.sizes.get("test") else "val")
         data.check_split(chosen)
         batches = data.images.evaluation_loader(chosen, device="cpu")
-        found, layer = activation_maps.examples(run.network, batches, images, data.images.num_classes)
-        subtitle = f"evidence for the predicted class at {layer}: {data.name}, {chosen}"
+        found, layer = activation_maps.examples(run.network, run.task, batches, images)
+        subtitle = f"evidence for the prediction at {layer}: {data.name}, {chosen}"
         settings = data.config.data
-        pictures["activation_maps.png"] = activation_maps.draw(
-            found, data.images.classes, settings.mean, settings.std, title, subtitle
-        )
+        pictures["activation_maps.png"] = activation_maps.draw(found, settings.mean, settings.std, title, subtitle)
     target = output or run.folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():

@@ -121,6 +121,10 @@ class Classification(Task):
         """Return the most probable class of each image."""
         return outputs.argmax(1)
 
+    def target_texts(self, targets: Tensor) -> list[str]:
+        """Return the class of each image."""
+        return [self.targets.names[index] for index in targets.tolist()]
+
     def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the most probable classes of each image with their probabilities."""
         # In float64, so that the probabilities of one image add up to 1.

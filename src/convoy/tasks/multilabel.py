@@ -89,6 +89,11 @@ class Multilabel(Task):
         """Return the labels above the threshold, [N, num_labels]."""
         return outputs.sigmoid() > self.threshold
 
+    def target_texts(self, targets: Tensor) -> list[str]:
+        """Return the labels of each image."""
+        rows = (zip(self.targets.names, row, strict=True) for row in targets.tolist())
+        return [", ".join(name for name, value in row if value > 0.5) or "–" for row in rows]
+
     def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the probability of each label, and the labels above the threshold."""
         records = []

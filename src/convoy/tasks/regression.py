@@ -65,6 +65,10 @@ class Regression(Task):
         errors = metrics["mae_per_value"].compute().reshape(-1).tolist()
         return Report({"mae_per_value": dict(zip(self.targets.names, errors, strict=True))})
 
+    def target_texts(self, targets: Tensor) -> list[str]:
+        """Return the values of each image."""
+        return [", ".join(f"{value:.4g}" for value in row) for row in targets.tolist()]
+
     def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
         """Return the values by name."""
         return [{"values": dict(zip(self.targets.names, row, strict=True))} for row in outputs.double().tolist()]

@@ -133,6 +133,15 @@ class Task(nn.Module, ABC):
         """
         return None
 
+    def evidence(self, outputs: Any) -> Tensor:
+        """Return the output per image that an activation map explains, [N]: by default the largest one."""
+        largest: Tensor = outputs.flatten(1).max(1).values
+        return largest
+
+    def target_texts(self, targets: Any) -> list[str]:
+        """Return the targets of a batch for people, one text per image."""
+        return [str(target) for target in targets.tolist()]
+
     def outputs(self, network: nn.Module, images: Tensor) -> Any:
         """Return the network's outputs for evaluation, in float32."""
         outputs = network(images)
