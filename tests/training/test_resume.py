@@ -103,18 +103,66 @@ def test_a_run_that_ended_within_an_epoch_can_be_made_longer(convoy: Convoy) -> 
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_a_run_that_was_stopped_while_it_was_tested_has_only_the_test_left(convoy: Convoy) -> None:
-    """Both where the last epoch is whole and where max_steps cuts it."""
-    for name, words in (("whole", ()), ("cut", ("trainer.max_steps=13",))):
+TIMES = ("seconds", "images_per_s", "data_wait")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("trainer.max_steps=13",),
+        # Training ends before its last step.
+        ("optimizer.lr=1e-12", "optimizer.weight_decay=0", "trainer.max_epochs=5", "trainer.early_stopping_epochs=1"),
+    ],
+    ids=["whole epochs", "part of an epoch", "early stopping"],
+)
+def test_a_run_that_was_stopped_while_it_was_tested_has_only_the_test_left(
+    convoy: Convoy, words: tuple[str, ...]
+) -> None:
+    """It writes each of its last records, whichever of them it was stopped before."""
+    for name, missing in (("test", ("summary.json", "confusion_matrix.csv")), ("summary", ("summary.json",))):
         whole = convoy("train", *TINY, *words, folder=name)
-        before, rows = whole.checkpoint()["state_dict"], whole.rows()
-        (whole.folder / "summary.json").unlink()
+        before, rows, summary = whole.checkpoint()["state_dict"], whole.rows(), whole.summary()
+        table = (whole.folder / "confusion_matrix.csv").read_bytes()
+        assert "train/loss" in summary
+        for file in missing:
+            (whole.folder / file).unlink()
         resumed = convoy("train", f"resume={name}")
         assert resumed.code == 0, resumed.err
         again = Run(0, "", "", whole.folder)
         assert again.rows() == rows
-        assert again.summary()["steps"] == int(rows[-1]["step"])
+        summary_again = again.summary()
+        assert {key: value for key, value in summary_again.items() if key not in TIMES} == {
+            key: value for key, value in summary.items() if key not in TIMES
+        }
+        assert (whole.folder / "confusion_matrix.csv").read_bytes() == table
         assert all(torch.equal(before[key], value) for key, value in again.checkpoint()["state_dict"].items())
+
+
+def test_a_run_that_was_made_longer_is_not_taken_for_concluded(convoy: Convoy) -> None:
+    """A run of 10 steps is concluded, made longer, and stopped before its second summary."""
+    assert convoy("train", *TINY, "trainer.max_epochs=1").code == 0
+    first = Path("run/summary.json").read_text()
+    assert convoy("train", "resume=run", "trainer.max_epochs=2").code == 0
+    second = Path("run/summary.json").read_text()
+    Path("run/summary.json").write_text(first)
+    assert convoy("train", "resume=run").code == 0
+    assert Run(0, "", "", Path("run")).summary()["steps"] == 20
+    assert '"steps": 20' in second
+    assert convoy("train", "resume=run").code == 2
+
+
+def test_half_a_row_does_not_count(convoy: Convoy) -> None:
+    """A full disk or a loss of power cuts a file anywhere; "13" of step 135 is no row of step 13."""
+    assert convoy("train", *TINY, "ledger.norms_every_steps=5", folder="whole").code == 0
+    assert convoy("train", *TINY, "ledger.norms_every_steps=5", "trainer.max_epochs=1", folder="cut").code == 0
+    for name, half in (("metrics.csv", "1"), ("norms.csv", "5,0,1.5,2")):
+        with Path("cut", name).open("a") as file:
+            file.write(half)
+    assert convoy("train", "resume=cut", "trainer.max_epochs=2", "scheduler=cosine").code == 0
+    assert [row["step"] for row in read_rows(Path("cut"))] == [row["step"] for row in read_rows(Path("whole"))]
+    counts = [len(Path(name, "norms.csv").read_text().splitlines()) for name in ("whole", "cut")]
+    assert counts[0] == counts[1]
 
 
 def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Convoy) -> None:

@@ -6,6 +6,7 @@ returns the exit code of a kill; the report of the rank that failed gives the ca
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convoy.cluster.run_lease import JobFolder
-from convoy.runs.whole_files import replace_text
+from convoy.runs.os_errors import described
+from convoy.runs.whole_files import WriteError, replace_text
 
 FOLDER, START = "CONVOY_RUN_FOLDER", "CONVOY_SLURM_START"
 """Environment variables that `convoy slurm run` sets for its ranks: the run folder and the number of this start."""
@@ -59,8 +61,11 @@ class Rank:
         threading.Thread(target=self._keep_lease, name="convoy-lease", daemon=True).start()
 
     def end(self, report: Report) -> None:
-        """Write the report of this rank."""
-        replace_text(self._file, json.dumps(asdict(report)) + "\n")
+        """Write the report of this rank; without it, the batch step only sees the exit code."""
+        try:
+            replace_text(self._file, json.dumps(asdict(report)) + "\n")
+        except WriteError as error:
+            print(f"rank {self.number}: {described(error)}", flush=True)
 
     def _keep_lease(self) -> None:
         while True:
@@ -68,7 +73,8 @@ class Rank:
             if claim is not None and claim.start > self.start:
                 print(f"rank {self.number}: start {claim.start} has taken over this run; exiting", flush=True)
                 os._exit(1)
-            self.folder.alive.touch()
+            with contextlib.suppress(OSError):  # a full or read-only disk; the next touch may succeed
+                self.folder.alive.touch()
             time.sleep(_HEARTBEAT_S)
 
 

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.runs.os_errors import described, is_fault_of_environment, remedy
 from convoy.runtime.garbage_collection import without_collector
 from convoy.runtime.lazy_imports import defer_unused
 from convoy.runtime.stop_signals import StopSignal, raised
@@ -70,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has closed the pipe (convoy train --help | head).
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        if not is_fault_of_environment(error):
+            raise
+        print(f"error: {described(error)}; {remedy(error)}", file=sys.stderr)
         return 1
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -45,6 +48,12 @@ class Console:
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
         self._speaking = speaking
+        self._log_file: _LogFile | None = None
+
+    @property
+    def log_error(self) -> OSError | None:
+        """Last failure to write run.log; None if there was none."""
+        return self._log_file.error if self._log_file else None
 
     @property
     def is_live(self) -> bool:
@@ -56,6 +65,17 @@ class Console:
         # Lines are not wrapped: a log file has no width, and commands are copied from the terminal.
         self.console.print(text, style=style, markup=False, soft_wrap=True)
         self.note(text)
+
+    def say_or_warn(self, text: str) -> None:
+        """Print one or several lines, on standard error if standard output fails or on a rank that is not the first."""
+        if self._speaking:
+            try:
+                self.say(text, style="bold red")
+                return
+            except OSError:
+                # What it could not write is not tried again at the interpreter's end, which would change the exit code.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(text, file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Write one or several lines to the log only."""
@@ -79,7 +99,8 @@ class Console:
         run: logging.Handler = logging.NullHandler()
         debug: logging.Handler = logging.NullHandler()
         if path is not None and self._speaking:
-            run, debug = _file(path, ""), _file(debug_log(path.parent), "%(name)s: ")
+            run = self._log_file = _file(path, "")
+            debug = _file(debug_log(path.parent), "%(name)s: ")
         logging.captureWarnings(True)
         self._replace_handlers(self._log, run)
         for name in _LIBRARIES:
@@ -106,13 +127,34 @@ class Console:
 
 
 class _LogFile(logging.FileHandler):
-    """Log file whose faults, such as a full disk, are not printed as stack traces."""
+    """Log file whose faults, such as a full disk, are not printed as stack traces.
+
+    Attributes:
+        error: last failure; the lines that there was no room for are lost.
+    """
+
+    error: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            super().emit(record)
+        except OSError as error:  # from opening the file
+            self.error = error
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Do nothing."""
+        """Remember the failure of a write."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.error = error
+
+    def close(self) -> None:
+        """Close the file, whether or not its last lines can be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
-def _file(path: Path, source: str) -> logging.Handler:
+def _file(path: Path, source: str) -> _LogFile:
     """Return the handler of a log file that is created with its first line.
 
     Args:

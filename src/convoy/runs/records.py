@@ -36,6 +36,15 @@ def read_summary(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def concluded_step(path: Path) -> int | None:
+    """Return the optimizer steps of a summary.json of a finished run; None if the run was not trained and tested.
+
+    A run that was made longer keeps the summary of the shorter one until it is concluded again.
+    """
+    summary = read_summary(path)
+    return summary.get("steps") if summary.get("status") == "finished" else None
+
+
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Return the rows of a metrics.csv; none where there is no file."""
     try:

@@ -75,7 +75,9 @@ def build_callbacks(
     callbacks.append(Schedule(config.scheduler, total_steps, length.steps_per_epoch))
     if trainer.early_stopping_epochs is not None:
         patience = trainer.early_stopping_epochs
-        callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False))
+        # Lightning would check at the end of the epoch, after the checkpoint, which would hold the count before.
+        early = EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
+        callbacks.append(early)
     callbacks += users
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from convoy.config.schema import CheckpointConfig
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
+from convoy.runs.records import concluded_step
 from convoy.runs.whole_files import synchronize
 from convoy.training.checkpoint_files import restore_best
 
@@ -46,10 +47,16 @@ class Checkpoints(pl.Callback):
         self._monitor, self._mode = monitor, mode
         self._every_steps = every_steps
         self._kept: list[tuple[tuple[float, float], int]] = []
+        self._ended_at: int | None = None
         self.best: dict[str, float] | None = None
         self.best_step: int | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Early stopping or the time limit ended the training, and the process died before its summary.
+        is_unconcluded = self._ended_at is not None and concluded_step(self._run.summary) != self._ended_at
+        if trainer.strategy.broadcast(is_unconcluded):
+            trainer.should_stop = True
+        self._ended_at = None
         if self.best_step is None:
             return
         is_there = not trainer.is_global_zero or restore_best(self._run, self.best_step)
@@ -75,6 +82,7 @@ class Checkpoints(pl.Callback):
         if better:
             self.best, self.best_step = values, step
         is_due = (trainer.current_epoch + 1) % self._settings.every_epochs == 0
+        self._ended_at = step if trainer.should_stop else None
         is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         kept = any(kept_step == step for _, kept_step in self._kept)
         copies = ([self._run.best] if better else []) + ([self._path_of(step)] if kept else [])
@@ -105,10 +113,11 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         kept = [[list(score), step] for score, step in self._kept]
-        return {"best": self.best, "best_step": self.best_step, "kept": kept}
+        return {"best": self.best, "best_step": self.best_step, "kept": kept, "ended_at": self._ended_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self._ended_at = state_dict.get("ended_at")
         self._kept = [((score[0], score[1]), step) for score, step in state_dict["kept"]]
 
     def _better(self, values: dict[str, float]) -> bool:

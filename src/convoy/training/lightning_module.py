@@ -136,6 +136,8 @@ class TrainingModule(pl.LightningModule):
         # Here too, so that no checkpoint of broken weights takes the place of a good one.
         self.raise_if_broken(self.running.broken_at(state))
         checkpoint["running_metrics"] = state
+        # For the summary of a run that resumes after its last row.
+        checkpoint["latest"] = {name: value for name, value in self.latest.items() if name.startswith("train/")}
         checkpoint["convoy"] = self._identity
 
     @cached_property
@@ -147,6 +149,7 @@ class TrainingModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":
             return
+        self.latest.update(checkpoint.get("latest") or {})
         if self.trainer.is_global_zero:
             self.running.load(checkpoint.get("running_metrics"))
         steps_per_epoch = self.trainer.datamodule.steps_per_epoch(self.trainer.world_size)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from convoy.cluster.run_lease import JobFolder, is_this_jobs
+from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.faults import Fault, UserError, printable
 from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
@@ -27,6 +27,8 @@ from convoy.records.run_context import RunContext, eval_batch_size
 from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
 from convoy.runs.lock import RunLock
+from convoy.runs.os_errors import is_fault_of_environment
+from convoy.runs.records import concluded_step
 from convoy.runs.whole_files import remove_partials
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.ranks import end_process_group, is_first_rank
@@ -99,13 +101,43 @@ def train(
     module = _build_module(config, data)
     first_step = _check_resumed(resumed, module, length)
     user_callbacks = build_user_callbacks(config.callback)
-    context, lock = _begin(machine, length, resumed, first_step, overrides)
 
+    first = is_first_rank()
+    run, console = _own_folder(config, resumed, first=first), Console(speaking=first)
+    lock = RunLock(run.path)
+    context = RunContext(config, machine.devices, machine.sizes, length, run, console, first_step, first)
+    try:
+        _record_start(context, lock, overrides)
+        checkpoint = resumed.checkpoint if resumed else None
+        return _train(context, module, data, user_callbacks, machine.notices, checkpoint, restarts=restarts)
+    except OSError as error:
+        if not is_fault_of_environment(error):
+            raise
+        run_summary.report_os_error(console, run, error)
+        return Outcome(run, {"status": "failed"}, 1)
+    finally:
+        lock.release()
+        console.close()
+        os.environ.pop(_FOLDER_OF_ALL_RANKS, None)
+
+
+def _train(
+    context: RunContext,
+    module: TrainingModule,
+    data: ImageData,
+    user_callbacks: Sequence[pl.Callback],
+    notices: Sequence[str],
+    checkpoint: Path | None,
+    *,
+    restarts: bool,
+) -> Outcome:
+    """Train in a folder whose start is recorded, from a checkpoint if there is one."""
+    config = context.config
     loggers = open_loggers(context, _plain(config))
     ledger_log = open_ledger_log(module.network, context, loggers.wandb) if context.is_first_rank else None
     frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
     ledger_notice = ledger_log.notice if ledger_log else ""
-    notices = [*loggers.notices, *machine.notices, *(text for text in (ledger_notice, frozen) if text)]
+    notices = [*loggers.notices, *notices, *(text for text in (ledger_notice, frozen) if text)]
     callbacks = build_callbacks(context, module.task.monitor, module.task.mode, user_callbacks, ledger_log)
     parts = _Parts(module, data, loggers, callbacks, PeakMemory(CudaCounters()))
     recovery = OutOfMemory(context.run, context.sizes, context.eval_batch_size, context.console)
@@ -114,7 +146,7 @@ def train(
 
     exit_code, stage = 1, "training"
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resumed.checkpoint if resumed else None, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         stage = "the test"
         _test_best(trainer, context, parts)
         exit_code = 0
@@ -140,10 +172,7 @@ def train(
         end_at_once()
         recovery.stop()
         end_process_group()
-        lock.release()
         loggers.finish(exit_code)
-        context.console.close()
-        os.environ.pop(_FOLDER_OF_ALL_RANKS, None)
 
 
 def _open_data(machine: Machine) -> ImageData:
@@ -188,7 +217,8 @@ def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunL
     content = load(resumed.checkpoint)
     load_weights(module.network, content, resumed.checkpoint)
     step = int(content["global_step"])
-    if length.total_steps is not None and step >= length.total_steps and JobFolder(resumed.run.path).is_finished():
+    is_done = length.total_steps is not None and step >= length.total_steps
+    if is_done and concluded_step(resumed.run.summary) == step:
         epochs = -(-step // length.steps_per_epoch)
         rule = f"has done all its {step} steps"
         remedy = f"write a larger end with it, such as trainer.max_epochs={2 * epochs}"
@@ -196,24 +226,19 @@ def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunL
     return step
 
 
-def _begin(
-    machine: Machine, length: RunLength, resumed: Resumed | None, first_step: int | None, overrides: Sequence[str]
-) -> tuple[RunContext, RunLock]:
-    """Create the run's folder, or take up the resumed one, lock it and record the start."""
-    first = is_first_rank()
-    run = _own_folder(machine.config, resumed, first=first)
-    lock = RunLock(run.path)
+def _record_start(context: RunContext, lock: RunLock, overrides: Sequence[str]) -> None:
+    """Lock the run's folder, remove what killed processes have left in it, and write the records of a start."""
+    run = context.run
+    if not context.is_first_rank:
+        context.console.log_to(run.log)
+        return
     # A Slurm job's folder has a lease instead: a rank of an earlier start leaves when a later one has it.
-    if first and not is_this_jobs(run.path):
+    if not is_this_jobs(run.path):
         lock.acquire()
-    if first:
-        for folder in (run.path, run.checkpoints):
-            remove_partials(folder)
-    console = Console(speaking=first)
-    console.log_to(run.log)
-    if first:
-        write_start(run, OmegaConf.to_yaml(_plain(machine.config)), list(overrides))
-    return RunContext(machine.config, machine.devices, machine.sizes, length, run, console, first_step, first), lock
+    for folder in (run.path, run.checkpoints):
+        remove_partials(folder)
+    context.console.log_to(run.log)
+    write_start(run, OmegaConf.to_yaml(_plain(context.config)), list(overrides))
 
 
 def _plain(config: Config) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from convoy.records.console import Console
 from convoy.records.progress import duration
 from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder, shown
-from convoy.runs.whole_files import replace_text
+from convoy.runs.os_errors import described, remedy
+from convoy.runs.whole_files import WriteError, replace_text
 from convoy.tasks.task import Report, ReportTable, Task
 from convoy.training.callbacks import Callbacks
+from convoy.training.checkpoint_files import step_of
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 
 MOST_WAIT = 0.05
@@ -111,10 +114,10 @@ def summarize(
 
 
 def write(run: RunFolder, summary: Mapping[str, Any], report: Report) -> None:
-    """Write summary.json, and each table of the test as `<name>.csv`."""
-    replace_text(run.summary, json.dumps(summary, indent=2) + "\n")
+    """Write each table of the test as `<name>.csv`, and summary.json, which concludes the run, last."""
     for name, content in report.tables.items():
         write_table(run.path / f"{name}.csv", content)
+    replace_text(run.summary, json.dumps(summary, indent=2) + "\n")
 
 
 def write_table(path: Path, content: ReportTable) -> None:
@@ -159,6 +162,8 @@ def print_results(context: RunContext, summary: Mapping[str, Any], task: Task) -
     console.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
     for line in (*wait_lines(summary, source), *memory_lines(summary)):
         console.say(line)
+    if console.log_error is not None:
+        console.say(f"run.log is incomplete: {described(console.log_error)}")
     if summary["skipped_images"]:
         console.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
     console.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
@@ -189,11 +194,18 @@ def memory_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def kept(run: RunFolder) -> str:
-    """Return what is left of a run that ended early, and the command that resumes it."""
-    if not run.last.is_file():
-        return "no checkpoint had been written; start it again"
-    return f"kept: {shown(run.last)}; to resume: convoy train resume={shown(run.path)}"
+def kept(run: RunFolder, remedy: str = "") -> str:
+    """Return what is left of a run that ended early, and the command that resumes it.
+
+    Args:
+        run: its folder.
+        remedy: what must be done first, as a clause.
+    """
+    step = step_of(run.last)
+    if step is None:
+        return "no checkpoint had been written; " + (f"{remedy} and " if remedy else "") + "start it again"
+    first = f"{remedy}, then " if remedy else ""
+    return f"kept: {shown(run.last)} of step {step}; {first}to resume: convoy train resume={shown(run.path)}"
 
 
 def report_not_finite(context: RunContext, broken: NotFiniteError, best_step: int | None) -> None:
@@ -206,6 +218,13 @@ def report_not_finite(context: RunContext, broken: NotFiniteError, best_step: in
     else:
         console.say("no checkpoint had been written")
         console.say(f"try a lower learning rate, such as optimizer.lr={broken.learning_rate / 10:g}")
+
+
+def report_os_error(console: Console, run: RunFolder, error: OSError) -> None:
+    """Print in one line what could not be written, what is kept, and the command that resumes."""
+    if not isinstance(error, WriteError):  # which names the file
+        console.note("".join(traceback.format_exception(error)))
+    console.say_or_warn(f"stopped: {described(error)}; {kept(run, remedy(error))}")
 
 
 def report_out_of_memory(console: Console, error: BaseException) -> None:
