@@ -7,9 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import TINY, Run, needs_fashion_mnist
 
 from convoy.commands.main import VERBS
@@ -165,12 +168,52 @@ def test_evaluate_takes_other_splits_and_checkpoints(convoy: Convoy) -> None:
 
 
 @needs_fashion_mnist
-def test_evaluate_takes_another_data_set_of_as_many_classes(convoy: Convoy) -> None:
+def test_evaluate_refuses_a_data_set_of_other_classes(convoy: Convoy) -> None:
     convoy("train", *TINY)
-    assert convoy("evaluate", "run=run", "data=fashion_mnist").code == 0
-    record = json.loads(Path("run/evaluation-fashion_mnist-test.json").read_text())
-    assert record["images"] == 10_000
-    assert record["test/top1"] < 0.5  # digits are not clothes
+    done = convoy("evaluate", "run=run", "data=fashion_mnist")
+    assert done.code == 2
+    assert "data=fashion_mnist: has classes that train does not have: T-shirt/top" in done.err
+
+
+def test_evaluate_matches_classes_by_name(convoy: Convoy, tmp_path: Path) -> None:
+    """The classes b and d of another folder are those of the run, whatever their order there."""
+    generator = np.random.default_rng(1)
+    shades = {"a": 20, "b": 90, "c": 160, "d": 230}
+
+    def write(root: str, names: str) -> None:
+        for split, name in product(("train", "val"), names):
+            folder = tmp_path / root / split / name
+            folder.mkdir(parents=True)
+            for index in range(8):
+                pixels = generator.integers(0, 20, (16, 16, 3)) + shades[name]
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+
+    write("all", "abcd")
+    write("some", "bd")
+    write("more", "bd")
+    for split in ("train", "val"):
+        (tmp_path / "more" / split / "b").rename(tmp_path / "more" / split / "e")
+    words = ["data=image_folder", "data.image_size=16", "data.eval_resize=null", "data.channels=3"]
+    words += ["model.layers=[CONV3-8,GAP,FC-32,FC-4]", "trainer.global_batch_size=8", "trainer.max_epochs=40"]
+    words += ["optimizer.lr=0.02", "data.augment.random_resized_crop=null"]
+    given = [word for word in TINY if not word.startswith(("model", "trainer.max_epochs"))]
+    run = convoy("train", *given, *words, "data.root=all", "metric=f1_macro")
+    assert run.code == 0, run.err
+    assert run.summary()["val/top1"] == 1.0
+
+    done = convoy("evaluate", "run=run", "data.root=some", "split=val")
+    assert done.code == 0, done.err
+    assert "no images of a, c: these classes have no results" in done.out
+    record = json.loads(Path("run/evaluation-image_folder-val.json").read_text())
+    assert (record["val/top1"], record["val/f1_macro"]) == (1.0, 1.0)
+    assert record["per_class"] == {"a": None, "b": 1.0, "c": None, "d": 1.0}
+
+    done = convoy("evaluate", "run=run", "data.root=more", "split=val")
+    assert done.code == 2
+    assert (
+        "has classes that train does not have: e; remove or rename them; the classes of train are a, b, c, d"
+        in done.err
+    )
 
 
 def test_evaluate_refuses_data_of_other_classes(convoy: Convoy, tmp_path: Path) -> None:
@@ -184,7 +227,7 @@ def test_evaluate_refuses_data_of_other_classes(convoy: Convoy, tmp_path: Path) 
     words = ("data=image_folder", "data.root=pets", "data.channels=1", "data.image_size=32", "split=val")
     done = convoy("evaluate", "run=run", *words, "data.mean=[0.5]", "data.std=[0.5]", "data.augment.flip=false")
     assert done.code == 2
-    assert "has 2 classes; the run was trained with 10" in done.err
+    assert "has classes that train does not have: cat, dog; remove or rename them" in done.err
 
 
 @pytest.mark.slow

@@ -159,6 +159,26 @@ def test_classes_of_the_data_set_are_its_names() -> None:
         opened(dataset_data(train=node(Named), num_classes=4))
 
 
+class Some(Shades):
+    """Data set with two of the classes of `Named`, in another order, or with one more."""
+
+    def __init__(self, classes: list[str]) -> None:
+        super().__init__("pil", 12)
+        self.classes = classes
+        self.targets = [index % len(classes) for index in range(12)]
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index)[0], self.targets[index]
+
+
+def test_classes_of_val_are_matched_by_name() -> None:
+    module = opened(dataset_data(train=node(Named), val=node(Some, classes=["c", "a"])))
+    assert shades(module, "val") == (list(range(12)), [2, 0] * 6)
+    assert "data.val has no images of b." in module.notes
+    with pytest.raises(UserError, match=r"data.val=Some: has classes that train does not have: d; remove"):
+        opened(dataset_data(train=node(Named), val=node(Some, classes=["c", "d"])))
+
+
 @pytest.mark.parametrize(
     ("kind", "number", "target", "expected"),
     [

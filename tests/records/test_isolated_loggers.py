@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import TINY, Run, read_rows
 from tests.records.test_loggers import history, offline_records
 
+from convoy.commands.main import main
 from convoy.records import isolated_logger
 
 Convoy = Callable[..., Run]
@@ -64,12 +65,19 @@ class Odd(Logger):
 """
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """Return the rows of metrics.csv of a run without loggers."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    assert main(["train", *TINY, f"folder={folder}"]) == 0
+    return read_rows(folder)
+
+
 @pytest.fixture
-def expected(convoy: Convoy) -> list[dict[str, str]]:
-    """Return the rows of metrics.csv of a run without loggers, and write the module `odd`."""
+def expected(plain: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Write the module `odd`, and return the rows that a run must have."""
     Path("odd.py").write_text(ODD)
-    assert convoy("train", *TINY, folder="plain").code == 0
-    return read_rows(Path("plain"))
+    return plain
 
 
 @contextmanager

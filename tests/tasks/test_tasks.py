@@ -10,10 +10,14 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     f1_score,
+    jaccard_score,
     log_loss,
     mean_absolute_error,
     mean_squared_error,
+    precision_score,
     r2_score,
+    recall_score,
+    roc_auc_score,
     top_k_accuracy_score,
 )
 from torch import Tensor
@@ -124,6 +128,53 @@ def test_additional_metrics_are_those_of_torchmetrics() -> None:
     metrics = metrics_of(task, config, "val")
     task.update_metrics(metrics, logits, labels)
     assert task.compute(metrics)["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"))
+
+
+def test_macro_averages_leave_out_classes_without_images() -> None:
+    """Class 2 has no image, but is predicted; class 4 is neither."""
+    nodes = {
+        "f1_macro": "MulticlassF1Score",
+        "recall": "MulticlassRecall",
+        "precision": "MulticlassPrecision",
+        "balanced": "MulticlassAccuracy",
+        "jaccard": "MulticlassJaccardIndex",
+        "auroc": "MulticlassAUROC",
+        "ap": "MulticlassAveragePrecision",
+    }
+    given = "num_classes: '{num_classes}', average: macro"
+    words = [
+        f"+metric.{name}={{_target_: torchmetrics.classification.{metric}, {given}}}" for name, metric in nodes.items()
+    ]
+    config = read([*words, "logger=csv"])
+    task = build_task(config, Targets("class_index", tuple("abcde")))
+    logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(4))
+    logits[:, 4] -= 9
+    labels = torch.tensor([0, 1, 3]).repeat(20)
+    metrics = metrics_of(task, config, "test")
+    for part in (slice(0, 17), slice(17, 60)):
+        task.update_metrics(metrics, logits[part], labels[part])
+    values = task.compute(metrics)
+    predicted, present = logits.argmax(1).numpy(), [0, 1, 3]
+    assert 2 in predicted
+    options = {"labels": present, "average": "macro", "zero_division": 0}
+    assert values["f1_macro"] == pytest.approx(f1_score(labels, predicted, **options))
+    assert values["recall"] == pytest.approx(recall_score(labels, predicted, **options))
+    assert values["precision"] == pytest.approx(precision_score(labels, predicted, **options))
+    assert values["jaccard"] == pytest.approx(jaccard_score(labels, predicted, **options))
+    assert values["balanced"] == pytest.approx(recall_score(labels, predicted, **options))
+    probabilities = logits.softmax(1).numpy()
+    ranked = [(labels.numpy() == label, probabilities[:, label]) for label in present]
+    assert values["auroc"] == pytest.approx(np.mean([roc_auc_score(*one) for one in ranked]))
+    assert values["ap"] == pytest.approx(np.mean([average_precision_score(*one) for one in ranked]), rel=1e-5)
+    per_class = task.report(metrics).values["per_class"]
+    recalls = recall_score(labels, predicted, labels=range(5), average=None, zero_division=0)
+    assert per_class == {
+        "a": pytest.approx(recalls[0]),
+        "b": pytest.approx(recalls[1]),
+        "c": None,
+        "d": pytest.approx(recalls[3]),
+        "e": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,6 @@ def counted_sizes(data: DataConfig) -> dict[str, Any]:
     return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
 
 
-def known_num_targets(data: DataConfig) -> int | None:
-    """Return the number of classes, labels or values; None before they are counted."""
-    return data.num_classes
-
-
 def num_targets(data: DataConfig) -> int:
     """Return the number of classes, labels or values: data.num_classes, or if it is null, that of the source.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +17,7 @@ from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, missing_split, open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
-from convoy.data.targets import Targets
+from convoy.data.targets import Targets, positions_of
 
 
 class Batches:
@@ -105,6 +106,7 @@ class ImageData(pl.LightningDataModule):
         self.max_steps = max_steps
         self.waited_s = 0.0
         self._opened: OpenedData | None = None
+        self._positions: Tensor | None = None
 
     def open(self) -> None:
         """Read the data set, or list its files, unless that is done.
@@ -114,6 +116,26 @@ class ImageData(pl.LightningDataModule):
         """
         if self._opened is None:
             self._opened = open_data(self.data, self.seed)
+
+    def match_classes(self, trained: Targets) -> tuple[str, ...]:
+        """Give the classes the indices that they have in a trained network, for evaluation.
+
+        Args:
+            trained: targets that the network was trained with.
+
+        Returns:
+            The network's classes that the data set lacks.
+
+        Raises:
+            UserError: see `positions_of`.
+        """
+        opened = self._set
+        found = opened.targets
+        positions = positions_of(found, trained, "data", self.data.name)
+        if positions != tuple(range(len(trained.names))):
+            self._positions = torch.tensor(positions)
+            self._opened = replace(opened, targets=trained)
+        return tuple(name for index, name in enumerate(trained.names) if index not in set(positions))
 
     @property
     def num_classes(self) -> int:
@@ -205,7 +227,16 @@ class ImageData(pl.LightningDataModule):
         world_size = self._trainer_or(world_size, "world_size", 1)
         spec = self._batch_spec(self._device() if device is None else device)
         sampler = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
-        return Batches(sampler.num_batches, lambda: opened.evaluation[split].batches(sampler, rank, spec))
+        return Batches(
+            sampler.num_batches, lambda: self._matched(opened.evaluation[split].batches(sampler, rank, spec))
+        )
+
+    def _matched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches with the indices of `match_classes`."""
+        if self._positions is None:
+            return batches
+        positions = self._positions
+        return (batch._replace(targets=positions.to(batch.targets.device)[batch.targets]) for batch in batches)
 
     def setup(self, stage: str) -> None:
         self.open()

@@ -27,7 +27,7 @@ from convoy.data.pixel_depth import RangeError, to_mode
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
+from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, positions_of
 
 
 def build_dataset(data: DataConfig, split: str) -> Any:
@@ -61,6 +61,19 @@ def dataset_targets(data: DataConfig, dataset: Any) -> Targets:
     return Targets(data.target, tuple(map(str, names)))
 
 
+def class_positions(data: DataConfig, dataset: Any, split: str, trained: Targets) -> tuple[int, ...] | None:
+    """Return the index that each class of val or test has among those of train, or None if it has no names.
+
+    Raises:
+        UserError: it has a class that train lacks.
+    """
+    names = getattr(dataset, "classes", None)
+    if data.target != CLASS_INDEX or not isinstance(names, Sequence) or isinstance(names, str):
+        return None
+    found = Targets(data.target, tuple(map(str, names)))
+    return positions_of(found, trained, f"data.{split}", type(dataset).__name__)
+
+
 @contextmanager
 def user_code(key: str, name: str) -> Iterator[None]:
     """Report an exception of the user's code as an error of `key`, with the line that raised it."""
@@ -77,19 +90,30 @@ def user_code(key: str, name: str) -> Iterator[None]:
 class DatasetImages:
     """Images and targets of a split, read from a data set of the user."""
 
-    def __init__(self, dataset: Any, data: DataConfig, split: str, *, seed: int, samples: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        data: DataConfig,
+        split: str,
+        *,
+        seed: int,
+        samples: Tensor | None = None,
+        positions: Sequence[int] | None = None,
+    ) -> None:
         """Args:
         dataset: map-style data set.
         data: the data config.
         split: name of the key that built the data set, for errors.
         seed: seed of torch's random functions in `__getitem__`.
         samples: indices of the images that belong to the split, int64; None: all.
+        positions: index that each of the data set's classes has among those of train; None: the same.
         """
         self._dataset = dataset
         self._data = data
         self._key = f"data.{split}"
         self._seed = seed
         self._samples = torch.arange(len(dataset)) if samples is None else samples
+        self._positions = None if positions is None else torch.tensor(positions)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -100,7 +124,8 @@ class DatasetImages:
         targets = getattr(self._dataset, "targets", None)
         if self._data.target != CLASS_INDEX or targets is None or len(targets) != len(self._dataset):
             return None
-        return torch.as_tensor(targets, dtype=torch.int64)[self._samples]
+        classes = torch.as_tensor(targets, dtype=torch.int64)[self._samples]
+        return classes if self._positions is None else self._positions[classes]
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`."""
@@ -133,7 +158,7 @@ class DatasetImages:
         return image_of_pixels(pixels, self._data.channels), self._target(name, item[1])
 
     def _target(self, name: str, target: Any) -> Tensor:
-        number = self._data.num_classes
+        number = self._data.num_classes if self._positions is None else len(self._positions)
         assert number is not None, "check_data requires it"
         kind = self._data.target
         try:
@@ -144,8 +169,10 @@ class DatasetImages:
             is_whole = value.numel() == 1 and not value.is_floating_point()
             if not is_whole or not 0 <= int(value) < number:
                 rule = f"returns the target {target!r}"
-                raise self._fault(name, rule, f"return an integer from 0 to {number - 1} (data.num_classes={number})")
-            return value.reshape(()).to(torch.int64)
+                source = f"data.num_classes={number}" if self._positions is None else "its classes"
+                raise self._fault(name, rule, f"return an integer from 0 to {number - 1} ({source})")
+            index = value.reshape(()).to(torch.int64)
+            return index if self._positions is None else self._positions[index]
         value = value.reshape(-1).to(torch.float32)
         is_right = len(value) == number and all(map(math.isfinite, value.tolist()))
         if not is_right or (kind == MULTI_HOT and not bool(((value == 0) | (value == 1)).all())):

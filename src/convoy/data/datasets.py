@@ -13,8 +13,8 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.check import DATASET_SOURCE, FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.dataset_images import DatasetImages, build_dataset, dataset_targets
-from convoy.data.folders import ImageFiles, find_layout, list_images, listed, read_classes
+from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
+from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
 from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.resize import fit_images, with_channels
@@ -28,7 +28,7 @@ from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FileImages, SplitImages
 from convoy.data.splits import stratified_split
 from convoy.data.table import check_images, read_table
-from convoy.data.targets import CLASS_INDEX, Targets
+from convoy.data.targets import CLASS_INDEX, Targets, listed
 
 SPLITS = ("train", "val", "test")
 
@@ -211,7 +211,12 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
     strata = torch.zeros_like(kept) if labels is None else labels
     for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
         if getattr(data, split) is not None:
-            images[split] = DatasetImages(build_dataset(data, split), data, split, seed=seed)
+            dataset = build_dataset(data, split)
+            positions = class_positions(data, dataset, split, targets)
+            images[split] = DatasetImages(dataset, data, split, seed=seed, positions=positions)
+            if positions is not None and len(positions) < len(targets.names):
+                absent = [name for index, name in enumerate(targets.names) if index not in set(positions)]
+                notes.append(f"data.{split} has no images of {listed(absent)}.")
         elif fraction:
             places, held_out = stratified_split(strata[kept], fraction, f"data.{split}_fraction")
             images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])

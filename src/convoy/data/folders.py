@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from convoy.config.faults import Fault, UserError
+from convoy.data.targets import listed
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -191,12 +192,6 @@ def irregular_kind(mode: int) -> str | None:
         return None
     kinds = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
     return kinds.get(stat.S_IFMT(mode), "device")
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first `most` names, separated by commas, and the number of the others."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _fault(value: str, rule: str, remedy: str) -> UserError:

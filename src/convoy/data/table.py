@@ -24,8 +24,8 @@ from typing import TypeVar
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import DataConfig
-from convoy.data.folders import irregular_kind, listed
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
+from convoy.data.folders import irregular_kind
+from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, listed
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Accepted cells of `data.split_column`, in any case, and the split that each one names."""

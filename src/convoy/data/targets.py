@@ -15,7 +15,10 @@ be moved together with the pixels; the rule of each such kind belongs here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from convoy.config.faults import Fault, UserError
 
 CLASS_INDEX = "class_index"
 MULTI_HOT = "multi_hot"
@@ -47,3 +50,39 @@ class Targets:
     def unnamed(cls, kind: str, count: int) -> Targets:
         """Return targets whose number is known, but not their names: a ledger or a plan reads no data."""
         return cls(kind, tuple(str(index) for index in range(count)))
+
+    @property
+    def are_numbered(self) -> bool:
+        """Whether the names are the indices: the data set has no names."""
+        return self.names == tuple(str(index) for index in range(len(self.names)))
+
+
+def positions_of(found: Targets, trained: Targets, key: str, name: str) -> tuple[int, ...]:
+    """Return the index that each class of a data set has among the classes of another one, matched by name.
+
+    Args:
+        found: targets of the data set.
+        trained: targets that a network was trained with.
+        key: setting that names the data set, for errors.
+        name: name of the data set, for errors.
+
+    Raises:
+        UserError: the data set has classes that the network was not trained with, or targets of another kind or number.
+    """
+    same_number = len(found.names) == len(trained.names)
+    if found.kind != trained.kind or (found.kind != CLASS_INDEX and not same_number):
+        rule = f"has {found.describe()} ({found.kind}); train has {trained.describe()} ({trained.kind})"
+        raise UserError(Fault(key, rule, "choose a data set with the same targets", name))
+    if found.kind != CLASS_INDEX or (same_number and found.are_numbered):
+        return tuple(range(len(found.names)))
+    if unknown := [one for one in found.names if one not in trained.names]:
+        rule = f"has classes that train does not have: {listed(unknown)}"
+        remedy = f"remove or rename them; the classes of train are {listed(trained.names)}"
+        raise UserError(Fault(key, rule, remedy, name))
+    return tuple(trained.names.index(one) for one in found.names)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, separated by commas, and the number of the others."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

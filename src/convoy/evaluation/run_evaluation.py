@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 
-from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.data.check import known_num_targets
+from convoy.data.targets import listed
 from convoy.evaluation.trained_run import RunData, TrainedRun
 from convoy.records.console import Console
 from convoy.runs.layout import shown
@@ -53,25 +52,23 @@ class Evaluation:
     Attributes:
         run: the trained network.
         data: the run's data or another set.
-        module: the network in its Lightning module, with a task for the targets of the data.
+        module: the network in its Lightning module, with a task for the targets of the run.
+        absent: the run's classes that the data lacks.
     """
 
     run: TrainedRun
     data: RunData
     module: TrainingModule
+    absent: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, run: TrainedRun, split: str, overrides: Sequence[str], options: Options | None = None) -> Evaluation:
         """Open data for a run. For the arguments and errors see `evaluate`."""
         data = run.open_data(overrides, options)
-        expected = known_num_targets(run.config.data)
-        found = data.images.targets
-        if expected is not None and len(found.names) != expected:
-            rule = f"has {found.describe()}; the run was trained with {expected}"
-            raise UserError(Fault("data", rule, f"choose a set like {run.config.data.name}", data.name))
+        absent = data.images.match_classes(run.facts.targets)
         data.check_split(split)
-        task = build_task(data.config, found, data.images.class_counts)
-        return cls(run, data, TrainingModule(run.network, data.config, task))
+        task = build_task(data.config, data.images.targets, data.images.class_counts)
+        return cls(run, data, TrainingModule(run.network, data.config, task), absent)
 
 
 def _trainer(devices: Devices, run: TrainedRun) -> pl.Trainer:
@@ -107,5 +104,7 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
         summary.write_table(folder / f"{stem}-{name}.csv", content)
     console.say(opened.run.title)
     console.say(f"{data.name}: {num_images:,} {split} images")
+    if opened.absent:
+        console.say(f"no images of {listed(opened.absent)}: these classes have no results")
     console.show(summary.metrics_grid(task, values, (split,)))
     console.say(f"{shown(folder)}/{stem}.json")

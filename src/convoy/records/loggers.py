@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,8 @@ def _built(name: str, node: Mapping[str, Any], run: RunFolder) -> Logger:
         key: value.replace("{run_folder}", folder) if isinstance(value, str) else value for key, value in node.items()
     }
     key = f"logger.other.{name}"
+    # MLflow 3 refuses its file store otherwise, the only one that needs neither a server nor a database.
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     logger = build(key, filled)
     if not isinstance(logger, Logger):
         rule, remedy = "is not a Lightning logger", "derive it from pytorch_lightning.loggers.Logger"

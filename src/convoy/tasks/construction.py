@@ -11,8 +11,9 @@ from torchmetrics import Metric, MetricCollection
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
-from convoy.data.targets import Targets
+from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.tasks.losses import ConfiguredLoss, check_loss
+from convoy.tasks.present_classes import PresentClassesMean
 from convoy.tasks.task import Task
 
 _GIVEN = frozenset({"targets", "loss"})
@@ -73,7 +74,8 @@ def _metric(name: str, node: Mapping[str, Any], task: Task) -> Metric:
     if not isinstance(metric, Metric):
         rule = "is not a torchmetrics Metric"
         raise UserError(Fault(f"metric.{name}._target_", rule, "derive it from torchmetrics.Metric", node["_target_"]))
-    return metric
+    is_macro = task.targets.kind == CLASS_INDEX and getattr(metric, "average", None) == "macro"
+    return PresentClassesMean(metric, len(task.targets.names)) if is_macro else metric
 
 
 def _check_monitor(task: Task, config: Config) -> None:
