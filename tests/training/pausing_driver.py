@@ -1,4 +1,4 @@
-"""Run `convoy` and pause once in a stage: `python pausing_driver.py <stage> <words of convoy>`.
+"""Run `convoy` and pause once in a stage: `python pausing_driver.py <stage> <call> <words of convoy>`.
 
 The process writes the file `reached-<rank>` in its working folder and waits until the file `sent` is there, so that a
 test can send it a signal in that stage.
@@ -22,18 +22,18 @@ STAGES = {
     "summary": ("convoy.training.summary", "summarize"),
     "export": ("convoy.export.formats", "write"),
 }
-"""Function that is paused at its second call, or at its only one."""
+"""Function that is paused at its n-th call, or at its only one."""
 
 _ONCE = ("start", "summary", "export")
 
 
-def pause_in(stage: str) -> None:
+def pause_in(stage: str, call: int) -> None:
     module, name = STAGES[stage]
     owner: Any = import_module(module)
     *parents, name = name.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    setattr(owner, name, _paused(getattr(owner, name), 1 if stage in _ONCE else 2))
+    setattr(owner, name, _paused(getattr(owner, name), 1 if stage in _ONCE else call))
 
 
 def _paused(function: Callable[..., Any], call: int) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def _paused(function: Callable[..., Any], call: int) -> Callable[..., Any]:
         if calls == call:
             Path(f"reached-{os.environ.get('LOCAL_RANK', '0')}").touch()
             while not Path("sent").exists():
-                time.sleep(0.005)
+                time.sleep(0.05)
         return function(*args, **kwargs)
 
     return paused
@@ -54,5 +54,5 @@ def _paused(function: Callable[..., Any], call: int) -> Callable[..., Any]:
 if __name__ == "__main__":
     from convoy.commands.main import main
 
-    pause_in(sys.argv[1])
-    sys.exit(main(sys.argv[2:]))
+    pause_in(sys.argv[1], int(sys.argv[2]))
+    sys.exit(main(sys.argv[3:]))

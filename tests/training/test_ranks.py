@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tests.conftest import TINY, Run
 from tests.training.test_resume import LONG, assert_equal_runs, start, stop_after
+from tests.training.test_signals import WORDS, ended, endings, paused
 
 Convoy = Callable[..., Run]
 
@@ -79,3 +84,124 @@ def test_a_loss_that_breaks_ends_both_processes(shell: Convoy) -> None:
     run = shell("train", *words, timeout=120)
     assert run.code == 1
     assert run.out.count("the loss is not finite") == 1
+
+
+def rank_of(process: subprocess.Popen[str], rank: int) -> int:
+    """Return the process id of a rank of a run with two ranks."""
+    if rank == 0:
+        return process.pid
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def wait_for_row(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.csv").is_file() or f"\n{step}," not in (folder / "metrics.csv").read_text():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def assert_ended(pids: Sequence[int]) -> None:
+    """Wait for the end of processes that have closed their output."""
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("rank", "is_waiting"),
+    [
+        pytest.param(0, True, marks=pytest.mark.slow),
+        pytest.param(1, True, marks=pytest.mark.faults),
+        pytest.param(0, False, marks=pytest.mark.faults),
+        pytest.param(1, False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_rank_ends_the_other_with_one_line(rank: int, is_waiting: bool) -> None:
+    """Where the other waits for it in an operation, and where its main thread never learns of it."""
+    words = (*LONG, "trainer.processes=2", "trainer.max_epochs=400", "folder=run", "trainer.checkpoint_every_steps=3")
+    if is_waiting:
+        process = start(*words)
+        wait_for_row(process, Path("run"), 48)
+    else:
+        process = paused("training", "train", *words, ranks=2, call=20)
+    pids = [rank_of(process, number) for number in (0, 1)]
+    os.kill(pids[rank], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)  # the other rank has the pipe open until it ends
+    assert process.returncode == (1 if rank else -signal.SIGKILL), out
+    assert "Traceback" not in out, out
+    (line,) = [line for line in out.splitlines() if "to resume" in line]
+    lost = "was killed by SIGKILL" if rank else "has ended"
+    assert line.startswith(
+        f"rank {rank} on {platform.node()} (process {pids[rank]}) {lost}; kept: run/checkpoints/last"
+    )
+    assert line.endswith("to resume: convoy train resume=run")
+    assert_ended(pids)
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), pytest.param(1, marks=pytest.mark.slow)])
+def test_a_stopped_rank_ends_the_run(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVOY_HANG_S", "2")
+    process = start(*LONG, "trainer.processes=2", "trainer.max_epochs=400", "folder=run")
+    wait_for_row(process, Path("run"), 48)
+    pids = [rank_of(process, number) for number in (0, 1)]
+    os.kill(pids[rank], signal.SIGSTOP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    assert "Traceback" not in out, out
+    (line,) = [line for line in out.splitlines() if "to resume" in line]
+    assert f"rank {rank} on {platform.node()} (process {pids[rank]}) has been stopped for 2 s; kept: run/" in line
+    assert_ended(pids)
+
+
+@pytest.mark.faults
+def test_a_run_that_is_paused_as_a_whole_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z and fg, for longer than the limit of a stopped rank."""
+    monkeypatch.setenv("CONVOY_HANG_S", "1")
+    process = start(*LONG, "trainer.processes=2", "folder=run")
+    wait_for_row(process, Path("run"), 48)
+    pids = [rank_of(process, number) for number in (0, 1)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(3)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+
+
+@pytest.mark.slow
+def test_ranks_that_do_nothing_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank sleeps, and the other waits for it."""
+    monkeypatch.setenv("CONVOY_HANG_S", "3")
+    process = paused("training", "train", *LONG, "trainer.processes=2", "folder=run", ranks=2, call=60)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    assert f"ranks 0 and 1 on {platform.node()} have done nothing for 3 s; kept: run/" in out
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("training", marks=pytest.mark.faults),
+        pytest.param("validation", marks=pytest.mark.faults),
+        pytest.param("test", marks=pytest.mark.slow),
+    ],
+)
+def test_two_ranks_stop_together_when_only_the_first_is_told_to(stage: str, shell: Convoy) -> None:
+    process = paused(stage, "train", *WORDS, "trainer.processes=2", "folder=run", ranks=2)
+    out = ended(process, signal.SIGTERM)
+    assert process.returncode == 143, out
+    (line,) = endings(out)
+    assert "to resume: convoy train resume=run" in line
+    resumed = shell("train", "resume=run")
+    assert resumed.code == 0, resumed.err
+    assert resumed.summary()["steps"] == 20

@@ -31,10 +31,10 @@ SHORT = (("training", signal.SIGHUP), ("validation", signal.SIGTERM), ("test", s
 """Stages and signals of the slow suite; `make faults` has all of them."""
 
 
-def paused(stage: str, *words: str, before: Sequence[str] = (), ranks: int = 1) -> subprocess.Popen[str]:
-    """Start a command and return it when each of its ranks has paused in the stage."""
+def paused(stage: str, *words: str, before: Sequence[str] = (), ranks: int = 1, call: int = 2) -> subprocess.Popen[str]:
+    """Start a command and return it when each of its ranks has paused in a stage, at a call of its function."""
     process = subprocess.Popen(
-        [*before, sys.executable, pausing_driver.__file__, stage, *words],
+        [*before, sys.executable, pausing_driver.__file__, stage, str(call), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -41,7 +41,7 @@ VERBS = {
 USER_ERROR = 2
 
 _KEPT = {"pack": "the shards that are whole are kept"}
-"""What a verb that was stopped leaves, where it isn't nothing. A run and a sweep report it themselves."""
+"""Result of a verb that was stopped, other than nothing. A run and a sweep report theirs themselves."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

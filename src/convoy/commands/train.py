@@ -8,6 +8,7 @@ from convoy.commands import arguments, train_help
 from convoy.runtime.allocator_settings import use_allocator
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.garbage_collection import without_collector
+from convoy.runtime.rank_watch import WATCH
 from convoy.training import preflight
 
 
@@ -24,6 +25,14 @@ def run(words: Sequence[str]) -> int:
         from convoy.commands import sweep
 
         return sweep.run(parsed.overrides, parsed.options)
+    WATCH.follow_parent()
+    try:
+        return _train(parsed)
+    finally:
+        WATCH.stop()
+
+
+def _train(parsed: arguments.Arguments) -> int:
     config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
     use_allocator(config.hardware)
     # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.

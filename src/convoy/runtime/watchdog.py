@@ -13,14 +13,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-HANG_S = "CONVOY_HANG_S"
-"""Environment variable set by `convoy slurm run`: seconds without a batch after which a rank counts as hung."""
+from convoy.runtime.rank_watch import HANG_S, WATCH
 
 _REARM_EVERY_S = 1.0
 
 
 class Watchdog(pl.Callback):
     """Lightning callback that exits with code 1 after `seconds` without a batch of training, validation or test.
+
+    It does nothing where `rank_watch` looks for ranks that hang.
 
     Args:
         seconds: Longest time that a batch, a checkpoint or the start up to the first batch may take.
@@ -49,6 +50,8 @@ class Watchdog(pl.Callback):
         faulthandler.cancel_dump_traceback_later()
 
     def _arm(self) -> None:
+        if WATCH.has_ranks:
+            return
         now = time.monotonic()
         if now - self._armed_at >= min(_REARM_EVERY_S, self._seconds / 4):
             self._armed_at = now
@@ -56,6 +59,6 @@ class Watchdog(pl.Callback):
 
 
 def watchdog() -> list[pl.Callback]:
-    """Return the watchdog for a rank of a job; empty elsewhere, where a run may be paused in a debugger."""
+    """Return the watchdog for a rank of a job, where `convoy slurm run` sets CONVOY_HANG_S; elsewhere empty."""
     seconds = os.environ.get(HANG_S)
     return [Watchdog(float(seconds))] if seconds else []

@@ -30,7 +30,10 @@ from convoy.config.batch import BatchSizes
 from convoy.config.trust import TRUST
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
+from convoy.runtime.rank_watch import WATCH
+from convoy.runtime.stop_signals import StopSignal
 from convoy.training.checkpoint_files import save
+from convoy.training.signals import StoppedError
 
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
 """Set where a run begins again in its own folder, since it had no checkpoint to resume from."""
@@ -70,13 +73,14 @@ class OutOfMemory(pl.Callback):
         self._run, self._sizes, self._terminal = run, sizes, terminal
         self._eval_batch_size = eval_batch_size
         self._is_updating = False
-        self._watching: threading.Event | None = None
+        self._over = threading.Event()
+        self._watching: threading.Thread | None = None
         self._door = threading.Lock()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size > 1 and self._watching is None:
-            self._watching = threading.Event()
-            threading.Thread(target=self._watch, args=(trainer, self._watching), daemon=True).start()
+            self._watching = threading.Thread(target=self._watch, args=(trainer,), daemon=True)
+            self._watching.start()
 
     def on_before_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self._is_updating = True
@@ -85,11 +89,17 @@ class OutOfMemory(pl.Callback):
         self._is_updating = False
 
     def stop(self) -> None:
-        """Stop watching: the run is over, and the process group's store will be gone soon."""
+        """Stop watching: the run is over, and the process group's store will be gone soon.
+
+        The thread is waited for: Python ends a thread that is in the store's C++ code at its own end with SIGABRT.
+        """
+        self._over.set()
         if self._watching is not None:
-            self._watching.set()
+            self._watching.join()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if isinstance(exception, StopSignal | StoppedError):
+            return
         if not is_out_of_memory(exception):
             # It may be the loss of a rank that has run out of memory.
             if self._watching is not None and (change := _change_of_another()):
@@ -119,15 +129,13 @@ class OutOfMemory(pl.Callback):
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         save(content, self._run.last)
 
-    def _watch(self, trainer: pl.Trainer, over: threading.Event) -> None:
+    def _watch(self, trainer: pl.Trainer) -> None:
         """Look for another rank's failure until the run is over."""
-        store = _own_store()
-        while not over.wait(_LOOK_EVERY_S):
-            try:
+        with contextlib.suppress(RuntimeError):  # the first rank is gone: nobody is left to resume with
+            store = _own_store()
+            while not self._over.wait(_LOOK_EVERY_S):
                 if store.check([_FAILED]):
                     self._leave(trainer, store.get(_FAILED).decode())
-            except RuntimeError:  # the first rank is gone: nobody is left to resume with
-                return
 
     def _leave(self, trainer: pl.Trainer, change: str) -> None:
         """Become the resumed run. Never returns; only the first thread that enters continues."""
@@ -187,6 +195,7 @@ def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:
     """End the ranks that a node's first rank has started as its children; it will start them again."""
     if trainer.local_rank != 0:
         os._exit(0)
+    WATCH.stop()
     for child in getattr(trainer.strategy.launcher, "procs", ()):
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_PATIENCE_S)

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.trainer.states import TrainerFn
 
 from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.faults import Fault, UserError, printable
@@ -31,13 +32,16 @@ from convoy.runs.os_errors import is_fault_of_environment
 from convoy.runs.records import concluded_step
 from convoy.runs.whole_files import remove_partials
 from convoy.runtime.cpu_cores import CoreTimes
-from convoy.runtime.ranks import end_process_group, is_first_rank
+from convoy.runtime.rank_launcher import end_ranks
+from convoy.runtime.rank_watch import WATCH
+from convoy.runtime.ranks import is_first_rank
 from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
+from convoy.training.lost_rank import lost_rank
 from convoy.training.machine import Machine, check_with_torch, choose_machine
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_memory
 from convoy.training.resume import Resumed, load, load_weights
@@ -144,35 +148,51 @@ def _train(
     trainer = build_trainer(context, loggers.all, _ordered(context, parts, recovery if restarts else None))
     run_summary.announce(context, data, module, notices)
 
-    exit_code, stage = 1, "training"
+    WATCH.kept = lambda: run_summary.kept(context.run)
+    if context.is_first_rank:
+        WATCH.say = context.console.say
+    exit_code, agreed = 1, False
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        stage = "the test"
-        _test_best(trainer, context, parts)
-        exit_code = 0
-        return _conclude(exit_code, "finished", context, parts)
-    except StoppedError as stop:
-        context.console.say(f"{stop}; to resume: convoy train resume={shown(context.run.path)}")
-        exit_code = 128 + stop.signal
-        return _conclude(exit_code, "stopped", context, parts)
-    except NotFiniteError as broken:
-        run_summary.report_not_finite(context, broken, callbacks.checkpoints.best_step)
-        return _conclude(exit_code, "not finite", context, parts)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not (restarts and is_out_of_memory(error)):
-            raise
-        # The recovery found nothing left to halve. The other ranks can't be asked for anything any more.
-        run_summary.report_out_of_memory(context.console, error)
-        return Outcome(context.run, {"status": "out of memory"}, exit_code)
+        outcome = _fit_and_test(trainer, context, parts, checkpoint)
+        exit_code, agreed = outcome.exit_code, True
+        return outcome
     except StopSignal as stop:
+        WATCH.stop()
+        stage = "the test" if trainer.state.fn == TrainerFn.TESTING else "training"
         context.console.say(f"{stop} during {stage}; {run_summary.kept(context.run)}")
         exit_code = stop.exit_code
-        return _conclude(exit_code, "stopped", context, parts, alone=True)
+        _conclude(exit_code, "stopped", context, parts, alone=True)
+        return Outcome(context.run, {"status": "stopped"}, exit_code)
+    except Exception as error:
+        if restarts and is_out_of_memory(error):
+            # The recovery found nothing left to halve. The other ranks can't be asked for anything any more.
+            run_summary.report_out_of_memory(context.console, error)
+            return Outcome(context.run, {"status": "out of memory"}, exit_code)
+        loss = lost_rank(error) if context.devices.world_size > 1 else None
+        if loss is None:
+            raise
+        WATCH.report(loss)
+        exit_code = loss.exit_code
+        return Outcome(context.run, {"status": "lost rank"}, exit_code)
     finally:
         end_at_once()
         recovery.stop()
-        end_process_group()
+        end_ranks(trainer, agreed=agreed)
         loggers.finish(exit_code)
+
+
+def _fit_and_test(trainer: pl.Trainer, context: RunContext, parts: _Parts, checkpoint: Path | None) -> Outcome:
+    """Train and test to an end that all ranks come to together."""
+    try:
+        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        _test_best(trainer, context, parts)
+        return _conclude(0, "finished", context, parts)
+    except StoppedError as stop:
+        context.console.say(f"{stop}; to resume: convoy train resume={shown(context.run.path)}")
+        return _conclude(128 + stop.signal, "stopped", context, parts)
+    except NotFiniteError as broken:
+        run_summary.report_not_finite(context, broken, parts.callbacks.checkpoints.best_step)
+        return _conclude(1, "not finite", context, parts)
 
 
 def _open_data(machine: Machine) -> ImageData:

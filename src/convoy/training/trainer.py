@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from convoy.records.run_context import RunContext
 from convoy.runtime.devices import Devices
+from convoy.runtime.rank_launcher import RankStrategy
 from convoy.training.checkpoint_files import CheckpointFiles
 
 
@@ -56,8 +56,8 @@ class _NoSignals(_SignalConnector):
         """Leave the handlers of `stop_signals` and `GracefulStop` as they are."""
 
 
-def _strategy(devices: Devices) -> str | DDPStrategy:
+def _strategy(devices: Devices) -> str | RankStrategy:
     if devices.world_size == 1:
         return "auto"
     backend = "nccl" if devices.accelerator == "cuda" else "gloo"
-    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+    return RankStrategy(process_group_backend=backend, gradient_as_bucket_view=True)

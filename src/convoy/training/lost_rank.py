@@ -1,0 +1,26 @@
+"""Loss of a rank, as the other ranks see it: an error of the connection in the middle of an operation."""
+
+from __future__ import annotations
+
+import os
+
+from convoy.cluster import reports
+from convoy.config.faults import one_line
+from convoy.runtime.rank_watch import LOST, WATCH, Loss
+
+_WAIT_S = 5.0
+"""Longest time from an error of the connection to the end of the lost rank's process."""
+
+
+def lost_rank(error: Exception) -> Loss | None:
+    """Return the loss behind an error of a data-parallel run; None if the error is this rank's.
+
+    In a Slurm job the error is raised: the batch step learns of it and requeues the job.
+    """
+    if reports.START in os.environ or reports.of_exception(error).kind != "lost":
+        return None
+    is_watched = WATCH.has_ranks
+    loss = WATCH.take_over(_WAIT_S)
+    if loss is None and is_watched and "LOCAL_RANK" in os.environ and os.environ["LOCAL_RANK"] != "0":
+        return Loss("", LOST)  # the first rank knows which one is lost
+    return loss or Loss(f"the connection to another rank is lost ({one_line(error)})")
