@@ -167,7 +167,9 @@ class TestWeightsFromAFile:
         torch.save(state, tmp_path / "nine.pt")
         ours = build_model({**CHAIN, "pretrained": str(tmp_path / "nine.pt")}, **SIZES)
         assert torch.equal(ours.features[0].weight, state["features.0.weight"])
-        assert "nine.pt: classifier.0.bias, classifier.0.weight not loaded, being new here" in caplog.text
+        assert (
+            "nine.pt: classifier.0.bias, classifier.0.weight not loaded; they keep their initial values" in caplog.text
+        )
 
     def test_file_of_another_model_is_one_fault_that_lists_what_differs(self, tmp_path: Path) -> None:
         state = self.saved(image_size=32).state_dict()
@@ -185,8 +187,8 @@ class TestWeightsFromAFile:
         [
             (lambda path: path.write_text("no weights"), "can't be read as weights"),
             (lambda path: torch.save(nn.Linear(1, 1), path), "can't be read as weights"),
-            (lambda path: torch.save([1, 2], path), "holds no state dict"),
-            (lambda path: torch.save({"epoch": 3}, path), "holds no state dict"),
+            (lambda path: torch.save([1, 2], path), "contains no state dict"),
+            (lambda path: torch.save({"epoch": 3}, path), "contains no state dict"),
         ],
         ids=["text", "pickled module", "list", "mapping without tensors"],
     )

@@ -216,7 +216,7 @@ class TestPretrained:
         network = self.alexnet(num_classes=7, in_channels=1).eval()
         assert network.classifier[6].weight.shape == (7, 4096)
         assert "classifier.6.bias, classifier.6.weight not loaded" in caplog.text
-        assert "features.0.weight, made for 3 channels, is fitted to 1" in caplog.text
+        assert "features.0.weight is adapted from 3 to 1 channels" in caplog.text
         gray = torch.randn(1, 1, 224, 224)
         with torch.no_grad():
             expected = published.features(gray.expand(1, 3, 224, 224))
@@ -242,7 +242,7 @@ class TestPretrained:
             self.alexnet()
         (fault,) = caught.value.faults
         assert fault.key == "model.pretrained"
-        assert "can't be fetched (Name or service not known)" in fault.rule
+        assert "can't be downloaded (Name or service not known)" in fault.rule
         assert "https://download.pytorch.org/models/alexnet" in fault.remedy
         assert "model.pretrained=<file>" in fault.remedy
 

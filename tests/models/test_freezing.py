@@ -60,7 +60,7 @@ def test_the_head_is_the_layer_with_weights_that_runs_last(option: str) -> None:
 
 def test_a_network_that_ends_otherwise_has_no_head_to_find() -> None:
     with pytest.raises(
-        UserError, match=r"model.freeze=features: the last layer with weights \(0\) does not give the 7"
+        UserError, match=r"model.freeze=features: the last layer with weights \(0\) does not compute the 7"
     ):
         head_of(nn.Sequential(nn.Linear(4, 14), nn.MaxPool1d(2)), 7)
 
@@ -123,7 +123,7 @@ def test_named_modules_are_frozen_and_the_others_trained(convoy: Convoy, tmp_pat
 
 def test_random_features_are_told(convoy: Convoy, tmp_path: Path) -> None:
     out = trained(convoy, tmp_path / "run", "model.freeze=features")[0]
-    assert "the frozen weights stay as drawn at random; model.pretrained=<checkpoint> gives learned ones" in out
+    assert "the frozen weights keep their random values; load trained ones with model.pretrained=<checkpoint>" in out
 
 
 def test_the_planner_knows_what_frozen_layers_save(convoy: Convoy) -> None:

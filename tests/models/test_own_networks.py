@@ -181,7 +181,7 @@ def test_efficientnet_tells_of_images_that_the_formula_does_not_mean(caplog: pyt
         (lambda: PreactivationResNet(0, 10), "model.blocks=0: must be at least 1"),
         (lambda: PreactivationResNet(2, 10, dropout=1.0), "model.dropout=1.0: must be at least 0 and below 1"),
         (lambda: ShuffleNetV1(10, groups=5), "model.groups=5: no such number of groups"),
-        (lambda: ShuffleNetV1(10, scale=0.33), "model.scale=0.33: makes 79 channels"),
+        (lambda: ShuffleNetV1(10, scale=0.33), "model.scale=0.33: results in 79 channels"),
         (lambda: efficientnet(-1, 10), "model.phi=-1: must be at least 0"),
         (lambda: efficientnet(1, 10, beta=0.9), "model.beta=0.9: must be at least 1"),
     ],

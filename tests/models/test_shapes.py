@@ -41,7 +41,7 @@ def test_output_shape_is_that_of_torch(text: str, module: nn.Module, image_size:
 def test_too_small_an_image_is_told_the_smallest_that_works() -> None:
     fault = fault_of(ALEXNET)
     assert (fault.key, fault.value) == ("model.layers[5]", "POOL3/2")
-    assert "3x3 window does not fit into the 384x1x1" in fault.rule
+    assert "3x3 window does not fit into its 384x1x1 input" in fault.rule
     assert "images of 3x32x32" in fault.rule
     assert fault.remedy.startswith("data.image_size=63 is the smallest that works")
     read_chain(ALEXNET, num_classes=10, in_channels=3, image_size=63)
@@ -59,11 +59,11 @@ def test_no_image_size_is_promised_where_another_layer_fails_at_any() -> None:
     [
         (["CONV3-8 g2", "FC-{num_classes}"], "model.layers[0]", "2 groups don't divide 3 channels in and 8 filters"),
         (["CONV3-8 g3", "FC-{num_classes}"], "model.layers[0]", "3 groups don't divide 3 channels in and 8 filters"),
-        (["MAXOUT2", "FC-{num_classes}"], "model.layers[0]", "takes 2 channels to a unit, which does not divide the 3"),
-        (["FC-20", "POOL2", "FC-{num_classes}"], "model.layers[1]", "gets 20 units without height and width"),
-        (["FC-20", "CONV3-8", "FC-{num_classes}"], "model.layers[1]", "gets 20 units without height and width"),
-        (["FC-20", "GAP", "FC-{num_classes}"], "model.layers[1]", "gets 20 units without height and width"),
-        (["FC-20", "LRN5", "FC-{num_classes}"], "model.layers[1]", "gets 20 units without height and width"),
+        (["MAXOUT2", "FC-{num_classes}"], "model.layers[0]", "takes 2 channels per unit, which does not divide the 3"),
+        (["FC-20", "POOL2", "FC-{num_classes}"], "model.layers[1]", "receives 20 units without height and width"),
+        (["FC-20", "CONV3-8", "FC-{num_classes}"], "model.layers[1]", "receives 20 units without height and width"),
+        (["FC-20", "GAP", "FC-{num_classes}"], "model.layers[1]", "receives 20 units without height and width"),
+        (["FC-20", "LRN5", "FC-{num_classes}"], "model.layers[1]", "receives 20 units without height and width"),
         (["CONV1-{num_classes}"], "model.layers", "ends with 10x32x32 outputs for 10 classes"),
         (["FC-100"], "model.layers", "ends with 100 outputs for 10 classes"),
     ],

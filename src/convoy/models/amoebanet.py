@@ -11,19 +11,19 @@ from torch.nn import functional
 from convoy.config.faults import Fault, UserError
 from convoy.models.residual import initialize
 
-_EPSILON = 1e-3  # of batch norms, as in TensorFlow's networks of that time
+_EPSILON = 1e-3  # of batch norms; the default of TensorFlow
 _STEM_FILTERS = 32
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """A cell: five sums of two operations each, and what it gives.
+    """Graph of a cell: five sums of two operations each, and the states that form the output.
 
-    States 0 and 1 are the outputs of the cell before and of the one before that; each sum adds a state.
+    State 0 is the output of the previous cell, state 1 that of the cell before it; each sum adds a state.
 
     Attributes:
-        sums: of each, two pairs of an operation and the state that it reads.
-        given: the states whose channels the cell gives.
+        sums: two pairs of an operation and its input state, per sum.
+        given: states that are concatenated along the channels as the output.
     """
 
     sums: tuple[tuple[tuple[str, int], tuple[str, int]], ...]
@@ -40,7 +40,7 @@ NORMAL = Wiring(
     ),
     given=(1, 3, 4, 6),
 )
-"""Figure 5, left; which states are given is from the authors' code."""
+"""Normal cell: figure 5, left. The output states are from the authors' code."""
 
 REDUCTION = Wiring(
     (
@@ -52,23 +52,24 @@ REDUCTION = Wiring(
     ),
     given=(2, 3, 4, 5, 6),
 )
-"""Figure 5, right; likewise."""
+"""Reduction cell: figure 5, right. The output states are from the authors' code."""
 
 
 class AmoebaNetA(nn.Module):
     """AmoebaNet-A for ImageNet: a convolution, two reduction cells, and three groups of normal cells.
 
-    Between the groups a reduction cell halves height and width and doubles the filters. No auxiliary classifier.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    Between the groups a reduction cell halves height and width and doubles the filters. There is no auxiliary
+    classifier. The network maps images (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
-        cells: normal cells of each group, N in the paper.
-        filters: of the first group's operations, F in the paper; at least 16.
-        dropout: share of the last features that is dropped.
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        cells: normal cells per group, N in the paper.
+        filters: filters per operation in the first group, F in the paper; at least 16.
+        dropout: probability of dropping one of the last features.
 
     Raises:
-        UserError: too few cells or filters.
+        UserError: if there are too few cells or filters.
     """
 
     def __init__(
@@ -103,14 +104,14 @@ class AmoebaNetA(nn.Module):
 
 
 class Cell(nn.Module):
-    """A cell of `width` filters: from the outputs of the two before it to (N, out_channels, H/S, W/S).
+    """Cell that maps the outputs of the two previous cells to (N, out_channels, H/S, W/S).
 
     Args:
-        channels: of the output before.
-        channels_before: of the one before that.
-        width: filters of each operation.
-        reduces: whether S is 2.
-        halve_before: whether the output before last is twice as high and wide as the last.
+        channels: channels of the previous cell's output.
+        channels_before: channels of the output of the cell before it.
+        width: filters per operation.
+        reduces: True for a reduction cell (S = 2), False for a normal cell (S = 1).
+        halve_before: True if the output of the cell before the previous one is twice as high and wide.
     """
 
     def __init__(self, channels: int, channels_before: int, width: int, *, reduces: bool, halve_before: bool) -> None:
@@ -124,7 +125,7 @@ class Cell(nn.Module):
             for pair in self.wiring.sums
             for kind, state in pair
         )
-        # A state that no sum reads and that is given as it is must be as small as the others.
+        # States 0 and 1 have the size before the reduction and can't be concatenated with the sums.
         assert not reduces or min(self.wiring.given) >= 2
 
     def forward(self, last: Tensor, before: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ class Cell(nn.Module):
 
 
 def _operation(kind: str, width: int, stride: int) -> nn.Module:
-    """An operation of Real et al. 2018, section 3.1, from `width` channels to as many."""
+    """Return an operation of Real et al. 2018, section 3.1, with `width` channels in and out."""
     if kind == "identity":
         return nn.Identity()
     if kind == "average":
@@ -148,12 +149,15 @@ def _operation(kind: str, width: int, stride: int) -> nn.Module:
 
 
 def pointwise(channels: int, width: int) -> nn.Sequential:
-    """ReLU, 1x1 convolution, batch norm: (N, channels, H, W) to (N, width, H, W)."""
+    """Return ReLU, 1x1 convolution and batch norm: (N, channels, H, W) to (N, width, H, W)."""
     return _convolution(channels, width, (1, 1))
 
 
 class Halving(nn.Module):
-    """(N, channels, H, W) to (N, width, H/2, W/2) by 1x1 convolutions of every second pixel and of those between."""
+    """Module that maps (N, channels, H, W) to (N, width, H/2, W/2).
+
+    One 1x1 convolution with stride 2 reads the pixels of even rows and columns, another those of odd ones.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -169,7 +173,7 @@ class Halving(nn.Module):
 
 
 def _separable(width: int, size: int, stride: int) -> nn.Sequential:
-    """A separable convolution twice over, the first with the stride."""
+    """Return two separable convolutions; the first has the stride."""
     layers: list[nn.Module] = []
     for step in (stride, 1):
         depthwise = nn.Conv2d(width, width, size, step, padding=size // 2, groups=width, bias=False)
@@ -178,7 +182,7 @@ def _separable(width: int, size: int, stride: int) -> nn.Sequential:
 
 
 def _factorized(width: int, stride: int) -> nn.Sequential:
-    """1x7, then 7x1, on a quarter of the channels."""
+    """Return a 1x7 and a 7x1 convolution on a quarter of the channels."""
     narrow = width // 4
     return nn.Sequential(
         pointwise(width, narrow),

@@ -1,4 +1,4 @@
-"""Auxiliary classifiers: side outputs in the middle of a network that are trained with it and left out afterwards."""
+"""Auxiliary classifiers: side outputs in the middle of a network that are used in training only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ WEIGHT = 0.3
 
 
 def logits_of(outputs: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The logits of a network, and those of its auxiliary classifiers.
+    """Return the logits of a network and those of its auxiliary classifiers.
 
     Args:
-        outputs: logits (N, num_classes), or in training a tuple that begins with them, as torchvision's GoogLeNet
-            and Inception v3 give; None stands for a classifier that is switched off.
+        outputs: logits (N, num_classes), or a tuple that begins with them, as torchvision's GoogLeNet and
+            Inception v3 return in training; None represents a classifier that is switched off.
     """
     if isinstance(outputs, Tensor):
         return outputs, ()

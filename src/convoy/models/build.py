@@ -1,4 +1,4 @@
-"""Networks built from the config's `model` group: checked without torch, then constructed and tried on one image."""
+"""Networks built from the `model` group: checked without torch, constructed, and run on one image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
 
     Args:
         model: the group as plain containers.
-        num_classes: None before the classes are counted.
+        num_classes: number of classes; None if not known yet.
         in_channels: channels of the images.
         image_size: height and width of the images in pixels.
     """
@@ -74,10 +74,10 @@ def build_model(
         num_classes: number of classes, labels or values.
         in_channels: channels of an image.
         image_size: height and width of an image in pixels.
-        output_check: the task's check of the outputs for one image; None: they must be [N, num_classes].
+        output_check: the task's check of the outputs for one image; None to require shape [N, num_classes].
 
     Raises:
-        UserError: the network can't be constructed (see `construct_model`), or does not take such images.
+        UserError: if the network can't be constructed (see `construct_model`) or does not accept such images.
     """
     network = construct_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
@@ -86,14 +86,15 @@ def build_model(
 
 
 def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Return the network of a `model` group without trying it on an image.
+    """Return the network of a `model` group without running it on an image.
 
-    A target receives those of num_classes, in_channels and image_size that its signature names and the group does
-    not set. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is replaced by the number.
+    num_classes, in_channels and image_size are passed to the target if its signature names them and the group does
+    not set them. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is replaced by the
+    number.
 
     Raises:
-        UserError: the group is wrong (see `check_model`), the target refuses its arguments, or the weights can't be
-            loaded.
+        UserError: if the group is invalid (see `check_model`), the target rejects its arguments, or the weights
+            can't be loaded.
     """
     faults = check_model(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     if faults:
@@ -104,7 +105,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
     if pretrained is True and "pretrained" not in parameters and not targets.takes_any_keyword(parameters):
         rule = f"there are no published weights for {model.get('name', model['_target_'])}"
         raise UserError(
-            Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or leave it out", "true")
+            Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or omit model.pretrained", "true")
         )
     node = {
         key: _fill_placeholders(value, sizes)
@@ -130,7 +131,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
 
 
 def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
-    """Call the target of a `model` group with the arguments of `node` and the sizes that it takes."""
+    """Call the target of a `model` group with the arguments of `node` and the sizes in `given`."""
     from torch import nn
 
     faults = targets.signature_faults("model", node, frozenset(given))
@@ -187,7 +188,7 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
 
 
 def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
-    """Return `value` with the texts "{num_classes}" and so on replaced by their numbers, at any depth."""
+    """Return `value` with the placeholders such as "{num_classes}" replaced by their numbers, at any depth."""
     if isinstance(value, Mapping):
         return {key: _fill_placeholders(child, sizes) for key, child in value.items()}
     if isinstance(value, list):
@@ -200,18 +201,18 @@ def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
 def refuse_too_small(
     network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
 ) -> None:
-    """Raise if images are too small for a network without values: nothing is computed, no weights are needed.
+    """Raise if images are too small for a network. Only shapes are computed, so that no weights are needed.
 
     Args:
-        network: of the `model` group, on any device; the meta device will do.
+        network: network of the `model` group on any device, including the meta device.
         model: the group.
-        num_classes: for which the network was constructed.
-        in_channels: for which the network was constructed.
-        image_size: for which the network was constructed, in pixels.
+        num_classes: number of classes of the network.
+        in_channels: channels of its images.
+        image_size: height and width of its images in pixels.
 
     Raises:
-        UserError: the network takes larger images, but not these; with the smallest that it takes. A network that
-            takes one size only, or can't be followed without values, is left to `try_on_one_image`.
+        UserError: if the network accepts only larger images; the message names the smallest size. Networks that
+            accept a single size or need the values of tensors are checked by `try_on_one_image`.
     """
     from convoy.models.sizes import refusal_of, smallest_image_size
 
@@ -229,16 +230,17 @@ def refuse_too_small(
 def try_on_one_image(
     network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], output_check: OutputCheck | None = None
 ) -> None:
-    """Raise if a network does not take the images or returns something else than the task expects.
+    """Run a network on one image and check its output.
 
     Args:
-        network: of the group.
+        network: network of the group.
         model: the group.
-        sizes: num_classes, in_channels and image_size for which the network was constructed.
+        sizes: num_classes, in_channels and image_size of the network.
         output_check: see `build_model`.
 
     Raises:
-        UserError: it does not; with the smallest image that it takes, where there is such a size.
+        UserError: if the network does not accept the image, or returns something else than the task expects. The
+            message names the smallest image size if there is one.
     """
     import torch
 
@@ -251,7 +253,7 @@ def try_on_one_image(
     try:
         with torch.no_grad():
             output = network(image)
-    except Exception as error:  # whatever a layer finds wrong with its input
+    except Exception as error:  # layers raise various types for an unsuitable input
         fault = _size_fault(network, model, sizes, one_line(error))
         raise UserError(fault or diagnosis.forward_fault(model, error, in_channels, image_size)) from error
     network.train(was_training)
@@ -262,7 +264,7 @@ def try_on_one_image(
         fault = diagnosis.task_fault(model, reason) if reason else None
     if fault:
         raise UserError(fault)
-    # Only in training does an image go through auxiliary classifiers, which may need a larger one.
+    # Auxiliary classifiers run only in training and may need a larger image.
     if getattr(network, "aux_logits", False) and not takes_image_size(network.train(), in_channels, image_size):
         fault = _size_fault(network, model, sizes, _AUXILIARY_REASON)
         if fault:
@@ -274,7 +276,7 @@ def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str
 
 
 def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
-    """Return whether the network could have a small stem, with which it takes the images."""
+    """Return whether the network accepts the images with model.stem=small."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
@@ -285,6 +287,6 @@ def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> boo
     try:
         with unset_fake_temporarily(), torch.device("meta"):
             network = construct_model({**model, "stem": "small", "pretrained": False}, **sizes)
-    except Exception:  # it begins otherwise, or its constructor needs values
+    except Exception:  # its first layer has no small form, or its constructor needs values
         return False
     return takes_image_size(network.train(), sizes["in_channels"], sizes["image_size"])

@@ -1,4 +1,4 @@
-"""Builds a network from its table of layers (see `notation`)."""
+"""Network built from a list of layer tokens (see `notation`)."""
 
 from __future__ import annotations
 
@@ -27,30 +27,31 @@ from convoy.models.weights import load_weights, torchvision_weights
 
 
 class Chain(nn.Module):
-    """A network that is one layer after another, written in the layer notation.
+    """Sequential network written in the layer notation.
 
-    Its modules are in two `nn.Sequential`s: `features`, and from the first FC on (with a dropout directly
-    before it) `classifier`. They are numbered as in torchvision's chains, so that VGG and AlexNet load
-    torchvision's state dicts unchanged at 224x224 pixels. There is no adaptive pooling: FC takes what is there.
+    Its modules are in two `nn.Sequential`s: `features`, and `classifier` from the first FC (with a dropout directly
+    before it) to the end. They are numbered as in torchvision's networks, so that VGG and AlexNet load torchvision's
+    state dicts unchanged at 224x224 pixels. There is no adaptive pooling: FC flattens its input.
 
-    Takes (N, in_channels, image_size, image_size), gives logits (N, num_classes).
+    The network maps images (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     Args:
         layers: the tokens.
-        num_classes: what `{num_classes}` in a token stands for.
+        num_classes: value of `{num_classes}` in a token.
+        in_channels: channels of an image.
         image_size: height and width in pixels.
-        name: what it is called in messages.
-        activation: follows each CONV, LOCAL and FC that names none, but for the last.
-        batch_norm: whether each CONV and LOCAL has batch norm before its activation.
-        pooling: what POOL does: max, average or l2.
-        pretrained: load the weights that `weights` names; the last layer is new where the classes differ.
-        weights: `torchvision.<model>`, whose table this is.
+        name: name of the network in messages.
+        activation: default activation after CONV, LOCAL and FC; the last layer with weights has none.
+        batch_norm: if True, CONV and LOCAL have batch norm before their activation by default.
+        pretrained: load the weights named by `weights`; the last layer is new if the number of classes differs.
+        weights: `torchvision.<model>`, a torchvision network with the same layers.
+        pooling: kind of POOL: max, average or l2.
 
     Attributes:
-        tokens: for each module with a layer's work ("features.0"), the token it comes from ("CONV3-64").
+        tokens: token of each module that computes a layer, such as "CONV3-64" for "features.0".
 
     Raises:
-        UserError: wrong tokens, layers that don't fit their input, or weights that can't be had.
+        UserError: if a token is invalid, a layer does not fit its input, or the weights can't be loaded.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Chain(nn.Module):
                 Fault(
                     "model.pretrained",
                     f"there are no published weights for {self.name or 'this chain'}",
-                    "give a file, model.pretrained=<file>, or leave it out",
+                    "give a file, model.pretrained=<file>, or omit model.pretrained",
                     "true",
                 )
             )
@@ -112,7 +113,7 @@ class Chain(nn.Module):
 
 
 def _classifier_start(steps: Sequence[Step]) -> int:
-    """The index of the first FC, or of the dropout directly before it; past the end where there is no FC."""
+    """Return the index of the first FC or of the dropout directly before it; past the end without an FC."""
     for index, step in enumerate(steps):
         if isinstance(step.token.layer, Dense):
             follows_dropout = index > 0 and isinstance(steps[index - 1].token.layer, Dropout)
@@ -121,7 +122,7 @@ def _classifier_start(steps: Sequence[Step]) -> int:
 
 
 def _modules(step: Step) -> list[nn.Module]:
-    """The modules that do a token's work, in order."""
+    """Return the modules of a token, in order."""
     layer, inputs = step.token.layer, step.inputs
     match layer:
         case Conv():
@@ -146,7 +147,7 @@ def _modules(step: Step) -> list[nn.Module]:
         case Dropout():
             return [nn.Dropout(layer.share)]
         case Activation():
-            # Not in place: what stands before it may need its own output for the backward pass.
+            # Not in place: the preceding layer may need its output for the backward pass.
             return _activation(layer, inplace=False)
 
 
@@ -194,19 +195,19 @@ def _activation_after(steps: Sequence[Step], index: int) -> Activation:
 
 
 def _share_kept_before(steps: Sequence[Step], index: int) -> float:
-    """The share of a layer's inputs that a dropout directly before it keeps."""
+    """Return the share of a layer's inputs kept by a dropout directly before it."""
     before = steps[index - 1].token.layer if index else None
     return 1 - before.share if isinstance(before, Dropout) else 1.0
 
 
 def _initialize(module: nn.Module, activation: Activation, share_kept: float) -> None:
-    """Weights that keep the second moment from layer to layer while training, and zero biases.
+    """Initialize a layer so that the second moment of its outputs in training equals that of its inputs.
 
     He et al. 2015: std = gain / sqrt(fan_in), with gain^2 = 2 / (1 + slope^2) for (leaky) ReLU, and 2 for ELU.
-    Gain 1 where no activation follows, and for Maxout: for independent normal a and b, the mean of
+    The gain is 1 without an activation, and for Maxout: for independent normal a and b, the mean of
     max(a, b)^2 is their variance. Glorot & Bengio 2010 for tanh and sigmoid:
-    std = sqrt(2 / (fan_in + fan_out)). Dropout multiplies what it keeps by 1 / share_kept, and so the second
-    moment too: the variance of the weights after it is smaller by share_kept.
+    std = sqrt(2 / (fan_in + fan_out)). Dropout multiplies the values it keeps, and thereby the second moment, by
+    1 / share_kept, so the variance of the weights after it is multiplied by share_kept. Biases are zero.
     """
     if isinstance(module, LocallyConnected2d):
         fan_in, fan_out = module.weight.shape[1], module.out_channels * math.prod(module.kernel_size)

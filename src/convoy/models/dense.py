@@ -1,4 +1,4 @@
-"""The densely connected networks for CIFAR."""
+"""Densely connected networks for CIFAR."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from convoy.config.faults import Fault, UserError
 def cifar_densenet(
     depth: int, growth: int, num_classes: int, in_channels: int = 3, memory_efficient: bool = False
 ) -> nn.Module:
-    """DenseNet-BC for small images: Huang et al. 2016 (arXiv:1608.06993), section 3.
+    """Return DenseNet-BC for small images: Huang et al. 2016 (arXiv:1608.06993), section 3.
 
-    Three dense blocks of (depth - 4) / 6 layers, each a 1x1 convolution with 4k filters and a 3x3 one with k,
-    halved in channels and resolution between the blocks, after a 3x3 convolution with 2k filters. The blocks are
-    torchvision's.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    After a 3x3 convolution with 2k filters come three dense blocks of (depth - 4) / 6 layers. Each layer is a 1x1
+    convolution with 4k filters and a 3x3 one with k. Transitions between the blocks halve channels and resolution.
+    The blocks are torchvision's. The network maps (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
         depth: 6n + 4, such as 100.
-        growth: k, the channels that each layer adds.
-        memory_efficient: compute the concatenations again in the backward pass instead of keeping them.
+        growth: k, the channels added per layer.
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        memory_efficient: recompute the concatenations in the backward pass instead of storing them.
 
     Raises:
-        UserError: no such depth.
+        UserError: if the depth is not 6n + 4.
     """
     if depth < 10 or (depth - 4) % 6:
         near = max(10, round((depth - 4) / 6) * 6 + 4)
@@ -37,7 +37,7 @@ def cifar_densenet(
     first = nn.Conv2d(in_channels, 2 * growth, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(first.weight)
     network.set_submodule("features.conv0", first)
-    # For CIFAR no norm, activation and pooling come between the first convolution and the first block.
+    # The networks for CIFAR have no norm, activation and pooling between the first convolution and the first block.
     for layer in ("norm0", "relu0", "pool0"):
         network.set_submodule(f"features.{layer}", nn.Identity())
     return network

@@ -1,4 +1,4 @@
-"""Errors of networks: they can't be built, fail on an image, or return something else than the task expects."""
+"""Error messages for networks that can't be built, fail on an image, or return an unexpected output."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIZE_NAMES = ("num_classes", "in_channels", "image_size")
-"""Constructor arguments that Convoy passes to a target whose signature names them."""
+"""Arguments that Convoy passes to a target if its signature names them."""
 
 
 def is_users(model: Mapping[str, Any]) -> bool:
-    """Return whether a `model` group builds a class or function of the user's own."""
+    """Return whether the target of a `model` group is a class or function of the user."""
     return str(model["_target_"]).split(".")[0] not in LIBRARIES
 
 
 def type_fault(model: Mapping[str, Any], built: object) -> Fault:
-    """Return the fault of a target that built something else than a network."""
+    """Return the fault of a target that built an object other than a network."""
     rule = f"builds an object of type {type(built).__name__}, not a torch.nn.Module"
     return Fault("model._target_", rule, "name a class that inherits from torch.nn.Module", model["_target_"])
 
@@ -43,8 +43,8 @@ def output_fault(model: Mapping[str, Any], output: Any, num_classes: int) -> Fau
 
     Args:
         model: the `model` group that built the network.
-        output: of the network in evaluation mode for one image.
-        num_classes: of the data.
+        output: output of the network in evaluation mode for one image.
+        num_classes: number of classes of the data.
     """
     import torch
 
@@ -53,7 +53,7 @@ def output_fault(model: Mapping[str, Any], output: Any, num_classes: int) -> Fau
         rule = f"returns {_described(output)} for one image; the task expects a tensor of shape {expected}"
         remedy = "return the logits alone from forward"
         if not is_users(model):
-            remedy = "choose a network that returns logits only, or wrap this one in a module of yours that does"
+            remedy = "choose a network that returns logits only, or wrap this one in a module that does"
         return _named(model, rule, remedy)
     shape = tuple(output.shape)
     if shape == expected:
@@ -63,7 +63,7 @@ def output_fault(model: Mapping[str, Any], output: Any, num_classes: int) -> Fau
 
 
 def task_fault(model: Mapping[str, Any], reason: str) -> Fault:
-    """Return the fault of a network whose outputs a task refuses, with the task's reason."""
+    """Return the fault of a network with outputs that don't fit the task, with the task's reason."""
     return _named(model, reason, "choose a network for this task, or another task")
 
 
@@ -101,19 +101,19 @@ def _named(model: Mapping[str, Any], rule: str, remedy: str) -> Fault:
 def size_fault(
     network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str, *, small_stem: bool
 ) -> Fault | None:
-    """Return the fault of a network that takes larger images only; None where it takes no size that was tried.
+    """Return the fault of a network that accepts only larger images; None if it accepts none of the sizes tried.
 
     Args:
-        network: as constructed.
+        network: the network as constructed.
         model: the `model` group.
-        sizes: for which it was constructed, by the names of `SIZE_NAMES`.
-        reason: raised with the images of this size.
-        small_stem: whether `model.stem=small` makes the network take these images.
+        sizes: number of classes, channels and image size of the network, by the names of `SIZE_NAMES`.
+        reason: error that the network raised for images of this size.
+        small_stem: True if the network accepts these images with `model.stem=small`.
     """
     from convoy.models.sizes import smallest_image_size, takes_image_size
 
     in_channels, image_size = sizes["in_channels"], sizes["image_size"]
-    # In training mode, where auxiliary classifiers take part.
+    # In training mode, so that auxiliary classifiers run.
     smallest = smallest_image_size(network.train(), in_channels, image_size)
     made_for = getattr(network, "pretrained_cfg", {}).get("input_size", (None,))[-1]
     if smallest:

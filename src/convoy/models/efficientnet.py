@@ -1,4 +1,4 @@
-"""EfficientNet by its formula: depth, width and resolution that grow together."""
+"""EfficientNet with compound scaling of depth, width and resolution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BASELINE = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
-"""EfficientNet-B0 (Tan & Le 2019, table 1), a stage a row: expansion, window, stride, channels in and out, layers."""
+"""Stages of EfficientNet-B0 (Tan & Le 2019, table 1): expansion, window, stride, channels in, channels out, layers."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Scaling:
     """Multipliers of the baseline for a compound coefficient.
 
     Attributes:
-        depth: multiplies the layers of each stage, which are rounded up.
-        width: multiplies the channels, which are rounded to multiples of 8.
-        image_size: side of the images that the network is meant for, in pixels.
-        dropout: before the last layer.
+        depth: factor of the layers per stage, which are rounded up.
+        width: factor of the channels, which are rounded to multiples of 8.
+        image_size: height and width of the images in pixels.
+        dropout: probability of the dropout before the last layer.
     """
 
     depth: float
@@ -45,10 +45,10 @@ class Scaling:
 
 
 def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaling:
-    """Depth alpha^phi, width beta^phi and resolution 224 gamma^phi (Tan & Le 2019, equation 3).
+    """Return depth alpha^phi, width beta^phi and resolution 224 gamma^phi (Tan & Le 2019, equation 3).
 
-    MACs grow with (alpha beta^2 gamma^2)^phi, about 2^phi. The dropout grows evenly from 0.2 at phi 0 to 0.5 at
-    7, as section 5.2 has it for B0 to B7.
+    MACs grow with (alpha beta^2 gamma^2)^phi, about 2^phi. The dropout grows linearly from 0.2 at phi = 0 to 0.5 at
+    phi = 7, as for B0 to B7 in section 5.2.
     """
     return Scaling(alpha**phi, beta**phi, round(BASELINE_IMAGE_SIZE * gamma**phi), min(0.2 + 0.3 * phi / 7, 0.9))
 
@@ -63,23 +63,24 @@ def efficientnet(
     gamma: float = 1.15,
     stem: str = "standard",
 ) -> nn.Module:
-    """EfficientNet of compound coefficient `phi`: Tan & Le 2019 (arXiv:1905.11946). The blocks are torchvision's.
+    """Return the EfficientNet of compound coefficient `phi`: Tan & Le 2019 (arXiv:1905.11946).
 
-    phi 0 is B0. The published B1 to B7 have coefficients rounded by hand, which the formula does not give: they
-    are separate options.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    phi = 0 is B0. The published B1 to B7 have coefficients rounded by hand, which differ from the formula; they
+    are separate options. The blocks are torchvision's. The network maps images (N, in_channels, H, W) to logits
+    (N, num_classes).
 
     Args:
-        phi: 0 or more, not only whole numbers.
-        image_size: of the images, to report one that the formula does not mean.
-        alpha: of depth.
-        beta: of width.
-        gamma: of resolution.
-        stem: standard, or small (see `stems.make_stem_small`), for images that are not the formula's.
+        phi: compound coefficient, any number from 0.
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        image_size: height and width of the images in pixels; a warning is logged if the formula gives another size.
+        alpha: base of the depth.
+        beta: base of the width.
+        gamma: base of the resolution.
+        stem: standard, or small (see `stems.make_stem_small`) for images of another size than the formula's.
 
     Raises:
-        UserError: phi below 0, or another coefficient below 1.
+        UserError: if phi is below 0 or another coefficient below 1.
     """
     if phi < 0:
         raise UserError(Fault("model.phi", "must be at least 0", "write 0 for EfficientNet-B0", str(phi)))

@@ -1,4 +1,4 @@
-"""Reads the tokens of the layer notation (see `notation`), and says what is wrong with a token."""
+"""Parser of the layer notation (see `notation`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from convoy.models.notation import (
 
 @dataclass(frozen=True)
 class _Form:
-    """Syntax of a kind of token: its first word, an example, and the words that may follow."""
+    """Syntax of a kind of token: pattern of its first word, an example, and the words allowed after it."""
 
     pattern: str
     example: str
@@ -35,7 +35,7 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Defaults:
-    """Settings of the network for tokens that don't give their own."""
+    """Default settings of the network's tokens."""
 
     activation: Activation
     batch_norm: bool
@@ -80,7 +80,7 @@ _FORMS = {
     "ELU": _Form("ELU", "ELU"),
     "SIGMOID": _Form("SIGMOID", "SIGMOID"),
     "TANH": _Form("TANH", "TANH"),
-    "MAXOUT": _Form(f"MAXOUT{_COUNT}", "MAXOUT2 (filters to a unit, 2 or more)"),
+    "MAXOUT": _Form(f"MAXOUT{_COUNT}", "MAXOUT2 (filters per unit, 2 or more)"),
 }
 _LONGEST_FIRST = sorted(_FORMS, key=len, reverse=True)
 
@@ -109,17 +109,17 @@ POOLINGS = {"max": "POOL", "average": "AVGPOOL", "l2": "L2POOL"}
 def parse_layers(
     layers: Any, *, num_classes: int, activation: str = "relu", batch_norm: bool = False, pooling: str = "max"
 ) -> tuple[Token, ...]:
-    """The tokens of a network, each with the network's defaults filled in.
+    """Return the tokens of a network with the network's defaults filled in.
 
     Args:
-        layers: the list of texts, as the config has it.
-        num_classes: what `{num_classes}` stands for.
-        activation: follows each CONV, LOCAL and FC that names none.
-        batch_norm: whether each CONV and LOCAL that doesn't say has batch norm before its activation.
-        pooling: what POOL does: max, average or l2.
+        layers: list of texts from the config.
+        num_classes: value of `{num_classes}`.
+        activation: default activation after CONV, LOCAL and FC.
+        batch_norm: if True, CONV and LOCAL have batch norm before their activation by default.
+        pooling: kind of POOL: max, average or l2.
 
     Raises:
-        UserError: one fault for each wrong token, its key the token's place (`model.layers[3]`).
+        UserError: if tokens are invalid; one fault per token, with its index as the key (`model.layers[3]`).
     """
     if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
         raise UserError(
@@ -153,7 +153,7 @@ def parse_layers(
 
 
 def parse_activation(word: Any) -> Activation | None:
-    """The activation that a word like `leakyrelu0.1` names, or None."""
+    """Return the activation of a word such as `leakyrelu0.1`, or None if there is none."""
     match = _ACTIVATION.fullmatch(str(word))
     if not match or word == "maxout1":
         return None
@@ -162,7 +162,7 @@ def parse_activation(word: Any) -> Activation | None:
 
 
 def _kind(text: Any) -> str | None:
-    """CONV of 'CONV3-64 p1'; None where a token begins with no kind of layer."""
+    """Return the kind of a token, such as CONV of 'CONV3-64 p1'; None if it begins with no kind of layer."""
     return next((kind for kind in _LONGEST_FIRST if isinstance(text, str) and text.startswith(kind)), None)
 
 
@@ -174,7 +174,7 @@ def _parse(text: Any, num_classes: int, defaults: _Defaults) -> Layer:
     head, *rest = text.split()
     match = re.fullmatch(form.pattern, head)
     if not match:
-        raise _TokenError(f"{kind} is not written so", f"write {form.example}")
+        raise _TokenError(f"is not a valid {kind} layer", f"write {form.example}")
     words = _parse_words(kind, rest)
     fields = match.groupdict()
     match kind:
@@ -212,22 +212,22 @@ def _parse(text: Any, num_classes: int, defaults: _Defaults) -> Layer:
             return Dropout(float(fields["share"]))
     activation = parse_activation(head.lower())
     if activation is None:
-        raise _TokenError(f"{kind} is not written so", f"write {form.example}")
+        raise _TokenError(f"is not a valid {kind} layer", f"write {form.example}")
     return activation
 
 
 def _parse_words(kind: str, words: Sequence[str]) -> dict[str, str]:
-    """The words after a token's first, by what they settle."""
+    """Return the words after a token's first, by the setting that they change."""
     allowed = _FORMS[kind].words
     examples = [example for settled in allowed for example in _WORD_EXAMPLES[settled]]
     found: dict[str, str] = {}
     for word in words:
         settled = next((name for name in allowed if _WORDS[name].fullmatch(word)), None)
         if settled is None or word == "maxout1":
-            choice = f"it takes {', '.join(examples)}" if examples else f"write {kind} by itself"
+            choice = f"it takes {', '.join(examples)}" if examples else f"write {kind} alone"
             raise _TokenError(f"{kind} takes no {word!r}", did_you_mean(word, examples, choice))
         if settled in found:
-            raise _TokenError(f"says {found[settled]} and {word}", "leave one of them out")
+            raise _TokenError(f"contains both {found[settled]} and {word}", "remove one of them")
         found[settled] = word
     return found
 
@@ -242,7 +242,7 @@ def _layer_remedy(text: Any) -> str:
 
 
 def _pair(text: str) -> Pair:
-    """'3' is 3x3, '3x1' is 3 high and 1 wide."""
+    """Return height and width: '3' is 3x3, '3x1' is 3 high and 1 wide."""
     height, _, width = text.partition("x")
     return int(height), int(width or height)
 
@@ -252,9 +252,9 @@ def _units(text: str, num_classes: int) -> int:
 
 
 def _keeping_padding(size: Pair) -> Pair:
-    """(F - 1) / 2 zeros on each side of an FxF window keep the spatial size at stride 1."""
+    """Return the padding that keeps the spatial size at stride 1: (F - 1) / 2 zeros per side for a window of F."""
     if size[0] % 2 == 0 or size[1] % 2 == 0:
-        rule = "no padding keeps the spatial size under an even window"
+        rule = "no padding keeps the spatial size with an even window"
         raise _TokenError(rule, "write its padding, such as p0")
     return (size[0] - 1) // 2, (size[1] - 1) // 2
 

@@ -1,4 +1,4 @@
-"""Layers of the notation that torch lacks: locally connected, L2 pooling, Maxout."""
+"""Layers of the notation that torch lacks: locally connected layer, L2 pooling and Maxout."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from convoy.models.notation import Pair
 
 
 class LocallyConnected2d(nn.Module):
-    """A convolution whose weights are not shared: each place of the output has its own filters and biases.
+    """Convolution with separate filters and biases for each position of the output.
 
-    As in Taigman et al. 2014 (DeepFace), section 2. Takes (N, C, H, W), gives (N, O, H', W') with
-    H' = floor((H + 2P - F) / S) + 1. It has H' W' (C F_h F_w + 1) O parameters, and takes maps of one size.
+    See Taigman et al. 2014 (DeepFace), section 2. The layer maps (N, C, H, W) to (N, O, H', W') with
+    H' = floor((H + 2P - F) / S) + 1. It has H' W' (C F_h F_w + 1) O parameters and accepts only `input_size`.
 
-    The places are the batch of one batched matrix product, so that the memory beside the parameters is
-    that of the input's patches, N x C F_h F_w x H' W', which autograd keeps.
+    The positions are the batch dimension of a batched matrix product. Besides the parameters, the layer stores the
+    patches of the input, N x C F_h F_w x H' W' values, for the backward pass.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: F_h and F_w.
+        input_size: H and W.
+        stride: S of height and width.
+        padding: P of height and width, zeros per side.
+        bias: add a bias per position and output channel.
 
     Attributes:
-        weight: (H' W', C F_h F_w, O); the middle runs over channels, then rows, then columns of the window.
+        weight: (H' W', C F_h F_w, O); the middle dimension is ordered by channel, row and column of the window.
         bias: (H' W', 1, O), or None.
     """
 
@@ -68,11 +77,11 @@ class LocallyConnected2d(nn.Module):
 
 
 class L2Pool2d(nn.Module):
-    """The L2 norm of each window: the root of its sum of squares. (N, C, H, W) to (N, C, H', W').
+    """L2 norm of each window, the root of its sum of squares: (N, C, H, W) to (N, C, H', W').
 
-    The values are those of `nn.LPPool2d(2, …)`, which has no padding and whose gradient is NaN on a window
-    of zeros, as ReLU makes them. Here it is zero. The squares are summed in float32: in float16, 256 squared
-    is infinite.
+    The values equal those of `nn.LPPool2d(2, …)`, which has no padding and has a gradient of NaN on windows of
+    zeros, which are frequent after ReLU. Here that gradient is zero. The squares are summed in float32, since 256
+    squared is infinite in float16.
     """
 
     def __init__(self, kernel_size: Pair, stride: Pair, padding: Pair = (0, 0)) -> None:
@@ -91,9 +100,9 @@ class L2Pool2d(nn.Module):
 
 
 class Maxout(nn.Module):
-    """The largest of each k = `filters_per_unit` neighbouring channels: (N, C, …) to (N, C / k, …).
+    """Maximum of each k = `filters_per_unit` neighbouring channels: (N, C, …) to (N, C / k, …).
 
-    Goodfellow et al. 2013. The linear layer before it makes the C channels; unit i takes those from i k on.
+    Goodfellow et al. 2013. Unit i is the maximum of channels i k to (i + 1) k - 1 of the preceding linear layer.
     """
 
     def __init__(self, filters_per_unit: int) -> None:

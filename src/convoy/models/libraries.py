@@ -16,7 +16,7 @@ STEMS = ("standard", "small")
 
 
 def stem_faults(stem: object) -> list[Fault]:
-    """A stem other than those of `STEMS`. Needs no torch, so that it can be asked before a run."""
+    """Return the fault of a stem that is not in `STEMS`. Torch is not imported."""
     if stem in STEMS:
         return []
     return [Fault("model.stem", "no such stem", f"choose from {', '.join(STEMS)}", str(stem))]
@@ -30,19 +30,20 @@ def torchvision_model(
     pretrained: bool = False,
     **arguments: Any,
 ) -> nn.Module:
-    """A classification model of torchvision.
+    """Return a classification model of torchvision.
 
     Args:
-        name: as torchvision.models.list_models() has it.
-        in_channels: of the images; the first convolution is fitted to it (see `weights.fit_channels`).
-        stem: standard, or small for small images: the first convolution keeps the resolution, without a
-            pooling after it (see `stems.make_stem_small`).
-        pretrained: load torchvision's best weights; the head is new where the classes differ.
-        arguments: the model's own; GoogLeNet and Inception v3 have their auxiliary classifiers with
+        name: name in torchvision.models.list_models().
+        num_classes: number of logits.
+        in_channels: channels of an image; the first convolution is adapted (see `weights.fit_channels`).
+        stem: standard, or small for small images: the first convolution keeps the resolution and the pooling
+            after it is removed (see `stems.make_stem_small`).
+        pretrained: load torchvision's best weights; the head is new if the number of classes differs.
+        **arguments: arguments of the model; GoogLeNet and Inception v3 have auxiliary classifiers with
             aux_logits=True.
 
     Raises:
-        UserError: no such model, arguments that it does not take, or weights that can't be had.
+        UserError: if there is no such model, it rejects an argument, or the weights can't be loaded.
     """
     from torchvision import models
 
@@ -51,14 +52,14 @@ def torchvision_model(
 
     names = models.list_models(module=models)
     if name not in names:
-        remedy = did_you_mean(name, names, "torchvision.models.list_models() has them all")
+        remedy = did_you_mean(name, names, "torchvision.models.list_models() lists all models")
         raise UserError(Fault("model.name", "torchvision has no such classification model", remedy, name))
     if faults := stem_faults(stem):
         raise UserError(*faults)
     options = {**_options_of(name, pretrained=pretrained, in_channels=in_channels), **arguments}
     try:
         network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
-    except Exception as error:  # whatever the library's constructor finds wrong
+    except Exception as error:  # constructors raise various types for wrong arguments
         raise UserError(Fault("model", f"torchvision's {name} can't be built: {one_line(error)}")) from error
     if in_channels != 3:
         _fit_first_convolution(network, in_channels)
@@ -88,29 +89,29 @@ def timm_model(
     pretrained: bool = False,
     **arguments: Any,
 ) -> nn.Module:
-    """A model of timm, whose own `create_model` fits its first layer and its head.
+    """Return a model of timm; timm's `create_model` adapts its first layer and its head.
 
     Args:
-        name: as timm.list_models() has it, with a tag for certain weights (`resnet50.a1_in1k`), or from the
-            Hugging Face hub (`hf-hub:owner/name`).
-        library_name: what timm calls it, where `name` is Convoy's own word for it.
-        stem: as `torchvision_model` has it.
-        pretrained: load timm's weights; the head is new where the classes differ.
-        arguments: the model's own (drop_path_rate, img_size, …).
+        name: name in timm.list_models(), optionally with a tag of its weights (`resnet50.a1_in1k`), or a name in
+            the Hugging Face hub (`hf-hub:owner/name`).
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        library_name: timm's name if `name` is a different name in Convoy.
+        stem: see `torchvision_model`.
+        pretrained: load timm's weights; the head is new if the number of classes differs.
+        **arguments: arguments of the model (drop_path_rate, img_size, …).
 
     Raises:
-        UserError: no such model, arguments that it does not take, or weights that can't be had.
+        UserError: if there is no such model, it rejects an argument, or the weights can't be loaded.
     """
     import timm
 
     from convoy.models.stems import make_stem_small
 
-    # timm reads these files itself, in some versions as pickles, which run code.
+    # timm reads these files, in some versions with pickle, which can execute code.
     read_by_timm = [key for key in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay") if key in arguments]
     faults = stem_faults(stem) + [
-        Fault(
-            f"model.{key}", "is not passed on to timm", "write model.pretrained=<file of weights>", str(arguments[key])
-        )
+        Fault(f"model.{key}", "is not passed to timm", "write model.pretrained=<file of weights>", str(arguments[key]))
         for key in read_by_timm
     ]
     if faults:
@@ -127,30 +128,30 @@ def timm_model(
         )
         fresh = make_stem_small(network, name) if stem == "small" else ()
         if pretrained and fresh:
-            log.warning("timm's %s: %s not loaded, being new here", name, ", ".join(fresh))
+            log.warning("timm's %s: %s not loaded; they keep their initial values", name, ", ".join(fresh))
         return network
 
     try:
         network = create(pretrained=False)
     except UserError:
         raise
-    except Exception as error:  # whatever the library's constructor finds wrong
+    except Exception as error:  # constructors raise various types for wrong arguments
         raise UserError(Fault("model", f"timm's {name} can't be built: {one_line(error)}")) from error
     if not pretrained:
         return network
     try:
         return create(pretrained=True)
-    except Exception as error:  # what built without weights fails over them: the hub, the network or the file
+    except Exception as error:  # the model can be built, so the weights caused this: the hub, the network or the file
         remedy = (
-            "download the weights where there is a network and give the file, model.pretrained=<file>; "
-            "or leave model.pretrained out"
+            "download the weights on a machine with a network connection and give the file, "
+            "model.pretrained=<file>; or omit model.pretrained"
         )
-        rule = f"the weights of timm's {name} can't be had ({one_line(error)})"
+        rule = f"the weights of timm's {name} can't be loaded ({one_line(error)})"
         raise UserError(Fault("model.pretrained", rule, remedy, "true")) from error
 
 
 def _options_of(name: str, *, pretrained: bool, in_channels: int) -> dict[str, Any]:
-    """No auxiliary classifiers where nothing is said; else what torchvision itself sets for its weights."""
+    """Return the defaults of GoogLeNet and Inception v3: no auxiliary classifiers, and torchvision's input scaling."""
     if name not in ("googlenet", "inception_v3"):
         return {}
     return {
@@ -161,7 +162,7 @@ def _options_of(name: str, *, pretrained: bool, in_channels: int) -> dict[str, A
 
 
 def _fit_first_convolution(network: nn.Module, in_channels: int) -> None:
-    """Fit the layer that takes the image, by its initial weights, which keeps the scale of its outputs."""
+    """Adapt the first convolution and its initial weights to `in_channels`, keeping the scale of its outputs."""
     from torch import nn
 
     from convoy.models.weights import fit_channels

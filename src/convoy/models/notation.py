@@ -3,24 +3,24 @@
 ======================  =====================================================================================
 ``CONV3-64``            convolution, 3x3, 64 filters, stride 1, zero padding that keeps the spatial size
 ``CONV11-64/4 p2``      the same with stride 4 and padding 2; ``CONV3x1-64`` is 3 high and 1 wide
-``LOCAL3-64``           locally connected: a convolution whose weights are not shared between places
+``LOCAL3-64``           locally connected: a convolution with separate weights for each position
 ``FC-4096``             fully connected, 4096 units
 ``POOL2``, ``POOL3/2``  max pooling, stride = size by default; ``AVGPOOL2`` average, ``L2POOL2`` L2 norm
 ``GAP``                 global average pooling
 ``BN``, ``LRN5``        batch norm; local response norm across 5 channels
 ``DROPOUT0.5``          dropout of half the units
-``RELU``                an activation by itself; also LEAKYRELU0.1, ELU, SIGMOID, TANH, MAXOUT2
+``RELU``                an activation; also LEAKYRELU0.1, ELU, SIGMOID, TANH, MAXOUT2
 ======================  =====================================================================================
 
 Words may follow CONV, LOCAL and FC: ``nobias``, ``bn`` or ``nobn``, and an activation (relu, leakyrelu0.1,
 elu, sigmoid, tanh, maxout2, or linear for none). CONV, LOCAL and the poolings also take ``p1`` (padding),
-CONV also ``g2`` (groups). Maxout's number of filters comes on top: ``CONV3-64 maxout2`` computes 128 and gives
-64. ``{num_classes}`` may stand for a number of filters or units. The last CONV, LOCAL or FC gives the logits:
-it has no activation and no batch norm by default. The meaning of POOL for a whole network is set beside its
-layers: ``pooling``: max, average or l2.
+CONV also ``g2`` (groups). The number of Maxout is multiplied with the filters: ``CONV3-64 maxout2`` computes 128
+filters and returns 64 channels. ``{num_classes}`` can be used as the number of filters or units. The last CONV, LOCAL
+or FC computes the logits: it has no activation and no batch norm by default. The key ``pooling`` of the network sets
+the kind of POOL: max, average or l2.
 
-Here is what the tokens mean; `grammar` reads them, `shapes` follows an image through them, `chain` builds
-them. The first three import no torch, so that a wrong token is answered at once.
+This module defines the tokens; `grammar` parses them, `shapes` computes the shapes along the chain, and `chain` builds
+the network. The first three don't import torch, so that a wrong token is reported without delay.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity; `amount` is leakyrelu's slope below zero, or maxout's number of filters to a unit."""
+    """Nonlinearity; `amount` is the slope of leakyrelu below zero, or the number of filters per unit of maxout."""
 
     kind: str
     amount: float = 0.0
@@ -48,11 +48,11 @@ LINEAR = Activation("linear")
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution, or a locally connected layer (not `shared`), with the norm and activation after it.
+    """Convolution, or locally connected layer if not `shared`, with the norm and activation after it.
 
     Attributes:
-        filters: channels that come out, after Maxout where there is one.
-        padding: zeros on each side.
+        filters: channels of the output, after Maxout if there is one.
+        padding: zeros per side.
     """
 
     size: Pair
@@ -68,7 +68,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer with the norm and activation after it; `units` come out, after Maxout."""
+    """Fully connected layer with the norm and activation after it; `units` counts the outputs after Maxout."""
 
     units: int
     bias: bool
@@ -88,7 +88,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class GlobalAveragePool:
-    """The mean of each channel over all places."""
+    """Mean of each channel over all positions."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ Layer = Conv | Dense | Pool | GlobalAveragePool | BatchNorm | LocalResponseNorm 
 
 @dataclass(frozen=True)
 class Token:
-    """One entry of `model.layers`: its place in the list, its text and what it means."""
+    """Entry of `model.layers`: its index, its text and the parsed layer."""
 
     index: int
     text: str

@@ -1,4 +1,4 @@
-"""Residual networks for CIFAR whose norm and activation come before the convolution, narrow or wide."""
+"""Residual networks for CIFAR with norm and activation before the convolution, narrow or wide."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from convoy.models.residual import WIDTHS, initialize
 
 
 class PreactivationResNet(nn.Module):
-    """The networks for CIFAR of He et al. 2016 (arXiv:1603.05027) and Zagoruyko & Komodakis 2016 (arXiv:1605.07146).
+    """Networks for CIFAR of He et al. 2016 (arXiv:1603.05027) and Zagoruyko & Komodakis 2016 (arXiv:1605.07146).
 
     A 3x3 convolution with 16 filters, three stages of blocks, batch norm, ReLU, global average pooling and one
-    fully connected layer. Shortcuts are left as they are; a block that changes the shape has a 1x1 convolution
-    there instead, which takes the activated input.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    fully connected layer. The shortcut of a block is the identity, or a 1x1 convolution of the activated input if
+    the block changes the shape. The network maps (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
-        blocks: to a stage. ResNet-110 has 18 (6 x 18 + 2 layers), ResNet-164 has 18 bottlenecks (9 x 18 + 2),
-            and Wide ResNet-28 has 4 (6 x 4 + 4, since there the shortcuts' convolutions are counted).
-        width: multiplies the 16, 32 and 64 filters of the stages: the k of WRN-28-k.
-        bottleneck: blocks of 1x1, 3x3 and 1x1 with four times the filters after the last, instead of two of 3x3.
-        dropout: share of units dropped between a block's two 3x3 convolutions.
+        blocks: blocks per stage. ResNet-110 has 18 (6 x 18 + 2 layers), ResNet-164 has 18 bottlenecks (9 x 18 + 2),
+            and Wide ResNet-28 has 4 (6 x 4 + 4, with the convolutions of the shortcuts).
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        width: factor of the 16, 32 and 64 filters of the stages, k of WRN-28-k.
+        bottleneck: use blocks of a 1x1, a 3x3 and a 1x1 convolution, the last with four times the filters, instead
+            of blocks of two 3x3 convolutions.
+        dropout: probability of the dropout between the two 3x3 convolutions of a block.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: if a value is out of its range.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class PreactivationResNet(nn.Module):
 
 
 class PreactivationBlock(nn.Module):
-    """Batch norm, ReLU and convolution, two or three times, around it a shortcut: (N, C, H, W) to (N, O, H/S, W/S)."""
+    """Two or three layers of batch norm, ReLU and convolution with a shortcut: (N, C, H, W) to (N, O, H/S, W/S)."""
 
     def __init__(self, in_channels: int, filters: int, stride: int, *, bottleneck: bool, dropout: float) -> None:
         super().__init__()
         self.out_channels = filters * 4 if bottleneck else filters
-        # Not in place: what enters the block goes round it too.
+        # Not in place: the shortcut reads the same input.
         self.first = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
         convolutions = [(in_channels, filters, 3), (filters, filters, 3)]
         if bottleneck:

@@ -1,7 +1,7 @@
-"""Activation checkpointing: outputs inside a block are freed, and computed again for the backward pass.
+"""Activation checkpointing: activations inside a block are freed and recomputed in the backward pass.
 
-Chen et al. 2016 (arXiv:1604.06174). A network keeps the inputs of its blocks and, for one block at a time in the
-backward pass, what is within: about a forward pass more of time for much less memory.
+Chen et al. 2016 (arXiv:1604.06174). A network stores the inputs of its blocks and, in the backward pass, the
+activations of one block at a time. This saves memory at the cost of about one more forward pass.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _WORKING = (nn.Conv2d, nn.Linear)
 
 
 def recompute_activations(network: nn.Module) -> int:
-    """Let a network compute its blocks again in the backward pass. Names and weights stay as they are.
+    """Make a network recompute its blocks in the backward pass. Names and weights don't change.
 
-    A block is a member of a Sequential, ModuleList or ModuleDict that has two convolutions or linear layers or more,
-    such as a bottleneck of a ResNet; of nested ones the outermost. A Sequential of single layers, such as those of
-    VGG, is divided into as many parts as the root of their number.
+    A block is a member of a Sequential, ModuleList or ModuleDict with at least two convolutions or linear layers,
+    such as a bottleneck of a ResNet; of nested blocks, the outermost. A Sequential of n single layers, such as those
+    of VGG, is divided into about sqrt(n) parts.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
 
     Returns:
-        How many blocks and divided chains there are; 0: nothing was changed.
+        Number of blocks and divided Sequentials; 0 if nothing was changed.
     """
     if isinstance(network, nn.Sequential) and _is_chain(network):
         network.__class__ = _recomputed_chain(type(network))  # type: ignore[arg-type]
@@ -58,10 +58,10 @@ def _num_working(module: nn.Module) -> int:
 
 @cache
 def _recomputed_block(kind: type[nn.Module]) -> type[nn.Module]:
-    # A separate class rather than a function set on the object, so that a copy of the network works.
+    # A subclass instead of a function set on the object, so that a copy of the network works.
     class Recomputed(kind):  # type: ignore[valid-type,misc]
         def forward(self, *inputs: Any, **named: Any) -> Any:
-            # A list may grow until it is wanted again, as that of a dense block does.
+            # The caller may extend the list before the recomputation, as a dense block does.
             own = [list(one) if isinstance(one, list) else one for one in inputs]
             return _recomputed(self, super().forward, *own, **named)
 
@@ -82,9 +82,9 @@ def _recomputed_chain(kind: type[nn.Sequential]) -> type[nn.Sequential]:
 
 
 def _parts(modules: list[nn.Module]) -> list[list[nn.Module]]:
-    """About as many parts as the root of the number of convolutions and linear layers.
+    """Divide n convolutions and linear layers into about sqrt(n) parts.
 
-    Each begins with one of them: what it is given is kept, and an in-place ReLU would overwrite it.
+    Each part begins with a convolution or linear layer: its input is stored, and an in-place ReLU would overwrite it.
     """
     starts = [index for index, module in enumerate(modules) if isinstance(module, _WORKING)]
     step = round(math.sqrt(len(starts)))
@@ -114,9 +114,9 @@ def _recomputed(owner: nn.Module | list[nn.Module], function: Any, *inputs: Any,
 
 @contextmanager
 def _without_statistics(owners: list[nn.Module]) -> Iterator[None]:
-    """Batch norms have counted these images the first time.
+    """Keep the running statistics of batch norms during the recomputation, which repeats the same images.
 
-    They take part as before, since what autograd saves must be the same, but move their statistics by nothing.
+    The layers still run in training mode, since autograd must save the same tensors.
     """
     modules = [one for owner in owners for one in owner.modules()]
     norms = [one for one in modules if isinstance(one, _BatchNorm) and one.track_running_stats]

@@ -13,27 +13,28 @@ from convoy.config.faults import Fault, UserError
 from convoy.models.stems import make_stem_small
 
 WIDTHS = (16, 32, 64)
-"""Filters of the three stages of a network for CIFAR."""
+"""Filters per stage of a network for CIFAR."""
 
 PLAIN_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Pairs of convolutions in each of the four stages: He et al. 2015, table 1."""
+"""Pairs of convolutions per stage, by depth: He et al. 2015, table 1."""
 
 
 class CifarResNet(nn.Module):
-    """The networks of He et al. 2015 (arXiv:1512.03385), section 4.2, with and without shortcuts.
+    """Networks of He et al. 2015 (arXiv:1512.03385), section 4.2, with and without shortcuts.
 
     A 3x3 convolution, three stages of n blocks of two 3x3 convolutions with 16, 32 and 64 filters, global average
     pooling and one fully connected layer: 6n + 2 layers with weights. The second and third stage begin with
-    stride 2. Shortcuts have no parameters (option A), so that the plain network has as many as the residual one.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    stride 2. Shortcuts have no parameters (option A), so the plain and the residual network have the same number.
+    The network maps (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
         depth: 6n + 2, such as 20, 56 or 1202.
+        num_classes: number of logits.
+        in_channels: channels of an image.
         shortcuts: False for the plain network.
 
     Raises:
-        UserError: no such depth.
+        UserError: if the depth is not 6n + 2.
     """
 
     def __init__(self, depth: int, num_classes: int, in_channels: int = 3, shortcuts: bool = True) -> None:
@@ -62,7 +63,7 @@ class CifarResNet(nn.Module):
 
 
 class CifarBlock(nn.Module):
-    """Two 3x3 convolutions, each with batch norm, and around them a shortcut: (N, C, H, W) to (N, O, H/S, W/S)."""
+    """Two 3x3 convolutions with batch norm and a shortcut: (N, C, H, W) to (N, O, H/S, W/S)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, shortcut: bool) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class CifarBlock(nn.Module):
 
 
 class PaddedShortcut(nn.Module):
-    """Option A of He et al. 2015, section 3.3: every S-th pixel, and zeros for the channels that are new."""
+    """Option A of He et al. 2015, section 3.3: every S-th pixel, and zeros for the new channels."""
 
     def __init__(self, stride: int, new_channels: int) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class PaddedShortcut(nn.Module):
 
 
 class PlainBlock(BasicBlock):  # type: ignore[misc]
-    """torchvision's basic block of a ResNet without its shortcut."""
+    """Basic block of torchvision's ResNet without the shortcut."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -111,14 +112,16 @@ class PlainBlock(BasicBlock):  # type: ignore[misc]
 
 
 def plain_network(depth: int, num_classes: int, in_channels: int = 3, stem: str = "standard") -> nn.Module:
-    """The plain networks of He et al. 2015, section 3.3: ResNet-18 or -34 without shortcuts.
+    """Return a plain network of He et al. 2015, section 3.3: ResNet-18 or -34 without shortcuts.
 
     Args:
         depth: 18 or 34.
+        num_classes: number of logits.
+        in_channels: channels of an image.
         stem: standard, or small (see `stems.make_stem_small`).
 
     Raises:
-        UserError: no such depth.
+        UserError: if the depth is not 18 or 34.
     """
     if depth not in PLAIN_BLOCKS:
         raise UserError(Fault("model.depth", "no such plain network", "choose from 18, 34", str(depth)))
@@ -132,7 +135,7 @@ def plain_network(depth: int, num_classes: int, in_channels: int = 3, stem: str 
 
 
 def initialize(network: nn.Module) -> None:
-    """Convolutions as He et al. 2015 (arXiv:1502.01852) begin: normal, variance 2 / fan-out; biases zero."""
+    """Initialize convolutions as He et al. 2015 (arXiv:1502.01852): normal, variance 2 / fan-out; biases zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Follows an image's shape through a chain of layers: what doesn't fit is answered before torch is loaded."""
+"""Shapes of an image along a chain of layers, computed without torch to report layers that don't fit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from convoy.models.notation import (
 )
 
 Shape = tuple[int, ...]
-"""(channels, height, width) of a feature map, or (units,) after the first FC; without the batch."""
+"""(channels, height, width) of a feature map, or (units,) after the first FC; without the batch dimension."""
 
 LARGEST_IMAGE_SIZE = 4096
-"""Largest image size that is tried, in pixels."""
+"""Largest image size that is tested, in pixels."""
 
 UNCOUNTED_CLASSES = 5040
-"""Stands for a number of classes not known yet: any small number of groups divides it."""
+"""Placeholder for an unknown number of classes: divisible by any small number of groups."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token with the shape that enters it and the shape that leaves it."""
+    """Token with its input and output shapes."""
 
     token: Token
     inputs: Shape
@@ -49,7 +49,7 @@ class _MisfitError(Exception):
 
 
 class _TooSmallError(_MisfitError):
-    """A window larger than its input: a larger image would do."""
+    """Window larger than its input; a larger image would fit."""
 
 
 def read_chain(
@@ -62,13 +62,20 @@ def read_chain(
     batch_norm: bool = False,
     pooling: str = "max",
 ) -> tuple[Step, ...]:
-    """The steps of a network, from images of `image_size` x `image_size` pixels to `num_classes` logits.
+    """Return the steps of a network from images of `image_size` x `image_size` pixels to `num_classes` logits.
 
-    Where the classes are not counted yet, None, all but the number of logits is checked.
+    Args:
+        layers: list of texts from the config.
+        num_classes: number of logits; None if not known yet, to check everything except the number of logits.
+        in_channels: channels of an image.
+        image_size: height and width of an image in pixels.
+        activation: see `grammar.parse_layers`.
+        batch_norm: see `grammar.parse_layers`.
+        pooling: see `grammar.parse_layers`.
 
     Raises:
-        UserError: every wrong token; else the first layer that doesn't fit what it gets; else an output
-            that is not one logit a class.
+        UserError: if tokens are invalid (one fault per token), a layer does not fit its input (the first such layer),
+            or the output does not have one logit per class.
     """
     tokens = parse_layers(
         layers,
@@ -87,11 +94,11 @@ def read_chain(
 
 
 def walk(tokens: Sequence[Token], in_channels: int, image_size: int) -> tuple[Step, ...]:
-    """The shapes along the chain.
+    """Return the shapes along the chain.
 
     Raises:
-        UserError: the first layer that doesn't fit what it gets, with the smallest image that would do where
-            the image is too small.
+        UserError: if a layer does not fit its input; the message names the smallest image size if the image is too
+            small.
     """
     shape: Shape = (in_channels, image_size, image_size)
     steps = []
@@ -112,9 +119,9 @@ def walk(tokens: Sequence[Token], in_channels: int, image_size: int) -> tuple[St
 
 
 def output_shape(layer: Layer, shape: Shape) -> Shape:
-    """The shape that leaves `layer` where `shape` enters it.
+    """Return the output shape of `layer` for an input of `shape`.
 
-    A window of F with padding P and stride S makes floor((H + 2P - F) / S) + 1 of H, as torch does.
+    With window F, padding P and stride S, height H becomes floor((H + 2P - F) / S) + 1, as in torch.
     """
     match layer:
         case Dense():
@@ -141,13 +148,13 @@ def output_shape(layer: Layer, shape: Shape) -> Shape:
 
 def _demand_feature_map(shape: Shape) -> None:
     if len(shape) != 3:
-        raise _MisfitError(f"gets {shape[0]} units without height and width", "put it before the first FC")
+        raise _MisfitError(f"receives {shape[0]} units without height and width", "put it before the first FC")
 
 
 def _maxout_channels(activation: Activation, channels: int) -> int:
     filters = activation.filters_per_unit
     if channels % filters:
-        rule = f"takes {filters} channels to a unit, which does not divide the {channels} that it gets"
+        rule = f"takes {filters} channels per unit, which does not divide the {channels} channels of its input"
         raise _MisfitError(rule, f"give the layer before it a multiple of {filters}")
     return channels // filters
 
@@ -157,13 +164,13 @@ def _windows(shape: Shape, size: Pair, stride: Pair, padding: Pair) -> Pair:
     rows = (height + 2 * padding[0] - size[0]) // stride[0] + 1
     columns = (width + 2 * padding[1] - size[1]) // stride[1] + 1
     if rows < 1 or columns < 1:
-        rule = f"its {_text(size)} window does not fit into the {_text(shape)} that it gets"
-        raise _TooSmallError(rule, "leave out a pooling or a stride before it")
+        rule = f"its {_text(size)} window does not fit into its {_text(shape)} input"
+        raise _TooSmallError(rule, "remove a pooling or a stride before it")
     return rows, columns
 
 
 def _smallest_image_size(tokens: Sequence[Token], in_channels: int, start: int) -> int | None:
-    """The smallest image from `start` pixels on that every layer takes; None where none is found."""
+    """Return the smallest image size from `start` pixels that every layer accepts; None if none is found."""
     for image_size in range(start, LARGEST_IMAGE_SIZE + 1):
         shape: Shape = (in_channels, image_size, image_size)
         try:

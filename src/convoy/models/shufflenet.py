@@ -11,27 +11,28 @@ from convoy.models.residual import initialize
 from convoy.models.stems import make_stem_small
 
 WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-"""Channels of the first stage by number of groups, doubled in each later one: Zhang et al. 2017, table 1."""
+"""Channels of the first stage by number of groups, doubled in each later stage: Zhang et al. 2017, table 1."""
 
 UNITS = (4, 8, 4)
-"""Number of units of the three stages."""
+"""Units per stage."""
 
 
 class ShuffleNetV1(nn.Module):
     """ShuffleNet: Zhang et al. 2017 (arXiv:1707.01083).
 
     A 3x3 convolution with 24 filters and stride 2, max pooling, three stages of 4, 8 and 4 units, global average
-    pooling and one fully connected layer. 1x1 convolutions are grouped, and the channels shuffled between groups.
-
-    Takes (N, in_channels, H, W), gives logits (N, num_classes).
+    pooling and one fully connected layer. 1x1 convolutions are grouped, and channels are shuffled between groups.
+    The network maps images (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
-        groups: of the 1x1 convolutions: 1, 2, 3, 4 or 8. More groups have more channels for the same cost.
-        scale: multiplies the channels of the stages.
+        num_classes: number of logits.
+        in_channels: channels of an image.
+        groups: groups of the 1x1 convolutions: 1, 2, 3, 4 or 8. More groups have more channels for the same cost.
+        scale: factor of the channels of the stages.
         stem: standard, or small (see `stems.make_stem_small`).
 
     Raises:
-        UserError: another number of groups, or a scale whose channels the groups don't divide.
+        UserError: if there is no such number of groups, or it does not divide the scaled channels.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ShuffleNetV1(nn.Module):
             raise UserError(Fault("model.groups", "no such number of groups", "choose from 1, 2, 3, 4, 8", str(groups)))
         width = round(WIDTHS[groups] * scale)
         if width <= 24 or width % (4 * groups):
-            rule = f"makes {width} channels, which must be above 24 and a multiple of {4 * groups}"
+            rule = f"results in {width} channels, which must be above 24 and a multiple of {4 * groups}"
             raise UserError(Fault("model.scale", rule, "write 0.5, 1, 1.5 or 2", str(scale)))
         self.conv = nn.Conv2d(in_channels, 24, 3, stride=2, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(24)
@@ -53,7 +54,7 @@ class ShuffleNetV1(nn.Module):
             outputs = width * 2**stage
             sequence = nn.Sequential()
             for index in range(units):
-                # The very first 1x1 convolution has too few channels in for groups.
+                # The very first 1x1 convolution has too few input channels for groups.
                 first_groups = groups if stage or index else 1
                 sequence.append(ShuffleUnit(channels, outputs, groups, first_groups, halves=not index))
                 channels = outputs
@@ -72,8 +73,8 @@ class ShuffleNetV1(nn.Module):
 class ShuffleUnit(nn.Module):
     """Grouped 1x1 convolution, shuffle, depthwise 3x3, grouped 1x1 (Zhang et al. 2017, figure 2 b and c).
 
-    (N, C, H, W) to (N, C, H, W) with the input added, or where it `halves` to (N, O, H/2, W/2), of which the
-    average-pooled input makes up the first C channels.
+    Maps (N, C, H, W) to (N, C, H, W) with the input added or, if `halves`, to (N, O, H/2, W/2) with the
+    average-pooled input as the first C channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, groups: int, first_groups: int, *, halves: bool) -> None:

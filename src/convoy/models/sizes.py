@@ -1,4 +1,4 @@
-"""The smallest image that a network takes, found by trying it on images without values."""
+"""Smallest image size that a network accepts, found by running it on the meta device."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.func import functional_call
 
 CANDIDATES = (32, 64, 128, 224, 299, 331, 512)
-"""Sides in pixels among which one that works is looked for first."""
+"""Image sizes in pixels that are tested before the bisection."""
 
 
 def takes_image_size(network: nn.Module, in_channels: int, image_size: int) -> bool:
-    """Return whether the network takes two images of (in_channels, image_size, image_size) in its current mode.
+    """Return whether the network accepts two images (in_channels, image_size, image_size) in its current mode.
 
-    Its tensors are replaced by some without values for the while, so that nothing is computed or changed.
+    The forward pass runs with copies of its tensors on the meta device; the network does not change.
     """
     return refusal_of(network, in_channels, image_size) is None
 
 
 def refusal_of(network: nn.Module, in_channels: int, image_size: int, num_images: int = 2) -> Exception | None:
-    """Return the error of a layer for such images; None if the network takes them (see `takes_image_size`)."""
+    """Return the error of a layer for such images; None if the network accepts them (see `takes_image_size`)."""
     with torch.no_grad(), unset_fake_temporarily():
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         state = {name: _without_values(tensor) for name, tensor in tensors.items()}
         images = torch.empty(num_images, in_channels, image_size, image_size, device="meta")
         try:
             functional_call(network, state, (images,))
-        except Exception as error:  # whatever a layer finds wrong with its input
+        except Exception as error:  # layers raise various types for an unsuitable input
             return error
     return None
 
 
 def smallest_image_size(network: nn.Module, in_channels: int, above: int) -> int | None:
-    """The smallest side above `above` pixels that the network takes; None where none is found.
+    """Return the smallest image size above `above` pixels that the network accepts; None if none is found.
 
-    Found by halving, which supposes that what is larger than a size that works does too. A network that takes
-    one size only (attention with learned positions) does not do so: for it this is None.
+    The bisection assumes that a network accepts every size above the smallest. The result is None for networks that
+    accept a single size, such as attention with learned positions.
     """
     low = above
     for candidate in CANDIDATES:

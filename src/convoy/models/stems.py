@@ -1,4 +1,4 @@
-"""Stem for small images: networks for 224 pixels discard most of a 32-pixel image in their first layers."""
+"""Stem for small images. Networks for 224 pixels discard most of a 32-pixel image in their first layers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from convoy.config.faults import Fault, UserError
 
 
 def make_stem_small(network: nn.Module, name: str) -> tuple[str, ...]:
-    """Let a network's first convolution keep the resolution, and leave out the max pooling that follows it.
+    """Set the stride of a network's first convolution to 1 and remove the max pooling after it.
 
-    As He et al. 2015 begin their networks for CIFAR (section 4.2): a convolution of 3x3 with stride 1. Where the
-    window is 3x3 already, its weights stay. Modules count in the order in which they were registered.
+    The first convolution is 3x3, as in the networks for CIFAR of He et al. 2015 (section 4.2). An existing 3x3
+    convolution keeps its weights. Modules are searched in the order of their registration.
 
     Returns:
-        The names of the parameters that are new.
+        Names of the new parameters.
 
     Raises:
-        UserError: the network does not begin with a convolution of stride 2 and an odd window.
+        UserError: if the network does not begin with a convolution of stride 2 and an odd window.
     """
     layers = [item for item in network.named_modules() if isinstance(item[1], nn.Conv2d | nn.MaxPool2d)]
     path, first = layers[0] if layers else ("", None)
     if not isinstance(first, nn.Conv2d) or first.stride != (2, 2) or first.kernel_size[0] % 2 == 0:
         rule = f"{name} does not begin with a convolution of stride 2 and an odd window"
-        raise UserError(Fault("model.stem", rule, "leave it out", "small"))
+        raise UserError(Fault("model.stem", rule, "omit model.stem", "small"))
     after, second = layers[1]
     if isinstance(second, nn.MaxPool2d):
         network.set_submodule(after, nn.Identity())

@@ -1,4 +1,4 @@
-"""Pretrained weights of torchvision or of a file, loaded into a network that may differ at its first and last layer."""
+"""Pretrained weights from torchvision or a file, for a network with a different first or last layer."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ KEY = "model.pretrained"
 
 
 def torchvision_weights(model: str) -> dict[str, Tensor]:
-    """The state dict of torchvision's best weights of `model`, downloaded once into torch's hub folder.
+    """Return the state dict of torchvision's best weights of `model`, downloaded once into torch's hub folder.
 
     Raises:
-        UserError: it has none, or they can't be fetched.
+        UserError: if there are no weights, or they can't be downloaded.
     """
     from torchvision.models import get_model_weights
 
     choices = list(get_model_weights(model))
     if not choices:
         rule = f"torchvision has no weights for {model}"
-        raise UserError(Fault(KEY, rule, "give a file, model.pretrained=<file>, or leave it out", "true"))
+        raise UserError(Fault(KEY, rule, "give a file, model.pretrained=<file>, or omit model.pretrained", "true"))
     best = get_model_weights(model).DEFAULT
     try:
         state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         remedy = (
-            f"download {best.url} where there is a network and give the file, model.pretrained=<file>, "
-            f"or put it into {folder}; or leave model.pretrained out"
+            f"download {best.url} on a machine with a network connection and give the file, "
+            f"model.pretrained=<file>, or put it into {folder}; or omit model.pretrained"
         )
-        raise UserError(Fault(KEY, f"the weights can't be fetched ({one_line(error)})", remedy, "true")) from error
+        raise UserError(Fault(KEY, f"the weights can't be downloaded ({one_line(error)})", remedy, "true")) from error
     return state
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: a plain one, one under "state_dict", or a Convoy checkpoint's network.
+    """Return the state dict in a file: the file's content, its "state_dict", or the network of a Convoy checkpoint.
 
     Raises:
-        UserError: it is no file of weights.
+        UserError: if the file contains no weights.
     """
     try:
         if path.suffix == ".safetensors":
@@ -55,19 +55,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise what their decoders raise: a dozen types
+    except Exception as error:  # the decoders of torch and safetensors raise many types
         rule = f"can't be read as weights ({one_line(error)})"
-        remedy = "give a checkpoint, a .safetensors file, or what torch.save(network.state_dict(), file) wrote"
+        remedy = "give a checkpoint, a .safetensors file, or a file written by torch.save(network.state_dict(), file)"
         raise UserError(Fault(KEY, rule, remedy, str(path))) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(Fault(KEY, "holds no state dict", "give a mapping of names to tensors", str(path)))
+        raise UserError(Fault(KEY, "contains no state dict", "give a mapping of names to tensors", str(path)))
     return _network_part({str(name): value for name, value in content.items()})
 
 
 def _network_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A Lightning module's `network.` alone, without the prefixes of DDP and torch.compile."""
+    """Return the entries of the network in a state dict, without the prefixes of Lightning, DDP and torch.compile."""
     if any(name.startswith("network.") for name in state):
         state = {name: value for name, value in state.items() if name.startswith("network.")}
     for prefix in ("network.", "module.", "_orig_mod."):
@@ -85,17 +85,22 @@ def load_weights(
     source: str,
     fresh: Collection[str] = (),
 ) -> None:
-    """Put `state` into `network`, which may have another number of classes or of image channels.
+    """Load `state` into `network`, which may have another number of classes or image channels.
 
-    What has `num_classes` rows here and another number there is the head: it stays as initialized. A first
-    convolution made for 3 channels is fitted to `in_channels` (see `fit_channels`). Both are logged.
+    A tensor with `num_classes` rows in the network and another number in the state belongs to the head and keeps its
+    initial values. A first convolution for 3 channels is adapted to `in_channels` (see `fit_channels`). Both are
+    logged.
 
     Args:
-        source: where the weights come from, for messages.
-        fresh: names that stay as initialized though the state has them, being other layers here.
+        network: network to change in place.
+        state: state dict.
+        num_classes: number of logits of the network.
+        in_channels: channels of its images.
+        source: origin of the weights, for messages.
+        fresh: names of replaced layers, which keep their initial values.
 
     Raises:
-        UserError: anything else differs; nothing is loaded then.
+        UserError: if another tensor differs in name or shape; the network is not changed.
     """
     own = network.state_dict()
     fitted: dict[str, Tensor] = {}
@@ -106,7 +111,7 @@ def load_weights(
             left.append(name)
         elif _is_first_convolution(here, there, in_channels):
             fitted[name] = fit_channels(there, in_channels)
-            log.warning("%s: %s, made for 3 channels, is fitted to %d", source, name, in_channels)
+            log.warning("%s: %s is adapted from 3 to %d channels", source, name, in_channels)
         elif here.shape != there.shape:
             other_shape.append(f"{name} is {_size(there)}, here {_size(here)}")
         else:
@@ -125,15 +130,15 @@ def load_weights(
         remedy = "give weights of the same model, data.channels and data.image_size"
         raise UserError(Fault(KEY, rule, remedy))
     if left:
-        log.warning("%s: %s not loaded, being new here", source, ", ".join(sorted(left)))
+        log.warning("%s: %s not loaded; they keep their initial values", source, ", ".join(sorted(left)))
     network.load_state_dict({**{name: own[name] for name in left}, **fitted})
 
 
 def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """A first convolution's weights, (O, 3, F, F), for images of `in_channels`: (O, in_channels, F, F).
+    """Return a first convolution's weights (O, 3, F, F) for `in_channels` channels: (O, in_channels, F, F).
 
-    For one channel it is their sum, which gives on a gray image what the three gave on that image
-    repeated three times. For others the three are repeated in turn, times 3 / in_channels.
+    One channel receives the sum of the three, so that a gray image has the same output as an RGB image of three equal
+    channels. Otherwise, the three channels are repeated in turn and multiplied by 3 / in_channels.
     """
     if in_channels == 1:
         return weight.sum(1, keepdim=True)
