@@ -186,3 +186,10 @@ def test_a_rule_across_groups_is_held(overrides: list[str], key: str) -> None:
 def test_limits_that_end_a_run_by_time_alone_need_a_schedule_without_a_length() -> None:
     config = to_config(compose(["trainer.max_epochs=null", "trainer.max_time=00:01:00", "scheduler=constant"]))
     assert check(config) == []
+
+
+def test_a_file_that_hydra_can_not_compose_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("defaults: null\n_target_: torch.nn.HuberLoss\n")
+    with pytest.raises(UserError, match=r"loss=mine: Invalid defaults list in 'loss/mine', defaults must be a list"):
+        read(["loss=mine"], Options(tmp_path))

@@ -228,7 +228,7 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         remedy = 'text with braces is quoted in a list: "FC-{num_classes}"'
         faults.append(Fault(" ".join(choices) or "conf", f"is not YAML {where_in_file}", remedy))
         return None
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # Hydra also raises ValueError, TypeError and others for a malformed file
         # Hydra names the file in its first line, and OmegaConf's error in the next.
         where = re.match(r"In '([^']+)'", str(error))
         full_key = re.search(r"full_key: (\S+)", str(error))

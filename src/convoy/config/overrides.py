@@ -158,6 +158,8 @@ def _flag_fault(flag: str, value: str) -> Fault:
 
 def _syntax_fault(text: str, error: Exception, options: Options) -> Fault:
     key, sign, value = text.partition("=")
+    if not key.strip():
+        return Fault(repr(text), "is not key=value", "leave it out, or name a key")
     if text.startswith("-"):
         return _flag_fault(key, value)
     if not sign:
