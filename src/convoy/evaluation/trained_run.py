@@ -21,6 +21,7 @@ from convoy.evaluation.network_facts import Facts
 from convoy.models.build import build_model
 from convoy.runs.layout import shown
 from convoy.runs.lookup import find_checkpoint, find_run, run_of
+from convoy.runtime.cpu_cores import own_cores
 from convoy.runtime.devices import Devices, choose, use_threads
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
@@ -96,6 +97,8 @@ class TrainedRun:
         """
         saved = from_saved(self.facts.config)
         saved.folder = saved.resume = None
+        if saved.hardware.cpu_threads is not None:  # of the machine that trained
+            saved.hardware.cpu_threads = min(saved.hardware.cpu_threads, own_cores(1))
         config = checked(overlay(saved, [*overrides, *_as_trained(self.config, overrides)], options))
         devices = choose(config)
         use_threads(devices)

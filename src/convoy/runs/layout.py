@@ -8,6 +8,7 @@ import platform
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -177,11 +178,19 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
     return run
 
 
-def write_start(run: RunFolder, config_yaml: str, overrides: list[str]) -> None:
-    """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run."""
+def write_start(run: RunFolder, config_yaml: str, overrides: list[str], machine: Mapping[str, Any]) -> None:
+    """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run.
+
+    Args:
+        run: its folder.
+        config_yaml: content of config.yaml.
+        overrides: from the command line.
+        machine: what the run found on its machine (`runtime/machine_record.py`).
+    """
     replace_text(run.config, config_yaml)
     append_text(run.overrides, f"- {json.dumps(overrides, ensure_ascii=False)}\n")
-    replace_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
+    environment = {**describe_environment(), "machine": machine}
+    replace_text(run.environment, json.dumps(environment, indent=2) + "\n")
 
 
 def shown(path: Path) -> str:

@@ -18,6 +18,11 @@ def use_allocator(hardware: HardwareConfig) -> None:
         os.environ[_NAMES[_is_older_than_2_9(installed_torch())]] = _SETTING
 
 
+def allocator_settings() -> str | None:
+    """Return the settings of this process; None for PyTorch's defaults."""
+    return next((os.environ[name] for name in _NAMES if name in os.environ), None)
+
+
 def _is_older_than_2_9(version: str | None) -> bool:
     if version is None:
         return False

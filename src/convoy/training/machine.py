@@ -9,8 +9,9 @@ from convoy.config.faults import UserError
 from convoy.config.schema import Config
 from convoy.config.targets import signature_faults
 from convoy.optim.construction import check_optimizer, check_scheduler, try_targets
-from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
+from convoy.runtime.cpu_cores import CoreTimes, cores_of_others, own_cores
 from convoy.runtime.devices import Devices, choose, use_threads
+from convoy.runtime.machine_record import Recorded, choose_again
 from convoy.tasks.construction import check_task
 from convoy.training.gpu_memory import sizes_for
 from convoy.training.preflight import check_images
@@ -49,23 +50,29 @@ def check_with_torch(config: Config) -> None:
     check_images(config)
 
 
-def choose_machine(config: Config, since: CoreTimes | None = None) -> Machine:
+def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Recorded | None = None) -> Machine:
     """Choose devices, threads and batch division for this machine, and set the process's threads.
 
     Args:
         config: of the run.
         since: start of the time in which other processes were watched; None if they weren't.
+        recorded: devices of the last start of a resumed run, which are chosen again.
 
     Raises:
         UserError: the config asks for what this machine doesn't have, or a batch that doesn't divide or fit.
     """
-    notices = []
+    notices: list[str] = []
     busy = 0 if since is None else cores_of_others(since, CoreTimes.now())
-    devices = choose(config, busy)
-    if devices.accelerator == "cpu" and devices.cpu_threads < choose(config).cpu_threads:
+    if recorded is None:
+        devices = choose(config, busy)
+    else:
+        devices, notices = choose_again(config, recorded, busy)
+    is_free = config.hardware.cpu_threads is None and devices.per_node == 1 and devices.accelerator == "cpu"
+    if is_free and devices.cpu_threads < own_cores(1):
         threads = "1 thread" if devices.cpu_threads == 1 else f"{devices.cpu_threads} threads"
         cores = "a core" if busy == 1 else f"{busy} cores"
         notices.append(f"{threads}, since other processes keep {cores} busy; hardware.cpu_threads=… asks for more")
+    if devices.accelerator == "cpu":
         config = replace(config, hardware=replace(config.hardware, cpu_threads=devices.cpu_threads))
     use_threads(devices)
     sizes, planned = sizes_for(config, devices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.runs.layout import RunFolder, check_format
+from convoy.runs.layout import RunFolder, check_format, read_json
 from convoy.runs.lookup import find_run
 from convoy.training.preflight import checked
 
@@ -25,11 +25,13 @@ class Resumed:
         run: its folder.
         checkpoint: from which.
         config: as it was saved, with what was typed on top.
+        environment: record of its last start.
     """
 
     run: RunFolder
     checkpoint: Path
     config: Config
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resume(fresh: Config, overrides: Sequence[str], options: Options | None = None) -> Resumed:
@@ -56,7 +58,7 @@ def resume(fresh: Config, overrides: Sequence[str], options: Options | None = No
     saved = from_saved(run.saved_config())
     saved.folder = None
     config = checked(overlay(saved, typed, options))
-    return Resumed(run, checkpoint, config)
+    return Resumed(run, checkpoint, config, read_json(run.environment))
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -31,7 +31,9 @@ from convoy.runs.lock import RunLock
 from convoy.runs.os_errors import is_fault_of_environment
 from convoy.runs.records import concluded_step
 from convoy.runs.whole_files import remove_partials
+from convoy.runtime import machine_record
 from convoy.runtime.cpu_cores import CoreTimes
+from convoy.runtime.machine_record import Recorded
 from convoy.runtime.rank_launcher import end_ranks
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.ranks import is_first_rank
@@ -96,7 +98,8 @@ def train(
         UserError: a fault that only shows with torch, the data or the checkpoint at hand. Nothing is written.
     """
     check_with_torch(config)
-    machine = choose_machine(config, since)
+    recorded = Recorded.of(resumed.environment) if resumed else None
+    machine = choose_machine(config, since, recorded)
     config = machine.config
     data = _open_data(machine)
     length = run_length(
@@ -258,7 +261,8 @@ def _record_start(context: RunContext, lock: RunLock, overrides: Sequence[str]) 
     for folder in (run.path, run.checkpoints):
         remove_partials(folder)
     context.console.log_to(run.log)
-    write_start(run, OmegaConf.to_yaml(_plain(context.config)), list(overrides))
+    machine = machine_record.described(context.devices, deterministic=context.config.trainer.deterministic)
+    write_start(run, OmegaConf.to_yaml(_plain(context.config)), list(overrides), machine)
 
 
 def _plain(config: Config) -> dict[str, Any]:
