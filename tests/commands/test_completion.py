@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,30 +26,75 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def bash(line: str) -> list[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def in_shell(home: Path) -> dict[str, str]:
+    """Return an environment in which `convoy` is found and the user's shell configuration is not."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "TERM": "dumb"}
+
+
+def bash(line: str, home: Path) -> list[str]:
     done = subprocess.run(
-        ["bash", "-c", BASH, "bash", line], env=environment, capture_output=True, text=True, check=True
+        ["bash", "-c", BASH, "bash", line], env=in_shell(home), capture_output=True, text=True, check=True
     )
     return done.stdout.split()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_bash_completes_verbs_keys_and_options() -> None:
-    assert bash("convoy ") == sorted(VERBS)
-    assert bash("convoy train trainer.max_s") == ["trainer.max_steps="]
+def test_bash_completes_verbs_keys_and_options(tmp_path: Path) -> None:
+    assert bash("convoy ", tmp_path) == sorted(VERBS)
+    assert bash("convoy train trainer.max_s", tmp_path) == ["trainer.max_steps="]
     # Bash takes what follows "=" for a word.
-    assert bash("convoy train model=vgg1") == [name for name in Options().of("model") if name.startswith("vgg1")]
+    assert bash("convoy train model=vgg1", tmp_path) == [
+        name for name in Options().of("model") if name.startswith("vgg1")
+    ]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_scripts_of_other_shells_are_valid(shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} on this machine")
-    script = subprocess.run(
-        [sys.executable, "-m", "convoy", "completion", shell], capture_output=True, text=True, check=True
-    ).stdout
-    subprocess.run([shell, "-n"], input=script, text=True, check=True)
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this machine")
+def test_fish_completes_verbs_keys_and_options(tmp_path: Path) -> None:
+    script = 'convoy completion fish | source; complete -C "$argv[1]"'
+
+    def fish(line: str) -> list[str]:
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", script, line],
+            env=in_shell(tmp_path),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return sorted(done.stdout.split())
+
+    assert fish("convoy ev") == ["evaluate"]
+    assert fish("convoy train trainer.max_s") == ["trainer.max_steps="]
+    assert fish("convoy train model=vgg1") == [f"model={n}" for n in Options().of("model") if n.startswith("vgg1")]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
+def test_zsh_completes_a_verb_and_an_option(tmp_path: Path) -> None:
+    """In an interactive zsh, a tab completes the line, which then runs."""
+    main_end, shell_end = pty.openpty()
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=shell_end, stdout=shell_end, stderr=shell_end, env=in_shell(tmp_path), cwd=tmp_path
+    )
+    os.close(shell_end)
+
+    def typed(text: str, until: str) -> str:
+        os.write(main_end, text.encode())
+        seen, end = "", time.monotonic() + 60
+        while until not in seen and time.monotonic() < end:
+            if select.select([main_end], [], [], 0.2)[0]:
+                seen += os.read(main_end, 4096).decode(errors="replace")
+        return seen
+
+    try:
+        # The marker is put together by echo, so that the typed line doesn't contain it.
+        start = "autoload -Uz compinit; compinit -u -d dump; source <(convoy completion zsh); echo rea''dy\n"
+        assert "ready" in typed(start, "ready")
+        assert "evaluate" in typed("convoy ev\t", "evaluate")
+        assert "vgg11_bn" in typed("\x15convoy train model=vgg11\t\t", "vgg11_bn")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(main_end)
 
 
 @pytest.mark.parametrize(
