@@ -102,7 +102,7 @@ def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
     starts = claim.start if claim else 0
     monitor = read_monitor(job.folder / "config.yaml")
     epoch, value = progress(job.folder / "metrics.csv", monitor)
-    best = None if value is None else metric_text(monitor.name, value, monitor.percent)
+    best = None if value is None or monitor is None else metric_text(monitor.name, value, monitor.percent)
     return Row(
         job.job_id,
         state(queued, accounted, starts, finished=folder.is_finished()),

@@ -22,8 +22,8 @@ class Monitor:
         percent: names, without split, of metrics that are fractions.
     """
 
-    name: str = "val/loss"
-    mode: str = "min"
+    name: str
+    mode: str
     percent: frozenset[str] = frozenset()
 
 
@@ -62,22 +62,25 @@ def whole_lines(path: Path) -> list[str]:
         return [line for line in file if line.endswith("\n")]
 
 
-def read_monitor(config: Path) -> Monitor:
-    """Return the monitored metric of a run's config.yaml; the default where it can't be read."""
+def read_monitor(config: Path) -> Monitor | None:
+    """Return the monitored metric of a run's config.yaml; None where it can't be read."""
     try:
         task = yaml.safe_load(config.read_text(encoding="utf-8"))["task"]
         return Monitor(str(task["monitor"]), str(task["mode"]), frozenset(task.get("percent") or ()))
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return Monitor()
+        return None
 
 
-def progress(metrics: Path, monitor: Monitor) -> tuple[str | None, float | None]:
-    """Return the last epoch of a metrics.csv and the best value of the monitored metric."""
+def progress(metrics: Path, monitor: Monitor | None) -> tuple[str | None, float | None]:
+    """Return the last epoch of a metrics.csv and the best value of the monitored metric; None where it isn't known."""
     rows = read_metrics(metrics)
     epochs = [row["epoch"] for row in rows if row.get("epoch")]
+    last_epoch = epochs[-1] if epochs else None
+    if monitor is None:
+        return last_epoch, None
     values = [float(row[monitor.name]) for row in rows if row.get(monitor.name)]
     best = max(values, default=None) if monitor.mode == "max" else min(values, default=None)
-    return epochs[-1] if epochs else None, best
+    return last_epoch, best
 
 
 def metric_text(name: str, value: float | None, percent: Collection[str]) -> str:
