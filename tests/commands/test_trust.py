@@ -37,7 +37,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     run = folder / "run"
-    assert main(["train", *TINY, "trainer.max_epochs=1", f"folder={run}", f"output_root={folder}"]) == 0
+    assert main(["train", *TINY, "trainer.max_epochs=1", f"folder={run}"]) == 0
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**saved, "folder": None}))
     assert main(["export", f"run={run}", f"output={run / 'exported.safetensors'}"]) == 0
     Image.new("L", (8, 8)).save(run / "a.png")
     return run
@@ -166,3 +168,110 @@ def test_a_received_run_reads_no_environment(
     assert ended.code == 2
     assert "tags[0]=${oc.env:SECRET}: an interpolation in a saved config" in ended.err
     assert "unguessable" not in ended.out + ended.err
+
+
+OUT = {
+    "logger.tensorboard.folder": ["/{tmp}/out", "../../out", "~/out", ".."],
+    "output_root": ["/{tmp}/out", "../out"],
+    "folder": ["/{tmp}/out", "../out"],
+    "logger.other.x.save_dir": ["/{tmp}/out", "../out", "{run_folder}/../../out", "out", "~/out", "file:///{tmp}/out"],
+    "logger.other.x.name": ["/{tmp}/out", "../out"],
+    "callback.x.dirpath": ["/{tmp}/out", "../out", "out"],
+}
+"""Paths out of the run's folder, by the key that has them."""
+
+WRITERS = {
+    "logger.other.x": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": "{run_folder}/x"},
+    "callback.x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint"},
+}
+
+
+def with_path(saved: dict[str, Any], key: str, text: str) -> dict[str, Any]:
+    """Return a config that writes to `text` under `key`."""
+    group = key.rpartition(".")[0]
+    *path, last = key.split(".")
+    if group in WRITERS:
+        owner = saved
+        for part in path[:-1]:
+            owner = owner[part]
+        owner[path[-1]] = dict(WRITERS[group])
+    if key.startswith("logger.tensorboard"):
+        saved["logger"]["tensorboard"] = {}
+    owner = saved
+    for part in path:
+        owner = owner[part]
+    owner[last] = text
+    return saved
+
+
+def files_outside(folder: Path, run: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if run not in (path, *path.parents)}
+
+
+@pytest.mark.parametrize(
+    ("way", "key", "text"),
+    [
+        *(("train --from", key, text) for key, values in OUT.items() for text in values),
+        *(("train resume=", key, values[0]) for key, values in OUT.items()),
+    ],
+)
+def test_a_received_config_writes_nothing_outside_of_the_run(
+    way: str, key: str, text: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
+) -> None:
+    text = text.replace("/{tmp}", str(tmp_path))
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(with_path(saved, key, text)))
+    before = files_outside(tmp_path, run)
+    ended = convoy(*WAYS[way](run), folder=None)
+    if way == "train resume=" and key in ("output_root", "folder"):
+        assert ended.code == 0, ended.err  # the run's folder is the one that was named
+        assert files_outside(tmp_path, run) == before
+        return
+    assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
+    assert f"error: {key}={text}: " in ended.err
+    assert files_outside(tmp_path, run) == before
+
+
+@pytest.mark.parametrize("key", ["output_root", "logger.other.x.save_dir"])
+def test_a_path_that_the_user_writes_is_used(key: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]) -> None:
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    out = tmp_path / "out"
+    (run / "config.yaml").write_text(yaml.safe_dump(with_path(saved, key, str(out))))
+    ended = convoy(*WAYS["train --from"](run), f"{key}={out}", folder=None)
+    assert ended.code == 0, ended.err
+    assert any(out.rglob("*.csv"))
+
+
+RESOLVERS = ("oc.env:HOME", "oc.env:SECRET,none", "oc.decode:x", "oc.create:x", "name", "now:%Y")
+
+
+@pytest.mark.parametrize(
+    ("way", "resolver"),
+    [*(("train --from", resolver) for resolver in RESOLVERS), *((way, RESOLVERS[1]) for way in WAYS)],
+)
+def test_a_received_config_resolves_nothing(
+    way: str, resolver: str, run: Path, convoy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "token")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    saved["tags"] = ["${" + resolver + "}"]
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    ended = convoy(*WAYS[way](run), folder=None)
+    assert ended.code == 2
+    assert "error: tags[0]=${" + resolver + "}: an interpolation in a saved config" in ended.err
+    assert "token" not in ended.out + ended.err
+
+
+def test_a_received_checkpoint_and_file_resolve_nothing(run: Path, tmp_path: Path, convoy: Callable[..., Any]) -> None:
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["convoy"]["config"]["name"] = "${oc.env:HOME}"
+    torch.save(content, tmp_path / "received.ckpt")
+    path = run / "exported.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    config = {**json.loads(metadata["config"]), "name": "${oc.env:HOME}"}
+    save_file(load_file(path), path, {**metadata, "config": json.dumps(config)})
+    for received in (tmp_path / "received.ckpt", path):
+        ended = convoy("predict", f"checkpoint={received}", str(run / "a.png"), folder=None)
+        assert ended.code == 2
+        assert "error: name=${oc.env:HOME}: an interpolation in a saved config" in ended.err

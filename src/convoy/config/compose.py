@@ -26,6 +26,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.foreign_words import translated_value
 from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
 from convoy.config.options import CONF, Options
+from convoy.config.output_paths import texts
 from convoy.config.overrides import parse
 from convoy.config.schema import OPEN_GROUPS, Config
 from convoy.config.trust import TRUST
@@ -150,7 +151,7 @@ def from_saved(saved: Mapping[str, Any]) -> DictConfig:
     """
     interpolations = [
         Fault(key, "an interpolation in a saved config", "write the value itself", text)
-        for key, text in _texts(saved)
+        for key, text in texts(saved)
         if "${" in text
     ]
     if interpolations:
@@ -168,18 +169,6 @@ def _structured(saved: Mapping[str, Any]) -> DictConfig:
         raise UserError(Fault(key, first_line(error), remedy)) from error
     OmegaConf.set_struct(config, True)
     return cast(DictConfig, config)
-
-
-def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each text in plain containers with its full key."""
-    if isinstance(node, str):
-        yield key, node
-    elif isinstance(node, Mapping):
-        for name, child in node.items():
-            yield from _texts(child, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for index, child in enumerate(node):
-            yield from _texts(child, f"{key}[{index}]")
 
 
 def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None = None) -> DictConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import PurePath
 from typing import Any
 
 from convoy.config.batch import divide
@@ -217,6 +218,16 @@ def _measuring(config: Config) -> Iterable[Fault]:
         yield Fault("ledger.measure_steps", rule, "", str(steps))
 
 
+def _paths(config: Config) -> Iterable[Fault]:
+    if config.logger.tensorboard is None:
+        return
+    folder = config.logger.tensorboard.folder
+    parts = PurePath(folder).parts
+    if not parts or parts[0] in ("/", "~") or ".." in parts or not folder.isprintable():
+        rule = "must be a folder below the run's folder, such as tensorboard"
+        yield Fault("logger.tensorboard.folder", rule, "output_root=… sets where runs are", folder)
+
+
 def _targets(config: Config) -> Iterable[Fault]:
     for group in ("model", "optimizer", "scheduler", "task", "loss"):
         yield from target_faults(group, getattr(config, group))
@@ -235,5 +246,6 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _batch,
     _mixing,
     _measuring,
+    _paths,
     _targets,
 )

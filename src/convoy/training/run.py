@@ -17,6 +17,7 @@ from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.faults import Fault, UserError, printable
 from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
+from convoy.config.trust import TRUST
 from convoy.data.data_module import ImageData
 from convoy.models.build import build_model
 from convoy.models.freezing import note_on
@@ -97,6 +98,8 @@ def train(
     Raises:
         UserError: a fault that only shows with torch, the data or the checkpoint at hand. Nothing is written.
     """
+    if faults := TRUST.path_faults(config, is_new=resumed is None and BEGUN_FOLDER not in os.environ):
+        raise UserError(*faults)
     check_with_torch(config)
     recorded = Recorded.of(resumed.environment) if resumed else None
     machine = choose_machine(config, since, recorded)
