@@ -78,6 +78,17 @@ def test_images_left_out_are_counted_once_over_all_ranks(processes: int, shell: 
     assert all(str(path.relative_to(tmp_path)) in (run.folder / "run.log").read_text() for path in broken)
 
 
+def test_several_nodes_without_a_launcher_are_refused(convoy: Convoy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for words in (("train",), ("train", "-m", "seed=1,2")):
+        refused = convoy(*words, *TINY, "trainer.nodes=2", folder=None)
+        assert refused.code == 2
+        assert refused.err.startswith("error: trainer.nodes=2: needs a job or a launcher")
+        assert "write trainer.nodes=1 to use this machine alone" in refused.err
+    assert not Path("outputs").exists()
+
+
 @pytest.mark.slow
 def test_a_loss_that_breaks_ends_both_processes(shell: Convoy) -> None:
     words = (*TINY, "trainer.processes=2", "optimizer.lr=1e18", "scheduler=constant")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,22 @@ def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
     out = ended(process, signal.SIGHUP)
     assert process.returncode == 0, out
     assert json.loads(Path("run/summary.json").read_text())["status"] == "finished"
+
+
+def test_a_run_whose_terminal_closes_is_saved() -> None:
+    """The terminal is gone, and each write to it fails."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = ("train", *WORDS, "trainer.max_epochs=900", "folder=run")
+        os.execv(sys.executable, [sys.executable, "-m", "convoy.commands.main", *words])
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        while b"epoch 1/" not in screen.read(1000):
+            pass
+    _, status = os.waitpid(pid, 0)
+    log = Path("run/run.log").read_text()
+    assert os.waitstatus_to_exitcode(status) == 129, log
+    assert log.count("stopped by SIGHUP after step") == 1
+    assert json.loads(Path("run/summary.json").read_text())["status"] == "stopped"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sweep: one process per point, one after the other, and a table of all points at the end.
+"""Sweep: one process per point, one after the other, and a table of the points that are done.
 
 Each point is a separate process because Lightning starts data-parallel ranks by running the command again, W&B keeps
 one run per process, and a point that fails must not end the others.
@@ -11,12 +11,16 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +29,11 @@ from rich.table import Table
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.sweep_points import points, varied
+from convoy.runs.layout import RunFolder, shown
 from convoy.runs.records import metric_text, read_summary
+from convoy.runs.whole_files import replace_text
+from convoy.runtime import stop_signals
+from convoy.runtime.rank_watch import PARENT
 from convoy.training import preflight
 
 
@@ -42,6 +50,42 @@ class Point:
         return read_summary(self.folder / "summary.json")
 
 
+class _Points:
+    """Processes of the points, to which stop signals are passed on.
+
+    Attributes:
+        received: First signal that this process has received; 0 if none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a point's process to its end and return its exit code."""
+        with subprocess.Popen(command, env=environment) as process:
+            self._process = process
+            if self.received:
+                process.send_signal(self.received)
+            code = process.wait()
+            self._process = None
+        return 128 - code if code < 0 else code
+
+    @contextmanager
+    def handling_signals(self) -> Iterator[None]:
+        """Pass stop signals on. A terminal sends Ctrl-C to the point as well, which counts it once."""
+        previous = stop_signals.install(self._pass_on)
+        try:
+            yield
+        finally:
+            stop_signals.restore(previous)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
 def run(overrides: Sequence[str], options: Options) -> int:
     """Check all points, run them one by one, show and write their table. 1 where any failed."""
     combinations = points(overrides, options)
@@ -52,39 +96,57 @@ def run(overrides: Sequence[str], options: Options) -> int:
     # A log file has no width: the table is not cut there.
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     done: list[Point] = []
-    for index, combination in enumerate(combinations):
-        chosen = [text for text in combination if text.partition("=")[0] in keys]
-        point = Point(combination, folder / _folder_name(index, chosen))
-        console.print(f"\n[{index + 1}/{len(combinations)}] {' '.join(chosen)}", style="bold", markup=False)
-        code = _run_point(point, options, folder.name)
-        done.append(Point(combination, point.folder, code))
-        if code in (130, 143):  # stopped by hand: the sweep is, too
-            break
-    write_table(folder / "sweep.csv", keys, done)
+    processes = _Points()
+    with processes.handling_signals():
+        for index, combination in enumerate(combinations):
+            if processes.received:
+                break
+            chosen = [text for text in combination if text.partition("=")[0] in keys]
+            point = Point(combination, folder / _folder_name(index, chosen))
+            console.print(f"\n[{index + 1}/{len(combinations)}] {' '.join(chosen)}", style="bold", markup=False)
+            code = _run_point(point, options, folder.name, processes)
+            done.append(Point(combination, point.folder, code))
+            write_table(folder / "sweep.csv", keys, done)
+            if code - 128 in stop_signals.SIGNALS:  # stopped by hand: the sweep is, too
+                break
+    if processes.received or len(done) < len(combinations):
+        return _stopped(done, len(combinations), processes.received, folder, console)
     console.print()
     console.print(_table(keys, done))
     console.print(f"{folder}/sweep.csv", markup=False)
-    if len(done) < len(combinations):
-        console.print(f"stopped: {len(combinations) - len(done)} points were not run", style="bold red")
-        return done[-1].exit_code or 1
     failed = [point for point in done if point.exit_code]
     for point in failed:
         console.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
     return 1 if failed else 0
 
 
+def _stopped(done: Sequence[Point], num_points: int, received: int, folder: Path, console: Console) -> int:
+    """Print the last line of a sweep that was stopped, and return its exit code."""
+    code = 128 + received if received else done[-1].exit_code or 1
+    whole = sum(point.exit_code is not None and point.exit_code < 128 for point in done)
+    last = RunFolder(done[-1].folder) if done else None
+    text = f"sweep stopped by {signal.Signals(code - 128).name} after {whole} of {num_points} points"
+    if done:
+        text += f"; kept: {folder}/sweep.csv"
+    if last is not None and last.last.is_file() and whole < len(done):
+        text += f"; to resume the point that was stopped: convoy train resume={shown(last.path)}"
+    console.print(text, style="bold red", markup=False)
+    return code
+
+
 def write_table(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
     """Write one row per point: its values, metrics, exit code and folder."""
+    file = StringIO(newline="")
+    writer = csv.writer(file)
+    names = _metrics(done)
+    writer.writerow([*keys, *names, "exit_code", "folder"])
+    for point in done:
+        summary = point.summary()
+        values = _values(point.overrides)
+        row = [*(values[key] for key in keys), *(summary.get(name, "") for name in names)]
+        writer.writerow([*row, point.exit_code, point.folder])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = _metrics(done)
-        writer.writerow([*keys, *names, "exit_code", "folder"])
-        for point in done:
-            summary = point.summary()
-            values = _values(point.overrides)
-            row = [*(values[key] for key in keys), *(summary.get(name, "") for name in names)]
-            writer.writerow([*row, point.exit_code, point.folder])
+    replace_text(path, file.getvalue())
 
 
 def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
@@ -96,25 +158,18 @@ def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
             if own in keys:
                 faults[Fault(own, "is one run's, not a sweep's", "leave it out")] = None
         try:
-            preflight.read(combination, options)
+            preflight.check_launch(preflight.read(combination, options))
         except UserError as error:
             faults.update(dict.fromkeys(error.faults))
     if faults:
         raise UserError(*faults)
 
 
-def _run_point(point: Point, options: Options, group: str) -> int:
+def _run_point(point: Point, options: Options, group: str, processes: _Points) -> int:
     flags = ["--config-dir", str(options.folder)] if options.folder else []
     command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *point.overrides]
-    environment = {**os.environ, "WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", group)}
-    with subprocess.Popen([*command, f"folder={json.dumps(str(point.folder))}"], env=environment) as process:
-        while True:
-            try:
-                code = process.wait()
-                return 128 - code if code < 0 else code
-            except KeyboardInterrupt:
-                # The terminal has sent Ctrl-C to the point as well, which saves its checkpoint first.
-                continue
+    added = {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", group), PARENT: str(os.getpid())}
+    return processes.run([*command, f"folder={json.dumps(str(point.folder))}"], {**os.environ, **added})
 
 
 def _folder_name(index: int, chosen: Sequence[str]) -> str:

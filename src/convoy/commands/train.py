@@ -34,6 +34,8 @@ def run(words: Sequence[str]) -> int:
 
 def _train(parsed: arguments.Arguments) -> int:
     config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
+    if config.resume is None:
+        preflight.check_launch(config)
     use_allocator(config.hardware)
     # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
     since = CoreTimes.now()
@@ -44,6 +46,7 @@ def _train(parsed: arguments.Arguments) -> int:
         from convoy.training.resume import resume
 
         resumed = resume(config, parsed.overrides, parsed.options)
+        preflight.check_launch(resumed.config)
         use_allocator(resumed.config.hardware)
         return train(resumed.config, parsed.overrides, resumed, restarts=True, since=since).exit_code
     return train(config, parsed.overrides, restarts=True, since=since).exit_code

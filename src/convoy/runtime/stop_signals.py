@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -66,7 +66,23 @@ def install(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     numbers = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in numbers}
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave(terminals)
+        handler(number, frame)
+
+    return {number: signal.signal(number, receive) for number in numbers}
+
+
+def _leave(terminals: Sequence[int]) -> None:
+    """Write nothing more to terminals that were closed, where each write fails."""
+    for descriptor in terminals:
+        if not os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def restore(previous: dict[int, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,34 @@ def check(config: Config, *, to_run: bool = True) -> list[Fault]:
     if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
         faults += check_model(config.model, **counted_sizes(config.data))
     return faults
+
+
+_LAUNCHED = (
+    "RANK",
+    "LOCAL_RANK",
+    "SLURM_PROCID",
+    "NODE_RANK",
+    "JSM_NAMESPACE_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+)
+"""Environment variables of a process that srun, torchrun, jsrun or mpirun has started, or another rank."""
+
+
+def check_launch(config: Config) -> None:
+    """Refuse several nodes where nothing starts the ranks of the other nodes, for which this one would wait.
+
+    Raises:
+        UserError: trainer.nodes is above 1, and no launcher has started this process.
+    """
+    nodes = config.trainer.nodes
+    if nodes > 1 and not any(name in os.environ for name in _LAUNCHED):
+        rule = "needs a job or a launcher, which starts a process on each node"
+        remedy = (
+            f"write trainer.nodes=1 to use this machine alone, queue it with convoy submit trainer.nodes={nodes} …, "
+            f"or start it on each node with torchrun --nnodes={nodes} … -m convoy train …"
+        )
+        raise UserError(Fault("trainer.nodes", rule, remedy, str(nodes)))
 
 
 def check_images(config: Config) -> None:
