@@ -86,9 +86,9 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         ({"fit": "crop"}, "data.fit", "must be resize or pad"),
         ({"on_bad_image": "skipp"}, "data.on_bad_image", "did you mean skip?"),
         ({"num_workers": 0}, "data.num_workers", "at least 1"),
-        ({"eval_resize": 40}, "data.eval_resize", "is for image folders"),
-        ({"test_fraction": 0.1}, "data.test_fraction", "is for image folders, tables and data sets"),
-        ({"file": "labels.csv"}, "data.file", "is for data.source=table"),
+        ({"eval_resize": 40}, "data.eval_resize", "applies only to image folders"),
+        ({"test_fraction": 0.1}, "data.test_fraction", "applies only to image folders, tables and data sets"),
+        ({"file": "labels.csv"}, "data.file", "requires data.source=table"),
         ({"target": "values"}, "data.target", "has one class per image"),
         ({"val_fraction": 0.0}, "data.val_fraction", "between 0 and 1"),
         ({"val_fraction": 1.0}, "data.val_fraction", "between 0 and 1"),
@@ -103,7 +103,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         (
             {"augment": AugmentConfig(random_resized_crop=[0.5, 1.0])},
             "data.augment.random_resized_crop",
-            "is for image folders",
+            "applies only to image folders",
         ),
     ],
 )

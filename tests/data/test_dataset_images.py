@@ -250,7 +250,7 @@ def test_unreadable_images_can_be_skipped() -> None:
         ({"train": {"root": "x"}}, "data.train", "has no _target_"),
         ({"val": {"_target_": "os.system"}}, "data.val._target_", "neither built in nor named"),
         ({"num_classes": None}, "data.num_classes", "can't be counted before the data set is built"),
-        ({"source": "digits", "channels": 1, "num_classes": 10}, "data.train", "is for data.source=dataset"),
+        ({"source": "digits", "channels": 1, "num_classes": 10}, "data.train", "requires data.source=dataset"),
     ],
 )
 def test_faults_that_a_check_finds(changes: dict[str, Any], key: str, message: str) -> None:
@@ -262,7 +262,7 @@ def test_faults_that_a_check_finds(changes: dict[str, Any], key: str, message: s
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (lambda: node(Unsized), "builds Unsized, which is no map-style data set"),
+        (lambda: node(Unsized), "builds Unsized, which is not a map-style data set"),
         (lambda: node(Shades, colour=1), "data.train: .*colour"),
         (
             lambda: node(ImageFolder, root="/no/such/folder"),

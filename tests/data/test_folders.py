@@ -59,7 +59,7 @@ def test_test_folder_without_labels_is_no_test_split(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/x.jpg", "val/a/x.jpg", "test/0001.jpg")
     layout = find_layout(str(tmp_path))
     assert layout.test is None
-    assert layout.notes == (f"{tmp_path}/test has no class folders, so it is no test split.",)
+    assert layout.notes == (f"{tmp_path}/test has no class folders, so it is not a test split.",)
 
 
 @pytest.mark.parametrize(

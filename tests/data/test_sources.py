@@ -246,7 +246,7 @@ def test_truncated_gzip_and_missing_file(tmp_path: Path, cut: int) -> None:
 def test_broken_download_says_to_delete_it(own_cache: Path) -> None:
     write_mnist(own_cache / "MNIST" / "raw")
     (own_cache / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(b"\0\0")
-    with pytest.raises(UserError, match="delete it, and it will be downloaded again"):
+    with pytest.raises(UserError, match="delete it to download it again"):
         read_mnist(DataConfig())
 
 
@@ -254,7 +254,7 @@ def test_broken_download_says_to_delete_it(own_cache: Path) -> None:
     ("content", "complaint"),
     [
         (b"\x80\x02}q\x00(X", "can't be read"),
-        (pickle.dumps([1, 2]), "holds no dictionary"),
+        (pickle.dumps([1, 2]), "contains no dictionary"),
         (pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [1, 2]}, protocol=2), "has no uint8 array data"),
         (
             pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, protocol=2),

@@ -120,15 +120,18 @@ class Normalizer:
         image_size: int,
         device: torch.device,
     ) -> None:
-        """Args:
-        mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
-        channels: number of channels.
-        image_size: side of the images, in pixels.
-        device: device of the images.
+        """Store the scale and offset of each channel.
+
+        Args:
+            mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
+            std: standard deviation of pixel values in 0..1, likewise.
+            channels: number of channels.
+            image_size: side of the images, in pixels.
+            device: device of the images.
         """
         deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
         shift = -torch.tensor(mean, dtype=torch.float64) / deviations
-        # One value for each number of a row: a loop over whole rows is 6 times faster than one over 3 channels.
+        # Scale and offset are repeated along a row: a loop over whole rows is 6 times faster than over 3 channels.
         self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32)
         self._shift = shift.repeat(image_size).to(device, torch.float32)
 

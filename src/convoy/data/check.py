@@ -49,10 +49,11 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
     if data.file is not None and data.source != TABLE_SOURCE:
-        faults.append(Fault("data.file", f"is for data.source={TABLE_SOURCE}", f"write data={TABLE_SOURCE}", data.file))
+        rule = f"requires data.source={TABLE_SOURCE}"
+        faults.append(Fault("data.file", rule, f"write data={TABLE_SOURCE}", data.file))
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
-        faults.append(Fault("data.source", "is no source", remedy, data.source))
+        faults.append(Fault("data.source", "is not a source", remedy, data.source))
     elif data.source == FOLDER_SOURCE:
         faults += _folder_faults(data, present=present)
     elif data.source == DATASET_SOURCE:
@@ -67,16 +68,16 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
 
 
 def model_sizes(data: DataConfig) -> dict[str, int]:
-    """Return the numbers that a model is built for: num_classes, in_channels and image_size (pixels).
+    """Return the sizes that a model depends on: num_classes, in_channels and image_size (pixels).
 
     Raises:
-        UserError: the classes can't be counted.
+        UserError: if the classes can't be counted.
     """
     return {"num_classes": num_targets(data), "in_channels": data.channels, "image_size": data.image_size}
 
 
 def counted_sizes(data: DataConfig) -> dict[str, Any]:
-    """Return `model_sizes` with what is known so far: num_classes is None before the classes are counted."""
+    """Return `model_sizes`, with None for num_classes if it is not known yet."""
     return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
 
 
@@ -84,7 +85,7 @@ def num_targets(data: DataConfig) -> int:
     """Return the number of classes, labels or values: data.num_classes, or if it is null, that of the source.
 
     Raises:
-        UserError: the classes can't be counted.
+        UserError: if the classes can't be counted.
     """
     if data.num_classes is not None:
         return data.num_classes
@@ -128,20 +129,20 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
     if data.shuffle_buffer > MOST_BUFFER:
         yield _fault("data.shuffle_buffer", data.shuffle_buffer, f"must be at most {MOST_BUFFER}")
     if not isinstance(data.image_size, int):
-        yield Fault("data.image_size", "is missing", "give the side of the image that the network sees, in pixels")
+        yield Fault("data.image_size", "is missing", "give the side of the network's input in pixels")
     if data.eval_resize is not None and isinstance(data.image_size, int) and 0 < data.eval_resize < data.image_size:
         yield _fault(
             "data.eval_resize",
             data.eval_resize,
-            f"must not be less than data.image_size={data.image_size}, which is cut from it",
+            f"must not be less than data.image_size={data.image_size}, the size of the central crop",
         )
     if not 0 < data.val_fraction < 1:
         yield _fault("data.val_fraction", data.val_fraction, "must be between 0 and 1", "0.1 is usual")
     if not 0 <= data.test_fraction < 1:
         yield _fault("data.test_fraction", data.test_fraction, "must be at least 0 and less than 1", "0.1 is usual")
     elif data.test_fraction and data.source in (*NUM_CLASSES, SHARDS_SOURCE):
-        rule = "is for image folders, tables and data sets of the user"
-        yield _fault("data.test_fraction", data.test_fraction, rule, "leave it 0")
+        rule = "applies only to image folders, tables and data sets of the user"
+        yield _fault("data.test_fraction", data.test_fraction, rule, "write data.test_fraction=0")
     for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip"))):
         value = getattr(data, name)
         if value not in choices:
@@ -186,7 +187,7 @@ def _augment_faults(data: DataConfig) -> Iterator[Fault]:
         yield _fault(
             "data.augment.random_resized_crop",
             crop,
-            f"is for image folders and shards, not for data.source={data.source}",
+            f"applies only to image folders and shards, not to data.source={data.source}",
             "use data.augment.pad_crop",
         )
     if augment.pad_crop > 0:
@@ -201,7 +202,8 @@ def _augment_faults(data: DataConfig) -> Iterator[Fault]:
 def _memory_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     classes, side = NUM_CLASSES[data.source], IMAGE_SIDES[data.source]
     if data.num_classes not in (None, classes):
-        yield _fault("data.num_classes", data.num_classes, f"{data.source} has {classes} classes", "leave it null")
+        rule = f"{data.source} has {classes} classes"
+        yield _fault("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
     if data.fit == "pad" and isinstance(data.image_size, int) and data.image_size < side:
         yield _fault(
             "data.image_size",
@@ -210,9 +212,10 @@ def _memory_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
             "use data.fit=resize",
         )
     if data.eval_resize is not None:
-        yield _fault("data.eval_resize", data.eval_resize, "is for image folders and shards", "use data.image_size")
+        rule = "applies only to image folders and shards"
+        yield _fault("data.eval_resize", data.eval_resize, rule, "use data.image_size")
     if present and data.root is not None and not _is_folder(data.root):
-        yield _fault("data.root", data.root, "is not a folder", "data.root=null looks in the usual places")
+        yield _fault("data.root", data.root, "is not a folder", "data.root=null searches the default folders")
 
 
 def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
@@ -238,12 +241,12 @@ def _folder_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
             "data.num_classes",
             data.num_classes,
             f"{data.root} has {classes} class folders",
-            "leave it null to have them counted",
+            "write data.num_classes=null to count them",
         )
 
 
 def _built_faults(data: DataConfig) -> Iterator[Fault]:
-    """Yield what is wrong with the targets of data sets and transforms, which are not imported."""
+    """Yield the faults of the targets of data sets and transforms, which are not imported."""
     for index, node in enumerate(data.transforms):
         yield from _node_faults(f"data.transforms[{index}]", node)
     for split in ("train", "val", "test"):
@@ -253,7 +256,7 @@ def _built_faults(data: DataConfig) -> Iterator[Fault]:
         if data.source == DATASET_SOURCE:
             yield from _node_faults(f"data.{split}", node)
         else:
-            rule = f"is for data.source={DATASET_SOURCE}"
+            rule = f"requires data.source={DATASET_SOURCE}"
             yield Fault(f"data.{split}", rule, "begin the option's file with defaults: [dataset]")
 
 
@@ -292,7 +295,7 @@ def _table_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
         return
     if data.num_classes not in (None, names):
         rule = f"{data.file} has {names} {_NAMES[data.target]}"
-        yield _fault("data.num_classes", data.num_classes, rule, "leave it null to have them counted")
+        yield _fault("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")
 
 
 def _shard_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
@@ -314,7 +317,7 @@ def _shard_faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
         return
     if data.num_classes not in (None, classes):
         rule = f"{data.root} was packed with {classes} classes"
-        yield _fault("data.num_classes", data.num_classes, rule, "leave it null")
+        yield _fault("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
 
 
 def _is_address(data: DataConfig) -> bool:

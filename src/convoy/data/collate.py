@@ -65,7 +65,7 @@ class BatchFinalizer:
         Args:
             images: uint8 [B, C, S, S] on the spec's device.
             targets: see `Batch`, on any device.
-            cutout: [2, B] int64, top and left of the square that is set to the mean; None for none.
+            cutout: [2, B] int64, top and left of the square that is set to the mean; None without cutout.
         """
         normalized = self._normalize(images)
         if cutout is not None:

@@ -35,7 +35,8 @@ def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequenc
     largest central crop with the nearest permitted aspect ratio.
 
     Args:
-        width, height: size of the image, in pixels.
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
         scale: [smallest, largest] share of the area.
         numbers: `NUM_CROP_NUMBERS` numbers, uniform in [0, 1).
     """

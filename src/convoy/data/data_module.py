@@ -25,8 +25,8 @@ class Batches:
 
     Args:
         length: number of batches.
-        start: returns the iterator of the batches.
-        waited: called with the seconds of waiting for each batch but the first, before which nothing could be prepared.
+        start: function that returns the iterator of the batches.
+        waited: function called with the seconds of waiting for each batch except the first.
     """
 
     def __init__(
@@ -62,15 +62,16 @@ class ImageData(pl.LightningDataModule):
     """Batches of a data set in an order that depends on the seed and the optimizer step only.
 
     A batch is a `Batch`: images, float32 [B, C, S, S], normalized, and targets, both on the device. Training batches
-    have `micro_batch_size` samples (less those that data.on_bad_image=skip leaves out); `accumulation` of them make an
-    optimizer step. The Trainer needs `reload_dataloaders_every_n_epochs=1`: each call of `train_dataloader` returns the
-    rest of one epoch.
+    have `micro_batch_size` samples (minus those skipped by data.on_bad_image=skip); an optimizer step has
+    `accumulation` of them. The Trainer needs `reload_dataloaders_every_n_epochs=1`: each call of `train_dataloader`
+    returns the rest of one epoch.
 
     Attributes:
         targets: kind and names of the targets. After `open`.
-        num_classes, classes: number and names of the classes, labels or values. After `open`.
+        num_classes: number of classes, labels or values. After `open`.
+        classes: names of the classes, labels or values. After `open`.
         sizes: number of images in "train", "val" and "test"; 0 if there is no such split. After `open`.
-        notes: facts that a user may not expect, a sentence each. After `open`.
+        notes: facts that a user may not expect, one sentence each. After `open`.
         waited_s: seconds for which training has waited for batches; includes the augmentation of sets in memory.
     """
 
@@ -109,16 +110,16 @@ class ImageData(pl.LightningDataModule):
         self._positions: Tensor | None = None
 
     def open(self) -> None:
-        """Read the data set, or list its files, unless that is done.
+        """Read the data set, or list its files, unless it is open.
 
         Raises:
-            UserError: the config or the files have a fault.
+            UserError: if the config or the files have a fault.
         """
         if self._opened is None:
             self._opened = open_data(self.data, self.seed)
 
     def match_classes(self, trained: Targets) -> tuple[str, ...]:
-        """Give the classes the indices that they have in a trained network, for evaluation.
+        """Change the indices of the classes to those of a trained network, for evaluation.
 
         Args:
             trained: targets that the network was trained with.
@@ -127,7 +128,7 @@ class ImageData(pl.LightningDataModule):
             The network's classes that the data set lacks.
 
         Raises:
-            UserError: see `positions_of`.
+            UserError: if the classes don't match, see `positions_of`.
         """
         opened = self._set
         found = opened.targets
@@ -151,7 +152,7 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def model_sizes(self) -> dict[str, int]:
-        """Numbers that a model is built for: num_classes, in_channels and image_size (pixels). After `open`."""
+        """Sizes that a model depends on: num_classes, in_channels and image_size (pixels). After `open`."""
         return {
             "num_classes": len(self.targets.names),
             "in_channels": self.data.channels,
@@ -162,7 +163,7 @@ class ImageData(pl.LightningDataModule):
         """Return the number of training images per class, int64 [num_classes]; for class indices only.
 
         Raises:
-            UserError: the classes of a user's data set are only known once its images are read.
+            UserError: if the classes of a user's data set are only known after reading its images.
         """
         targets = self._set.training_targets
         if targets is None:
@@ -180,14 +181,14 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def skipped_images(self) -> dict[str, str]:
-        """Reason for each image that this process has left out because it can't be decoded, by path."""
+        """Decoder message for each image that this process has skipped, by path."""
         return dict(self._set.bad_images.reasons)
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Return the number of optimizer steps per epoch.
 
         Raises:
-            UserError: there are fewer training images than a global batch needs.
+            UserError: if there are fewer training images than a global batch needs.
         """
         return self._sampler(world_size).steps_per_epoch
 
@@ -218,7 +219,7 @@ class ImageData(pl.LightningDataModule):
         Rank, world size and device default to those of the Trainer.
 
         Raises:
-            UserError: there is no such split, or it has fewer images than there are ranks.
+            UserError: if there is no such split, or it has fewer images than there are ranks.
         """
         opened = self._set
         if split not in opened.evaluation:
@@ -245,7 +246,7 @@ class ImageData(pl.LightningDataModule):
         """Return the batches from the Trainer's optimizer step to the end of its epoch, or to max_steps.
 
         A Trainer that resumes within an epoch must count the batches of that epoch from zero: it ends the epoch when
-        its count reaches the length of the loader, which holds the rest of the epoch only.
+        its count reaches the length of the loader, which contains only the rest of the epoch.
         """
         trainer = self.trainer
         assert trainer is not None, "without a Trainer, use training_loader"
@@ -260,7 +261,7 @@ class ImageData(pl.LightningDataModule):
         return self.evaluation_loader("test")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Return the batch, which is on the device already."""
+        """Return the batch unchanged, since it is already on the device."""
         return batch.to(device)
 
     def _count_wait(self, seconds: float) -> None:
@@ -294,9 +295,9 @@ class ImageData(pl.LightningDataModule):
 
 
 def num_decoding_threads(num_workers: int | None, local_processes: int) -> int:
-    """Return `num_workers`, or else the number of CPU cores that this process may use.
+    """Return `num_workers`, or if it is None, the number of CPU cores that this process may use.
 
-    Under Slurm, the cores of a task belong to its process; elsewhere the processes of a run on one machine share them.
+    Under Slurm, each process has the cores of its task; elsewhere, the processes of a run on one machine share them.
     """
     if num_workers is not None:
         return num_workers

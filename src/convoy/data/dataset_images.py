@@ -34,14 +34,14 @@ def build_dataset(data: DataConfig, split: str) -> Any:
     """Build the data set of a split from `data.<split>`.
 
     Raises:
-        UserError: it can't be built, or is no map-style data set.
+        UserError: if it can't be built or is not a map-style data set.
     """
     key, node = f"data.{split}", getattr(data, split)
     with user_code(key, str(node.get("_target_"))):
         dataset = build(key, node)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        rule = f"builds {type(dataset).__name__}, which is no map-style data set"
-        raise UserError(Fault(key, rule, "give it __len__ and __getitem__, as torch.utils.data.Dataset has them"))
+        rule = f"builds {type(dataset).__name__}, which is not a map-style data set"
+        raise UserError(Fault(key, rule, "add __len__ and __getitem__, as in torch.utils.data.Dataset"))
     return dataset
 
 
@@ -49,7 +49,7 @@ def dataset_targets(data: DataConfig, dataset: Any) -> Targets:
     """Return kind and names of a data set's targets: its `classes`, or numbers.
 
     Raises:
-        UserError: `classes` has another length than `data.num_classes`.
+        UserError: if the length of `classes` is not `data.num_classes`.
     """
     assert data.num_classes is not None, "check_data requires it"
     names = getattr(dataset, "classes", None)
@@ -100,13 +100,15 @@ class DatasetImages:
         samples: Tensor | None = None,
         positions: Sequence[int] | None = None,
     ) -> None:
-        """Args:
-        dataset: map-style data set.
-        data: the data config.
-        split: name of the key that built the data set, for errors.
-        seed: seed of torch's random functions in `__getitem__`.
-        samples: indices of the images that belong to the split, int64; None: all.
-        positions: index that each of the data set's classes has among those of train; None: the same.
+        """Store the data set and its samples.
+
+        Args:
+            dataset: map-style data set.
+            data: the data config.
+            split: name of the key that built the data set, for errors.
+            seed: seed of torch's random functions in `__getitem__`.
+            samples: indices of the images that belong to the split, int64; None for all.
+            positions: index of each class of the data set among the classes of train; None if they are equal.
         """
         self._dataset = dataset
         self._data = data
@@ -136,8 +138,8 @@ class DatasetImages:
         """Return the image and the target at an index of the data set.
 
         Raises:
-            BadImageError: the file of the image can't be read.
-            UserError: `__getitem__` fails, or returns something else.
+            BadImageError: if the file of the image can't be read.
+            UserError: if `__getitem__` fails or returns another type.
         """
         name = f"{type(self._dataset).__name__}[{index}]"
         with user_code(self._key, name):
@@ -204,7 +206,7 @@ class _DatasetBatch:
 
 
 def _pixels(image: Any) -> NDArray[np.uint8] | None:
-    """Return an image as uint8 [H, W, 1 or 3], or None if it is something else."""
+    """Return an image as uint8 [H, W, 1 or 3], or None if it is not an image."""
     if isinstance(image, Image.Image):
         image = np.array(image if image.mode in ("L", "RGB") else to_mode(image, "RGB"))
     elif isinstance(image, Tensor):

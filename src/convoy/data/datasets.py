@@ -1,4 +1,4 @@
-"""Opening of a data set: reading, checks, and the splits train, val and test."""
+"""Data set opened for a run: reading, checks, and the splits train, val and test."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class OpenedData:
 
     Attributes:
         targets: kind and names of the targets.
-        training_targets: targets of all training images; None if they are only known once the images are read.
+        training_targets: targets of all training images; None if they are only known after reading the images.
         train: training split, augmented.
         evaluation: splits by name, not augmented; train is among them.
         sizes: number of images in train, val and test.
         bad_images: images that can't be decoded.
-        notes: facts that a user may not expect, a sentence each.
+        notes: facts that a user may not expect, one sentence each.
         order: order of the training images, if the source determines it.
     """
 
@@ -87,7 +87,7 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
         seed: seed of the augmentation, and of the order of shards.
 
     Raises:
-        UserError: the config has faults, or a file can't be used.
+        UserError: if the config has faults or a file can't be used.
     """
     if faults := check_data(data):
         raise UserError(*faults)
@@ -130,7 +130,7 @@ class FileSplits:
     Attributes:
         targets: kind and names of the targets.
         splits: files by the split's name.
-        notes: facts that a user may not expect, a sentence each.
+        notes: facts that a user may not expect, one sentence each.
     """
 
     targets: Targets
@@ -139,10 +139,10 @@ class FileSplits:
 
 
 def file_splits(data: DataConfig) -> FileSplits:
-    """List the image files of a folder or a table, with val and test held out of train where asked for.
+    """List the image files of a folder or a table; val and test are held out of train if configured.
 
     Raises:
-        UserError: the folder or the table can't be used.
+        UserError: if the folder or the table can't be used.
     """
     targets, splits, notes = _table_files(data) if data.source == TABLE_SOURCE else _folder_files(data)
     for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):

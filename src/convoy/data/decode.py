@@ -24,7 +24,7 @@ from convoy.data.pixel_depth import to_mode
 _MODES = {1: "L", 3: "RGB"}
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
-"""Pillow's decoders that are used. Others run programs (EPS: Ghostscript) or are rarely tested."""
+"""Pillow decoders in use. Others run programs (EPS: Ghostscript) or are rarely tested."""
 
 
 class BadImageError(Exception):
@@ -43,10 +43,11 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class LazyImage:
-    """Image that is decoded as far as it is needed.
+    """Image of which only the required rows are decoded.
 
     Attributes:
-        width, height: size in pixels, upright.
+        width: width in pixels, upright.
+        height: height in pixels, upright.
         can_shrink: whether the decoder can reduce the image.
         pixels: function of (bottom, factor) that returns uint8 [ceil(height / factor), ceil(width / factor), C]. Rows
             from `bottom` on, counted in the whole image, are undefined. `factor` is 1, or one of `jpeg.FACTORS` if the
@@ -63,7 +64,7 @@ def open_image(path: str, channels: int) -> LazyImage:
     """Open an image file as gray (1 channel) or RGB (3), upright according to its EXIF orientation.
 
     Raises:
-        BadImageError: the file is missing, truncated, no regular file, or no image that Pillow can decode.
+        BadImageError: if the file is missing, truncated, not a regular file, or not an image that Pillow can decode.
     """
     return _picture(_read(path, jpeg.read_file), channels, lambda: decode(path, channels))
 
@@ -72,14 +73,14 @@ def read_image(path: str) -> bytearray:
     """Return the bytes of an image file.
 
     Raises:
-        BadImageError: the file can't be read, or is no regular file.
+        BadImageError: if the file can't be read or is not a regular file.
     """
     return _read(path, lambda path: bytearray(Path(path).read_bytes()))
 
 
 def _read(path: str, read: Callable[[str], bytearray]) -> bytearray:
     try:
-        # Not even opened: a named pipe would wait for its writer.
+        # The check precedes the opening, since opening a named pipe waits for a writer.
         if (kind := irregular_kind(os.stat(path).st_mode)) is not None:  # noqa: PTH116 (a Path for each image costs time)
             raise BadImageError(path, f"is a {kind}")
         return read(path)
@@ -96,7 +97,7 @@ def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
         channels: 1 for gray, 3 for RGB.
 
     Raises:
-        BadImageError: the file is truncated, or no image that Pillow can decode.
+        BadImageError: if the file is truncated, or not an image that Pillow can decode.
     """
     return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
 
@@ -130,7 +131,7 @@ def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image
 
 
 def _is_turned(file: bytearray) -> bool:
-    """Return whether the metadata give another orientation than upright, or can't be read."""
+    """Return whether the metadata have an orientation other than upright, or can't be read."""
     try:
         with _open(BytesIO(file)) as opened:
             return bool(opened.getexif().get(ExifTags.Base.Orientation, 1) != 1)
@@ -144,10 +145,10 @@ def decode(path: str, channels: int) -> Image.Image:
     """Decode an image by Pillow as gray ("L") or "RGB", upright according to its EXIF orientation.
 
     Raises:
-        BadImageError: the file is missing, truncated, or no image that Pillow can decode.
+        BadImageError: if the file is missing, truncated, or not an image that Pillow can decode.
     """
     try:
-        # Pillow maps a file given by name, and then scrambles turned TIFFs without compression (Pillow 13.0).
+        # Pillow maps a file opened by name into memory and then garbles rotated uncompressed TIFFs (Pillow 13.0).
         with open(path, "rb") as file:  # noqa: PTH123 (a Path for each image costs time)
             return _decode(file, path, channels)
     except OSError as error:
@@ -163,7 +164,7 @@ def _decode(source: BinaryIO, name: str, channels: int) -> Image.Image:
             return to_mode(image, _MODES[channels], getattr(opened, "tag_v2", None))
     except MemoryError:
         raise
-    # Pillow's decoders raise any exception for a damaged file.
+    # Pillow's decoders raise arbitrary exceptions for damaged files.
     except Exception as error:
         raise BadImageError(name, _reason(error)) from error
 

@@ -45,7 +45,7 @@ class Layout:
     """Folder of each split; None if there is no such split.
 
     Attributes:
-        notes: facts that a user may not expect, a sentence each.
+        notes: facts that a user may not expect, one sentence each.
     """
 
     train: Path
@@ -60,8 +60,8 @@ class ImageFiles:
 
     Attributes:
         paths: image files; those of a folder are sorted by class and path.
-        targets: one per path: an index into the class names, or a tuple with a number for each label or value.
-        notes: facts that a user may not expect, a sentence each.
+        targets: target per path: an index into the class names, or a tuple with one number per label or value.
+        notes: facts that a user may not expect, one sentence each.
     """
 
     paths: tuple[str, ...]
@@ -80,7 +80,7 @@ def find_layout(root: str) -> Layout:
     """Return the folders of the splits below `root`.
 
     Raises:
-        UserError: root is no folder, or has a val or a test folder but no train folder.
+        UserError: if root is not a folder, or has a val or a test folder but no train folder.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -93,7 +93,7 @@ def find_layout(root: str) -> Layout:
             raise _fault(root, f"has {present} but no train/", "rename the folder of the training images to train")
         return Layout(folder, None, None)
     if test is not None and not class_names(test):
-        return Layout(folder / "train", val, None, (f"{test} has no class folders, so it is no test split.",))
+        return Layout(folder / "train", val, None, (f"{test} has no class folders, so it is not a test split.",))
     return Layout(folder / "train", val, test)
 
 
@@ -104,10 +104,10 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 def count_classes(root: str) -> int:
-    """Return the number of classes of the training images below `root`, the meaning of data.num_classes=null.
+    """Return the number of classes of the training images below `root`, used if data.num_classes is null.
 
     Raises:
-        UserError: there is no such folder, or it has no class folders.
+        UserError: if there is no such folder, or it has no class folders.
     """
     return len(read_classes(find_layout(root)))
 
@@ -116,7 +116,7 @@ def read_classes(layout: Layout) -> tuple[str, ...]:
     """Return the names of the classes, which are the class folders of train.
 
     Raises:
-        UserError: there are none, or val or test has a class that train does not have.
+        UserError: if there are none, or val or test has a class that train does not have.
     """
     classes = class_names(layout.train)
     if not classes:
@@ -131,7 +131,7 @@ def read_classes(layout: Layout) -> tuple[str, ...]:
 
 
 def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) -> ImageFiles:
-    """Return all images of a split, those in folders below a class folder included; other files are ignored.
+    """Return all images of a split, including those in subfolders of a class folder; other files are ignored.
 
     Args:
         folder: folder of the split.
@@ -139,7 +139,7 @@ def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) 
         complete: whether each class must have an image.
 
     Raises:
-        UserError: a class has no image although it must, no class has one, or a folder can't be read.
+        UserError: if a class has no image and `complete` is set, no class has an image, or a folder can't be read.
     """
     paths: list[str] = []
     labels: list[int] = []
@@ -158,11 +158,11 @@ def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) 
 
 
 def _images_below(folder: Path, notes: list[str]) -> Iterator[str]:
-    """Yield the image files below a folder, each real folder once: links may lead back to where they are."""
+    """Yield the image files below a folder. Each folder is read once, since links can form cycles."""
     visited = {_identity(parent) for parent in (folder.parent, *folder.resolve().parents)}
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if (identity := _identity(parent)) in visited:
-            notes.append(f"{parent} links to a folder that contains it or was read already, and was left out.")
+            notes.append(f"{parent} links to a folder that contains it or was already read, so it was skipped.")
             folders.clear()
             continue
         visited.add(identity)
@@ -177,7 +177,7 @@ def _identity(folder: str | Path) -> tuple[int, int]:
 
 
 def _images(names: Iterable[str]) -> Iterator[str]:
-    """Yield the names that end like those of image files, except hidden ones."""
+    """Yield the names with an image suffix, except hidden files."""
     return (name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith("."))
 
 

@@ -1,8 +1,8 @@
 """Batches of images that are read while training runs: threads decode into uint8 batches ahead of the step.
 
-Threads suffice, since the decoders release the GIL, and they start at once. Each image has a fixed place in its batch
-and random numbers that follow from the sample, so results depend neither on the order in which threads finish nor on
-their number.
+Threads suffice, since the decoders release the GIL, and they start without delay. Each image has a fixed position in
+its batch and random numbers derived from the sample, so results depend neither on the order in which threads finish
+nor on their number.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from convoy.data.split_images import OpenBatch, SplitImages
 from convoy.data.transforms import ImageTransforms
 
 BATCHES_AHEAD = 3
-"""Batches that are decoded while one is in use."""
+"""Number of batches that are decoded in advance."""
 
 _IMAGES_PER_TASK = 8
 
 Fill = Callable[[int, NDArray[np.uint8]], None]
-"""Writes the image at a place in a batch into an array, uint8 [S, S, C]. May raise BadImageError."""
+"""Function that writes the image at a position in a batch into an array, uint8 [S, S, C]; can raise BadImageError."""
 
 Prepare = Callable[[MicroBatch, OpenBatch], Fill]
-"""Returns the function that fills a batch, given its samples and its reader."""
+"""Function of (samples of a batch, its reader) that returns the function for filling the batch."""
 
 
 class DecodedBatch(NamedTuple):
-    """A batch of decoded images.
+    """Batch of decoded images.
 
     Attributes:
-        epoch: epoch in which the samples are seen.
-        samples: int64 [B], fewer than the micro batch where some images were skipped.
-        images: uint8 [B, C, S, S] on the device; valid until the next batch is asked for.
+        epoch: epoch of the samples.
+        samples: int64 [B], fewer than the micro batch if images were skipped.
+        images: uint8 [B, C, S, S] on the device; valid until the next batch is requested.
         targets: targets of the samples.
     """
 
@@ -67,7 +67,7 @@ class BadImages:
     """Images that can't be decoded.
 
     Attributes:
-        skip: whether they are left out; otherwise the first one stops the run.
+        skip: whether they are skipped; otherwise the first one stops the run.
         key: setting that names the images, for the error.
         reasons: message of the decoder for each image found so far, by path.
     """
@@ -80,7 +80,7 @@ class BadImages:
         """Record an image.
 
         Raises:
-            UserError: images are not to be skipped.
+            UserError: if images must not be skipped.
         """
         if not self.skip:
             rule = f"{error.path} can't be decoded ({error.reason})"
@@ -89,7 +89,7 @@ class BadImages:
 
 
 class StreamedTraining:
-    """Training images that are decoded as they are needed, and augmented."""
+    """Training images that are decoded on demand and augmented."""
 
     def __init__(self, pictures: SplitImages, data: DataConfig, seed: int, bad_images: BadImages) -> None:
         self._pictures = pictures
@@ -124,7 +124,7 @@ class StreamedTraining:
 
     @property
     def _mirrors_at_once(self) -> bool:
-        """Whether images are mirrored as they are written; otherwise the gather of pad_crop mirrors them."""
+        """Whether images are mirrored while they are written; otherwise the gather of pad_crop mirrors them."""
         return self._data.augment.random_resized_crop is not None
 
     def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
@@ -157,7 +157,7 @@ class StreamedTraining:
 
 
 class StreamedEvaluation:
-    """Images of a split, decoded as they are needed and not augmented."""
+    """Images of a split, decoded on demand and not augmented."""
 
     def __init__(self, pictures: SplitImages, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures
@@ -197,7 +197,7 @@ class _Buffer:
         self._copied: torch.cuda.Event | None = None
 
     def on_device(self, kept: Sequence[int], batch_size: int) -> Tensor:
-        """Return the images at the places `kept`, uint8 [B, C, S, S] in channels_last on the device.
+        """Return the images at the positions `kept`, uint8 [B, C, S, S] in channels_last on the device.
 
         On the CPU, the result shares the buffer's memory.
         """
@@ -217,7 +217,7 @@ class _Buffer:
 
 @dataclass
 class _Pending:
-    """Batch that threads are decoding; each of `tasks` returns the errors of its images by place."""
+    """Batch that threads are decoding; each of `tasks` returns the errors of its images by position."""
 
     batch: MicroBatch
     opened: OpenBatch
@@ -247,7 +247,7 @@ def decode_ahead(
         See `DecodedBatch`.
 
     Raises:
-        UserError: an image can't be decoded and isn't to be skipped, or no image of a batch can be decoded.
+        UserError: if an image can't be decoded and must not be skipped, or no image of a batch can be decoded.
     """
     pool = ThreadPoolExecutor(spec.num_threads, thread_name_prefix="convoy-decode")
     free = deque(_Buffer(shape, spec.device) for _ in range(BATCHES_AHEAD + 1))

@@ -1,7 +1,7 @@
-"""Decoding of JPEGs by libjpeg-turbo: only the rows that are needed, and reduced in size where possible.
+"""Decoding of JPEGs by libjpeg-turbo: only the required rows, and at a reduced size if possible.
 
-The markers (ITU-T T.81, annex B) are read up to the first scan. Unusual files (CMYK, 12 bits, arithmetic coding,
-metadata with an orientation) are left to Pillow.
+The markers (ITU-T T.81, annex B) are read up to the first scan. Pillow decodes unusual files (CMYK, 12 bits,
+arithmetic coding, metadata with an orientation).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FACTORS = (8, 4, 2)
-"""Factors by which a JPEG can be reduced while it is decoded, from the lowest frequencies of its blocks."""
+"""Factors by which a JPEG can be reduced during decoding, using only the lowest frequencies of its blocks."""
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -30,11 +30,12 @@ class Frame:
     """Contents of the markers.
 
     Attributes:
-        width, height: size in pixels.
+        width: width in pixels.
+        height: height in pixels.
         num_components: 1 for gray, 3 for color.
         height_at: position of the height in the file, two bytes, big-endian.
-        is_sequential: whether one scan holds all rows in order, so that decoding may stop early.
-        has_metadata: whether there is an APP1 segment (EXIF or XMP), which may give an orientation.
+        is_sequential: whether one scan contains all rows in order, so that decoding can stop early.
+        has_metadata: whether there is an APP1 segment (EXIF or XMP), which may contain an orientation.
     """
 
     width: int
@@ -49,7 +50,7 @@ def read_file(path: str) -> bytearray:
     """Return the bytes of a JPEG, or only the first bytes of another file.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: if the file can't be read.
     """
     with open(path, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path for each image costs time)
         start = bytearray(opened.read(len(_START)))

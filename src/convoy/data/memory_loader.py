@@ -80,7 +80,7 @@ CPU = torch.device("cpu")
 
 
 def fits(pixels: Tensor, device: torch.device) -> bool:
-    """Return whether `pixels` take at most a quarter of the device's free memory; otherwise they stay on the CPU.
+    """Return whether `pixels` fit in a quarter of the device's free memory; otherwise they stay on the CPU.
 
     The network and its activations, which are allocated later, need the rest.
     """

@@ -26,7 +26,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262
 
 
 class RangeError(Exception):
-    """Error for an image whose values are outside of the range of its kind."""
+    """Error for an image with values outside the range of its kind."""
 
 
 def to_mode(image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None) -> Image.Image:
@@ -38,7 +38,7 @@ def to_mode(image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None
         tags: tags of the TIFF file.
 
     Raises:
-        RangeError: a value is outside of the range of the image's mode.
+        RangeError: if a value is outside the range of the image's mode.
     """
     if image.mode == mode:
         return image

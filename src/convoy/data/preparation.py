@@ -27,11 +27,13 @@ class Preparation:
 
     Attributes:
         source_channels: channels of the decoded image, 1 or 3.
-        shorter_side, square_side: sizes in pixels.
+        shorter_side: size after the resize, in pixels.
+        square_side: side of the central square, in pixels.
         fit: resize or pad.
         image_size: height and width of the network's input, in pixels.
         channels: channels of the network's input, 1 or 3.
-        mean, std: statistics of pixel values in 0..1: one number for all channels, or one per channel.
+        mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
+        std: standard deviation of pixel values in 0..1, likewise.
     """
 
     source_channels: int
@@ -57,10 +59,11 @@ class Preparation:
 
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Preparation:
-        """Return the preparation that `as_data` described.
+        """Return the preparation described by a result of `as_data`.
 
         Raises:
-            KeyError, TypeError: the values describe something else.
+            KeyError: if a setting is missing.
+            TypeError: if a setting is unknown or has another type.
         """
         both = {name: tuple(values[name]) for name in ("mean", "std")}
         return cls(**{**values, **both})
@@ -73,7 +76,7 @@ class Preparation:
         """Return an image file as uint8 [channels, image_size, image_size].
 
         Raises:
-            BadImageError: the file can't be decoded.
+            BadImageError: if the file can't be decoded.
         """
         square = np.empty((self.square_side, self.square_side, self.source_channels), dtype=np.uint8)
         resize_and_center(open_image(path, self.source_channels), self.shorter_side, square)
@@ -92,8 +95,8 @@ class PreparedFiles:
 
     Attributes:
         paths: paths of the files, in the given order.
-        images: float32 [B, C, S, S], the files that could be decoded, in that order.
-        reasons: message of the decoder for each of the other files, by path.
+        images: float32 [B, C, S, S], the decoded files in that order.
+        reasons: decoder message for each file that can't be decoded, by path.
     """
 
     paths: tuple[str, ...]

@@ -23,7 +23,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 class Stream(IntEnum):
-    """Use of a random number. Streams are independent of each other, and the number of a stream never changes."""
+    """Purpose of a random number. Streams are independent of each other, and the number of a stream never changes."""
 
     ORDER = 0
     CROP_TOP = 1
@@ -136,7 +136,7 @@ class SampleRandomness(TorchFunctionMode):
     )
 
     def __init__(self, seed: int) -> None:
-        """`seed`: any int64."""
+        """Store the seed, any int64."""
         super().__init__()
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}

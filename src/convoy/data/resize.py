@@ -23,8 +23,8 @@ from convoy.data.jpeg import FACTORS
 Pixels = NDArray[np.uint8]
 
 LEAST_REDUCTION = 3
-"""Factor by which a JPEG that was reduced while it was decoded must still be resized. At 3 the result differs from that
-of the whole image by 0.45 levels on average, at 2 by 0.9 (the two photographs of scikit-learn)."""
+"""Minimum factor of the resize after a JPEG was reduced during decoding. At 3, the result differs from that of the
+whole image by 0.45 levels on average, at 2 by 0.9 (the two photographs of scikit-learn)."""
 
 
 # Images converted at a time, so that temporary copies stay small compared with the set.
@@ -41,7 +41,7 @@ def crop_and_resize(image: LazyImage, box: CropBox, out: Pixels, *, mirrored: bo
         mirrored: whether to flip the result left to right.
 
     Raises:
-        BadImageError: the image can't be decoded.
+        BadImageError: if the image can't be decoded.
     """
     size = len(out)
     factor = _factor(image, min(box.width, box.height), size)
@@ -65,7 +65,7 @@ def resize_and_center(image: LazyImage, shorter_side: int, out: Pixels) -> None:
     """Resize the shorter side of an image to `shorter_side` and write the central square into `out`, uint8 [S, S, C].
 
     Raises:
-        BadImageError: the image can't be decoded.
+        BadImageError: if the image can't be decoded.
     """
     width, height = size_with_shorter_side(image.width, image.height, shorter_side)
     center = central_box(width, height, len(out))

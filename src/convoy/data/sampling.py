@@ -20,7 +20,7 @@ from convoy.data.randomness import permutation
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one forward pass: `samples`, [B] int64 on the CPU, in `epoch`."""
+    """Samples of one forward pass in `epoch`: `samples`, [B] int64 on the CPU."""
 
     epoch: int
     samples: Tensor
@@ -38,7 +38,7 @@ class Order(Protocol):
 class TrainingSampler:
     """Order of the training samples.
 
-    The last samples of an epoch's order, too few for a global batch, are left out; each epoch leaves out other samples.
+    The last samples of an epoch's order, too few for a global batch, are dropped; each epoch drops other samples.
 
     Attributes:
         num_samples: samples of the training split.
@@ -46,8 +46,8 @@ class TrainingSampler:
         micro_batch_size: samples per rank in one forward pass.
         accumulation: forward passes per rank in one optimizer step.
         world_size: number of data-parallel ranks.
-        order: order of the samples; None: one permutation that all ranks share. With an order, the content of a global
-            batch depends on the number of ranks.
+        order: order of the samples; None for one permutation that all ranks share. With an order, the content of a
+            global batch depends on the number of ranks.
     """
 
     num_samples: int

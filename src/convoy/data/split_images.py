@@ -16,15 +16,15 @@ class OpenBatch(Protocol):
     """Images and targets of one batch, ready to be read."""
 
     def image(self, place: int) -> LazyImage:
-        """Open the image at a place in the batch, in any thread.
+        """Open the image at a position in the batch. Can be called in any thread.
 
         Raises:
-            BadImageError: the image can't be read.
+            BadImageError: if the image can't be read.
         """
         ...
 
     def targets(self, places: Tensor) -> Any:
-        """Return the targets of the images at `places`, int64 [B], which were all opened before."""
+        """Return the targets of the images at the positions `places`, int64 [B], which must have been opened."""
         ...
 
 
@@ -35,11 +35,11 @@ class SplitImages(Protocol):
 
     @property
     def targets(self) -> Tensor | None:
-        """Targets of all images, or None if they are only known once the images are read."""
+        """Targets of all images, or None if they are only known after reading the images."""
         ...
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        """Yield each batch with its reader, which may be used at any time from then on."""
+        """Yield each batch with its reader, which stays valid afterwards."""
         ...
 
 
@@ -49,7 +49,7 @@ class IndexedBatch:
 
     Attributes:
         batch: samples of the batch.
-        image: opens the image at a place, see `OpenBatch`.
+        image: function that opens the image at a position, see `OpenBatch`.
         split_targets: targets of all samples of the split.
     """
 
@@ -66,10 +66,12 @@ class FileImages:
     """Images that are files."""
 
     def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
-        """Args:
-        paths: image files.
-        targets: one per file, as `convoy.data.targets` describes for their kind.
-        channels: 1 for gray, 3 for RGB.
+        """Store the files and their targets.
+
+        Args:
+            paths: image files.
+            targets: one per file, as `convoy.data.targets` describes for their kind.
+            channels: 1 for gray, 3 for RGB.
         """
         self.targets = targets
         self._paths = paths

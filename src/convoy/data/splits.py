@@ -17,21 +17,21 @@ def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fract
 
     Args:
         labels: [n] int64, classes of the samples.
-        fraction: share of the samples to hold out, 0 to 1. Each class gives its share, rounded down or up so
+        fraction: share of the samples to hold out, 0 to 1. The share of each class is rounded down or up so
             that the sum is the nearest to fraction * n; a class keeps at least one sample.
-        key: setting that asks for the split, for the error.
+        key: setting of the fraction, for the error.
 
     Returns:
         The indices kept and the indices held out, each [.] int64 in ascending order.
 
     Raises:
-        UserError: one side would be empty.
+        UserError: if one side would be empty.
     """
     sizes = torch.bincount(labels)
     shares = sizes.to(torch.float64) * fraction
     counts = shares.floor().to(torch.int64)
     missing = round(fraction * len(labels)) - int(counts.sum())
-    # The classes that lost most by rounding down give one more sample; ties go to the first classes.
+    # One more sample is held out of the classes with the largest rounding error; ties are resolved by class order.
     by_loss = torch.argsort(counts - shares, stable=True)
     counts[by_loss[: max(missing, 0)]] += 1
     counts = torch.minimum(counts, (sizes - 1).clamp_min(0))

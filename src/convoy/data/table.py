@@ -1,7 +1,7 @@
 """Image tables: a CSV or TSV file with one row per image. Imports neither torch nor NumPy.
 
-The first line names the columns. One column holds the path of the image; one or several columns hold its target, read
-according to `data.target`:
+The first line names the columns. One column contains the path of the image; one or several columns contain its
+target, read according to `data.target`:
 
 | data.target | data.target_column | cells | names of the targets |
 |---|---|---|---|
@@ -28,7 +28,7 @@ from convoy.data.folders import irregular_kind
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, listed
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Accepted cells of `data.split_column`, in any case, and the split that each one names."""
+"""Split by cell of `data.split_column`, compared without case."""
 
 _MOST_LISTED = 5
 _ZERO_OR_ONE = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
@@ -41,13 +41,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ImageTable:
-    """The rows of a table that was read and checked.
+    """Rows of a table that was read and checked.
 
     Attributes:
         targets: kind and names of the targets.
         paths: image file of each row.
         rows: target of each row.
-        splits: split of each row, "train", "val" or "test"; None where the table has no split column.
+        splits: split of each row, "train", "val" or "test"; None if the table has no split column.
         lines: line number of each row in the file, counted from 1.
     """
 
@@ -62,8 +62,8 @@ def read_table(data: DataConfig) -> ImageTable:
     """Read the table at `data.file`.
 
     Raises:
-        UserError: a setting is missing, the file can't be read, or a cell doesn't fit; names the first such cells. The
-            image files are not looked at: see `check_images`.
+        UserError: if a setting is missing, the file can't be read, or a cell is invalid; the message names the first
+            such cells. Image files are checked by `check_images`.
     """
     header, lines, cells = _read_cells(data)
     columns = target_columns(data)
@@ -91,7 +91,7 @@ def read_table(data: DataConfig) -> ImageTable:
 
 
 def setting_faults(data: DataConfig) -> Iterator[Fault]:
-    """Yield what is wrong with the settings of a table, apart from the file itself."""
+    """Yield the faults of the settings of a table; the file is not read."""
     if data.file is None:
         yield Fault("data.file", "is missing", "give a CSV or TSV file with one row per image", "null")
     columns = "" if data.file is None else f"; {_shown_columns(data)}"
@@ -117,10 +117,10 @@ def target_columns(data: DataConfig) -> tuple[str, ...]:
 
 
 def check_images(data: DataConfig, table: ImageTable) -> None:
-    """Raise if an image file of the table does not exist.
+    """Check that the image files of a table exist.
 
     Raises:
-        UserError: names the line of the first missing file and the number of missing files.
+        UserError: if files are missing; the message names the line of the first one and their number.
     """
     missing = [place for place, path in enumerate(table.paths) if not os.path.isfile(path)]  # noqa: PTH113 (speed)
     if missing:
@@ -134,7 +134,7 @@ def check_images(data: DataConfig, table: ImageTable) -> None:
 
 
 class _Cells:
-    """Columns of a table, with the faults of the cells that were read so far."""
+    """Columns of a table, with the faults found so far."""
 
     def __init__(
         self, data: DataConfig, header: Sequence[str], lines: Sequence[int], cells: Sequence[Sequence[str]]
@@ -146,7 +146,7 @@ class _Cells:
         self.faults: list[Fault] = []
 
     def read(self, key: str, column: str, read: Callable[[str], Value]) -> list[Value]:
-        """Return the values of a column. `read` raises ValueError with the rule that a cell breaks."""
+        """Return the values of a column. `read` raises ValueError with the violated rule."""
         place = self._header.index(column)
         values: list[Value] = []
         wrong: list[tuple[int, str, str]] = []
@@ -210,7 +210,7 @@ def _shown_columns(data: DataConfig) -> str:
 
 
 def _image_path(data: DataConfig) -> Callable[[str], str]:
-    """Return the reader of an image cell, which gives the file's path."""
+    """Return the function that converts an image cell to the file's path."""
     root = Path(str(data.file)).expanduser().parent if data.root is None else Path(data.root).expanduser()
     folder = str(root)
 

@@ -9,8 +9,8 @@ One batch of targets, by kind, for n samples:
 | `values` | float32 [n, values] | one or several numbers |
 
 Geometric augmentation (crops, flips, resizing) moves the pixels only: a target of these three kinds describes the whole
-image and is not changed by it. A kind whose targets are positions in the image (masks, boxes, keypoints, images) must
-be moved together with the pixels; the rule of each such kind belongs here.
+image and does not change. Targets with positions in the image (masks, boxes, keypoints, images) must be transformed
+together with the pixels; document the transformation of each such kind here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Targets:
 
     @classmethod
     def unnamed(cls, kind: str, count: int) -> Targets:
-        """Return targets whose number is known, but not their names: a ledger or a plan reads no data."""
+        """Return targets of known number without names, for a ledger or a plan, which read no data."""
         return cls(kind, tuple(str(index) for index in range(count)))
 
     @property
@@ -58,7 +58,7 @@ class Targets:
 
 
 def positions_of(found: Targets, trained: Targets, key: str, name: str) -> tuple[int, ...]:
-    """Return the index that each class of a data set has among the classes of another one, matched by name.
+    """Return the index of each class of a data set among a network's classes, matched by name.
 
     Args:
         found: targets of the data set.
@@ -67,7 +67,7 @@ def positions_of(found: Targets, trained: Targets, key: str, name: str) -> tuple
         name: name of the data set, for errors.
 
     Raises:
-        UserError: the data set has classes that the network was not trained with, or targets of another kind or number.
+        UserError: if the network was not trained with one of the classes, or with another kind or number of targets.
     """
     same_number = len(found.names) == len(trained.names)
     if found.kind != trained.kind or (found.kind != CLASS_INDEX and not same_number):

@@ -1,8 +1,8 @@
 """Additional transforms of training images: `data.transforms`, a list of `_target_`s.
 
-Each image is transformed by itself, as a uint8 tensor [C, S, S], after it was cropped and resized and before it is
-normalized. Random transforms draw from the run's seed, the epoch and the sample, so that a resumed run, and a run with
-another number of threads, draws the same.
+Each image is transformed separately as a uint8 tensor [C, S, S], after the crop and resize and before the
+normalization. The random numbers of a transform depend on the run's seed, the epoch and the sample, so that they are
+the same after a resume and with another number of threads.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ class ImageTransforms:
     """The transforms of `data.transforms`, in order."""
 
     def __init__(self, data: DataConfig, seed: int) -> None:
-        """Args:
+        """Build the transforms.
+
+        Args:
             data: the data config.
             seed: seed of the run.
 
         Raises:
-            UserError: a transform can't be built.
+            UserError: if a transform can't be built.
         """
         self._seed = seed
         self._transforms: list[tuple[str, str, Any]] = []
@@ -48,10 +50,10 @@ class ImageTransforms:
         return seeds
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
-        """Return an image, uint8 [C, S, S], transformed with the random numbers of `seed`. In any thread.
+        """Return an image, uint8 [C, S, S], transformed with the random numbers of `seed`. Thread-safe.
 
         Raises:
-            UserError: a transform fails, or returns something else than such an image.
+            UserError: if a transform fails or does not return such an image.
         """
         with SampleRandomness(seed):
             for key, name, transform in self._transforms:

@@ -159,8 +159,8 @@ def test_from_s3_it_is_the_same_and_its_faults_are_reported(
     for root, words in {
         "s3://nowhere/packed": f"there is no bucket nowhere at {s3}",
         "s3://sets/digitz": "has no index.json",
-        "s3://": "names no bucket",
-        "gs://sets/digits": "is an address that shards can't be read from",
+        "s3://": "has no bucket name",
+        "gs://sets/digits": "is not a supported address",
     }.items():
         with pytest.raises(UserError) as caught:
             open_data(shard_data(root), 1)

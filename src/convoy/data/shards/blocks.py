@@ -26,7 +26,7 @@ class Block(Protocol):
 
 
 OpenBlock = Callable[[str, int, int], Block]
-"""Returns the block of a file from `begin` to `end` and starts to read it."""
+"""Function of (file, begin, end) that returns a block and starts to read it."""
 
 
 def damaged(root: str, file: str, what: str) -> UserError:
@@ -38,13 +38,15 @@ def damaged(root: str, file: str, what: str) -> UserError:
 class BlockSource:
     """Blocks of the files of a data set.
 
-    As a context, it waits for running requests at the end, and cancels the others after an exception.
+    As a context manager, it waits for running requests on exit, and cancels pending ones after an exception.
     """
 
     def __init__(self, storage: Storage, mapped: bool) -> None:
-        """Args:
-        storage: storage of the data set.
-        mapped: whether local blocks are mapped into memory instead of read.
+        """Store the settings; no file is opened.
+
+        Args:
+            storage: storage of the data set.
+            mapped: whether local blocks are mapped into memory instead of read.
         """
         self._storage = storage
         self._mapped = mapped
@@ -64,7 +66,7 @@ class BlockSource:
         """See `OpenBlock`.
 
         Raises:
-            UserError: a local file is missing or too short.
+            UserError: if a local file is missing or too short.
         """
         if self._pool is not None:
             return _FetchedBlock(self._pool.submit(self._fetch, file, begin, end), begin)
@@ -107,7 +109,7 @@ class _OpenFile:
 
     def __init__(self, path: Path, mapped: bool) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
-        # Not in __del__, during which another thread may still get the object from a weak reference.
+        # Not in __del__: another thread can still obtain the object from a weak reference while __del__ runs.
         finalize(self, os.close, self.descriptor)
         self.memory: memoryview | None = None
         if mapped:

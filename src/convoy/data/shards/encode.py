@@ -17,7 +17,7 @@ from convoy.data.resize import resize_and_center, resized
 
 QUALITY = 95
 AHEAD = 64
-"""Images that are encoded ahead of writing."""
+"""Number of images that are encoded in advance."""
 
 _JPEG = b"\xff\xd8"
 
@@ -25,11 +25,11 @@ _JPEG = b"\xff\xd8"
 def encoded_jpeg(path: str, size: int) -> bytes:
     """Encode an image as a JPEG whose shorter side has at most `size` pixels.
 
-    A JPEG that is small enough is returned unchanged. Others are resized by the antialiased bilinear filter of val
-    images, never enlarged, and encoded in gray if their channels are equal.
+    A JPEG that is small enough is returned unchanged. Others are reduced by the antialiased bilinear filter of val
+    images and encoded in gray if their channels are equal.
 
     Raises:
-        BadImageError: the image can't be decoded completely.
+        BadImageError: if the image can't be decoded completely.
     """
     file = read_image(path)
     image = open_encoded(path, file, 3)
@@ -49,7 +49,7 @@ def raw_pixels(path: str, size: int) -> bytes:
     """Return the central square after the shorter side was resized to `size`, as bytes of RGB, uint8 [size, size, 3].
 
     Raises:
-        BadImageError: the image can't be decoded down to the last row of the square.
+        BadImageError: if the image can't be decoded down to the last row of the square.
     """
     image = open_encoded(path, read_image(path), 3)
     out = np.empty((size, size, 3), dtype=np.uint8)
@@ -74,12 +74,14 @@ class EncodedImages:
     """
 
     def __init__(self, files: ImageFiles, order: Sequence[int], form: str, size: int, pool: ThreadPoolExecutor) -> None:
-        """Args:
-        files: files of the split.
-        order: indices into the files.
-        form: one of `index.FORMATS`.
-        size: size of the packed images, in pixels.
-        pool: threads that encode.
+        """Store the files and their order; encoding starts with the first `peek`.
+
+        Args:
+            files: files of the split.
+            order: indices into the files.
+            form: one of `index.FORMATS`.
+            size: size of the packed images, in pixels.
+            pool: threads that encode.
         """
         self.position = 0
         self._files = files

@@ -1,6 +1,6 @@
 """Contents of index.json of a packed data set. Imports neither torch nor NumPy.
 
-The same folder has the shards of each split and, per split, a table of its samples (see `COLUMNS`).
+The folder also contains the shards of each split and, per split, a table of its samples (see `COLUMNS`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Shard:
 
     Attributes:
         file: name of the file.
-        begin, end: range of the packed order that it holds, including images that were left out.
+        begin: first position of the packed order in the file, including skipped images.
+        end: position after the last one.
         num_samples: number of images.
         num_bytes: size of the file.
         sha256: checksum of the file, in hexadecimal.
@@ -66,8 +67,8 @@ class Index:
         size: length of the shorter side of the images in pixels; of both sides for raw.
         classes: names of the classes; a label is an index into them.
         splits: train, val and possibly test, by name.
-        settings: source and settings of the packing, as `packing` compares them.
-        skipped: reason for each image that was left out, by path.
+        settings: source and settings of the packing, which `packing` compares.
+        skipped: decoder message for each skipped image, by path.
     """
 
     format: str
@@ -83,10 +84,13 @@ class Index:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Index:
-        """Return the index that a text describes.
+        """Return the index of a text.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: the text is no index of this version.
+            ValueError: if the text is not JSON, or has another version or format.
+            KeyError: if a key is missing.
+            TypeError: if a value has another type.
+            AttributeError: if a value has another type.
         """
         values = json.loads(text)
         if values["version"] != VERSION:
@@ -107,7 +111,7 @@ def read_index(root: str, storage: Storage | None = None) -> Index:
     """Read the index of the data set at `root`.
 
     Raises:
-        UserError: there is none, or it can't be read.
+        UserError: if there is no index, or it can't be read.
     """
     storage = storage or open_storage(root)
     try:

@@ -1,7 +1,7 @@
 """Packing of image files into shards, resumable after an interruption.
 
 A shard is written under a temporary name, flushed to disk, renamed, and only then recorded in `.packing/`. Its bytes
-follow from the images and the settings, so a shard of an interrupted attempt is as good as a new one.
+depend only on the images and the settings, so shards of an interrupted attempt are reused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from convoy.data.shards.tar import END, member
 
 RECORDS = ".packing"
 ReportShard = Callable[[str, Shard], None]
-"""Called for each shard with "kept" or "written"."""
+"""Function called for each shard with "kept" or "written"."""
 
 Row = tuple[int, int, int, int]
 """Row of the table of samples, see `index.COLUMNS`."""
@@ -47,12 +47,12 @@ class Packing:
     Attributes:
         classes: names of the classes.
         splits: files of each split.
-        output: folder that is written.
+        output: destination folder.
         format: one of `index.FORMATS`.
-        size: length of the shorter side of the images in pixels, of both sides for raw.
+        size: length of the shorter side of the images in pixels; of both sides for raw.
         shard_bytes: largest size of a shard, unless a single image is larger.
         seed: seed of the packed order.
-        skip: whether images that can't be decoded are left out; otherwise the first one is an error.
+        skip: whether images that can't be decoded are skipped; otherwise the first one is an error.
         num_threads: threads that decode and encode.
     """
 
@@ -80,7 +80,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Written:
-    """Shard with its rows of the table, and the reason for each image that was left out, by path."""
+    """Shard with its rows of the table, and the decoder message for each skipped image, by path."""
 
     shard: Shard
     rows: Table
@@ -95,7 +95,7 @@ def pack(packing: Packing, report: ReportShard = lambda *_: None) -> Index:
         report: see `ReportShard`.
 
     Raises:
-        UserError: the folder has other contents, an image can't be decoded and isn't to be skipped, or the disk is
+        UserError: if the folder has other contents, an image can't be decoded and must not be skipped, or the disk is
             full.
     """
     output = packing.output
@@ -127,12 +127,12 @@ def pack(packing: Packing, report: ReportShard = lambda *_: None) -> Index:
 
 @contextmanager
 def _lock(output: Path) -> Iterator[None]:
-    """Hold a lock that the kernel releases however this process ends."""
+    """Hold a lock that the kernel releases when this process ends."""
     with (output / RECORDS / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            rule = "another convoy pack is writing there"
+            rule = "another convoy pack is writing to this folder"
             raise UserError(
                 Fault("output", rule, "wait until it ends, or choose another folder", str(output))
             ) from error
@@ -153,12 +153,12 @@ def _known(output: Path, packing: Packing, settings: Mapping[str, Any]) -> dict[
     """Return the recorded shards by file.
 
     Raises:
-        UserError: the folder has other contents.
+        UserError: if the folder has other contents.
     """
     if not output.exists():
         return {}
     if not output.is_dir():
-        raise UserError(Fault("output", "is no folder", "choose another one", str(output)))
+        raise UserError(Fault("output", "is not a folder", "choose another path", str(output)))
     if (output / FILE).is_file():
         index = read_index(str(output))
         there = {"format": index.format, "size": index.size, "classes": list(index.classes), **index.settings}
@@ -191,7 +191,7 @@ def _refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], output: Pa
 
 
 def _from_index(output: Path, index: Index) -> dict[str, _Written]:
-    """Return the shards of a finished data set, so that damaged ones can be written again."""
+    """Return the shards of a finished data set, so that damaged shards can be rewritten."""
     storage, known = LocalFolder(str(output)), {}
     for split in index.splits.values():
         try:
@@ -200,7 +200,7 @@ def _from_index(output: Path, index: Index) -> dict[str, _Written]:
             continue
         first = 0
         for shard in split.shards:
-            # The index doesn't record the shard of an omitted image; any shard may carry it.
+            # The index doesn't record the shard of a skipped image; any shard may list it.
             known[shard.file] = _Written(shard, rows[first : first + shard.num_samples], dict(index.skipped))
             first += shard.num_samples
     return known

@@ -24,7 +24,7 @@ BLOCK_BYTES = 8 << 20
 """Approximate bytes of one request to a store."""
 
 BLOCKS_AHEAD = 8
-"""Blocks that are requested before a batch needs them."""
+"""Number of blocks that are requested in advance."""
 
 Table = NDArray[np.uint32]
 """[samples, 4], see `COLUMNS`."""
@@ -34,7 +34,7 @@ def read_table(storage: Storage, split: Split) -> Table:
     """Read the table of a split's samples.
 
     Raises:
-        UserError: the table is missing or damaged.
+        UserError: if the table is missing or damaged.
     """
     try:
         content = storage.read(split.table)
@@ -48,10 +48,10 @@ def read_table(storage: Storage, split: Split) -> Table:
 
 
 def check_files(storage: Storage, index: Index) -> None:
-    """Check that all shards exist and have their size.
+    """Check that all shards exist and have the recorded size.
 
     Raises:
-        UserError: names each shard that doesn't.
+        UserError: if shards are missing or have another size; one fault per shard.
     """
     sizes = storage.sizes()
     if sizes is None:
@@ -81,7 +81,7 @@ class ShardImages:
             channels: 1 for gray, 3 for RGB.
 
         Raises:
-            UserError: the table is missing or damaged.
+            UserError: if the table is missing or damaged.
         """
         self._storage = storage
         self._channels = channels
@@ -142,7 +142,7 @@ class ShardImages:
     def _image(self, sample: int, block: Block) -> LazyImage:
         content = block.bytes_at(int(self._begins[sample]), int(self._ends[sample]))
         if isinstance(content, memoryview):
-            # Mapped memory: a crop reads only its rows, a checksum would read all of them.
+            # No checksum for mapped memory: a crop reads only its rows, a checksum would read all of them.
             return self._pixels(content)
         if zlib.crc32(content) != self._checksums[sample]:
             file = self._files[self._shards[sample]]

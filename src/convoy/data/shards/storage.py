@@ -47,16 +47,12 @@ def open_storage(root: str) -> Storage:
     """Return the storage at `root`, a folder or s3://bucket/prefix.
 
     Raises:
-        UserError: `root` is another kind of address, or s3fs isn't installed.
+        UserError: if `root` is another kind of address, or s3fs isn't installed.
     """
     if root.startswith(S3):
         return _Bucket(root)
     if "://" in root:
-        raise UserError(
-            Fault(
-                "data.root", "is an address that shards can't be read from", f"give a folder or {S3}bucket/prefix", root
-            )
-        )
+        raise UserError(Fault("data.root", "is not a supported address", f"give a folder or {S3}bucket/prefix", root))
     return LocalFolder(root)
 
 
@@ -134,7 +130,7 @@ class _Bucket:
         self._files = s3fs.S3FileSystem(endpoint_url=_endpoint(), use_listings_cache=False)
         self._prefix = root[len(S3) :].strip("/")
         if not self._prefix:
-            raise UserError(Fault("data.root", "names no bucket", f"write {S3}bucket/prefix", root))
+            raise UserError(Fault("data.root", "has no bucket name", f"write {S3}bucket/prefix", root))
 
     def read(self, name: str) -> bytes:
         return self._request(lambda: self._files.cat_file(f"{self._prefix}/{name}"))
@@ -190,5 +186,5 @@ class _Bucket:
 
 
 def _endpoint() -> str | None:
-    """Return the endpoint in the environment; None: botocore looks elsewhere, such as in ~/.aws/config."""
+    """Return the endpoint in the environment; None to let botocore search other sources such as ~/.aws/config."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None

@@ -13,7 +13,7 @@ def verify(root: str) -> Index:
     """Read every file of a packed data set and compare its checksum.
 
     Raises:
-        UserError: names each file that is missing or damaged.
+        UserError: if files are missing or damaged; one fault per file.
     """
     storage = open_storage(root)
     index = read_index(root, storage)

@@ -95,16 +95,16 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             content = _Unpickler(file, encoding="latin1").load()
-    # A damaged pickle can raise any exception.
+    # A damaged pickle can raise arbitrary exceptions.
     except Exception as error:
         raise broken_file(path, f"can't be read ({error or type(error).__name__})") from error
     if not isinstance(content, dict):
-        raise broken_file(path, "holds no dictionary")
+        raise broken_file(path, "contains no dictionary")
     return content
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickler of NumPy arrays only; other pickles can run any code."""
+    """Unpickler restricted to NumPy arrays, since other pickles can execute code."""
 
     _ALLOWED = frozenset(
         {

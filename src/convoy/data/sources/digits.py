@@ -19,7 +19,7 @@ _TEST_FRACTION = 0.2
 
 
 def read_digits(data: DataConfig) -> ImageSet:  # noqa: ARG001 (the signature that sources share)
-    """Read 1,797 images [1, 8, 8] with values 0 .. 255, of which 359 are the test split, always the same.
+    """Read 1,797 images [1, 8, 8] with values 0 .. 255, with a fixed test split of 359 images.
 
     The file is read from scikit-learn's package without importing it, which would take a second.
     """

@@ -15,12 +15,12 @@ from convoy.config.schema import DataConfig
 
 @dataclass(frozen=True)
 class FileLocations:
-    """Files of a published data set and the folders that may hold them.
+    """Files of a published data set and the folders where they are searched.
 
     Attributes:
         title: name of the data set in messages.
         files: names of the files.
-        folders: folders below data.root and below the cache folder, as torchvision and others name them.
+        folders: folders below data.root and below the cache folder, with the names used by torchvision and others.
         torchvision_class: class of torchvision.datasets that downloads the files.
         compressed: whether each file may also end in `.gz`.
         system: folder of a package of the operating system.
@@ -47,7 +47,7 @@ def locate(locations: FileLocations, data: DataConfig) -> Mapping[str, Path]:
     Without data.root, the system's folder and the cache are searched, and missing files are downloaded to the cache.
 
     Raises:
-        UserError: files are missing and can't be downloaded.
+        UserError: if files are missing and can't be downloaded.
     """
     if data.root is not None:
         folders = [Path(data.root).expanduser() / folder for folder in locations.folders]
@@ -71,7 +71,7 @@ def locate(locations: FileLocations, data: DataConfig) -> Mapping[str, Path]:
 def broken_file(path: Path, wrong: str) -> UserError:
     """Return the error of a file that exists but can't be used; `wrong` is a clause."""
     fetched = path.is_relative_to(cache_folder())
-    remedy = "delete it, and it will be downloaded again" if fetched else "replace it with a whole copy"
+    remedy = "delete it to download it again" if fetched else "replace it with a complete copy"
     return UserError(Fault("data.root", f"{path} {wrong}", remedy))
 
 
@@ -79,7 +79,7 @@ def _find(locations: FileLocations, folders: Sequence[Path]) -> dict[str, Path]:
     """Return the files in the first folder that has any of them, or nothing.
 
     Raises:
-        UserError: that folder has only some of them.
+        UserError: if that folder has only some of them.
     """
     for folder in folders:
         existing = _existing(locations, folder)
@@ -130,9 +130,10 @@ def _download(locations: FileLocations, cache: Path) -> None:
 
 @contextmanager
 def _lock(cache: Path, name: str) -> Iterator[None]:
-    """Admit one process at a time: the ranks of a job start together and would read files that another one downloads.
+    """Admit one process at a time, so that no rank reads files that another rank is downloading.
 
-    Without a lock, the cache isn't writable either, or its file system has no locks.
+    If the lock can't be created, the block runs without a lock: the cache isn't writable, or its file system has no
+    locks.
     """
     with ExitStack() as stack:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Result of a reader: labelled images as tensors, and the names of the classes."""
+"""Labelled images as tensors, with the names of the classes; the result of a reader."""
 
 from __future__ import annotations
 

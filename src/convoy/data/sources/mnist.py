@@ -71,7 +71,7 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
     """Return the uint8 tensor in an idx file, which may be gzipped.
 
     Raises:
-        UserError: the file is truncated, corrupt or of another format.
+        UserError: if the file is truncated, corrupt or of another format.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
