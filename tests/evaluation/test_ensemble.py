@@ -92,4 +92,4 @@ def test_runs_of_different_sets_are_refused(convoy: Convoy) -> None:
     assert convoy("train", *TINY, *words, "data.name=other", folder="r2").code == 0
     done = convoy("evaluate", "runs=[r1,r2]", folder=None)
     assert done.code == 2
-    assert "must see the same images and classes (r1: digits, r2: other)" in done.err
+    assert "must have the same images and classes (r1: digits, r2: other)" in done.err

@@ -80,7 +80,7 @@ def test_alexnets_names_for_fully_connected_layers() -> None:
             found = tap(three, name, 7)
             assert (found.module, found.side) == (module, side)
     for name in ("fc4", "fc5", "fc9"):
-        with pytest.raises(UserError, match="of fully connected ones it has fc1, fc2, fc3"):
+        with pytest.raises(UserError, match="its fully connected layers are fc1, fc2, fc3"):
             tap(three, name, 7)
     with pytest.raises(UserError, match="no such layer"):
         tap(chain(4, 5, 7), "fc7", 7)
@@ -179,4 +179,4 @@ def test_features_that_are_there_are_not_written_over(convoy: Convoy, trained: T
     written(convoy, tmp_path / "a", f"run={trained.folder}")
     done = convoy("features", f"run={trained.folder}", f"output={tmp_path / 'a'}")
     assert done.code == 2
-    assert "exists already; remove it, or name another with output=<folder>" in done.err
+    assert "exists already; remove it, or choose another with output=<folder>" in done.err

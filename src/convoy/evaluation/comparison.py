@@ -19,7 +19,7 @@ from convoy.runs.lookup import find_run
 from convoy.training import preflight
 
 OTHERS = "others"
-"""Family of a network without a card."""
+"""Family of networks without a card."""
 PUBLISHED = "top-1"
 """Metric of the published accuracies."""
 SPEED_BATCH = 8
@@ -29,7 +29,7 @@ _FEWEST_PASSES = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """A network in the comparison.
+    """Network in a comparison.
 
     Attributes:
         name: name of the option or of the run.
@@ -37,11 +37,10 @@ class Entry:
         image_size: height and width of the images in pixels.
         params: number of parameters.
         macs: multiply-accumulates of a forward pass of one image.
-        kept_bytes: activations that autograd keeps of one image for the backward pass; in float32, or in a run's
-            precision.
+        kept_bytes: bytes that autograd saves per image for the backward pass; in float32, or in a run's precision.
         metric: name of the metric that measures quality; None if there is none.
-        value: its value; a fraction if `is_fraction`.
-        is_fraction: whether the value is printed in percent.
+        value: value of the metric.
+        is_fraction: whether the value is a fraction, printed in percent.
         source: source of the value.
         images_per_s: measured speed; None if it was not measured.
     """
@@ -74,10 +73,10 @@ def published_on(data: str) -> dict[str, ModelCard]:
 
 
 def chosen(models: Sequence[str], data: str) -> dict[str, ModelCard]:
-    """Return the cards of the models named, or of all models with an accuracy published on `data`.
+    """Return the cards of `models`, or if it is empty, of all models with an accuracy published on `data`.
 
     Raises:
-        UserError: with each name that is unknown or has no accuracy published on `data`.
+        UserError: if names are unknown or have no accuracy published on `data`; one fault per name.
     """
     known = published_on(data)
     if not models:
@@ -88,7 +87,7 @@ def chosen(models: Sequence[str], data: str) -> dict[str, ModelCard]:
         if name in cards and name not in known:
             others = [BENCHMARKS[each.data] for each in cards[name].published]
             rule = f"has no accuracy published on {BENCHMARKS[data]}"
-            faults.append(Fault("models", rule, f"it has one on {others[0]}" if others else "leave it out", name))
+            faults.append(Fault("models", rule, f"it has one on {others[0]}" if others else "remove the name", name))
         elif name not in known:
             near = did_you_mean(name, known, "convoy train --help model lists them")
             faults.append(Fault("models", "no such model", near, name))
@@ -98,7 +97,7 @@ def chosen(models: Sequence[str], data: str) -> dict[str, ModelCard]:
 
 
 def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iterator[Entry]:
-    """Yield an entry for each card, with the figures of the ledger at the image size of the published accuracy.
+    """Yield an entry per card, with the figures of the ledger at the image size of the published accuracy.
 
     Args:
         cards: cards by option name, each with an accuracy published on `data`.
@@ -122,12 +121,12 @@ def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iter
 
 
 def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
-    """Yield an entry for each run from the files in its folder.
+    """Yield an entry per run from the files in its folder.
 
-    Its value is the monitored metric of test, or of val if the run was not tested.
+    The value is the monitored metric of test, or of val if the run was not tested.
 
     Raises:
-        UserError: there is no such run, or it has not ended.
+        UserError: if there is no such run, or it has not ended.
     """
     for text in runs:
         run = find_run(text, output_root, "runs")
@@ -135,7 +134,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
             summary = json.loads(run.summary.read_text(encoding="utf-8"))
             totals = json.loads(run.ledger_json.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            rule = "has no summary.json and ledger.json that can be read"
+            rule = "has no readable summary.json and ledger.json"
             raise UserError(Fault("runs", rule, "compare runs that have ended", text)) from error
         name = str(summary.get("monitor", "")).removeprefix("val/")
         split = next((split for split in ("test", "val") if summary.get(f"{split}/{name}") is not None), None)
@@ -157,7 +156,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
 
 
 def _images_per_s(model: dict[str, object], channels: int, image_size: int, num_classes: int) -> float:
-    """Measure forward passes on the CPU in float32 with batches of `SPEED_BATCH`: the median over two seconds."""
+    """Return the median speed of forward passes in two seconds, on the CPU in float32 with batches of `SPEED_BATCH`."""
     network = construct_model(
         {key: value for key, value in model.items() if key != "pretrained"},
         num_classes=num_classes,

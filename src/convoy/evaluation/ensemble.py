@@ -1,4 +1,4 @@
-"""Ensembles: the metrics of several runs beside those of the mean of their predictions."""
+"""Ensembles: metrics of the mean of the predictions of several runs, compared with the metrics of each run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ROUNDS = 500
 
 @dataclass(frozen=True)
 class Member:
-    """One run of an ensemble, or the ensemble itself.
+    """Run of an ensemble, or the ensemble.
 
     Attributes:
-        name: of the run.
-        folder: of the run; None for the ensemble.
-        weight: in the mean; None for the ensemble.
+        name: name of the run.
+        folder: folder of the run; None for the ensemble.
+        weight: weight in the mean; None for the ensemble.
         metrics: scalar metrics of the task by name.
     """
 
@@ -44,9 +44,9 @@ class Ensemble:
     """Evaluated runs and their ensemble.
 
     Attributes:
-        members: the runs in the order given, and the ensemble as the last.
-        task: of the runs; formats the metrics.
-        split: that was evaluated.
+        members: the runs in the given order, followed by the ensemble.
+        task: task of the runs, which formats the metrics.
+        split: evaluated split.
     """
 
     members: tuple[Member, ...]
@@ -61,17 +61,17 @@ def evaluate_together(
     overrides: Sequence[str],
     options: Options | None = None,
 ) -> Ensemble:
-    """Evaluate runs alone and as the mean of their probabilities.
+    """Evaluate runs separately and as the mean of their probabilities.
 
     Args:
-        runs: at least two.
-        split: train (as it is), val or test.
-        weights: "equal", or "val": those with which the mean has the lowest loss on val.
-        overrides: put over the config of each.
-        options: where options are looked for.
+        runs: two or more runs.
+        split: train (without augmentation), val or test.
+        weights: "equal", or "val" to choose the weights with the lowest loss of the mean on val.
+        overrides: overrides of the config of each run.
+        options: folders of the options.
 
     Raises:
-        UserError: what `evaluate` raises, or the runs don't see the same images and classes.
+        UserError: if `evaluate` raises, or the runs have different images or classes.
     """
     opened_runs = [Evaluation.open(run, split, overrides, options) for run in runs]
     _check_alike(opened_runs, weights)
@@ -81,7 +81,7 @@ def evaluate_together(
     if weights == "val":
         likelihoods = task.likelihoods(*_averageable(opened_runs, "val"))
         if likelihoods is None:
-            raise UserError(Fault("weights", "can't be learned for this task", "write weights=equal", weights))
+            raise UserError(Fault("weights", "can't be optimized for this task", "write weights=equal", weights))
         mixture = best_weights(likelihoods)
     mean = torch.einsum("m,m...->...", mixture, members)
     evaluated = [
@@ -93,7 +93,7 @@ def evaluate_together(
 
 
 def _averageable(opened_runs: Sequence[Evaluation], split: str) -> tuple[Tensor, Tensor]:
-    """Return what each run contributes to the mean, [M, N, ...], and the targets of the split."""
+    """Return the predictions of the M runs, [M, N, ...], and the targets of the split."""
     members, targets = [], None
     for opened in opened_runs:
         outputs, own_targets = outputs_of(opened, split)
@@ -106,7 +106,7 @@ def _averageable(opened_runs: Sequence[Evaluation], split: str) -> tuple[Tensor,
 
 
 def outputs_of(opened: Evaluation, split: str) -> tuple[Tensor, Tensor]:
-    """Return the network's outputs [N, ...] for a split and its targets, on the CPU, in the set's order."""
+    """Return the network's outputs [N, ...] for a split and its targets, on the CPU, in the order of the data set."""
     data, module = opened.data, opened.module
     network = module.network.to(data.device).eval()
     outputs, targets = [], []
@@ -118,13 +118,13 @@ def outputs_of(opened: Evaluation, split: str) -> tuple[Tensor, Tensor]:
 
 
 def best_weights(likelihoods: Tensor) -> Tensor:
-    """Return the weights [M], positive with sum 1, with which the mean of probabilities has the lowest log loss.
+    """Return the weights [M], positive with sum 1, that minimize the log loss of the mean of the probabilities.
 
-    The problem is convex. Solved by expectation maximization for the weights of a mixture (Dempster et al. 1977), each
-    round of which lowers the loss.
+    The problem is convex. It is solved by expectation maximization for the weights of a mixture (Dempster et al.
+    1977), which lowers the loss in each iteration.
 
     Args:
-        likelihoods: [M, N], probability of each target according to each of M runs.
+        likelihoods: [M, N], probability that each of M runs assigns to each target.
     """
     likelihoods = likelihoods.clamp_min(1e-300)
     weights = torch.full((len(likelihoods),), 1 / len(likelihoods), dtype=torch.float64)
@@ -135,11 +135,11 @@ def best_weights(likelihoods: Tensor) -> Tensor:
 
 
 def print_ensemble(ensemble: Ensemble) -> None:
-    """Print the metrics of each run beside those of the ensemble."""
+    """Print a table with the metrics of each run and of the ensemble."""
     members, task = ensemble.members, ensemble.task
     console = Console()
     console.log_to(None)
-    console.say(f"{ensemble.split}: {len(members) - 1} runs, and the mean of their predictions")
+    console.say(f"{ensemble.split}: {len(members) - 1} runs and the mean of their predictions")
     names = [name for name in members[-1].metrics if name not in task.hidden]
     grid = RichTable(box=None, pad_edge=False, header_style="bold")
     grid.add_column("run", no_wrap=True)
@@ -171,11 +171,11 @@ def _check_alike(opened_runs: Sequence[Evaluation], weights: str) -> None:
     if len({(opened.data.name, opened.data.images.targets) for opened in opened_runs}) > 1:
         raise _unlike(opened_runs)
     if weights == "val" and not all(opened.data.images.sizes.get("val") for opened in opened_runs):
-        rule = f"are learned on val, which {opened_runs[0].data.name} has not"
+        rule = f"requires a val split, which {opened_runs[0].data.name} does not have"
         raise UserError(Fault("weights", rule, "write weights=equal", weights))
 
 
 def _unlike(opened_runs: Sequence[Evaluation]) -> UserError:
     names = ", ".join(f"{shown(opened.run.folder)}: {opened.data.name}" for opened in opened_runs)
-    rule = f"must see the same images and classes ({names})"
+    rule = f"must have the same images and classes ({names})"
     return UserError(Fault("runs", rule, "choose runs of one data set, or override data for all"))

@@ -23,12 +23,12 @@ from convoy.runs.layout import shown
 
 @dataclass(frozen=True)
 class Source:
-    """A layer of a trained network and the images that it is applied to.
+    """Layer of a trained network, and its input images.
 
     Attributes:
         run: the trained network.
-        data: the run's data or another set; its targets may be others than the network's.
-        tap: where the features come from.
+        data: the run's data or another set; its targets may differ from the network's.
+        tap: source of the features in the network.
     """
 
     run: TrainedRun
@@ -44,30 +44,30 @@ class Source:
         Args:
             run: the trained network.
             layer: see `feature_layers.tap`.
-            overrides: of the run's config.
-            options: where options are looked up.
+            overrides: overrides of the run's config.
+            options: folders of the options.
 
         Raises:
-            UserError: there is no such layer, or the data can't be used.
+            UserError: if there is no such layer, or the data can't be used.
         """
         found = tap(run.network, layer, num_outputs=len(run.facts.names))
         return cls(run, run.open_data(overrides, options), found)
 
     @property
     def stem(self) -> str:
-        """`fashion_mnist-fc7`: the data and the layer, for names of files."""
+        """Names of the data and the layer for file names, such as `fashion_mnist-fc7`."""
         return f"{self.data.name}-{self.tap.name}"
 
     @property
     def title(self) -> str:
-        """The run, its checkpoint and the layer, for the first line of a result."""
+        """Run, checkpoint and layer, for the first line of a result."""
         return f"{self.run.title}, {self.tap.described}"
 
     def batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield features [B, ...] in float32 and targets [B, ...] of a split, not augmented, in order; on the CPU.
+        """Yield features [B, ...] in float32 and targets [B, ...] of a split in order, not augmented, on the CPU.
 
         Raises:
-            UserError: the data has no such split.
+            UserError: if the data has no such split.
         """
         self.data.check_split(split)
         network = self.run.network.to(self.data.device)
@@ -78,24 +78,24 @@ class Source:
 
 
 def write_features(source: Source, split: str, output_folder: Path | None) -> Path:
-    """Write the features of a split: features.npy, targets.npy and what they are, features.json.
+    """Write the features of a split to features.npy and targets.npy, described in features.json.
 
     Args:
         source: layer and images.
-        split: train (as it is, without augmentation), val or test.
-        output_folder: the folder, which must not be there yet; None: features/<data>-<layer>-<split> in the run's.
+        split: train (without augmentation), val or test.
+        output_folder: the folder, which must not exist; None for features/<data>-<layer>-<split> in the run's folder.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: the data has no such split, or the folder exists. Nothing is written then.
+        UserError: if the data has no such split, or the folder exists. Nothing is written in this case.
     """
     terminal = Console()
     terminal.log_to(None)
     output = output_folder or source.run.folder / "features" / f"{source.stem}-{split}"
     if output.exists():
-        remedy = "remove it, or name another with output=<folder>"
+        remedy = "remove it, or choose another with output=<folder>"
         raise UserError(Fault("output", "exists already", remedy, shown(output)))
     partial = output.with_name(f".partial-{output.name}")
     try:
@@ -111,7 +111,7 @@ def write_features(source: Source, split: str, output_folder: Path | None) -> Pa
 
 
 def _write_arrays(source: Source, split: str, folder: Path) -> tuple[int, ...]:
-    """Write batch by batch, since features of a large set don't fit in memory. Gives the shape of the features."""
+    """Write the features batch by batch, since they may not fit in memory, and return their shape."""
     all_targets: list[Tensor] = []
     features: Any = None
     shape: tuple[int, ...] = ()

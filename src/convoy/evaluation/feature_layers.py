@@ -1,4 +1,4 @@
-"""Layers whose outputs are features, by the names that papers, ledgers and code use."""
+"""Lookup of the layers that features are taken from, by the names used in papers, ledgers and code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from convoy.models.freezing import head_of
 
 HEAD_INPUT = "penultimate"
 _FULLY_CONNECTED = re.compile(r"fc([1-9]\d*)")
-_FIRST_OF_THREE = 6  # AlexNet and VGG have five convolutional stages, and their papers count on from there.
+_FIRST_OF_THREE = 6  # fc6 follows the five convolutional stages of AlexNet and VGG.
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A place in a network.
+    """Input or output of a module.
 
     Attributes:
-        name: as it was asked for.
-        module: the module's name.
-        side: whether what goes into it or what comes out of it is taken.
+        name: name given by the user.
+        module: name of the module.
+        side: "input" or "output" of the module.
     """
 
     name: str
@@ -34,25 +34,25 @@ class Tap:
 
     @property
     def described(self) -> str:
-        """In words."""
+        """Description for messages, such as `fc7 (output of classifier.5)`."""
         where = f"{self.side} of {self.module}"
         return where if self.name == self.module else f"{self.name} ({where})"
 
     @contextmanager
     def listening(self, network: nn.Module) -> Iterator[list[Tensor]]:
-        """While it lasts, each forward pass appends what stood here, [B, ...], to the list.
+        """Return a context in which each forward pass stores the tensor, [B, ...], in the list.
 
         Raises:
-            UserError: in the forward pass: what stands here is no tensor.
+            UserError: in the forward pass, if the value is not a tensor.
         """
         heard: list[Tensor] = []
 
         def keep(value: Any) -> None:
             value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
             if not isinstance(value, Tensor):
-                rule = f"gives {type(value).__name__}, not one tensor"
-                raise UserError(Fault("layer", rule, "choose one of its parts", self.name))
-            heard[:] = [value.clone()]  # the next layer may work in place
+                rule = f"returns {type(value).__name__}, not one tensor"
+                raise UserError(Fault("layer", rule, "choose one of its submodules", self.name))
+            heard[:] = [value.clone()]  # the next layer may modify it in place
 
         module = network.get_submodule(self.module)
         handle = (
@@ -70,14 +70,14 @@ def tap(network: nn.Module, layer: str | None, num_outputs: int) -> Tap:
     """Find a layer.
 
     Args:
-        network: with its head of `num_outputs`.
-        layer: None or "penultimate", what the head gets; a module's name as the ledger shows it ("layer4",
-            "features.30"), for its output; "fc1", "fc2", …, for a fully connected layer's output after its
-            activation, which papers also count as fc6, fc7 and fc8 in networks with three of them.
-        num_outputs: of the network.
+        network: network with a head of `num_outputs`.
+        layer: None or "penultimate" for the input of the head; a module's name in the ledger ("layer4",
+            "features.30") for its output; "fc1", "fc2", … for a fully connected layer's output after its activation.
+            Networks with three such layers also accept fc6, fc7 and fc8, as in the papers on AlexNet and VGG.
+        num_outputs: number of outputs of the network.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: if there is no such layer.
     """
     if layer in (None, HEAD_INPUT):
         return Tap(HEAD_INPUT, head_of(network, num_outputs), "input")
@@ -97,6 +97,6 @@ def tap(network: nn.Module, layer: str | None, num_outputs: int) -> Tap:
     numbers = ", ".join(f"fc{number}" for number in range(1, len(connected) + 1))
     if len(connected) == 3:
         numbers += ", also called fc6, fc7, fc8"
-    rule = f"the network has no such layer (of fully connected ones it has {numbers or 'none'})"
-    remedy = did_you_mean(layer, modules, f"choose {HEAD_INPUT}, or a module that convoy ledger shows")
+    rule = f"the network has no such layer (its fully connected layers are {numbers or 'none'})"
+    remedy = did_you_mean(layer, modules, f"choose {HEAD_INPUT}, or a module listed by convoy ledger")
     raise UserError(Fault("layer", rule, remedy, layer))

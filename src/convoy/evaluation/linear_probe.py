@@ -1,5 +1,6 @@
-"""A linear probe: the task's metrics of a linear layer on the features of a network (Alain & Bengio 2016,
-arXiv:1610.01644).
+"""Linear probe: the task's metrics of a linear layer on the features of a network.
+
+Alain & Bengio 2016 (arXiv:1610.01644).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from convoy.tasks.construction import build_task, metrics_of
 from convoy.tasks.task import Task
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Inverse strengths C of the regularization that are tried; val chooses."""
+"""Candidates for the inverse strength C of the regularization, chosen on val."""
 
 _MOST_ITERATIONS = 200
 _MOST_BYTES = 2**32
@@ -37,10 +38,10 @@ class Probed:
     """Result of a linear probe.
 
     Attributes:
-        num_features: of an image.
+        num_features: number of features per image.
         strength: C, chosen on val.
         metrics: the task's scalar metrics by split and name.
-        constant: metrics on val of the best outputs that don't depend on the image.
+        constant: metrics on val of the best constant outputs.
     """
 
     num_features: int
@@ -55,7 +56,7 @@ def fit(task: Task, samples: Samples, strength: float) -> nn.Linear:
     With cross entropy this is the objective of scikit-learn's LogisticRegression. The bias is not regularized.
 
     Args:
-        task: its loss takes outputs [N, number of target names] and the targets.
+        task: task with a loss of outputs [N, number of target names] and targets.
         samples: features and targets of train.
         strength: C.
     """
@@ -76,11 +77,11 @@ def fit(task: Task, samples: Samples, strength: float) -> nn.Linear:
 
 
 def probe(task: Task, config: Config, samples: Mapping[str, Samples], strengths: Sequence[float] = STRENGTHS) -> Probed:
-    """Fit a linear layer on train for each strength, and keep the one that is best on val by the monitored metric.
+    """Fit a linear layer on train per strength and keep the layer with the best monitored metric on val.
 
     Args:
-        task: of the data.
-        config: has the additional metrics.
+        task: task of the data.
+        config: config of the run, with the additional metrics.
         samples: features and targets of "train" and "val", and of "test" if there is one.
         strengths: inverse strengths of the L2 penalty; the strongest penalty wins a tie.
     """
@@ -99,7 +100,7 @@ def probe(task: Task, config: Config, samples: Mapping[str, Samples], strengths:
 
     layers = [(strength, fit(task, scaled["train"], strength)) for strength in sorted(strengths)]
     best_strength, best = max(layers, key=lambda pair: sign * score(pair[1], "val")[monitored])
-    # With features of zero, only the bias is left.
+    # With features of zero, the outputs are the bias.
     constant = fit(task, (torch.zeros(len(features), 1), scaled["train"][1]), 1.0)
     scaled["constant"] = torch.zeros(len(scaled["val"][1]), 1), scaled["val"][1]
     return Probed(
@@ -108,10 +109,10 @@ def probe(task: Task, config: Config, samples: Mapping[str, Samples], strengths:
 
 
 def probe_run(source: Source) -> Probed:
-    """Probe a layer of a run's network, print the metrics and write them into the run's folder.
+    """Probe a layer of a run's network, print the metrics and write them to the run's folder.
 
     Raises:
-        UserError: the features take more than 4 GiB, or the data has no train or val split.
+        UserError: if the features exceed 4 GiB, or the data has no train or val split.
     """
     terminal = Console()
     terminal.log_to(None)
@@ -152,7 +153,7 @@ def _gathered(source: Source, split: str) -> Samples:
         all_targets.append(targets)
         size = features[0].shape[1] * source.data.images.sizes[split] * 4
         if size > _MOST_BYTES:
-            rule = f"{split} would have {features[0].shape[1]:,} features per image, {size / 2**30:.1f} GiB in all"
-            remedy = "choose a layer after more pooling; penultimate is the last one"
+            rule = f"{split} would have {features[0].shape[1]:,} features per image, {size / 2**30:.1f} GiB in total"
+            remedy = "choose a later layer with fewer features; penultimate is the last one"
             raise UserError(Fault("layer", rule, remedy, source.tap.name))
     return torch.cat(features), torch.cat(all_targets)

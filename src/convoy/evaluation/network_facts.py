@@ -1,4 +1,4 @@
-"""Facts about a trained network that travel with it: names of targets, preparation of images, and its config."""
+"""Metadata of a trained network: names of targets, preparation of images, and config."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MARK = "convoy"
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a trained network.
+    """Metadata of a trained network, stored in its checkpoints and exported files.
 
     Attributes:
-        name: of the run.
-        names: of the targets: classes, labels or values, in the order of the network's outputs.
-        preparation: from an image file to the network's input.
+        name: name of the run.
+        names: names of the classes, labels or values, in the order of the network's outputs.
+        preparation: steps from an image file to the network's input.
         config: the run's resolved config, as plain containers.
-        folded: the layers into which batch norms were folded; None where that wasn't asked for.
+        folded: layers into which batch norms were folded; None if folding was not requested.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Facts:
 
     @property
     def model_sizes(self) -> dict[str, int]:
-        """Numbers that the model was built for."""
+        """Sizes of the model: num_classes, in_channels and image_size (pixels)."""
         sizes = self.preparation
         return {"num_classes": len(self.names), "in_channels": sizes.channels, "image_size": sizes.image_size}
 
@@ -50,7 +50,7 @@ class Facts:
         return Targets(str(self.config["task"]["target"]), self.names)
 
     def as_metadata(self) -> dict[str, str]:
-        """Return texts by name, most of them JSON: all formats can hold these."""
+        """Return the metadata as texts by name, most of them JSON, which all file formats can store."""
         return {
             _MARK: __version__,
             "name": self.name,
@@ -66,10 +66,10 @@ class Facts:
         """Read what `as_metadata` returned; other names are ignored.
 
         Raises:
-            UserError: `path` was not written by `convoy export`, or is damaged.
+            UserError: if `path` was not written by `convoy export`, or is damaged.
         """
         if _MARK not in metadata:
-            rule = "was not written by convoy export (it doesn't say how images are prepared, nor its classes)"
+            rule = "was not written by convoy export (it has no preparation of images and no classes)"
             raise UserError(Fault("checkpoint", rule, "write it with convoy export run=…", path))
         try:
             folded = tuple((layer, norm) for layer, norm in json.loads(metadata["folded"]))
@@ -81,5 +81,5 @@ class Facts:
                 folded if json.loads(metadata["fold_bn"]) else None,
             )
         except (KeyError, TypeError, ValueError) as error:
-            rule = f"says of itself what this version of Convoy doesn't understand ({one_line(error)})"
+            rule = f"has metadata that this version of Convoy can't read ({one_line(error)})"
             raise UserError(Fault("checkpoint", rule, "write it again with convoy export", path)) from error

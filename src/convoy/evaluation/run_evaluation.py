@@ -1,4 +1,4 @@
-"""A trained run's metrics once more, on any split or another data set."""
+"""Evaluation of a trained run on any split or another data set."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from convoy.training.lightning_module import TrainingModule
 
 
 def evaluate(run: TrainedRun, split: str, overrides: Sequence[str], options: Options | None = None) -> dict[str, float]:
-    """Evaluate a run's checkpoint, print the metrics and write them into the run's folder.
+    """Evaluate a run's checkpoint, print the metrics and write them to the run's folder.
 
     Args:
         run: the trained network.
-        split: train (as it is, without augmentation), val or test.
-        overrides: of the run's config.
-        options: where options are looked up.
+        split: train (without augmentation), val or test.
+        overrides: overrides of the run's config.
+        options: folders of the options.
 
     Returns:
-        Metrics of the run's task, as `<split>/<name>`.
+        Metrics of the run's task, named `<split>/<name>`.
 
     Raises:
-        UserError: no such split, or data that the run can't be evaluated on.
+        UserError: if there is no such split, or the data does not fit the run.
     """
     terminal = Console()
     terminal.log_to(None)
@@ -47,13 +47,13 @@ def evaluate(run: TrainedRun, split: str, overrides: Sequence[str], options: Opt
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained run with the data that it is evaluated on.
+    """Trained run with the data of an evaluation.
 
     Attributes:
         run: the trained network.
         data: the run's data or another set.
-        module: the network in its Lightning module, with a task for the targets of the run.
-        absent: the run's classes that the data lacks.
+        module: Lightning module of the network, with a task for the targets of the run.
+        absent: classes of the run that the data lacks.
     """
 
     run: TrainedRun
@@ -63,7 +63,7 @@ class Evaluation:
 
     @classmethod
     def open(cls, run: TrainedRun, split: str, overrides: Sequence[str], options: Options | None = None) -> Evaluation:
-        """Open data for a run. For the arguments and errors see `evaluate`."""
+        """Open the data for a run. See `evaluate` for arguments and errors."""
         data = run.open_data(overrides, options)
         absent = data.images.match_classes(run.facts.targets)
         data.check_split(split)
@@ -72,7 +72,7 @@ class Evaluation:
 
 
 def _trainer(devices: Devices, run: TrainedRun) -> pl.Trainer:
-    """One process on one device: every image counts exactly once whatever the run was trained on."""
+    """Return a Trainer with one process on one device, so that every image counts exactly once."""
     return pl.Trainer(
         accelerator=devices.accelerator,
         devices=1,
@@ -86,7 +86,7 @@ def _trainer(devices: Devices, run: TrainedRun) -> pl.Trainer:
 
 
 def _write(console: Console, opened: Evaluation, split: str, values: dict[str, float]) -> None:
-    """Write the metrics and tables into the run's folder and print them."""
+    """Write the metrics and tables to the run's folder and print them."""
     folder, data = opened.run.folder, opened.data
     report, task = opened.module.test_report, opened.module.task
     stem = f"evaluation-{data.name}-{split}"

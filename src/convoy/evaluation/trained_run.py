@@ -1,4 +1,4 @@
-"""Trained networks of runs, with everything that is known of them."""
+"""Trained networks of runs, with their config, metadata and task."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from convoy.training.resume import load, load_weights
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained network, opened from a run's folder or from a checkpoint alone.
+    """Trained network, opened from a run's folder or from a checkpoint alone.
 
     Attributes:
-        folder: of the run; of the checkpoint, where the checkpoint is not in a run's folder. Results are written here.
+        folder: folder for results: the run's folder, or the checkpoint's if it is not in a run's folder.
         checkpoint: file of the weights.
-        config: of the run.
+        config: config of the run.
         facts: names of targets, preparation and config.
-        task: of the run.
-        network: in evaluation mode, on the CPU, in float32.
+        task: task of the run.
+        network: network in evaluation mode, on the CPU, in float32.
     """
 
     folder: Path
@@ -56,14 +56,14 @@ class TrainedRun:
         """Build a run's network and load a checkpoint, without the run's data.
 
         Args:
-            run: a run's folder or name, latest, or a checkpoint in a run's folder, which is then the one; None:
-                `checkpoint` is a file, wherever it is.
+            run: folder or name of a run, latest, or a checkpoint file in a run's folder, which overrides
+                `checkpoint`; None if `checkpoint` is a file in any folder.
             checkpoint: best, last, or a file.
             output_root: folder in which latest and names are looked up.
-            key: what the user calls the run, for messages.
+            key: name of the run's setting, for messages.
 
         Raises:
-            UserError: there is no such run or checkpoint, or it can't be used.
+            UserError: if there is no such run or checkpoint, or it can't be used.
         """
         if run is None:
             file = Path(checkpoint)
@@ -86,14 +86,14 @@ class TrainedRun:
     def open_data(self, overrides: Sequence[str] = (), options: Options | None = None) -> RunData:
         """Open the run's data or another set.
 
-        Another set is prepared as the run's images were, except where overrides say otherwise.
+        Another set is prepared like the run's images, unless overrides change the preparation.
 
         Args:
-            overrides: of the run's config: data, trainer, hardware, seed.
-            options: where options are looked up.
+            overrides: overrides of the run's config: data, trainer, hardware, seed.
+            options: folders of the options.
 
         Raises:
-            UserError: the data can't be used, or the network doesn't take its images.
+            UserError: if the data can't be used, or the network does not accept its images.
         """
         saved = from_saved(self.facts.config)
         saved.folder = saved.resume = None
@@ -107,11 +107,11 @@ class TrainedRun:
 
     @property
     def title(self) -> str:
-        """The run's name and its checkpoint, for the first line of a result."""
+        """Run and checkpoint, for the first line of a result."""
         return f"{self.config.name}, {shown(self.checkpoint)}"
 
     def _check_images(self, config: Config) -> None:
-        """Raise if the network doesn't take images of the size or channels of a config."""
+        """Raise if the network does not accept images of a config's size or channels."""
         shape = config.data.channels, config.data.image_size, config.data.image_size
         trained = self.facts.preparation
         if shape[:2] == (trained.channels, trained.image_size):
@@ -121,17 +121,17 @@ class TrainedRun:
                 self.network(torch.zeros(1, *shape))
         except RuntimeError as error:
             rule = f"the network does not take images of {'x'.join(map(str, shape))} ({one_line(error)})"
-            remedy = f"leave out data.image_size and data.channels, which are then those of {shown(self.folder)}"
+            remedy = f"omit data.image_size and data.channels to use those of {shown(self.folder)}"
             raise UserError(Fault("data", rule, remedy, config.data.name)) from error
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Opened data of a trained run, or another set for it.
+    """Opened data for a trained run: its data set or another one.
 
     Attributes:
-        config: the run's, with overrides on top.
-        devices: of which one is used.
+        config: the run's config with overrides.
+        devices: devices of the config, of which one is used.
         images: the data set.
     """
 
@@ -146,14 +146,14 @@ class RunData:
 
     @property
     def device(self) -> torch.device:
-        """Device on which the network is applied."""
+        """Device of the forward passes."""
         return torch.device(self.devices.accelerator)
 
     def check_split(self, split: str) -> None:
         """Raise if the data has no such split.
 
         Raises:
-            UserError: with the splits that it has.
+            UserError: if the split has no images; the message lists the available splits.
         """
         if not self.images.sizes.get(split):
             there = ", ".join(name for name, count in self.images.sizes.items() if count)
