@@ -106,6 +106,19 @@ def test_a_limit_of_the_file_size_is_one_line(tmp_path: Path) -> None:
     assert "run/checkpoints/last.ckpt can't be written (File too large); no checkpoint had been written" in ended.out
 
 
+@pytest.mark.slow
+def test_output_that_can_not_be_printed_is_one_line() -> None:
+    """Standard output is redirected to a full disk."""
+    code = "import sys; from convoy.commands.main import main; sys.exit(main(sys.argv[1:]))"
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-c", code, *WORDS]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    expected = "stopped: standard output: No space left on device; no checkpoint had been written; make room and"
+    assert done.stderr.splitlines()[-1].startswith(expected)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.faults
 def test_a_run_on_a_file_system_that_is_read_only(server: ForkServer, undisturbed: Path, mount: Mount) -> None:
     place = mount(ROOMY)

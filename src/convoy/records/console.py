@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -63,7 +65,8 @@ class Console:
     def say(self, text: str = "", style: str | None = None) -> None:
         """Print one or several lines to the terminal and the log."""
         # Lines are not wrapped: a log file has no width, and commands are copied from the terminal.
-        self.console.print(text, style=style, markup=False, soft_wrap=True)
+        with _naming_the_terminal():
+            self.console.print(text, style=style, markup=False, soft_wrap=True)
         self.note(text)
 
     def say_or_warn(self, text: str) -> None:
@@ -84,7 +87,8 @@ class Console:
 
     def show(self, table: Table) -> None:
         """Print a table to the terminal and, as plain text 100 columns wide, to the log."""
-        self.console.print(table)
+        with _naming_the_terminal():
+            self.console.print(table)
         plain = RichConsole(file=StringIO(), width=100, color_system=None)
         plain.print(table)
         for line in plain.file.getvalue().splitlines():  # type: ignore[attr-defined]
@@ -124,6 +128,15 @@ class Console:
                 old.close()
         if handler is not None:
             logger.addHandler(handler)
+
+
+@contextmanager
+def _naming_the_terminal() -> Iterator[None]:
+    """Name standard output in the error of a print, which may be redirected to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 class _LogFile(logging.FileHandler):

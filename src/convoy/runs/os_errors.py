@@ -35,9 +35,8 @@ def described(error: OSError) -> str:
     """Return the file, the cause, and for a full disk the room that is needed and free."""
     cause = os.strerror(error.errno) if error.errno else str(error)
     file = error.filename if isinstance(error.filename, str) else None
-    if error.errno == errno.ENOSPC and file is not None:
-        needed = getattr(error, "needed_bytes", None)
-        figures = [f"needs {_megabytes(needed)}"] if needed else []
+    if error.errno == errno.ENOSPC and isinstance(error, WriteError) and file is not None:
+        figures = [f"needs {_megabytes(error.needed_bytes)}"] if error.needed_bytes else []
         free = _free_bytes(Path(file).parent)
         figures += [f"{_megabytes(free)} free"] if free is not None else []
         cause = ", ".join([cause, *figures])
