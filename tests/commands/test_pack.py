@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_pack_then_train_from_shards(convoy: Convoy) -> None:
     assert convoy("ledger", "model=resnet18", *shards).code == 0
     plan = convoy("plan", "model=resnet18", *shards, "hardware=v100", "trainer.global_batch_size=8")
     assert plan.code == 0, plan.err
+
+
+@pytest.mark.usefixtures("_flowers")
+def test_pack_refuses_special_files_and_names_absent_classes(convoy: Convoy, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "flowers" / "aster" / "pipe.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "flowers").rename(tmp_path / "set" / "train")
+    (tmp_path / "set" / "val" / "lily").mkdir(parents=True)
+    Image.new("RGB", (60, 50)).save(tmp_path / "set" / "val" / "lily" / "0.png")
+    words = ("pack", "data=image_folder", "data.root=set", "output=packed", "size=40")
+    done = convoy(*words)
+    assert done.code == 2
+    assert "aster/pipe.png can't be decoded (is a named pipe); repair or remove it, or set" in done.err
+    done = convoy(*words, "data.on_bad_image=skip")
+    assert done.code == 0, done.err
+    assert "val of set has no images of aster; their results are empty." in done.out
+
+    shards = ("data=shards", "data.root=packed", "data.image_size=32", "data.eval_resize=40")
+    run = convoy("train", *TINY, *shards, "model.layers=[CONV3-8,POOL4,FC-2]", "trainer.global_batch_size=4")
+    assert run.code == 0, run.err
+    assert run.summary()["images"] == {"train": 24, "val": 1, "test": 0}
+    assert "val of packed has no images of aster; their results are empty." in run.out
 
 
 def test_a_set_that_is_elsewhere_is_planned_by_its_number_of_classes(convoy: Convoy) -> None:

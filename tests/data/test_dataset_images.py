@@ -174,7 +174,7 @@ class Some(Shades):
 def test_classes_of_val_are_matched_by_name() -> None:
     module = opened(dataset_data(train=node(Named), val=node(Some, classes=["c", "a"])))
     assert shades(module, "val") == (list(range(12)), [2, 0] * 6)
-    assert "data.val has no images of b." in module.notes
+    assert "val of shades has no images of b; their results are empty." in module.notes
     with pytest.raises(UserError, match=r"data.val=Some: has classes that train does not have: d; remove"):
         opened(dataset_data(train=node(Named), val=node(Some, classes=["c", "d"])))
 

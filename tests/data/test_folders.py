@@ -91,7 +91,7 @@ def test_val_may_lack_a_class_of_train(digits_folder: Path, folder_data: Any) ->
     assert opened.targets.names == ("one", "two", "zero")
     assert opened.sizes == {"train": 60, "val": 10, "test": 0}
     assert opened.evaluation["val"]._pictures.targets.tolist() == [2] * 10  # type: ignore[attr-defined]
-    assert f"{digits_folder / 'val'} has no images of one, two." in opened.notes
+    assert f"val of {digits_folder} has no images of one, two; their results are empty." in opened.notes
     shutil.rmtree(digits_folder / "val" / "zero")
     with pytest.raises(UserError, match=r"val has no images; add files ending in"):
         open_data(folder_data(digits_folder), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,25 @@ def test_missing_images_are_named_by_line(table_data: MakeTable, tmp_path: Path)
         UserError, match=r"line 3: .*/1\.png does not exist \(2 images of 4 missing\); paths are relative"
     ):
         open_data(data, 1)
+
+
+def test_named_pipes_are_refused_without_being_opened(table_data: MakeTable, tmp_path: Path) -> None:
+    data = table_data(rows("a", "a", "b", "b"), target_column="kind")
+    (tmp_path / "1.png").unlink()
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(UserError, match=r"line 3: .*/1\.png is a named pipe \(1 image of 4 are no files\)"):
+        open_data(data, 1)
+    Path(str(data.file)).unlink()
+    os.mkfifo(str(data.file))
+    assert "is a named pipe; give a CSV or TSV file" in str(check_data(data)[0])
+
+
+def test_classes_that_a_split_lacks_are_named(table_data: MakeTable) -> None:
+    cells = [f"{kind},{split}" for kind, split in (("a", "train"), ("b", "train"), ("b", "val"), ("a", "test"))]
+    data = table_data(rows(*cells, header="image,kind,split"), target_column="kind", split_column="split")
+    notes = open_data(data, 1).notes
+    assert f"val of {data.file} has no images of a; their results are empty." in notes
+    assert f"test of {data.file} has no images of b; their results are empty." in notes
 
 
 def test_a_split_that_is_not_there(table_data: MakeTable) -> None:

@@ -38,6 +38,7 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
         ".lock",
         "confusion_matrix.csv",
         "run.log",
+        "debug.log",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -152,6 +152,7 @@ def file_splits(data: DataConfig) -> FileSplits:
         notes.append(_held_out_note(data, split, len(splits[split])))
     if "test" not in splits:
         notes.append(_no_test(data))
+    notes += _absent_notes(data, targets, {name: split.targets for name, split in splits.items()})
     return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
 
 
@@ -165,9 +166,6 @@ def _folder_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], lis
         if folder is None:
             continue
         splits[split] = list_images(folder, classes, complete=False)
-        present = set(splits[split].targets)
-        if lacking := [name for label, name in enumerate(classes) if label not in present]:
-            notes.append(f"{folder} has no images of {listed(lacking)}.")
     notes += [note for files in splits.values() for note in files.notes]
     return Targets(CLASS_INDEX, classes), splits, notes
 
@@ -214,9 +212,6 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
             dataset = build_dataset(data, split)
             positions = class_positions(data, dataset, split, targets)
             images[split] = DatasetImages(dataset, data, split, seed=seed, positions=positions)
-            if positions is not None and len(positions) < len(targets.names):
-                absent = [name for index, name in enumerate(targets.names) if index not in set(positions)]
-                notes.append(f"data.{split} has no images of {listed(absent)}.")
         elif fraction:
             places, held_out = stratified_split(strata[kept], fraction, f"data.{split}_fraction")
             images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])
@@ -225,6 +220,10 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
             notes.append(_held_out_note(data, split, len(held_out)))
     if "test" not in images:
         notes.append(_no_test(data))
+    known = {name: split.targets for name, split in images.items()}
+    notes += _absent_notes(
+        data, targets, {name: labels.tolist() for name, labels in known.items() if labels is not None}
+    )
     return _open_streamed(data, seed, targets, {name: images[name] for name in SPLITS if name in images}, notes)
 
 
@@ -237,8 +236,10 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     if (shorter := data.eval_resize or data.image_size) > index.size:
         notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
     images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
+    targets = Targets(CLASS_INDEX, index.classes)
+    notes += _absent_notes(data, targets, {name: split.targets.tolist() for name, split in images.items()})
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
-    return _open_streamed(data, seed, Targets(CLASS_INDEX, index.classes), images, notes, order)
+    return _open_streamed(data, seed, targets, images, notes, order)
 
 
 def _open_streamed(
@@ -284,6 +285,24 @@ def missing_split(data: DataConfig, split: str) -> UserError:
 
 def _held_out_note(data: DataConfig, split: str, count: int) -> str:
     return f"{_place(data)} has no {split} split: {count} images of train were held out for {split}."
+
+
+def _absent_notes(data: DataConfig, targets: Targets, labels: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return a note for val and test if one lacks classes of train.
+
+    Args:
+        data: the data config.
+        targets: names of the classes.
+        labels: class of each image by split.
+    """
+    if targets.kind != CLASS_INDEX:
+        return []
+    notes = []
+    for split in ("val", "test"):
+        present = set(labels.get(split, range(len(targets.names))))
+        if absent := [name for label, name in enumerate(targets.names) if label not in present]:
+            notes.append(f"{split} of {_place(data)} has no images of {listed(absent)}; their results are empty.")
+    return notes
 
 
 def _no_test(data: DataConfig) -> str:

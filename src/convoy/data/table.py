@@ -128,7 +128,7 @@ def check_images(data: DataConfig, table: ImageTable) -> None:
         path, images = table.paths[first], f"{_count(len(missing), 'image')} of {len(table.paths):,}"
         rule = f"{path} does not exist ({images} missing)"
         if os.path.exists(path):  # noqa: PTH110
-            rule = f"{path} is a {irregular_kind(os.stat(path).st_mode)} ({images} no files)"  # noqa: PTH116
+            rule = f"{path} is a {irregular_kind(os.stat(path).st_mode)} ({images} are no files)"  # noqa: PTH116
         remedy = "paths are relative to data.root, which is the table's folder by default"
         raise UserError(Fault("data.image_column", f"line {table.lines[first]}: {rule}", remedy, data.image_column))
 

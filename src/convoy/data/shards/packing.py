@@ -184,6 +184,8 @@ def _known(output: Path, packing: Packing, settings: Mapping[str, Any]) -> dict[
 
 def _refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], output: Path) -> None:
     different = [name for name in asked if there.get(name) != asked[name]]
+    if asked.get("skip") and there.get("skip") is False:
+        different.remove("skip")  # the shards there have no image that would be left out
     if different:
         names = ", ".join("the images" if name == "files" else name for name in different)
         rule = f"has a data set packed with other settings ({names})"
