@@ -3,6 +3,7 @@
 import sys
 
 from convoy.commands.main import main
+from convoy.runtime.process_end import end_with
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    end_with(lambda: main(["train", *sys.argv[1:]]))

@@ -1,8 +1,6 @@
 """python -m convoy: the same as the console script `convoy`."""
 
-import sys
-
-from convoy.commands.main import main
+from convoy.commands.main import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from typing import NoReturn
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.runs.os_errors import described, is_fault_of_environment, remedy
 from convoy.runtime.garbage_collection import without_collector
 from convoy.runtime.lazy_imports import defer_unused
+from convoy.runtime.process_end import end_with
 from convoy.runtime.stop_signals import StopSignal, raised
 
 VERBS = {
@@ -115,5 +117,10 @@ def _run(word: str, words: Sequence[str]) -> int:
     return int(module.run(given, call) if kind.overrides != () else module.run(given))
 
 
+def command() -> NoReturn:
+    """Run the process of a command line."""
+    end_with(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
