@@ -51,7 +51,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         ((*MINE, "max_parallel=none"), "must be a whole number of at least 1"),
         ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
         ((*MINE, "resume=latest"), "a job resumes its own run by itself"),
-        (("account=a", "-m", "hardware=a100,a40"), "the points of a job array ask for the same; these differ in card"),
+        (("account=a", "-m", "hardware=a100,a40"), "the points of a job array must request the same; these differ in card"),
         ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),
         ((*MINE, "-m", "model=vgg16,vgg99"), "vgg99"),
         ((*MINE, "name='a\"; id'"), "names a folder"),
@@ -142,7 +142,7 @@ def test_the_words_for_where_a_job_stands() -> None:
 def test_a_word_that_is_no_job_is_not_cancelled(convoy: Convoy) -> None:
     done = convoy("cancel", "12;id", folder=None)
     assert done.code == 2
-    assert "is no job id" in done.err
+    assert "is not a job id" in done.err
 
 
 def test_only_records_that_were_not_sent_are_sent(convoy: Convoy, tmp_path: Path) -> None:

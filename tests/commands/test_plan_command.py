@@ -75,7 +75,7 @@ def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
         (("trainer.compile=true",), "can't be predicted"),
         (("hardware.usable_bytes=1000",), "hardware.context_bytes"),
         (("hardware=v100,a41",), "hardware=a41: no such option; did you mean a40?"),
-        (("resume=latest",), "the planner runs nothing"),
+        (("resume=latest",), "the planner starts none"),
         (("trainer.micro_batch_size=many",), "null, auto or a whole number"),
         (("model=alexnet", "data.image_size=32"), "data.image_size"),
         (("-m",), "name several cards with hardware="),

@@ -69,7 +69,7 @@ def test_the_weights_are_those_that_an_optimizer_of_scipy_finds() -> None:
     [
         (("runs=[r1]",), "write runs=[a,b,c], or run=… for one"),
         (("runs=[r1,r9]",), "runs=r1: no such run"),
-        (("runs=[r1,r1]",), "runs=r1,r1: names a run twice"),
+        (("runs=[r1,r1]",), "runs=r1,r1: contains a run twice"),
         (("run=[r1,r2]",), "write runs=[r1,r2]"),
         (("run=r1", "weights=val"), "weights=val: needs several runs"),
         (("run=r1", "format=json"), "evaluation-<data>-<split>.json"),

@@ -129,7 +129,7 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
     [
         (["models=[vgg166]"], "models=vgg166: no such model; did you mean vgg16?"),
         (["models=[resnet20]"], "models=resnet20: has no accuracy published on ImageNet; it has one on CIFAR-10"),
-        (["output=zoo.jpg"], "output=zoo.jpg: is a picture; end it in .png, .svg, .pdf"),
+        (["output=zoo.jpg"], "output=zoo.jpg: has no supported image format; choose from .png, .svg, .pdf"),
         (["output=nowhere/zoo.png"], "there is no folder nowhere"),
         (["publishd=cifar10"], "did you mean published?"),
         (["published=cifar"], "did you mean cifar10?"),

@@ -1,4 +1,4 @@
-"""The flags that stand before or among the overrides, as Hydra names them."""
+"""Flags before or among the overrides, with Hydra's names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from convoy.config.trust import TRUST
 
 @dataclass
 class Arguments:
-    """A command line of a verb that composes a config.
+    """Command line of a verb that composes a config.
 
     Attributes:
-        overrides: what is not a flag, in order.
-        help: whether help is asked for.
-        cfg: whether the composed config is asked for instead of a run.
-        resolve: with cfg, interpolations resolved.
-        package: with cfg, only this part.
-        multirun: whether it is a sweep.
-        saved: a file with a resolved config that takes the place of the composed one.
-        options: where options are looked for.
+        overrides: words other than flags, in order.
+        help: whether to print help.
+        cfg: whether to print the composed config instead of starting a run.
+        resolve: with cfg, whether to resolve interpolations.
+        package: with cfg, part of the config to print; empty for all.
+        multirun: whether the command is a sweep.
+        saved: file with a resolved config that replaces the composed one.
+        options: folders of the options.
     """
 
     overrides: list[str] = field(default_factory=list)
@@ -37,16 +37,17 @@ class Arguments:
 
     @property
     def as_flags(self) -> list[str]:
-        """The flags that a process of the same config needs too."""
+        """Return the flags that another process of the same config needs."""
         return ["--config-dir", str(self.options.folder)] if self.options.folder else []
 
 
 def parse(words: Sequence[str]) -> Arguments:
-    """Sort flags from overrides.
+    """Separate flags from overrides.
+
+    Unknown flags stay in the overrides, so that the composition reports them together with all other faults.
 
     Raises:
-        UserError: a flag lacks its value, or names a folder that isn't there. Unknown flags stay among the
-            overrides, where composing reports them together with all other faults.
+        UserError: if a flag has no value, or its folder does not exist.
     """
     parsed = Arguments()
     rest = list(words)
@@ -61,7 +62,7 @@ def parse(words: Sequence[str]) -> Arguments:
         elif flag in ("-c", "--cfg"):
             kind = value if sign else _value(flag, rest)
             if kind != "job":
-                raise UserError(Fault(flag, "shows the job's config", "write --cfg job", kind))
+                raise UserError(Fault(flag, "only the job's config can be shown", "write --cfg job", kind))
             parsed.cfg = True
         elif flag in ("-p", "--package"):
             parsed.package = value if sign else _value(flag, rest)
@@ -84,5 +85,5 @@ def _value(flag: str, rest: list[str]) -> str:
 def _folder(flag: str, text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
-        raise UserError(Fault(flag, "no such folder", "name one with model/, data/, … like conf/", text))
+        raise UserError(Fault(flag, "no such folder", "give a folder with model/, data/, … like conf/", text))
     return path.absolute()

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibrate(Verb):
-    """Measure, on the GPU of this machine: its memory, the memory that CUDA's
-    context takes, and the workspace of each convolution of the training that
-    the overrides compose, at its micro batch, a half and a quarter of it. Stops
-    after a minute. Writes <output_root>/calibration/<card>.json, to which each
-    call adds, and which convoy plan, convoy submit and
-    trainer.micro_batch_size=auto then use. No other process may use the GPU.
+    """Measure the GPU of this machine for the planner.
+
+    Measures the GPU's memory, the memory of the CUDA context, and the workspace
+    of each convolution of the configured training at the micro batch size, half
+    and a quarter of it. Stops after a minute. Results are added to
+    <output_root>/calibration/<card>.json, which convoy plan, convoy submit and
+    trainer.micro_batch_size=auto use. No other process may use the GPU.
 
       convoy calibrate hardware=a100 model=resnet50 data=imagenet
     """
@@ -37,18 +38,18 @@ _MOST_SECONDS = 60
 
 
 def run(_: Calibrate, call: Call) -> int:
-    """Measure and write."""
+    """Measure the GPU and write the results."""
     config = preflight.read(call.overrides, call.options, to_run=False)
     if config.hardware.architecture is None:
-        rule = "the measurements are kept under a card's name"
+        rule = "the measurements are stored under the name of a card"
         raise UserError(Fault("hardware", rule, "name the card, such as hardware=a100", config.hardware.name))
     use_allocator(config.hardware)
-    # From here on torch is needed, which takes seconds to import.
+    # Imported here, since torch takes seconds to import.
     import torch
 
     if not torch.cuda.is_available():
         rule = "this machine has no GPU that torch can use"
-        remedy = "call it on a node that has the card (srun --gres=gpu:1 …)"
+        remedy = "run it on a node that has the card (srun --gres=gpu:1 …)"
         raise UserError(Fault("hardware", rule, remedy, config.hardware.name))
     from convoy.optim.construction import check_targets
     from convoy.planner.gpu_calibration import CudaGpu
@@ -59,7 +60,7 @@ def run(_: Calibrate, call: Call) -> int:
 
 
 def measure(config: Config, gpu: Gpu, seconds: float = _MOST_SECONDS) -> None:
-    """Measure a GPU, add the result to what is known of it, and print it."""
+    """Measure a GPU, add the result to its calibration file, and print it."""
     from convoy.planner.gpu_calibration import calibrate
     from convoy.planner.memory_plan import Planner
     from convoy.planner.plan_table import gib

@@ -1,4 +1,4 @@
-"""convoy cancel: ends jobs, which then stay ended."""
+"""convoy cancel: end jobs without requeueing them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from convoy.config.faults import Fault, UserError
 
 @dataclass(frozen=True)
 class Cancel(Verb):
-    """Cancel jobs. A cancelled run saves a checkpoint if it can, and is not
-    queued again; convoy train resume=<folder> resumes it.
+    """Cancel queued or running jobs.
+
+    A cancelled run saves a checkpoint if possible and is not requeued;
+    convoy train resume=<folder> resumes it.
 
       convoy cancel 1234       a job, or a whole array
       convoy cancel 1234_7     one task of an array
-      convoy cancel all        all jobs of output_root that wait or run
+      convoy cancel all        all pending and running jobs of output_root
     """
 
     jobs: list[str] = field(default_factory=list)
@@ -31,12 +33,12 @@ class Cancel(Verb):
     words = "jobs"
 
     def faults(self) -> Iterator[Fault]:
-        """Yield the words that are no job ids."""
+        """Yield a fault for each word that is not a job id."""
         if not self.jobs:
             yield Fault("jobs", "must be named", "convoy jobs lists them; convoy cancel all cancels all")
         for word in self.jobs:
             if word != "all" and not re.fullmatch(r"\d+(_\d+)?", word):
-                yield Fault(word, "is no job id", "convoy jobs lists them")
+                yield Fault(word, "is not a job id", "convoy jobs lists them")
 
 
 ARGUMENTS = Cancel
@@ -55,6 +57,6 @@ def run(given: Cancel) -> int:
         return 0
     refusal = slurm_commands.cancel(ids)
     if refusal is not None:
-        raise UserError(Fault("scancel", f"Slurm says: {refusal}", "convoy jobs lists what is queued"))
+        raise UserError(Fault("scancel", f"Slurm reports: {refusal}", "convoy jobs lists the jobs"))
     print(f"cancelled {' '.join(ids)}")
     return 0

@@ -1,4 +1,4 @@
-"""convoy compare: accuracy against complexity, of the networks of conf/model or of runs."""
+"""convoy compare: accuracy against complexity of the networks in conf/model or of runs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".svg", ".pdf")
 _NARROWEST = 12
-"""Characters that the last column of a table has at least."""
+"""Minimum width of a table's last column in characters."""
 
 
 @dataclass(frozen=True)
 class Compare(Verb):
-    """Compare quality and complexity of networks of conf/model, with their
-    published accuracies, or of runs, with the metric that each monitors, on test
-    or else on val.
-    MACs are of a forward pass of one image; "kept" is what autograd keeps of an
-    image for the backward pass. Counting all networks takes about a minute.
+    """Compare quality and complexity of networks in conf/model, or of runs.
+
+    Networks are listed with their published accuracies, runs with their
+    monitored metric on test, or on val if they were not tested. MACs are those
+    of a forward pass of one image; "kept" is the memory per image that autograd
+    keeps for the backward pass. Counting all networks takes about a minute.
 
       convoy compare output=zoo.png
       convoy compare models=[alexnet,vgg16,resnet50] measure=true
@@ -39,17 +40,17 @@ class Compare(Verb):
     """
 
     models: list[str] = field(default_factory=list)
-    """Options of conf/model; empty: all."""
+    """Options of conf/model; empty for all."""
     runs: list[str] = field(default_factory=list)
-    """Folders of runs instead."""
+    """Folders of runs to compare instead."""
     published: Literal["imagenet", "cifar10"] = "imagenet"
     """Data set of the published accuracies."""
     measure: bool = False
-    """Time forward passes here, in float32 on the CPU, with batches of 8; runs
-    have the images/s of their training."""
+    """Time forward passes on this machine, in float32 on the CPU, with batches
+    of 8. For runs, the images/s of training are always listed."""
     output: Path | None = None
-    """Picture to write (.png, .svg or .pdf): the metric against MACs, circles as
-    large as the number of parameters."""
+    """Figure to write (.png, .svg or .pdf): the metric against MACs, with circle
+    areas proportional to the number of parameters."""
     format: Literal["table", "md", "csv", "json"] = "table"
     """Format of the printed table."""
     output_root: str = "outputs"
@@ -58,25 +59,27 @@ class Compare(Verb):
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of combinations of keys, and of the output."""
         if self.models and self.runs:
-            yield Fault("models", "can't be combined with runs", "write one of them", ",".join(self.models))
+            yield Fault("models", "can't be combined with runs", "omit one of them", ",".join(self.models))
         if self.runs and self.measure:
-            yield Fault("measure", "is for models; a run has the images/s of its training", "leave it out", "true")
+            rule = "applies only to models; the images/s of runs are those of training"
+            yield Fault("measure", rule, "omit measure", "true")
         output = self.output
         if output is None:
             return
         if output.suffix not in PICTURES:
-            yield Fault("output", "is a picture", f"end it in {', '.join(PICTURES)}", str(output))
+            rule = "has no supported image format"
+            yield Fault("output", rule, f"choose from {', '.join(PICTURES)}", str(output))
         elif not output.absolute().parent.is_dir():
-            yield Fault("output", f"there is no folder {output.parent}", "create it, or name another", str(output))
+            yield Fault("output", f"there is no folder {output.parent}", "create it, or choose another", str(output))
         elif output.exists():
-            yield Fault("output", "exists already", "remove it, or name another file", str(output))
+            yield Fault("output", "exists already", "remove it, or choose another file", str(output))
 
 
 ARGUMENTS = Compare
 
 
 def run(given: Compare) -> int:
-    """Print the table, and draw the picture."""
+    """Print the table and draw the figure."""
     from convoy.evaluation import comparison
     from convoy.records.console import Console
 
@@ -97,14 +100,15 @@ def run(given: Compare) -> int:
         metrics = sorted({str(entry.metric) for entry in found if entry.value is not None})
         if len(metrics) != 1:
             rule = f"these runs monitor different metrics ({', '.join(metrics)})" if metrics else "no run has a metric"
-            raise UserError(Fault("output", rule, "leave it out, or compare runs of one metric", str(given.output)))
+            remedy = "omit output, or compare runs with the same metric"
+            raise UserError(Fault("output", rule, remedy, str(given.output)))
         save(draw(found, title), given.output)
         print(f"\n{given.output}", file=sys.stderr if given.format in ("csv", "json") else sys.stdout)
     return 0
 
 
 def _telling(found: Iterable[Entry], count: int) -> Iterator[Entry]:
-    """Yield the entries and, on a terminal, print the last one counted: counting takes a while."""
+    """Yield the entries and, on a terminal, print the progress."""
     is_shown = sys.stderr.isatty()
     for number, entry in enumerate(found, start=1):
         if is_shown:
@@ -155,9 +159,9 @@ def _quality(entry: Entry) -> str:
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    """Yield the lines of a table, the first and the last column aligned left.
+    """Yield the lines of a table with the first and the last column aligned left.
 
-    In a terminal of `width` columns a last cell that is too long is wrapped; 0: no terminal.
+    A last cell that exceeds the terminal's `width` is wrapped; a width of 0 means no terminal.
     """
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     indent = sum(widths[:-1]) + 2 * (len(widths) - 1)

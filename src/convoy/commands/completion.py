@@ -1,7 +1,7 @@
 """convoy completion: completion of verbs, keys and options for bash, zsh and fish.
 
-Answers within a keystroke: option names are file names, and keys are read from the source of the schema and of the
-verbs, so that neither torch nor Hydra is imported.
+For a response without a noticeable delay, neither torch nor Hydra is imported: option names are file names, and keys
+are read from the source of the schema and of the verbs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Print a script that completes verbs, keys and options. To use it:
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a shell's script, or the completions of a command line."""
+    """Print the script of a shell, or the completions of a command line."""
     if not words or words[0] in ("-h", "--help"):
         print(_HELP)
         return 0
@@ -72,7 +72,7 @@ def complete(line: str) -> list[str]:
     """Return the words that can complete a command line, which begins with `convoy`.
 
     Args:
-        line: up to the cursor.
+        line: text of the command line up to the cursor.
     """
     try:
         words = shlex.split(line)
@@ -112,7 +112,7 @@ def _options(group: str, words: Sequence[str]) -> list[str]:
 
 
 def _verb_keys(verb: str) -> tuple[dict[str, list[str]], bool]:
-    """Return a verb's keys with their choices, and whether it takes overrides of a config."""
+    """Return a verb's keys with their choices, and whether it accepts overrides of a config."""
     path = _PACKAGE / "commands" / f"{verb}.py"
     if verb not in VERBS or not path.is_file():
         return {}, False

@@ -1,4 +1,4 @@
-"""convoy evaluate: metrics of one run, or of several and their ensemble."""
+"""convoy evaluate: metrics of one run, or of several runs and their ensemble."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from convoy.config.faults import Fault
 
 @dataclass(frozen=True)
 class Evaluate(TrainedRunVerb):
-    """Evaluate a run on any split or another data set. Its metrics are printed
-    and written to evaluation-<data>-<split>.json in the run's folder. Several
-    runs are evaluated alone and as the mean of their predictions.
+    """Evaluate a run on any split or another data set.
+
+    The metrics are printed and written to evaluation-<data>-<split>.json in the
+    run's folder. Several runs are evaluated separately and as the mean of their
+    predictions.
 
       convoy evaluate run=latest split=val
       convoy evaluate run=outputs/lenet5/<run> data=mnist
@@ -24,11 +26,11 @@ class Evaluate(TrainedRunVerb):
     """
 
     runs: list[str] = field(default_factory=list)
-    """Several runs: alone, and as an ensemble."""
+    """Several runs, evaluated separately and as an ensemble."""
     split: Split = "test"
     """train (without augmentation), val or test."""
     weights: Literal["equal", "val"] = "equal"
-    """Weights of the ensemble: equal, or learned on the val split."""
+    """Weights of the ensemble: equal, or optimized on the val split."""
     format: Literal["table", "json"] = "table"
     """With runs: a table, or JSON."""
 
@@ -40,18 +42,18 @@ class Evaluate(TrainedRunVerb):
         if not self.runs:
             yield from super().faults()
         if self.run is not None and self.runs:
-            yield Fault("run", "can't be combined with runs", "write one of them", self.run)
+            yield Fault("run", "can't be combined with runs", "omit one of them", self.run)
         elif self.run is not None and "," in self.run:
-            yield Fault("run", "names one run", f"write runs=[{self.run.strip('[]')}]", self.run)
+            yield Fault("run", "must be one run", f"write runs=[{self.run.strip('[]')}]", self.run)
         elif self.run is not None and self.weights != "equal":
-            yield Fault("weights", "needs several runs", "leave it out, or write runs=[a,b,c]", self.weights)
+            yield Fault("weights", "needs several runs", "omit weights, or write runs=[a,b,c]", self.weights)
         elif self.run is not None and self.format != "table":
-            remedy = "leave it out: the run's folder has the metrics as evaluation-<data>-<split>.json"
+            remedy = "omit format; the run's folder contains the metrics in evaluation-<data>-<split>.json"
             yield Fault("format", "needs several runs", remedy, self.format)
         elif self.runs and len(self.runs) < 2:
             yield Fault("runs", "needs at least two runs", "write runs=[a,b,c], or run=… for one", listed)
         elif len(set(self.runs)) < len(self.runs):
-            yield Fault("runs", "names a run twice", "name each once", listed)
+            yield Fault("runs", "contains a run twice", "list each run once", listed)
 
 
 ARGUMENTS = Evaluate

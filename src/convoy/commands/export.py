@@ -15,10 +15,12 @@ from convoy.runs.layout import EXPORT_SUFFIXES
 
 @dataclass(frozen=True)
 class Export(TrainedRunVerb):
-    """Write a network, open the file again and compare it with the network as
-    it was trained on the test images: where one prediction differs, nothing is
-    written. The file keeps the preparation of images and the names of the
-    targets, so that convoy predict needs nothing else. See docs/export.md.
+    """Write a run's network to a file and verify the file.
+
+    The file is read back and its predictions for the test images are compared
+    with those of the trained network; if one differs, no file is written. The
+    file contains the preparation of images and the names of the targets, so that
+    convoy predict needs no other file. See docs/export.md.
 
       convoy export run=latest
       convoy export run=latest format=onnx
@@ -26,24 +28,24 @@ class Export(TrainedRunVerb):
     """
 
     format: Literal["safetensors", "onnx", "torch_export"] | None = None
-    """safetensors (weights for Convoy), onnx, or torch_export (.pt2); null:
-    follows from output, else safetensors."""
+    """safetensors (weights for Convoy), onnx, or torch_export (.pt2); null for
+    the format of the suffix of output, or safetensors."""
     fold_bn: bool = True
-    """Fold batch norm into the layer before it."""
+    """Fold batch norms into the preceding layers."""
     output: Path | None = None
-    """File to write; null: export/ in the run's folder."""
+    """File to write; null for export/ in the run's folder."""
     images: Annotated[int, AtLeast(1)] | None = None
-    """Number of test images to check; null: all."""
+    """Number of test images to check; null for all."""
 
     @property
     def chosen_format(self) -> str:
-        """The format given, or that of the output's suffix."""
+        """Format given by the user, or that of the output's suffix."""
         suffix = "" if self.output is None else self.output.suffix
         by_suffix = {suffix: name for name, suffix in EXPORT_SUFFIXES.items()}
         return self.format or by_suffix.get(suffix, "safetensors")
 
     def faults(self) -> Iterator[Fault]:
-        """Yield the faults of the run and of an output whose suffix isn't the format's."""
+        """Yield the faults of the run and of the output's suffix."""
         yield from super().faults()
         suffix = EXPORT_SUFFIXES[self.chosen_format]
         if self.output is not None and self.output.suffix != suffix:

@@ -11,7 +11,9 @@ from convoy.commands.verb import Call, Split
 
 @dataclass(frozen=True)
 class Features(LayerVerb):
-    """Write features.npy, float32, one row per image in the split's order,
+    """Write the features of a split: the outputs of a layer as arrays.
+
+    Writes features.npy (float32, one row per image in the split's order),
     targets.npy, and features.json, which describes them. Another data set is
     prepared with the run's image size, channels and normalization.
 
@@ -23,7 +25,7 @@ class Features(LayerVerb):
     split: Split = "test"
     """train (without augmentation), val or test."""
     output: Path | None = None
-    """Folder to write to; null: features/ in the run's folder."""
+    """Folder to write to; null for features/ in the run's folder."""
 
 
 ARGUMENTS = Features

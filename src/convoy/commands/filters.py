@@ -1,4 +1,4 @@
-"""convoy filters: pictures of a run's first layer, and of the image regions that support its predictions."""
+"""convoy filters: images of the first layer's filters and of the regions that support predictions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from convoy.commands.verb import AtLeast, Split
 
 @dataclass(frozen=True)
 class Filters(TrainedRunVerb):
-    """Draw filters.png, the filters of the first convolution, and
-    activation_maps.png, images under the map of the evidence for the prediction.
+    """Draw the filters and class activation maps of a run's network.
+
+    Writes filters.png, the filters of the first convolution, and
+    activation_maps.png, images overlaid with the evidence for the prediction.
 
       convoy filters run=latest
       convoy filters run=outputs/alexnet/<run> images=16
     """
 
     images: Annotated[int, AtLeast(0)] = 8
-    """Number of images with an activation map; 0: none."""
+    """Number of images with an activation map; 0 for none."""
     split: Split | None = None
-    """Split of the images; null: test, or val where there is no test."""
+    """Split of the images; null for test, or val if there is no test split."""
     output: Path | None = None
-    """Folder to write to; null: report/ in the run's folder."""
+    """Folder to write to; null for report/ in the run's folder."""
 
 
 ARGUMENTS = Filters
 
 
 def run(given: Filters) -> int:
-    """Draw the pictures and print their paths."""
+    """Draw the figures and print their paths."""
     from convoy.records.console import Console
     from convoy.report.run_figures import draw_run
     from convoy.runs.layout import shown

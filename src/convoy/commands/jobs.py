@@ -1,4 +1,4 @@
-"""convoy jobs: what was sent from here, and where it stands."""
+"""convoy jobs: state of submitted jobs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ _SHOWN = 30
 
 @dataclass(frozen=True)
 class Jobs(Verb):
-    """List the jobs of convoy submit and of the scripts in slurm/ whose runs are
-    in output_root: waiting, running, requeued, done, failed or cancelled, with
-    epoch, best value of the monitored metric, and the reason why a job waits or
-    failed. The last 30 are listed.
+    """List submitted jobs and their states.
+
+    Lists the last 30 jobs of convoy submit and of the scripts in slurm/ that have
+    their runs in output_root. The states are waiting, running, requeued, done,
+    failed and cancelled. Each job has its epoch, the best value of the monitored
+    metric, and the reason if the job waits or has failed.
 
       convoy jobs
       convoy jobs all=true
@@ -52,10 +54,10 @@ def run(given: Jobs) -> int:
 
 
 def current(root: Path) -> list[Row]:
-    """Every job whose run lies under `root`, as it is now.
+    """Return the current state of each job with a run below `root`.
 
     Raises:
-        UserError: Slurm doesn't answer.
+        UserError: if Slurm doesn't answer.
     """
     jobs = known_jobs(root)
     rows = slurm_commands.squeue(f"--user={getpass.getuser()}", "--array", "--format=%i|%T|%R|%M|%j")
@@ -67,7 +69,7 @@ def current(root: Path) -> list[Row]:
     accounted = {line[0]: line[1] for line in slurm_commands.sacct(ended, "JobID,State") if len(line) > 1}
     for job_id in ended:
         if job_id not in accounted and (remembered := slurm_commands.job_state(job_id)):
-            accounted[job_id] = remembered  # it has ended not long ago, and there is no accounting
+            accounted[job_id] = remembered  # the job ended recently, and Slurm has no accounting
     return [row(job, queue.get(job.job_id), accounted.get(job.job_id)) for job in jobs]
 
 

@@ -1,4 +1,4 @@
-"""convoy ledger: memory and parameters layer by layer, and of several models side by side."""
+"""convoy ledger: memory and parameters per layer, and a comparison of several models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _DATA_HINT = "The images are those of data={}, as in convoy train; data=imagenet
 
 @dataclass(frozen=True)
 class LedgerArguments(Verb):
-    """Print memory and parameters layer by layer, and what training keeps.
+    """Print parameters, MACs and memory of training, layer by layer.
+
     Neither data nor weights nor a GPU are needed. See docs/ledger.md.
 
       convoy ledger model=vgg16 data=imagenet
@@ -38,12 +39,12 @@ class LedgerArguments(Verb):
     format: Literal["terminal", "csv", "json", "md", "html"] = "terminal"
     """Format of the ledger."""
     compare: bool = False
-    """Print the totals of each combination of the values given with commas,
-    side by side; as terminal, csv, json or md."""
+    """Compare the totals of all combinations of comma-separated values; with
+    format=terminal, csv, json or md."""
     run: str | None = None
-    """Folder of a run, or latest: the ledger of its config."""
+    """Folder of a run, or latest, to print the ledger of its config."""
     output: Path | None = None
-    """File to write; null: the terminal."""
+    """File to write; null for the terminal."""
 
     overrides = None
     checks_config = True
@@ -52,24 +53,26 @@ class LedgerArguments(Verb):
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of combinations of keys."""
         if self.compare and self.format == "html":
-            yield Fault("format", "compare=true has no picture", "write format=md, or one html per model", "html")
+            yield Fault(
+                "format", "can't be combined with compare=true", "write format=md, or one html file per model", "html"
+            )
         if self.compare and self.run is not None:
-            yield Fault("run", "can't be combined with compare=true", "leave one of them out", self.run)
+            yield Fault("run", "can't be combined with compare=true", "omit one of them", self.run)
 
 
 ARGUMENTS = LedgerArguments
 
 
 def run(given: LedgerArguments, call: Call) -> int:
-    """Print a ledger, or several side by side."""
+    """Print a ledger or a comparison of several."""
     faults = [
-        Fault(key, "belongs to a run, and the ledger runs nothing", "leave it out", value)
+        Fault(key, "applies to a run; the ledger starts none", f"omit {key}", value)
         for key, sign, value in (text.partition("=") for text in call.overrides)
         if key in ("resume", "folder") and sign
     ]
     combinations, wrong = _combinations(given, call.overrides, call.options)
     configs = [_run_config(given.run, call)] if given.run else _configs(combinations, call.options, faults + wrong)
-    # From here on torch is needed, which takes seconds to import.
+    # Imported here, since torch takes seconds to import.
     from convoy.planner.config_ledger import ledger_of
 
     ledgers = [ledger_of(config) for config in configs]
@@ -95,7 +98,7 @@ def _names_data(overrides: Sequence[str]) -> bool:
 
 
 def _run_config(run: str, call: Call) -> Config:
-    """Return the config that a run has saved, with overrides on top."""
+    """Return the saved config of a run with overrides."""
     roots = [text.partition("=")[2] for text in call.overrides if text.startswith("output_root=")]
     folder = find_run(run, roots[-1] if roots else "outputs")
     return preflight.checked(overlay(from_saved(folder.saved_config()), call.overrides, call.options), to_run=False)
@@ -104,7 +107,7 @@ def _run_config(run: str, call: Call) -> Config:
 def _combinations(
     given: LedgerArguments, overrides: list[str], options: Options
 ) -> tuple[list[list[str]], list[Fault]]:
-    """Return the command line of each ledger, and what is wrong with their number."""
+    """Return the command line of each ledger, and the faults of their number."""
     try:
         combinations = points(overrides, options)
     except UserError as error:
@@ -112,12 +115,12 @@ def _combinations(
             return [overrides], list(error.faults)
         if not given.compare:
             return [overrides], []
-        rule = "compares several"
-        return [overrides], [Fault("compare", rule, "give them with commas, as in model=vgg16,resnet50", "true")]
+        rule = "needs a key with several values"
+        return [overrides], [Fault("compare", rule, "separate them with commas, as in model=vgg16,resnet50", "true")]
     if given.compare:
         return combinations, []
     several = ", ".join(varied(overrides, options))
-    return combinations, [Fault(several, "has several values", "write compare=true to see them side by side")]
+    return combinations, [Fault(several, "has several values", "write compare=true to compare them")]
 
 
 def _configs(combinations: Sequence[Sequence[str]], options: Options, faults: Sequence[Fault]) -> list[Config]:

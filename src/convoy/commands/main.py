@@ -1,4 +1,4 @@
-"""Console script `convoy`: runs a verb, and reports a user's mistakes in one message."""
+"""Console script `convoy`: runs a verb, and reports mistakes of the user in one message."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from convoy.runtime.stop_signals import StopSignal, raised
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
-    "pack": ("an image folder as shards", "convoy pack data=image_folder data.root=photos output=photos256"),
-    "ledger": ("memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
-    "plan": ("peak GPU memory, and whether it fits a card", "convoy plan model=resnet50 data=imagenet hardware=v100"),
+    "pack": ("pack an image folder into shards", "convoy pack data=image_folder data.root=photos output=photos256"),
+    "ledger": ("print memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
+    "plan": ("predict the peak GPU memory of a training", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
-    "evaluate": ("test a run's checkpoint again", "convoy evaluate run=outputs/lenet5/<run> split=val"),
-    "export": ("write a run's network for others", "convoy export run=latest format=onnx"),
-    "predict": ("the classes of images", "convoy predict run=latest images/*.png"),
-    "features": ("a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
-    "probe": ("a linear classifier on a layer's features", "convoy probe run=latest data=fashion_mnist"),
-    "filters": ("pictures of what a network looks for", "convoy filters run=latest"),
-    "models": ("networks with size, cost and accuracy", "convoy models 'resnet*' sort=macs"),
-    "compare": ("accuracy against complexity, drawn", "convoy compare models=[vgg16,resnet50] output=two.png"),
+    "evaluate": ("evaluate a run on any split or data set", "convoy evaluate run=outputs/lenet5/<run> split=val"),
+    "export": ("export a run's network to a file", "convoy export run=latest format=onnx"),
+    "predict": ("predict the targets of images", "convoy predict run=latest images/*.png"),
+    "features": ("write a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
+    "probe": ("fit a linear layer to a layer's features", "convoy probe run=latest data=fashion_mnist"),
+    "filters": ("draw filters and class activation maps", "convoy filters run=latest"),
+    "models": ("list networks with size, cost and accuracy", "convoy models 'resnet*' sort=macs"),
+    "compare": ("compare accuracy and complexity of networks", "convoy compare models=[vgg16,resnet50] output=two.png"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
-    "jobs": ("show where queued runs stand", "convoy jobs"),
+    "jobs": ("list submitted jobs and their states", "convoy jobs"),
     "cancel": ("end queued or running jobs", "convoy cancel 1234"),
-    "sync": ("send W&B records that were kept offline", "convoy sync"),
+    "sync": ("send W&B records that were stored offline", "convoy sync"),
     "completion": ("complete verbs, keys and options in a shell", "source <(convoy completion bash)"),
     "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
@@ -42,12 +42,12 @@ VERBS = {
 
 USER_ERROR = 2
 
-_KEPT = {"pack": "the shards that are whole are kept"}
-"""Result of a verb that was stopped, other than nothing. A run and a sweep report theirs themselves."""
+_KEPT = {"pack": "complete shards are kept"}
+"""Output of a stopped verb that remains on disk. A run and a sweep print their own message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb and give its exit code: 0 done, 2 a user's mistake, 128 + n stopped by signal n, else 1."""
+    """Run a verb and return its exit code: 0 done, 2 mistake of the user, 128 + n stopped by signal n, else 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defer_unused()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # File names may hold bytes that are not UTF-8, and a terminal may know ASCII only.
+            # File names can contain bytes that are not UTF-8, and a terminal may support only ASCII.
             stream.reconfigure(errors="backslashreplace")
     try:
         with raised():
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stop}; {kept}; to start again: {shlex.join(['convoy', *words])}", file=sys.stderr)
         return stop.exit_code
     except BrokenPipeError:
-        # The reader has closed the pipe (convoy train --help | head).
+        # The reader closed the pipe (convoy train --help | head).
         sys.stderr.close()
         return 1
     except OSError as error:
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """Return an overview of the verbs, with an example of each."""
+    """Return an overview of the verbs with one example each."""
     lines = ["Convoy: train convolutional networks from YAML.", "", "usage: convoy <verb> [key=value ...]", ""]
     for verb, (what, example) in VERBS.items():
         lines += [f"  {verb:<10} {what}", f"             {example}"]
@@ -98,7 +98,7 @@ def error_text(error: UserError) -> str:
 
 
 def _run(word: str, words: Sequence[str]) -> int:
-    """Run a verb: one with declared arguments (`ARGUMENTS`), or one that reads its words itself."""
+    """Run a verb with declared arguments (`ARGUMENTS`), or a verb that parses its words."""
     if word not in VERBS:
         near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
         raise UserError(Fault(word, "no such verb", near))

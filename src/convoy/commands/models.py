@@ -1,4 +1,4 @@
-"""convoy models: the networks of conf/model with size, cost and published accuracy."""
+"""convoy models: networks in conf/model with size, cost and published accuracy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from convoy.report import model_list
 
 @dataclass(frozen=True)
 class Models(Verb):
-    """List the networks of conf/model. Parameters and MACs (multiply-accumulates
-    of one forward pass of one image) hold for images of the size listed. The
-    facts come from the card in each option's file in conf/model/.
+    """List the networks in conf/model with size, cost and published accuracy.
+
+    Parameters and MACs (multiply-accumulates of one forward pass of one image)
+    are those for images of the listed size. The values are from the card in each
+    option's file in conf/model/.
 
       convoy models
       convoy models 'resnet*' sort=macs

@@ -1,4 +1,4 @@
-"""convoy pack: an image folder as shards, or whether shards are as they were written."""
+"""convoy pack: pack an image folder into shards, or verify the checksums of shards."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _MOST_MIB = 4000  # offsets in a shard are 32 bits
 
 @dataclass(frozen=True)
 class Pack(Verb):
-    """Write an image folder as shards, or verify shards. data is an option of
-    image folders; data.root, data.val_fraction, data.on_bad_image and
-    data.num_workers count, as in training, and seed orders the images.
-    convoy train data=shards data.root=photos256 trains with the result. See
+    """Pack an image folder into shards, or verify shards.
+
+    data is an option for image folders. data.root, data.val_fraction,
+    data.on_bad_image and data.num_workers have the same meaning as in training;
+    seed determines the order of the images.
+    convoy train data=shards data.root=photos256 trains on the result. See
     docs/shards.md.
 
       convoy pack data=image_folder data.root=photos output=photos256
@@ -32,18 +34,19 @@ class Pack(Verb):
     """
 
     output: str | None = None
-    """Folder to write, or s3://bucket/prefix; one that was left incomplete is
+    """Folder to write, or s3://bucket/prefix; an interrupted packing is
     continued."""
     size: Annotated[int, AtLeast(1)] = 256
-    """Shorter side in pixels; larger images are resized, none is enlarged
-    (except for raw)."""
+    """Shorter side in pixels; larger images are reduced; smaller ones are
+    enlarged only with format=raw."""
     format: Literal["jpeg", "raw"] = "jpeg"
     """jpeg: tar files for WebDataset and Convoy; raw: pixels of the centre,
     size x size, for fast local disks."""
     shard_mib: float = 256.0
     """Largest size of a file in MiB."""
     verify: str | None = None
-    """Packed folder or address: read all of it and name damaged files."""
+    """Packed folder or address to verify: read all files and list damaged
+    ones."""
 
     overrides = ("data", "seed")
 
@@ -68,7 +71,7 @@ def run(given: Pack, call: Call) -> int:
             raise UserError(Fault("verify", "can't be combined with data", "convoy pack verify=…", given.verify))
         from convoy.data.shards.verify import verify
 
-        print(f"{_described(verify(given.verify))}, all as they were written")
+        print(f"{_described(verify(given.verify))}, all checksums match")
         return 0
     if not any(text.startswith("data=") for text in call.overrides):
         raise UserError(Fault("data", "must be set", "write data=image_folder data.root=<folder>"))
@@ -85,7 +88,7 @@ def _config(overrides: Sequence[str], options: Options) -> Config:
     if any(fault.key == "data" for fault in faults):
         raise UserError(*faults)
     if config.data.source != FOLDER_SOURCE:
-        remedy = "choose data=image_folder or another option of image folders"
+        remedy = "choose data=image_folder or another option for image folders"
         faults.append(Fault("data", "only image folders can be packed", remedy, config.data.name))
     else:
         faults += [fault for fault in check_data(config.data) if fault.key not in {known.key for known in faults}]
@@ -119,7 +122,7 @@ def _pack(given: Pack, config: Config) -> int:
     for note in found.notes:
         print(note)
     for path, reason in index.skipped.items():
-        print(f"left out {path}: {reason}")
+        print(f"skipped {path}: {reason}")
     print(f"{_described(index)} in {given.output}")
     print(f"to train with it: convoy train data=shards data.root={given.output}")
     return 0

@@ -1,4 +1,4 @@
-"""convoy plan: the peak GPU memory of a training, whether it fits a card, and the largest micro batch that does."""
+"""convoy plan: peak GPU memory of a training, and the largest micro batch size that fits a card."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from convoy.training import preflight
 
 @dataclass(frozen=True)
 class PlanArguments(Verb):
-    """Predict the peak memory of a training on a GPU, whether it fits, and the
-    largest micro batch that does. Neither data nor weights nor a GPU are
-    needed. hardware=* is every card, one line each; hardware=v100,a40 these.
-    See docs/planner.md.
+    """Predict the peak GPU memory of a training.
+
+    Also predicts the largest micro batch size that fits the card. Neither data
+    nor weights nor a GPU are needed. hardware=* prints one line per card,
+    hardware=v100,a40 the lines of these two. See docs/planner.md.
 
       convoy plan model=resnet50 data=imagenet optimizer=sgd hardware=v100
       convoy plan model=vgg16 data=imagenet 'hardware=*'
@@ -30,7 +31,8 @@ class PlanArguments(Verb):
     """
 
     format: Literal["terminal", "json"] = "terminal"
-    """json: the same for programs, in bytes; with several cards a list."""
+    """Format of the prediction; json has sizes in bytes, and a list for several
+    cards."""
 
     overrides = None
     checks_config = True
@@ -46,7 +48,7 @@ def run(given: PlanArguments, call: Call) -> int:
     if cards is not None:
         return _several(given, call, cards)
     config = _config(call.overrides, call.options)
-    # From here on torch is needed, which takes seconds to import.
+    # Imported here, since torch takes seconds to import.
     from convoy.ledger.ledger_table import console, printed
     from convoy.optim.construction import check_targets
     from convoy.planner.memory_plan import predicted
@@ -62,15 +64,15 @@ def run(given: PlanArguments, call: Call) -> int:
 
 
 def _cards(call: Call) -> list[str] | None:
-    """Return the cards, where several are asked for; None for one.
+    """Return the cards if several are given, or None for one.
 
     Raises:
-        UserError: a card or a key that a plan doesn't have.
+        UserError: if there is no such card, or a key does not apply to a plan.
     """
     found, faults = None, []
     for key, sign, value in (text.partition("=") for text in call.overrides):
         if key in ("resume", "folder") and sign:
-            faults.append(Fault(key, "belongs to a run, and the planner runs nothing", "leave it out", value))
+            faults.append(Fault(key, "applies to a run; the planner starts none", f"omit {key}", value))
         if key == "hardware" and ("," in value or value == "*"):
             found = cards(call.options) if value == "*" else value.split(",")
             faults += _unknown(found, call.options)
@@ -80,7 +82,7 @@ def _cards(call: Call) -> list[str] | None:
 
 
 def _several(given: PlanArguments, call: Call, names: Sequence[str]) -> int:
-    """Print one line per card. A fault of one card only, such as a precision that it lacks, is in its line."""
+    """Print one line per card. A fault of a single card, such as an unsupported precision, is printed in its line."""
     configs: dict[str, Config | UserError] = {}
     for card in names:
         try:
@@ -120,12 +122,12 @@ def _config(words: Sequence[str], options: Options) -> Config:
     config = preflight.read(words, options, to_run=False)
     faults = []
     if config.trainer.compile:
-        rule = "changes what a training keeps in ways that can't be predicted"
+        rule = "changes the memory of a training unpredictably"
         faults.append(Fault("trainer.compile", rule, "plan with trainer.compile=false", "true"))
     if config.hardware.usable_bytes is not None and config.hardware.context_bytes is None:
-        rule = "is needed beside hardware.usable_bytes"
+        rule = "is required with hardware.usable_bytes"
         faults.append(
-            Fault("hardware.context_bytes", rule, "write what CUDA's context takes, such as 500000000", "null")
+            Fault("hardware.context_bytes", rule, "write the memory of the CUDA context, such as 500000000", "null")
         )
     if faults:
         raise UserError(*faults)
@@ -154,7 +156,7 @@ def _unknown(names: Sequence[str], options: Options) -> list[Fault]:
 
 
 def cards(options: Options) -> list[str]:
-    """The options of hardware that are one card: those that name an architecture."""
+    """Return the options of hardware that describe one card, which have an architecture."""
     from omegaconf import OmegaConf
 
     found = []

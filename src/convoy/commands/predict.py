@@ -21,17 +21,18 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 
 @dataclass(frozen=True)
 class Predict(TrainedRunVerb):
-    """Print the predictions for image files, folders and patterns. Images are
-    prepared as those of the run's val split. An image that can't be read is
-    named at the end, where the exit code is 2.
+    """Print the predictions for image files, folders and patterns.
+
+    Images are prepared like those of the run's val split. Images that can't be
+    read are listed at the end, and the exit code is then 2.
 
       convoy predict run=latest images/*.png
       convoy predict checkpoint=clothes.onnx photos/ format=jsonl
     """
 
     checkpoint: str = "best"
-    """best, last, or a file; without run: a checkpoint, wherever it is, or a
-    file that convoy export wrote (.safetensors, .onnx, .pt2)."""
+    """best, last, or a file. Without run: a checkpoint in any folder, or a file
+    written by convoy export (.safetensors, .onnx, .pt2)."""
     images: list[str] = field(default_factory=list)
     """Image files, folders (all images in them) and patterns such as '*.png'."""
     top: Annotated[int, AtLeast(1)] = 5
@@ -70,10 +71,10 @@ def run(given: Predict) -> int:
 
 
 def _files(names: Sequence[str]) -> Iterator[str]:
-    """Yield the image files that names, folders and patterns stand for.
+    """Yield the image files of file names, folders and patterns.
 
     Raises:
-        UserError: a folder or a pattern has no image.
+        UserError: if a folder or a pattern has no image.
     """
     for name in names:
         path = Path(name)

@@ -10,9 +10,11 @@ from convoy.commands.verb import Call
 
 @dataclass(frozen=True)
 class Probe(LayerVerb):
-    """Fit a linear layer to the features of train, without augmentation; its
-    regularization is chosen on val. The task's metrics are printed and written
-    to probe-<data>-<layer>.json in the run's folder.
+    """Fit a linear layer to the features of a layer.
+
+    The features are those of train without augmentation; the regularization is
+    chosen on val. The task's metrics are printed and written to
+    probe-<data>-<layer>.json in the run's folder.
 
       convoy probe run=latest
       convoy probe run=outputs/vgg16/<run> layer=fc7

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedRunVerb(Verb):
-    """Run whose network a verb uses."""
+    """Base class of verbs that use the network of a run."""
 
     run: str | None = None
     """Folder of a run, its name (the newest run of that name), or latest."""
     checkpoint: str = "best"
-    """best, last, or a file; without run: a checkpoint, wherever it is."""
+    """best, last, or a file; without run, a checkpoint in any folder."""
     output_root: str = "outputs"
     """Folder in which latest and names are looked up."""
 
@@ -43,7 +43,7 @@ class TrainedRunVerb(Verb):
 
 @dataclass(frozen=True)
 class LayerVerb(TrainedRunVerb):
-    """Layer of a run's network."""
+    """Base class of verbs that use a layer of a run's network."""
 
     layer: str | None = None
     """penultimate (the input of the last layer), fc1, fc2, ... (in AlexNet and

@@ -1,4 +1,4 @@
-"""convoy slurm: writes the scripts of slurm/, and is what they call in the job."""
+"""convoy slurm: rendering of the scripts in slurm/, and the commands that they call in a job."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from convoy.training import preflight
 _HELP = """\
 usage: convoy slurm render [cluster=carc] [folder=slurm] [key=value ...]
 
-Writes a script a card, one a further partition, and the part that they share:
+Write one script per card, one per further partition, and their shared part:
 
-  convoy slurm render                                     slurm/ as it is shipped
-  convoy slurm render cluster=local folder=slurm/local    with what is yours in it
+  convoy slurm render                                     slurm/ as published
+  convoy slurm render cluster=local folder=slurm/local    with your own settings
 
 In a job the scripts call `convoy slurm run`, which starts `convoy slurm rank`
 on each GPU."""
@@ -39,7 +39,7 @@ _ACTIONS = ("render", "run", "rank")
 
 
 def run(words: Sequence[str]) -> int:
-    """Render the scripts, or be the batch step or a rank of a job."""
+    """Render the scripts, or run the batch step or a rank of a job."""
     action, rest = (words[0], list(words[1:])) if words else ("--help", [])
     if action in ("-h", "--help"):
         print(_HELP)
@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
         return _run(rest)
     if action == "rank":
         return _rank(rest[1:] if rest[:1] == ["--"] else rest)
-    near = did_you_mean(action, _ACTIONS, "convoy slurm --help says what there is")
+    near = did_you_mean(action, _ACTIONS, "convoy slurm --help lists the actions")
     raise UserError(Fault(f"convoy slurm {action}", "no such action", near))
 
 
@@ -73,11 +73,11 @@ class _RunWords:
 
 
 def _run(words: Sequence[str]) -> int:
-    """The batch step: everything that can be wrong is found here, before any rank imports torch."""
+    """Run the batch step, which reports all faults before any rank imports torch."""
     asked = _read(words)
     allocation = allocations.read(os.environ)
     if allocation is None:
-        remedy = "send a script: sbatch slurm/a100.sbatch …, or convoy submit …"
+        remedy = "submit a script: sbatch slurm/a100.sbatch …, or convoy submit …"
         raise UserError(Fault("convoy slurm run", "is the batch step of a job", remedy))
     wanted: Path | None = None
     group: str | None = None
@@ -95,7 +95,7 @@ def _run(words: Sequence[str]) -> int:
     folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
     log(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
     if wait_for_the_start_before(folder):
-        log("waited for the ranks of an earlier start to leave")
+        log("waited for the ranks of an earlier start to exit")
     if folder.is_finished():
         log("the run has been finished by an earlier start")
         return 0
@@ -117,8 +117,8 @@ def _config(typed: Sequence[str]) -> Config:
 def _hash_of_config(config: Config) -> str:
     """Return the hash of a submission's config, which was resolved when it was submitted.
 
-    A script's job is identified by its words instead: an edit of conf/ between two starts must not separate it from
-    its run, which resumes with the config that it saved.
+    The job of a script is identified by its words instead, so that it resumes its run, with the saved config, even if
+    conf/ was edited between two starts.
     """
     from omegaconf import OmegaConf
 
@@ -134,7 +134,7 @@ def _check(config: Config, allocation: Allocation, card: str | None) -> None:
     if config.hardware.accelerator != "cpu":
         faults += kernel_faults(config, kernels.installed_torch())
     if config.folder is not None or config.resume is not None:
-        faults.append(Fault("folder", "a job's folder is named by its id", "leave out folder and resume"))
+        faults.append(Fault("folder", "a job's folder is named by its id", "omit folder and resume"))
     if faults:
         raise UserError(*faults)
 
@@ -158,12 +158,12 @@ def _read(words: Sequence[str]) -> _RunWords:
         elif flag == "--hang-s":
             read.hang_s = int(value)
         else:
-            raise UserError(Fault(flag, "no such flag", "render the scripts anew: convoy slurm render"))
+            raise UserError(Fault(flag, "no such flag", "render the scripts again: convoy slurm render"))
     return read
 
 
 def _completed(asked: _RunWords, allocation: Allocation) -> list[str]:
-    """The overrides of a script with what follows from its card and the allocation, where nothing else is typed."""
+    """Return the overrides of a script, completed with defaults from its card and the allocation."""
     keys = {text.partition("=")[0] for text in asked.overrides}
     given = [] if "hardware" in keys or asked.card is None else [f"hardware={asked.card}"]
     if "trainer.nodes" not in keys:
@@ -174,7 +174,7 @@ def _completed(asked: _RunWords, allocation: Allocation) -> list[str]:
 
 
 def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path, str | None]:
-    """The words, the folder and the W&B group of this task of a submission."""
+    """Return the words, the folder and the W&B group of this task of a submission."""
     submission = Submission.read(path)
     task = submission.task(allocation.task)
     before, now = submission.git, git_state(Path(__file__).resolve().parent)
@@ -187,7 +187,7 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
 
 
 def _rank(words: Sequence[str]) -> int:
-    """One rank: trains, and says how it ended."""
+    """Run one rank: train, and write a report of the result."""
     from convoy.cluster import reports
     from convoy.commands.main import error_text
 
@@ -203,7 +203,7 @@ def _rank(words: Sequence[str]) -> int:
             print(error_text(error), file=sys.stderr)
         return 2
     except StopSignal:
-        raise  # no report: it ended before it could save, which isn't its fault
+        raise  # without a report: a signal ended the rank before it could save, which is not a fault of the run
     except BaseException as error:
         rank.end(reports.of_exception(error))
         raise

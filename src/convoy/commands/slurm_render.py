@@ -1,4 +1,4 @@
-"""convoy slurm render: a script a card, one a further partition, and the part that they share."""
+"""convoy slurm render: one script per card, one per further partition, and their shared part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARED = "_run.sh"
 
 
 def render(parsed: Arguments) -> int:
-    """Write the scripts and name them."""
+    """Write the scripts and print their names."""
     folder, words = "slurm", []
     for text in parsed.overrides:
         key, _, value = text.partition("=")
@@ -37,27 +37,30 @@ def render(parsed: Arguments) -> int:
         for name, text in texts.items():
             (path / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(Fault("folder", f"can't be written ({error.strerror})", "name another", folder)) from error
+        raise UserError(
+            Fault("folder", f"can't be written ({error.strerror})", "choose another folder", folder)
+        ) from error
     print(" ".join(f"{folder}/{name}" for name in texts))
     return 0
 
 
 def scripts(overrides: Sequence[str], options: Options, folder: str) -> dict[str, str]:
-    """The text of each file by its name.
+    """Return the text of each file by its name.
 
     Args:
-        overrides: the cluster and what is typed with it.
-        options: where options are looked for.
-        folder: in which the files will lie, from where sbatch is called.
+        overrides: the cluster and other overrides.
+        options: folders of the options.
+        folder: destination folder, relative to the folder from which sbatch is called.
 
     Raises:
-        UserError: the cluster's file, or what was typed, is wrong.
+        UserError: if the cluster's file or an override has a fault.
     """
     cluster = the_cluster(_composed([*overrides], options))
     faults = list(check_words(cluster))
     unknown = [card for card in cluster.cards if card not in options.of("hardware")]
     faults += [
-        Fault(f"cluster.cards.{card}", "is no option of hardware", f"add conf/hardware/{card}.yaml") for card in unknown
+        Fault(f"cluster.cards.{card}", "is not an option of hardware", f"add conf/hardware/{card}.yaml")
+        for card in unknown
     ]
     if faults:
         raise UserError(*faults)
@@ -85,7 +88,7 @@ def _composed(overrides: Sequence[str], options: Options) -> Config:
 
 
 def _further_partitions(cluster: ClusterConfig) -> list[tuple[str, str]]:
-    """Partitions that are no card's first, each with the first card that has it."""
+    """Return the partitions that are not the first of any card, each with the first card that has it."""
     firsts = {card.partitions[0] for card in cluster.cards.values()}
     return [
         (partition, next(name for name, card in cluster.cards.items() if partition in card.partitions))

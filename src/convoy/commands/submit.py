@@ -1,4 +1,4 @@
-"""convoy submit: a run, or a sweep as a job array, checked, priced and queued."""
+"""convoy submit: check, price and queue a run as a Slurm job, or a sweep as a job array."""
 
 from __future__ import annotations
 
@@ -36,21 +36,23 @@ _DEFAULT_CLUSTERS = ("local", "carc")
 
 @dataclass(frozen=True)
 class Submit(Verb):
-    """Check a run or a sweep, show its price, and queue it as a Slurm job or a
-    job array. account, time, partition, mem and the other keys of cluster.job
-    are written without their prefix; convoy train --help cluster lists them.
-    Your own belong in conf/cluster/local.yaml, which is used if it exists.
+    """Check a run or a sweep, print its cost, and queue it.
+
+    A run becomes a Slurm job, a sweep a job array. account, time, partition, mem
+    and the other keys of cluster.job are written without their prefix;
+    convoy train --help cluster lists them. Store personal defaults in
+    conf/cluster/local.yaml, which is used if it exists.
 
       convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
       convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
     """
 
     dry_run: bool = False
-    """Print the script and the cost, and queue nothing."""
+    """Print the script and the cost without queueing the job."""
     wait: bool = False
-    """Stay until the job has ended, and print its log."""
+    """Wait until the job has ended, and print its log."""
     max_parallel: Annotated[int, AtLeast(1)] | None = None
-    """With -m: tasks that run at the same time; null: all."""
+    """With -m: number of tasks that run at the same time; null for all."""
 
     overrides = None
     flags = ("--multirun",)
@@ -61,14 +63,14 @@ ARGUMENTS = Submit
 
 @dataclass(frozen=True)
 class _Point:
-    """One run: what was typed for it, and the config that it composes to."""
+    """Overrides of one run, and the composed config."""
 
     overrides: list[str]
     config: Config
 
 
 def run(given: Submit, call: Call) -> int:
-    """Check, show the price, and queue."""
+    """Check the config, print the cost, and queue the job."""
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun
     combinations = points(overrides, call.options) if is_array else [overrides]
@@ -111,7 +113,7 @@ def run(given: Submit, call: Call) -> int:
 
 
 def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
-    """Overrides with this verb's own keys written out (time=… is cluster.job.time=…) and a cluster chosen."""
+    """Return the overrides with full keys (cluster.job.time=… for time=…) and a default cluster."""
     words = []
     for text in overrides:
         key = text.partition("=")[0]
@@ -137,14 +139,14 @@ def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point
             own = list(error.faults)
         faults.update(dict.fromkeys(own))
         if any(fault.key == "-m" for fault in own):
-            break  # too many points: what is wrong with each of them need not be waited for
+            break  # too many points: stop before composing each of them
     if faults:
         raise UserError(*faults)
     return found
 
 
 def _composed(overrides: Sequence[str], options: Options) -> Config:
-    """A config as `convoy train` would compose it on a node of the cluster, auto and null filled in from there."""
+    """Return the config that `convoy train` composes on a node of the cluster, with auto and null resolved."""
     faults: list[Fault] = []
     try:
         composed = compose(overrides, options)
@@ -159,19 +161,19 @@ def _composed(overrides: Sequence[str], options: Options) -> Config:
 
 
 def _the_request(found: Sequence[_Point]) -> Request:
-    """The one request of all points: a job array asks for the same of each task."""
+    """Return the request of all points, which must be the same for all tasks of a job array."""
     requests = [request_of(point.config) for point in found]
     differing = [
         name for name in Request.__dataclass_fields__ if len({getattr(request, name) for request in requests}) > 1
     ]
     if differing:
-        rule = f"the points of a job array ask for the same; these differ in {', '.join(differing)}"
-        raise UserError(Fault("-m", rule, "send one sweep for each"))
+        rule = f"the points of a job array must request the same; these differ in {', '.join(differing)}"
+        raise UserError(Fault("-m", rule, "submit one sweep for each value"))
     return requests[0]
 
 
 def _test(text: str) -> None:
-    """Let Slurm judge the script, before anything is written where the user would see it."""
+    """Check the script with `sbatch --test-only` before writing to the user's folders."""
     with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
         path = Path(folder) / "job.sbatch"
         path.write_text(text, encoding="utf-8")
@@ -183,18 +185,18 @@ def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> 
     if not is_array:
         return Task(config.name, point.overrides, "0.yaml", f"{config.output_root}/{config.name}/slurm-{{job}}")
     chosen = [text for text in point.overrides if text.partition("=")[0] in keys]
-    # Without what a folder's name can't hold, and no longer than one may be.
+    # Characters that are invalid in folder names are replaced, and the length is limited.
     name = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", f"{index}_{','.join(chosen)}")[:120]
     folder = f"{config.output_root}/sweeps/slurm-{{job}}/{name}"
     return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
 
 
 def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Path) -> str:
-    """Write the submission's folder and queue its script. Nothing is left where Slurm refuses."""
+    """Write the submission's folder and queue its script. The folder is removed if Slurm rejects the script."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        fault = Fault("output_root", f"can't be written ({error.strerror})", "name another", str(folder))
+        fault = Fault("output_root", f"can't be written ({error.strerror})", "choose another folder", str(folder))
         raise UserError(fault) from error
     try:
         for task, point in zip(submission.tasks, found, strict=True):
@@ -210,7 +212,7 @@ def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Pa
 
 
 def _snapshot(config: Config) -> str:
-    """The resolved config as YAML. What carries the job is in its script, so the cluster is left out."""
+    """Return the resolved config as YAML, without the cluster, which is part of the script."""
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
 
 
@@ -221,4 +223,4 @@ def _print_job(submission: Submission, job_id: str, folder: Path) -> None:
     log = f"{job_id}_<task>.log" if submission.is_array else f"{job_id}.log"
     print(f"log     {shown(folder)}/{log}")
     if submission.is_array:
-        print(f"a task again, alone: sbatch --array=<task> {shown(folder)}/job.sbatch")
+        print(f"repeat one task: sbatch --array=<task> {shown(folder)}/job.sbatch")

@@ -1,4 +1,4 @@
-"""Check before queueing whether a training fits the GPU that it asks for."""
+"""Check before queueing that a training fits the requested GPU."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _NO_MATTER_OF_OPTIMIZER = ("lr", "weight_decay", "momentum_decay", "eps")
 
 
 def memory_lines(configs: Sequence[Config]) -> list[str]:
-    """A line for each training that differs in memory: what it will take of the card.
+    """Return one line per training with different memory: its predicted peak and the card's memory.
 
     Raises:
-        UserError: some don't fit, unless plan.force=true.
+        UserError: if some don't fit, unless plan.force=true.
     """
-    # From here on torch is needed, which takes seconds to import.
+    # Imported here, since torch takes seconds to import.
     lines: list[str] = []
     faults: list[Fault] = []
     for config in _that_differ(configs):
         if config.hardware.usable_bytes is None or config.hardware.accelerator == "cpu":
             continue
         if config.trainer.compile:
-            lines.append("memory  not predicted: trainer.compile changes it in ways that can't be known before")
+            lines.append("memory  not predicted: trainer.compile changes it unpredictably")
             continue
         line, fault = _of(config)
         lines.append(line)
@@ -56,12 +56,12 @@ def _of(config: Config) -> tuple[str, Fault | None]:
         return line, None
     takes = f"is predicted to take {gib(plan.device_total_bytes)}"
     rule = f"has {gib(plan.usable_bytes)}, and {batch} in {plan.precision} {takes}"
-    other = "'convoy plan hardware=*' shows every card; plan.force=true queues it all the same"
+    other = "'convoy plan hardware=*' shows every card; plan.force=true queues the job anyway"
     return line, Fault("hardware", rule, f"{remedy(plan)}; {other}", name)
 
 
 def _that_differ(configs: Sequence[Config]) -> list[Config]:
-    """One of each set of configs that take the same memory."""
+    """Return one config of each set with the same memory."""
     kinds: dict[str, Config] = {}
     for config in configs:
         content = asdict(config)

@@ -1,4 +1,4 @@
-"""convoy submit wait=true: stays with a job and shows its log."""
+"""convoy submit wait=true: print the logs of a job until it has ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _UNDER_WAY = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SU
 
 
 def wait(job_id: str, folder: Path) -> int:
-    """Show the logs as they grow until no task is queued or runs. 0 where all have completed.
+    """Print the logs until no task is queued or running, and return 0 if all have completed.
 
-    Ctrl-C leaves the job as it is.
+    Ctrl-C does not affect the job.
     """
     read: dict[Path, int] = {}
     states = [""]
@@ -36,7 +36,7 @@ def wait(job_id: str, folder: Path) -> int:
 
 
 def _show(path: Path, since: int) -> int:
-    """Print what a file has more than `since` bytes; where it ends now."""
+    """Print the content of a file after `since` bytes, and return the size of the file."""
     with path.open("rb") as file:
         file.seek(since)
         text = file.read()

@@ -1,7 +1,7 @@
-"""Sweep: one process per point, one after the other, and a table of the points that are done.
+"""Sweep: one process per point, run sequentially, and a table of the completed points.
 
-Each point is a separate process because Lightning starts data-parallel ranks by running the command again, W&B keeps
-one run per process, and a point that fails must not end the others.
+Each point is a separate process, since Lightning starts data-parallel ranks by running the command again, W&B supports
+one run per process, and a failing point must not end the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from convoy.training import preflight
 
 @dataclass(frozen=True)
 class Point:
-    """One combination of a sweep's values, its folder, and how its process ended (None: not run)."""
+    """Combination of a sweep's values, its folder, and the exit code of its process (None if not run)."""
 
     overrides: list[str]
     folder: Path
@@ -51,10 +51,10 @@ class Point:
 
 
 class _Points:
-    """Processes of the points, to which stop signals are passed on.
+    """Processes of the points, which receive the stop signals of the sweep.
 
     Attributes:
-        received: First signal that this process has received; 0 if none.
+        received: first signal that this process has received; 0 if none.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class _Points:
 
     @contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Pass stop signals on. A terminal sends Ctrl-C to the point as well, which counts it once."""
+        """Forward stop signals to the point. A terminal also sends Ctrl-C to the point, which counts it once."""
         previous = stop_signals.install(self._pass_on)
         try:
             yield
@@ -87,13 +87,13 @@ class _Points:
 
 
 def run(overrides: Sequence[str], options: Options) -> int:
-    """Check all points, run them one by one, show and write their table. 1 where any failed."""
+    """Check all points, run them one by one, and print and write their table; return 1 if any failed."""
     combinations = points(overrides, options)
     _check(combinations, options)
     keys = varied(overrides, options)
     config = preflight.read(combinations[0], options)
     folder = Path(config.output_root) / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-    # A log file has no width: the table is not cut there.
+    # A log file has no width, so the table is not cut.
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     done: list[Point] = []
     processes = _Points()
@@ -107,7 +107,7 @@ def run(overrides: Sequence[str], options: Options) -> int:
             code = _run_point(point, options, folder.name, processes)
             done.append(Point(combination, point.folder, code))
             write_table(folder / "sweep.csv", keys, done)
-            if code - 128 in stop_signals.SIGNALS:  # stopped by hand: the sweep is, too
+            if code - 128 in stop_signals.SIGNALS:  # stopped by the user, which also stops the sweep
                 break
     if processes.received or len(done) < len(combinations):
         return _stopped(done, len(combinations), processes.received, folder, console)
@@ -156,7 +156,7 @@ def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
         keys = [text.partition("=")[0] for text in combination]
         for own in ("folder", "resume"):
             if own in keys:
-                faults[Fault(own, "is one run's, not a sweep's", "leave it out")] = None
+                faults[Fault(own, "applies to a single run, not to a sweep", f"omit {own}")] = None
         try:
             preflight.check_launch(preflight.read(combination, options))
         except UserError as error:
@@ -173,7 +173,7 @@ def _run_point(point: Point, options: Options, group: str, processes: _Points) -
 
 
 def _folder_name(index: int, chosen: Sequence[str]) -> str:
-    """`0_model=vgg16,optimizer.lr=0.1`, without what a folder's name or an override can't hold."""
+    """Return a folder name such as `0_model=vgg16,optimizer.lr=0.1`, with special characters replaced."""
     text = ",".join(chosen)
     return f"{index}_{re.sub(r'[^A-Za-z0-9_.=,+-]', '-', text)}"[:120]
 

@@ -1,4 +1,4 @@
-"""convoy sync: sends the W&B records that jobs kept in their runs' folders."""
+"""convoy sync: send the W&B records that jobs stored in the folders of their runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from convoy.records.wandb_run import check_wandb
 
 @dataclass(frozen=True)
 class Sync(Verb):
-    """Send every W&B record that was kept offline and not sent since: on a login
-    node, after jobs on nodes without network. A run that was requeued has
-    several records; they become one W&B run.
+    """Send W&B records that were stored offline and not sent yet.
+
+    Run this command on a login node after jobs on nodes without a network
+    connection. The records of a requeued run become one W&B run.
 
       convoy sync
       convoy sync outputs/vgg16
@@ -30,10 +31,10 @@ class Sync(Verb):
     words = "folders"
 
     def faults(self) -> Iterator[Fault]:
-        """Yield the folders that don't exist."""
+        """Yield a fault for each folder that doesn't exist."""
         for folder in self.folders:
             if not Path(folder).is_dir():
-                yield Fault(folder, "no such folder", "name one with runs in it")
+                yield Fault(folder, "no such folder", "give a folder that contains runs")
 
 
 ARGUMENTS = Sync
@@ -49,7 +50,7 @@ def run(given: Sync) -> int:
     faults = check_wandb(WandbConfig(mode="online"))
     if faults:
         raise UserError(*faults)
-    # All in one call: records of one run, a start each, are then sent in the order in which they were written.
+    # One call for all records, so that the records of a run, one per start, are sent in the order of writing.
     done = subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, records)], check=False)
     left = len(unsent(folders))
     print(f"sent {len(records) - left} of {len(records)}")
@@ -57,7 +58,7 @@ def run(given: Sync) -> int:
 
 
 def unsent(folders: Sequence[Path]) -> list[Path]:
-    """Offline records without the mark that `wandb sync` leaves beside a record's file, the oldest first."""
+    """Return the offline records that `wandb sync` has not marked as sent, the oldest first."""
     found = [
         record
         for folder in folders

@@ -13,7 +13,7 @@ from convoy.training import preflight
 
 
 def run(words: Sequence[str]) -> int:
-    """Train what the overrides compose, show its config, or explain the options."""
+    """Train the network of the overrides, print the config, or print the help."""
     parsed = arguments.parse(words)
     if parsed.help:
         print(train_help.text(parsed.overrides, parsed.options))
@@ -53,7 +53,7 @@ def _train(parsed: arguments.Arguments) -> int:
 
 
 def _config_text(parsed: arguments.Arguments) -> str:
-    """The composed config as YAML, or the part of it that was asked for."""
+    """Return the composed config, or the part given by --package, as YAML."""
     from omegaconf import OmegaConf
 
     from convoy.config.compose import compose

@@ -16,8 +16,8 @@ _FLAGS = """\
 flags:
   -m, --multirun     run each combination of values given with commas
   --cfg job          show the composed config; with --resolve or -p <part>
-  -cd, --config-dir  a folder of your own options, laid out like conf/
-  --from FILE        a run's own config.yaml, with overrides on top
+  -cd, --config-dir  a folder of your own options with the layout of conf/
+  --from FILE        use the config.yaml of a run, with overrides
   resume=latest      resume the last run; or resume=<folder or checkpoint>
 """
 
@@ -47,10 +47,10 @@ _PREFIXES: dict[type, str] = {
 
 
 def text(words: Sequence[str], options: Options) -> str:
-    """Every group with its options, or one group with what each option is and the keys it has.
+    """Return all groups with their options, or one group with descriptions of its options and keys.
 
     Raises:
-        UserError: `words` names no group.
+        UserError: if there is no group of the name in `words`.
     """
     if not words:
         return _groups(options)
@@ -74,7 +74,7 @@ def _groups(options: Options) -> str:
         else:
             lines += wrapped(f"  {group:<{width}}  ", options.of(group))
     lines += ["", "convoy train --help <group> explains a group's options and keys, and"]
-    lines += ["convoy train --help ledger what is measured layer by layer.", "", _FLAGS.rstrip()]
+    lines += ["convoy train --help ledger explains the measurements per layer.", "", _FLAGS.rstrip()]
     return "\n".join(lines)
 
 
@@ -106,7 +106,7 @@ def _networks(options: Options, indent: str) -> list[str]:
     cards = read_cards(ModelCard, options)
     for name, card in sorted(cards.items(), key=lambda item: (item[1].image_size, item[1].parameters)):
         families.setdefault(card.family, []).append(name)
-    families["any network of a library, or your own"] = [name for name in options.of("model") if name not in cards]
+    families["any network of a library or of the user"] = [name for name in options.of("model") if name not in cards]
     lines = []
     for family, names in families.items():
         lines += wrapped(f"{indent}{family}: ", names, hanging=f"{indent}  ") if names else []

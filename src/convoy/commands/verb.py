@@ -1,8 +1,9 @@
 """Arguments of a verb, declared as a dataclass: parsing, help, choices and errors follow from its fields.
 
-A field's type says what a value may be: text, `int`, `float`, `bool`, `Path`, a list of text, a `Literal` of choices,
-`Annotated[int, AtLeast(1)]` for a smallest number. The docstring below a field is its help, the class's docstring the
-verb's. A field without a default must be set. `Accepts` on a class says which other words it takes.
+The type of a field determines its values: text, `int`, `float`, `bool`, `Path`, a list of text, a `Literal` of
+choices, or `Annotated[int, AtLeast(1)]` for a minimum. The docstring of the class is the help of the verb, the
+docstring below a field the help of its key. A field without a default must be set. The class variables of `Verb`
+describe the other words that a verb accepts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from convoy.config.options import Options
 
 OTHER_RUN = ("model", "task", "loss", "optimizer", "scheduler", "experiment", "resume", "folder", "name")
 RUN_OVERRIDES = ("data", "trainer", "hardware", "seed")
-"""Groups whose overrides may differ when a trained run is used again."""
+"""Groups with overrides that may change when a trained run is used again."""
 
 Split = Literal["train", "val", "test"]
 
@@ -37,27 +38,27 @@ class Verb:
     """Base class of a verb's arguments.
 
     Attributes:
-        overrides: groups whose overrides the verb takes beside its own keys; None: those of `convoy train`.
-        words: field that takes words without `=`, such as the images of `predict`.
-        flags: flags of `convoy train` that the verb takes as well.
-        instead_of_multirun: remedy where -m is given and not among `flags`.
+        overrides: groups with overrides that the verb accepts besides its keys; None for those of `convoy train`.
+        words: field for words without `=`, such as the images of `predict`.
+        flags: flags of `convoy train` that the verb also accepts.
+        instead_of_multirun: remedy if -m is given and not in `flags`.
         checks_config: whether faults of the overrides are reported together with those of the verb's keys.
     """
 
     overrides: ClassVar[tuple[str, ...] | None] = ()
     words: ClassVar[str | None] = None
     flags: ClassVar[tuple[str, ...]] = ()
-    instead_of_multirun: ClassVar[str] = "leave it out"
+    instead_of_multirun: ClassVar[str] = "omit -m"
     checks_config: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class Call:
-    """Context of a verb beside its keys.
+    """Context of a verb's call, besides its keys.
 
     Attributes:
-        overrides: of the config.
-        options: where options are looked up.
+        overrides: overrides of the config.
+        options: folders of the options.
         multirun: whether -m was given.
         config_flags: flags that another process of the same config needs.
     """
@@ -70,13 +71,13 @@ class Call:
 
 @dataclass
 class Sorted:
-    """Words of a command line, sorted.
+    """Words of a command line by kind.
 
     Attributes:
-        own: texts of the verb's own keys.
+        own: values of the verb's keys.
         words: words without a key.
-        overrides: of the config.
-        faults: what is wrong with them.
+        overrides: overrides of the config.
+        faults: faults of the words.
     """
 
     own: dict[str, str] = field(default_factory=dict)
@@ -86,14 +87,14 @@ class Sorted:
 
 
 def read(kind: type[Any], parsed: Arguments) -> tuple[Any, Call]:
-    """Return an instance of a verb's dataclass and what it is called with.
+    """Return an instance of a verb's dataclass and the context of the call.
 
     Args:
-        kind: a dataclass derived from `Verb`.
-        parsed: the command line without its flags.
+        kind: dataclass derived from `Verb`.
+        parsed: command line without its flags.
 
     Raises:
-        UserError: with every fault of the words.
+        UserError: if words have faults; all are reported.
     """
     found = _sorted(kind, parsed)
     hints = get_type_hints(kind, include_extras=True)
@@ -164,10 +165,10 @@ def wrapped(
 
     Args:
         lead: start of the first line.
-        words: to wrap.
+        words: words to wrap.
         between: separator.
-        width: columns.
-        hanging: start of the other lines; None: as wide as the lead.
+        width: maximum number of columns.
+        hanging: start of the other lines; None for spaces of the width of `lead`.
     """
     lines, line = [], lead
     indent = " " * len(lead) if hanging is None else hanging
@@ -203,7 +204,7 @@ def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
 def _key_fault(kind: type[Any], key: str, value: str | None, keys: Sequence[str]) -> Fault:
     verb = name_of(kind)
     if kind.overrides and key.split(".")[0] in OTHER_RUN:
-        remedy = "give data, trainer or hardware; another model is another run"
+        remedy = "override data, trainer or hardware only; use another run for another model"
         return Fault(key, f"can't be changed by {verb}", remedy, value)
     more = f", and overrides of {', '.join(kind.overrides)}" if kind.overrides else ""
     return Fault(key, f"{verb} has no such key", did_you_mean(key, keys, f"it has {', '.join(keys)}{more}"), value)
@@ -220,7 +221,7 @@ def _flag_faults(kind: type[Any], parsed: Arguments) -> Iterator[Fault]:
     given = {
         "--multirun": (parsed.multirun, kind.instead_of_multirun),
         "--cfg": (parsed.cfg, "convoy train --cfg job shows the config"),
-        "--from": (parsed.saved is not None, "leave it out"),
+        "--from": (parsed.saved is not None, "omit --from"),
     }
     for flag, (is_given, remedy) in given.items():
         if is_given and flag not in kind.flags:
