@@ -14,13 +14,13 @@ from convoy.runs.records import metric_text, progress, read_monitor
 
 @dataclass(frozen=True)
 class Queued:
-    """A job as squeue shows it.
+    """Job in the output of squeue.
 
     Attributes:
-        state: Slurm's word, such as PENDING.
-        reason: why it waits, or where it runs.
-        elapsed: since this start.
-        name: of the job.
+        state: State in Slurm's terms, such as PENDING.
+        reason: Reason for waiting, or the nodes of a running job.
+        elapsed: Time since this start.
+        name: Name of the job.
     """
 
     state: str
@@ -31,12 +31,12 @@ class Queued:
 
 @dataclass(frozen=True)
 class Known:
-    """A job that was sent from here.
+    """Job that was submitted with an output root.
 
     Attributes:
         job_id: 1234, or 1234_7 for a task of an array.
-        what: the values of a sweep's point, else the run's name.
-        folder: of the run; it need not be there yet. None: only the job itself will know.
+        what: Values of a sweep's point, or the name of a single run.
+        folder: Folder of the run, which may not exist yet; None if the job has not chosen it.
     """
 
     job_id: str
@@ -59,7 +59,7 @@ class Row:
 
 
 def known_jobs(output_root: Path) -> list[Known]:
-    """Jobs of `convoy submit` by their records, and of the scripts of slurm/ by their folders, oldest first."""
+    """Return the jobs of `convoy submit`, from their records, and of the scripts, from their folders, oldest first."""
     found: dict[str, Known] = {}
     for _, submission in all_under(output_root):
         if submission.job_id is None:
@@ -77,7 +77,7 @@ def known_jobs(output_root: Path) -> list[Known]:
 
 
 def waiting_scripts(queue: Mapping[str, Queued], known: Sequence[Known]) -> list[Known]:
-    """Jobs of the scripts of slurm/, by their names, that have not made their run's folder yet."""
+    """Return the jobs of the scripts in slurm/, recognized by name, that have not created their run's folder."""
     ids = {job.job_id for job in known}
     return [
         Known(job_id, job.name, None)
@@ -90,9 +90,9 @@ def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
     """Return the row of a job.
 
     Args:
-        job: the job.
-        queued: as squeue shows it; None where it is not queued.
-        accounted: its state as sacct or scontrol have it; None where neither does.
+        job: The job.
+        queued: The job in the output of squeue; None if it is not queued.
+        accounted: State reported by sacct or scontrol; None if neither reports one.
     """
     if job.folder is None:
         word = state(queued, accounted, 0, finished=False)
@@ -116,7 +116,7 @@ def row(job: Known, queued: Queued | None, accounted: str | None) -> Row:
 
 
 def state(queued: Queued | None, accounted: str | None, starts: int, *, finished: bool) -> str:
-    """One word for where a job stands. What the run itself has written counts where Slurm has forgotten."""
+    """Return the state of a job in one word. The run's records are used if Slurm has no record of the job."""
     if queued is not None:
         if queued.state == "PENDING":
             return "requeued" if starts else "waiting"
@@ -128,7 +128,7 @@ def state(queued: Queued | None, accounted: str | None, starts: int, *, finished
 
 
 def queue_of(rows: Sequence[Sequence[str]]) -> Mapping[str, Queued]:
-    """Squeue's rows of id, state, reason, elapsed time and name, by id."""
+    """Return squeue's rows (id, state, reason, elapsed time and name) by id."""
     return {row[0]: Queued(*row[1:]) for row in rows if len(row) == 5}
 
 

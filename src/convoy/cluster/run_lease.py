@@ -1,7 +1,7 @@
-"""A job's own folder: found again by the job's id, and taken up only when it is this job's and holds this config.
+"""Run folder of a job, found by the job's id and config and claimed by one start at a time.
 
-In the run's folder, slurm/ holds what the job remembers from one start to the next: job.json, whose it is and how
-its starts went; start-<n>/rank-<r>.json, how each rank ended; alive, touched while ranks of the last start live.
+The subfolder slurm/ contains the records that a job needs across starts: job.json, the claim and the result of the
+starts; start-<n>/rank-<r>.json, the report of each rank; alive, a file that running ranks touch.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Claim:
     """Record of a job in its run's folder.
 
     Attributes:
-        job_id: as scontrol takes it.
-        asked: hash of what the job was asked to run; ids are used again, and then another job finds this folder.
-        start: which start this is, counted from 1.
-        requeues: how often the job has requeued itself.
-        stalled: starts in a row that were cut off by a fault and wrote no checkpoint.
-        checkpoint: when last.ckpt was written, as this start found it; 0: there was none.
+        job_id: Id as scontrol accepts it.
+        asked: Hash of the config or of the script's words, since Slurm reuses ids for other jobs.
+        start: Number of this start, counted from 1.
+        requeues: Number of times that the job has requeued itself.
+        stalled: Consecutive starts that a fault ended without a new checkpoint.
+        checkpoint: Time of last.ckpt at this start in nanoseconds; 0 if there was none.
     """
 
     job_id: str
@@ -47,7 +47,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class JobFolder:
-    """A run's folder as the job sees it."""
+    """Run folder with the records of its job."""
 
     path: Path
 
@@ -75,7 +75,7 @@ class JobFolder:
         replace_text(self.claim_file, json.dumps(asdict(claim), indent=2) + "\n")
 
     def checkpoint_time(self) -> int:
-        """When last.ckpt was written, in nanoseconds; 0 where there is none."""
+        """Return the modification time of last.ckpt in nanoseconds; 0 if there is none."""
         try:
             return RunFolder(self.path).last.stat().st_mtime_ns
         except OSError:
@@ -99,16 +99,16 @@ def hash_of(asked: Mapping[str, Any]) -> str:
 
 
 def take(wanted: Path, job_id: str, digest: str, restarts: int) -> tuple[JobFolder, Claim]:
-    """Find or make this job's folder, and count one more start in it.
+    """Find or create the folder of this job, and count one more start in it.
 
-    A job that starts for the first time never takes up a folder that is there: Slurm uses ids again. One that
-    was started before takes up the newest that is its own.
+    The first start of a job never uses an existing folder, since Slurm reuses ids. Later starts use the newest folder
+    with a claim of the same job.
 
     Args:
-        wanted: the folder that goes with the job's id; where another job has it, a number is added.
-        job_id: as scontrol takes it.
-        digest: `hash_of` what the job is to run.
-        restarts: how often Slurm has started it before.
+        wanted: Folder for the job's id; a number is added if another job has claimed it.
+        job_id: Id as scontrol accepts it.
+        digest: Result of `hash_of` for the config or the script's words.
+        restarts: Number of earlier starts of the job.
     """
     there: list[JobFolder] = []
     while wanted_with(wanted, len(there)).exists():
@@ -127,7 +127,10 @@ def wanted_with(wanted: Path, others: int) -> Path:
 
 
 def wait_for_the_start_before(folder: JobFolder, limit_s: float = 60.0) -> bool:
-    """Wait until its ranks are gone: a node that Slurm has lost may still be writing. Whether there was a wait."""
+    """Wait until the ranks of the previous start have exited, and return whether there was a wait.
+
+    Ranks on a node that Slurm considers lost may still be running.
+    """
     waited, end = False, time.monotonic() + limit_s
     while time.monotonic() < end:
         try:

@@ -1,8 +1,8 @@
-"""A training of a few steps over fake tensors: the order of things is that of Convoy's Lightning module.
+"""Training of a few steps over fake tensors, in the order of operations of Convoy's Lightning module.
 
-Of each micro batch: the batch, forward and loss under autocast, backward; after the last micro batch clipping, the
-optimizer, `zero_grad`, and the moving average. Three steps, because what the optimizer allocates in its first step
-lands in the holes which that step has left.
+Per micro batch: the batch, forward pass and loss under autocast, and backward pass. After the last micro batch:
+clipping, the optimizer step, `zero_grad`, and the moving average. Three steps are needed, since the optimizer state,
+which is allocated in the first step, fills gaps that this step left in the segments.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Training:
 
     Attributes:
         input_shape: (channels, height, width) of an image.
-        task: its `training_losses` is traced.
-        optimizer: makes the optimizer of a network.
-        precision: 32, bf16-mixed or 16-mixed.
-        on_cuda: whether it is a GPU's step: its rules of autocast, its fused dropout, its foreach optimizers.
-        accumulation: micro batches of a step.
-        ranks: data-parallel processes; above 1 gradients are views of DDP's buckets.
-        clip_grad_norm: whether gradients are clipped.
-        averages: whether a moving average of the weights is kept.
-        channels_last: memory format of the images.
+        task: Task with the `training_losses` to trace.
+        optimizer: Function that builds the optimizer of a network.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        on_cuda: Whether the step runs on a GPU, with its autocast rules, fused dropout and foreach optimizers.
+        accumulation: Micro batches per step.
+        ranks: Data-parallel processes; above 1, gradients are views of DDP's buckets.
+        clip_grad_norm: Whether gradients are clipped.
+        averages: Whether a moving average of the weights is kept.
+        channels_last: Whether the images have this memory format.
     """
 
     input_shape: tuple[int, int, int]
@@ -65,12 +65,12 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
     """Return the allocations and frees of three steps with a micro batch size. The network is not changed.
 
     Args:
-        network: on any device, the meta device too.
-        training: what is done in a step.
-        batch: samples of a micro batch.
+        network: Network on any device, including meta.
+        training: Operations of a step.
+        batch: Samples per micro batch.
 
     Raises:
-        UntraceableError: the network or the optimizer needs values to run, or the network refuses the batch.
+        UntraceableError: If the network or the optimizer needs tensor values, or the network rejects the batch.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(on_cuda=training.on_cuda)
@@ -83,13 +83,13 @@ def record(network: nn.Module, training: Training, batch: int) -> Recording:
                 with recorder.following(copied):
                     run.steps(batch)
                 return recorder.recording(batch)
-    except Exception as error:  # whatever a model does with values that aren't there
+    except Exception as error:  # a model may fail in any way if tensors have no values
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UntraceableError(f"its training can't be traced without data ({said})") from error
 
 
 class _Run:
-    """The state of a training that is under way."""
+    """State of a traced training."""
 
     def __init__(self, network: nn.Module, training: Training, recorder: Recorder) -> None:
         self._network, self._training, self._recorder = network, training, recorder
@@ -100,7 +100,7 @@ class _Run:
         self._optimizer = training.optimizer(network)
         for group in self._optimizer.param_groups:
             if "foreach" in group:
-                # CUDA's default where it isn't fused; on the CPU it is asked for.
+                # The default of unfused optimizers on CUDA, set explicitly for the CPU.
                 group["foreach"] = group["foreach"] is not False and not group.get("fused")
         recorder.category = "averaged_weights"
         with torch.no_grad():
@@ -112,7 +112,7 @@ class _Run:
         self._last_micro_batch = False
 
     def steps(self, batch: int) -> None:
-        """Train. The last step is like the one before it, and is not run again where that one left as it found."""
+        """Run all steps. The last one repeats the records of the previous step if that step left no allocations."""
         for step in range(1, STEPS):
             place = self._recorder.place()
             self._step(step, batch)
@@ -137,7 +137,7 @@ class _Run:
         del pixels, images, targets, loss
 
     def _batch(self, batch: int) -> tuple[Tensor, Tensor, Any]:
-        """Return pixels as they reach the device, the images that the network sees, and their targets."""
+        """Return uint8 pixels, the float32 images for the network, and their targets."""
         training = self._training
         memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         pixels = torch.empty(batch, *training.input_shape, dtype=torch.uint8)
@@ -179,7 +179,7 @@ class _Run:
 
 @contextmanager
 def _no_autocast_cache() -> Iterator[None]:
-    """Lightning's autocast copies weights anew at each use."""
+    """Disable autocast's cache of weights, as Lightning does: weights are copied at each use."""
     was_on = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
