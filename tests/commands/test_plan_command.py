@@ -72,7 +72,7 @@ def test_the_cpu_has_a_peak_and_no_verdict(convoy: Convoy) -> None:
     [
         (("modle=vgg16",), "did you mean model?"),
         (("format=jsno",), "did you mean json?"),
-        (("trainer.compile=true",), "can't be predicted"),
+        (("trainer.compile=true",), "memory of a training unpredictably"),
         (("hardware.usable_bytes=1000",), "hardware.context_bytes"),
         (("hardware=v100,a41",), "hardware=a41: no such option; did you mean a40?"),
         (("resume=latest",), "the planner starts none"),

@@ -27,7 +27,7 @@ def task_of(config: Config) -> Task:
     """Build the task of a config without its data.
 
     Raises:
-        UserError: the task can't be built.
+        UserError: If the task can't be built.
     """
     return build_task(config, Targets.unnamed(config.data.target, num_targets(config.data)))
 
@@ -38,12 +38,12 @@ def name_of(config: Config) -> str:
 
 
 def skeleton(config: Config) -> nn.Module:
-    """Return the network on the meta device, in the memory format that it is trained in.
+    """Return the network on the meta device, in the memory format of training.
 
     Raises:
-        UserError: the model can't be built.
+        UserError: If the model can't be built.
     """
-    # Weights have no part in it: none are fetched.
+    # Pretrained weights are not needed and not downloaded.
     node = {key: value for key, value in config.model.items() if key != "pretrained"}
     sizes = model_sizes(config.data)
     network = without_weights(lambda: construct_model(node, **sizes))
@@ -53,18 +53,18 @@ def skeleton(config: Config) -> nn.Module:
 
 
 def checkpointed(network: nn.Module, config: Config) -> None:
-    """Let a network compute its blocks again in the backward pass.
+    """Make a network recompute its blocks in the backward pass.
 
     Raises:
-        UserError: it has none.
+        UserError: If it has no blocks.
     """
     if not recompute_activations(network):
-        rule = f"finds no blocks in {name_of(config)} that could be computed again"
-        raise UserError(Fault("trainer.activation_checkpointing", rule, "leave it out", "true"))
+        rule = f"finds no blocks in {name_of(config)} that can be recomputed"
+        raise UserError(Fault("trainer.activation_checkpointing", rule, "omit it", "true"))
 
 
 def optimizer_of(config: Config, network: nn.Module, *, fuse: bool = False) -> Optimizer:
-    """Return the config's optimizer over a network's parameters, fused where it can be and `fuse` asks for it."""
+    """Return the config's optimizer for a network's parameters, fused if `fuse` is set and it is possible."""
     return build_optimizer(config.optimizer, network, fuse=fuse)
 
 
@@ -75,15 +75,15 @@ def precision_on(config: Config, hardware: HardwareConfig) -> str:
 
 
 def on_cuda(config: Config, hardware: HardwareConfig) -> bool:
-    """Return whether a GPU trains."""
+    """Return whether the training uses a GPU."""
     return config.trainer.gpus != 0 and hardware.accelerator != "cpu"
 
 
 def batch_sizes(config: Config) -> BatchSizes:
-    """Return the global batch divided over ranks; for a micro batch of auto, the largest possible one.
+    """Return the global batch divided over ranks; with the largest possible micro batch for auto.
 
     Raises:
-        UserError: it doesn't divide.
+        UserError: If it can't be divided evenly.
     """
     trainer = config.trainer
     gpus = trainer.gpus if isinstance(trainer.gpus, int) else 1
@@ -93,10 +93,10 @@ def batch_sizes(config: Config) -> BatchSizes:
 
 
 def refuse_untraceable(network: nn.Module, config: Config) -> None:
-    """Raise if the network does not take the images, with the message of a run instead of "untraceable".
+    """Raise the error of a run, instead of "untraceable", if the network does not accept the images.
 
     Raises:
-        UserError: it doesn't.
+        UserError: If it does not accept the images.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     copied, check = fake_copy(network, mode), task_of(config).output_check
