@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, Run
+from tests.conftest import TINY, Run, read_rows
 
 from convoy.config.faults import UserError
 from convoy.runs.lock import RunLock
@@ -45,3 +48,50 @@ def test_a_run_that_is_being_trained_is_not_resumed(convoy: Callable[..., Run]) 
     assert Path("run/overrides.yaml").read_text() == before
     lock.release()
     assert convoy("train", "resume=run", "trainer.max_steps=4").code == 0
+
+
+def test_a_look_at_the_lock_does_not_refuse_the_process_that_takes_it(tmp_path: Path) -> None:
+    """`is_being_trained` holds a shared lock for a moment, as a `resume=latest` beside this one does."""
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as shared:
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        threading.Timer(0.2, fcntl.flock, (shared, fcntl.LOCK_UN)).start()
+        RunLock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.faults)]
+)
+@pytest.mark.parametrize("text", ["latest", "run"])
+def test_of_simultaneous_resumes_one_trains(
+    convoy: Callable[..., Run], shell: Callable[..., Run], tmp_path: Path, number: int, text: str
+) -> None:
+    """The others are refused, and each step is trained once."""
+    started = ("trainer.max_steps=3", "trainer.log_every_steps=1", "trainer.test=false")
+    assert convoy("train", *TINY, *started, folder="outputs/net/run").code == 0
+    root = tmp_path / "outputs/net/run" if text == "run" else text
+    with ThreadPoolExecutor(number) as pool:
+        words = ("train", f"resume={root}", "trainer.max_epochs=9", "trainer.max_steps=60", "output_root=outputs")
+        ended = list(pool.map(lambda _: shell(*words), range(number)))
+    codes = sorted(one.code for one in ended)
+    assert codes.count(0) >= 1
+    assert set(codes) <= {0, 2}
+    for one in ended:
+        assert "Traceback" not in one.err
+        if one.code == 2:
+            assert "being trained" in one.err or "has done all its 60 steps" in one.err
+    rows = read_rows(tmp_path / "outputs/net/run")
+    steps = [row["step"] for row in rows if row["train/loss"]]
+    assert steps == [str(step) for step in range(1, 61)]
+
+
+@pytest.mark.slow
+def test_every_rank_of_a_resumed_run_finds_the_run_that_the_first_one_locked(
+    convoy: Callable[..., Run], shell: Callable[..., Run]
+) -> None:
+    words = ("trainer.processes=2", "trainer.max_steps=3", "trainer.test=false")
+    assert convoy("train", *TINY, "trainer.max_steps=2", "trainer.test=false", folder="outputs/net/older").code == 0
+    assert convoy("train", *TINY, "trainer.max_steps=2", "trainer.test=false", folder="outputs/net/newer").code == 0
+    done = shell("train", "resume=latest", *words, "output_root=outputs", folder="outputs/net/newer")
+    assert done.code == 0, done.err
+    assert done.summary()["steps"] == 3

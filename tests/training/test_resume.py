@@ -211,8 +211,8 @@ def test_a_run_that_can_not_go_on_is_left_as_it_is(convoy: Convoy, words: tuple[
             Path(name, file).write_text(Path("run", file).read_text())
     Path("broken/checkpoints/last.ckpt").write_bytes(Path("run/checkpoints/last.ckpt").read_bytes()[:1000])
     torch.save({"weights": torch.zeros(1)}, "foreign/checkpoints/last.ckpt")
-    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.name != ".lock"}
     refused = convoy("train", *words)
     assert refused.code == 2
     assert message in refused.err
-    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.name != ".lock"} == before

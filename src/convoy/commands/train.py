@@ -10,6 +10,7 @@ from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.garbage_collection import without_collector
 from convoy.runtime.rank_watch import WATCH
 from convoy.training import preflight
+from convoy.training.resume import is_resume, resume
 
 
 def run(words: Sequence[str]) -> int:
@@ -33,23 +34,16 @@ def run(words: Sequence[str]) -> int:
 
 
 def _train(parsed: arguments.Arguments) -> int:
-    config = preflight.read(parsed.overrides, parsed.options, parsed.saved)
-    if config.resume is None:
-        preflight.check_launch(config)
+    resumed = resume(parsed.overrides, parsed.options) if is_resume(parsed.overrides) else None
+    config = resumed.config if resumed else preflight.read(parsed.overrides, parsed.options, parsed.saved)
+    preflight.check_launch(config)
     use_allocator(config.hardware)
     # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
     since = CoreTimes.now()
     # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
     with without_collector():
         from convoy.training.run import train
-    if config.resume is not None:
-        from convoy.training.resume import resume
-
-        resumed = resume(config, parsed.overrides, parsed.options)
-        preflight.check_launch(resumed.config)
-        use_allocator(resumed.config.hardware)
-        return train(resumed.config, parsed.overrides, resumed, restarts=True, since=since).exit_code
-    return train(config, parsed.overrides, restarts=True, since=since).exit_code
+    return train(config, parsed.overrides, resumed, restarts=True, since=since).exit_code
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

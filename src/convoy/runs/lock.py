@@ -9,6 +9,7 @@ import platform
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 from convoy.config.faults import Fault, UserError
 
@@ -17,6 +18,11 @@ LEASE_FILE = Path("slurm", "alive")
 
 LEASE_S = 8.0
 """Age in seconds of the lease's file from which the ranks that touched it are regarded as gone."""
+
+
+_TRIES = 20
+_PAUSE_S = 0.05
+"""`is_being_trained` holds a lock for microseconds: a lock that is refused is tried again."""
 
 
 class RunLock:
@@ -31,34 +37,40 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".lock"
-        self._descriptor: int | None = None
+        self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock, if it is not held by this object already.
 
         Raises:
             UserError: another process holds it; with its host, process id and start.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise UserError(self._fault()) from error
-        except OSError:  # a file system without locks
-            os.close(descriptor)
+        if self._file is not None:
             return
+        file = self._path.open("a+", encoding="utf-8")
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not tries_left:
+                    file.close()
+                    raise UserError(self._fault()) from error
+                time.sleep(_PAUSE_S)
+            except OSError:  # a file system without locks
+                file.close()
+                return
         started = datetime.now().astimezone().isoformat(timespec="seconds")
-        holder = {"host": platform.node(), "pid": os.getpid(), "started": started}
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(holder).encode())
-        self._descriptor = descriptor
+        file.truncate(0)
+        file.write(json.dumps({"host": platform.node(), "pid": os.getpid(), "started": started}))
+        file.flush()
+        self._file = file
 
     def release(self) -> None:
         """Give the lock up, if it is held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _fault(self) -> Fault:
         try:

@@ -1,20 +1,27 @@
-"""Going on with a run: its folder, its config with what was typed on top, and its checkpoint."""
+"""A run that is resumed: its folder, its config with the overrides, and its checkpoint."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.runs.layout import RunFolder, check_format, read_json
+from convoy.runs.lock import RunLock
 from convoy.runs.lookup import find_run
-from convoy.training.preflight import checked
+from convoy.runtime.ranks import is_first_rank, shared_run_folder
+from convoy.training.preflight import checked, read
+
+_LOOKUP = ("resume", "name", "output_root")
+"""Keys that say which run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -23,42 +30,56 @@ class Resumed:
 
     Attributes:
         run: its folder.
-        checkpoint: from which.
-        config: as it was saved, with what was typed on top.
+        checkpoint: to resume from.
+        config: as it was saved, with the overrides.
         environment: record of its last start.
+        lock: held by the first rank, so that the run's files stay as they were read.
     """
 
     run: RunFolder
     checkpoint: Path
     config: Config
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any]
+    lock: RunLock
 
 
-def resume(fresh: Config, overrides: Sequence[str], options: Options | None = None) -> Resumed:
-    """Find the run that `fresh.resume` names and read its config.
+def is_resume(overrides: Sequence[str]) -> bool:
+    """Return whether a command line resumes a run."""
+    return any(text.startswith("resume=") and text not in ("resume=", "resume=null") for text in overrides)
+
+
+def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
+    """Find the run that `resume=` names, lock its folder and read its config. Imports no torch.
 
     Args:
-        fresh: the config composed from the command line alone.
-        overrides: what was typed; it wins over what the run saved.
-        options: where options are looked for.
+        overrides: of the command line; they override what the run saved.
+        options: where options are looked up.
 
     Raises:
-        UserError: no such run or checkpoint, or the config doesn't hold with what was typed.
+        UserError: no such run or checkpoint, another process trains it, or the config doesn't hold with the overrides.
     """
+    # The other overrides are checked on top of the run's config, not of the defaults.
+    lookup = [text for text in overrides if text.partition("=")[0] in _LOOKUP]
+    fresh = read(lookup, options, to_run=False)
     assert fresh.resume is not None
-    named = any(text.startswith("name=") for text in overrides)
-    name = fresh.name if named else None
-    run = find_run(fresh.resume, fresh.output_root, "resume", name=name, is_idle=True)
+    name = fresh.name if any(text.startswith("name=") for text in lookup) else None
+    shared = shared_run_folder()
+    run = RunFolder(shared) if shared else find_run(fresh.resume, fresh.output_root, "resume", name=name, is_idle=True)
+    lock = RunLock(run.path)
+    # A Slurm job's folder has a lease instead: a rank of an earlier start leaves when a later one has it.
+    if is_first_rank() and not is_this_jobs(run.path):
+        with suppress(OSError):  # a read-only folder is reported where the start is recorded
+            lock.acquire()
     checkpoint = Path(fresh.resume).absolute() if fresh.resume.endswith(".ckpt") else run.last
     if not checkpoint.is_file():
         raise UserError(
             Fault("resume", "has no checkpoint yet", "the run ended before its first; start it anew", fresh.resume)
         )
-    typed = [text for text in overrides if text.partition("=")[0] not in ("resume", "name", "output_root")]
+    typed = [text for text in overrides if text not in lookup]
     saved = from_saved(run.saved_config())
     saved.folder = None
     config = checked(overlay(saved, typed, options))
-    return Resumed(run, checkpoint, config, read_json(run.environment))
+    return Resumed(run, checkpoint, config, read_json(run.environment), lock)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.machine_record import Recorded
 from convoy.runtime.rank_launcher import end_ranks
 from convoy.runtime.rank_watch import WATCH
-from convoy.runtime.ranks import is_first_rank
+from convoy.runtime.ranks import is_first_rank, share_run_folder, shared_run_folder
 from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
@@ -50,9 +50,6 @@ from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_m
 from convoy.training.resume import Resumed, load, load_weights
 from convoy.training.signals import StoppedError
 from convoy.training.trainer import build_trainer
-
-_FOLDER_OF_ALL_RANKS = "CONVOY_RUN_FOLDER"
-"""Set by the first rank for those it starts, which must write into the same folder."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +110,8 @@ def train(
     user_callbacks = build_user_callbacks(config.callback)
 
     first = is_first_rank()
-    run, console = _own_folder(config, resumed, first=first), Console(speaking=first)
-    lock = RunLock(run.path)
+    run, console = _own_folder(config, resumed), Console(speaking=first)
+    lock = resumed.lock if resumed else RunLock(run.path)
     context = RunContext(config, machine.devices, machine.sizes, length, run, console, first_step, first)
     try:
         _record_start(context, lock, overrides)
@@ -128,7 +125,7 @@ def train(
     finally:
         lock.release()
         console.close()
-        os.environ.pop(_FOLDER_OF_ALL_RANKS, None)
+        share_run_folder(None)
 
 
 def _train(
@@ -274,16 +271,17 @@ def _plain(config: Config) -> dict[str, Any]:
     return {str(key): value for key, value in saved.items()}
 
 
-def _own_folder(config: Config, resumed: Resumed | None, *, first: bool) -> RunFolder:
-    if not first and _FOLDER_OF_ALL_RANKS in os.environ:
-        return RunFolder(Path(os.environ[_FOLDER_OF_ALL_RANKS]))
+def _own_folder(config: Config, resumed: Resumed | None) -> RunFolder:
+    shared = shared_run_folder()
+    if shared is not None:
+        return RunFolder(shared)
     begun = os.environ.pop(BEGUN_FOLDER, None)
     if begun is not None:
         run = RunFolder(Path(begun))
     else:
         claimed = config.folder is not None and is_this_jobs(Path(config.folder))
         run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder, claimed=claimed)
-    os.environ[_FOLDER_OF_ALL_RANKS] = str(run.path)
+    share_run_folder(run.path)
     return run
 
 
