@@ -51,7 +51,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         ((*MINE, "max_parallel=none"), "must be a whole number of at least 1"),
         ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
         ((*MINE, "resume=latest"), "a job resumes its own run by itself"),
-        (("account=a", "-m", "hardware=a100,a40"), "the points of a job array must request the same; these differ in card"),
+        (("account=a", "-m", "hardware=a100,a40"), "must request the same; these differ in card"),
         ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),
         ((*MINE, "-m", "model=vgg16,vgg99"), "vgg99"),
         ((*MINE, "name='a\"; id'"), "names a folder"),
