@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
+from tests.faults.runs import Tally
 
 TIMEOUT_S = 100
 BASE = np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -353,11 +354,23 @@ def forked() -> Any:
     return context
 
 
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    """Yield the count of this module's cases, which is printed at the end."""
+    counted = Tally("damaged, odd and hostile image files and folders", 0, [])
+    yield counted
+    counted.show()
+
+
 @pytest.mark.parametrize("policy", ["error", "skip"])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SELECTION else pytest.mark.faults) for name in CASES]
 )
-def test_folder_trains_or_is_refused_in_one_line(tmp_path: Path, forked: Any, name: str, policy: str) -> None:
+def test_folder_trains_or_is_refused_in_one_line(
+    tmp_path: Path, forked: Any, tally: Tally, name: str, policy: str
+) -> None:
+    tally.injected += 1
+    tally.lost.append(f"{name}, {policy}")  # until the end of this test
     case = CASES[name]
     for split, number in (("train", 4), ("val", 2)):
         for label in "ab":
@@ -379,8 +392,10 @@ def test_folder_trains_or_is_refused_in_one_line(tmp_path: Path, forked: Any, na
     if expected is None:
         assert process.exitcode == 0, output
         assert re.search(case.says, output + (tmp_path / "run" / "run.log").read_text()), output
+        tally.lost.pop()
         return
     assert process.exitcode == 2, output
     assert len(re.findall("^error: ", output, re.MULTILINE)) == 1
     assert re.search(expected, output, re.DOTALL), output
     assert not (tmp_path / "run" / "summary.json").exists()
+    tally.lost.pop()

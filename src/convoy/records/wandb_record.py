@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from convoy.config.faults import one_line
 from convoy.ledger.rows import COLUMNS, Ledger, as_dict
 from convoy.records import wandb_process
 from convoy.records.console import debug_log
@@ -64,7 +66,7 @@ class WandbRecord:
     def open(self) -> None:
         """Start to open the record, unless that was done before."""
         if self._thread is None:
-            self._thread = Thread(target=self._keep, name="convoy-wandb", daemon=True)
+            self._thread = Thread(target=self._work, name="convoy-wandb", daemon=True)
             self._thread.start()
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -102,21 +104,30 @@ class WandbRecord:
         self._messages.put(None)
         with self._lock:
             self._is_ending = True
-            if self._mode == "online" and not self._is_open:
+            is_online = self._mode == "online" and self._is_open
+            if self._mode == "online" and not is_online:
                 self._kill()
-        self._thread.join(FINISH_S[self._mode])
+        seconds = FINISH_S["online" if is_online else "offline"]
+        self._thread.join(seconds)
         if self._thread.is_alive():
             self._kill()
-            self._lose(f"not everything was sent within {FINISH_S[self._mode]:.0f} s; wandb sync sends what is in")
+            self._lose(f"not everything was written within {seconds:.0f} s; wandb sync sends what was")
 
     def _send(self, **message: Any) -> None:
         if not self._is_lost:
-            self._messages.put(json.dumps(message, default=float) + "\n")
+            self._messages.put(json.dumps(message, default=_plain) + "\n")
 
-    def _keep(self) -> None:
-        """Open the record and write the messages to it, in the record's own thread."""
+    def _work(self) -> None:
+        """Keep the record, in a thread; a fault of this machine, such as too many processes, ends only the record."""
         # Slurm sends SIGUSR1 to all processes of a step; the process inherits this mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGHUP])
+        try:
+            self._keep()
+        except Exception as error:
+            self._lose(one_line(error))
+
+    def _keep(self) -> None:
+        """Open the record and write the messages to it."""
         answer = self._start()
         notice = f"W&B: {answer.get('url') or 'online'}"
         if self._mode == "online" and "url" not in answer:
@@ -152,13 +163,15 @@ class WandbRecord:
                     process_group=0,  # Ctrl-C in a terminal is for training, which ends the record
                 )
         server = self._server if self._mode == "online" else None
-        try:
+        answer: dict[str, str] = {}
+        with suppress(OSError):  # the process has ended
             self._feed(json.dumps({"init": {**self._init, "mode": self._mode}, "server": server}) + "\n")
-        except OSError:
-            return {}
-        answer = self._answer()
+            answer = self._answer()
         with self._lock:
             self._is_open = "url" in answer
+            if not self._is_open:
+                self._kill()
+                self._process.wait()
         return answer
 
     def _write(self) -> str | None:
@@ -192,11 +205,20 @@ class WandbRecord:
 
     def _kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _lose(self, reason: str) -> None:
         self._is_lost = True
         self._notify(f"W&B: the record ends here ({reason}); metrics.csv has all rows")
+
+
+def _plain(value: Any) -> float | str:
+    """Return a value that JSON doesn't have as a number, or else as text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)
 
 
 def _environment(folder: Path) -> dict[str, str]:
