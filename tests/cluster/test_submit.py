@@ -54,7 +54,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         (("account=a", "-m", "hardware=a100,a40"), "must request the same; these differ in card"),
         ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),
         ((*MINE, "-m", "model=vgg16,vgg99"), "vgg99"),
-        ((*MINE, "name='a\"; id'"), "names a folder"),
+        ((*MINE, "name='a\"; id'"), "must be a folder name"),
         ((*MINE, "output_root='a\"b'"), "output_root"),
         ((*MINE, "--wiat"), "no such flag"),
     ],

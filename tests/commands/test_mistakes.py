@@ -28,7 +28,7 @@ Convoy = Callable[..., Run]
         (["data=./photos"], "data=./photos: no such folder"),
         (["--model", "vgg16"], "write model=vgg16"),
         (["--modle=vgg16"], "did you mean model=vgg16?"),
-        (["train"], "leave it out"),
+        (["train"], "remove it"),
         (["--config-name=x"], "choose options instead"),
         (["logger.tensorboard.folder=x"], "logger.tensorboard is null, so it has no keys; add logger=tensorboard"),
         (["logger=csv", "logger.wandb.mode=offline"], "add logger=wandb"),

@@ -36,7 +36,7 @@ def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer()
         ("optimizer.momentm=0.8", "optimizer.momentm=0.8: no such key; did you mean optimizer.momentum?"),
         (
             "optimizer.fused=true",
-            "optimizer.fused=true: no such key; write +optimizer.fused=… if it is an argument of what optimizer builds",
+            "optimizer.fused=true: no such key; write +optimizer.fused=… if it is an argument of the optimizer's target",
         ),
         ("data.augment.flp=true", "data.augment.flp=true: no such key; did you mean data.augment.flip?"),
         ("trainer.max_epochs=ten", "trainer.max_epochs=ten: must be a whole number"),
@@ -46,15 +46,15 @@ def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer()
         ("data.mean=0.4", "data.mean=0.4: must be a list; write data.mean=[…]"),
         (
             "optimizer.weight_decay=high",
-            "optimizer.weight_decay=high: must be a number; it is 0.0005 where nothing is said",
+            "optimizer.weight_decay=high: must be a number; its default is 0.0005",
         ),
-        ("optimizer.nesterov=3", "optimizer.nesterov=3: must be true or false; it is True where nothing is said"),
+        ("optimizer.nesterov=3", "optimizer.nesterov=3: must be true or false; its default is True"),
         (
             "+trainer.foo=1",
             "+trainer.foo=1: only model, optimizer, scheduler, task, loss, metric, callback take new keys; "
             "see convoy train --help trainer",
         ),
-        ("~seed", "~seed: a key can't be taken away; write seed=null to switch it off"),
+        ("~seed", "~seed: a key can't be deleted; write seed=null to switch it off"),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run each, or [brackets] for a list"),
         ("trainer", "trainer: is not key=value; write trainer=<option>, such as trainer=cpu2"),
         ("--fast", "--fast: no such flag; see convoy train --help"),
@@ -65,7 +65,7 @@ def test_the_command_line_wins_over_the_model_and_the_model_over_the_optimizer()
         ),
         (
             "hydra.run.dir=x",
-            "hydra.run.dir: a run's folder and log are Convoy's own, not Hydra's; "
+            "hydra.run.dir: Convoy, not Hydra, manages a run's folder and log; "
             "set output_root or name for the folder, -m for a sweep",
         ),
     ],
@@ -147,7 +147,7 @@ def test_what_is_typed_on_top_of_a_saved_config_wins_and_nothing_else_changes() 
 
 
 def test_an_experiment_is_not_put_over_a_run() -> None:
-    with pytest.raises(UserError, match="experiment makes a whole run"):
+    with pytest.raises(UserError, match="experiment can't override an existing run"):
         overlay(compose([]), ["experiment=fashion_mnist_fast"])
 
 

@@ -22,11 +22,11 @@ def divide(global_batch_size: int, micro_batch_size: int | None, world_size: int
 
     Args:
         global_batch_size: samples between two optimizer steps.
-        micro_batch_size: samples per rank in one forward pass; None: as large as can be, without accumulation.
+        micro_batch_size: samples per rank in one forward pass; None for the largest, without accumulation.
         world_size: data-parallel ranks.
 
     Raises:
-        UserError: it doesn't divide; names the nearest global batches that do.
+        UserError: if it can't be divided evenly; the message names the nearest sizes that can.
     """
     unit = world_size * (micro_batch_size or 1)
     if global_batch_size % unit:

@@ -1,8 +1,8 @@
-"""Targets that saved data may name although the user didn't write them.
+"""Targets that are allowed in saved data even if the user didn't write them.
 
-A built-in target is a public class or function that is defined in a package of its group, and of the kind that the
-group builds. This is decided by the object that the dotted path leads to, not by its spelling:
-`torch.nn.modules.module.torch.load` begins with an allowed package and leads to `torch.serialization.load`.
+A built-in target is a public class or function that is defined in a package of its group and has the type of the
+group. The object of the dotted path is checked, not the text: `torch.nn.modules.module.torch.load` begins with an
+allowed package but is `torch.serialization.load`.
 
 Convoy's own functions (`convoy.models.libraries.timm_model`, `convoy.optim.schedules.cosine`, …) aren't listed here.
 The options in `conf/` name them, which declares them (see `trust`).
@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "callback": ("pytorch_lightning.callbacks.callback.Callback",),
     "logger": ("pytorch_lightning.loggers.logger.Logger",),
 }
-"""Base classes of each group, one of which a target must inherit from, by the full name under which it is defined."""
+"""Full names of the base classes per group; a target must inherit from one of them."""
 
 
 def is_spelled_like_one(group: str, target: str) -> bool:
@@ -57,7 +57,7 @@ def is_spelled_like_one(group: str, target: str) -> bool:
 
 
 def find(group: str, target: str) -> Any:
-    """Return the built-in class or function at a dotted path, or None where there is none.
+    """Return the built-in class or function at a dotted path, or None if there is none.
 
     Imports modules of the packages of `group` and their parents, and no others.
     """
@@ -77,7 +77,7 @@ def _is_inside(name: str, package: str) -> bool:
 
 
 def _walk(parts: list[str]) -> Any:
-    """Return the object at a path on which every module is a submodule of the one before; else None."""
+    """Return the object at a path if each module is a submodule of the previous one, else None."""
     path = parts[0]
     try:
         found: Any = importlib.import_module(path)
@@ -87,7 +87,7 @@ def _walk(parts: list[str]) -> Any:
                 found = importlib.import_module(path)
                 continue
             found = getattr(parent, part)
-            # A module that another module has imported is an attribute of it under the same syntax.
+            # An imported module is an attribute of the importing module and has the same syntax as a submodule.
             if isinstance(found, ModuleType) and found.__name__ != path:
                 return None
     except ImportError:
@@ -96,7 +96,7 @@ def _walk(parts: list[str]) -> Any:
 
 
 def _is_defined_in(found: Any, packages: tuple[str, ...]) -> bool:
-    """Return whether an object is a public class or function that its own module has under its own name."""
+    """Return whether an object is a public class or function found under its name in the module that defines it."""
     if not isinstance(found, (type, FunctionType)):
         return False
     names = found.__qualname__.split(".")
@@ -113,8 +113,8 @@ def _is_defined_in(found: Any, packages: tuple[str, ...]) -> bool:
 def _is_torchvision_builder(found: Any) -> bool:
     """Return whether torchvision has registered a function as the builder of a model.
 
-    timm's builders are left out: they pass arguments on that load files (pretrained_cfg, checkpoint_path), as pickles
-    in some versions. The option `timm` builds the same models.
+    timm's builders are excluded, since they accept arguments that load files (pretrained_cfg, checkpoint_path), in
+    some versions with pickle. The option `timm` builds the same models.
     """
     from torchvision import models
 

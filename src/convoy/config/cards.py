@@ -1,7 +1,7 @@
 """Cards: facts about a model, a data set, a GPU or an experiment, in the `card:` block of its YAML file.
 
-A card describes; it configures nothing. Composing a config drops the cards, so that neither the network that is built
-nor a run's saved config depends on them.
+Cards are documentation and don't configure anything. They are removed when a config is composed, so that neither the
+network nor a run's saved config depends on them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FAMILIES = (
     "mobile",
     "architecture search",
 )
-"""Families of the networks in conf/model, in the order in which they are listed."""
+"""Families of the networks in conf/model, in the order of lists."""
 
 BENCHMARKS = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "mnist": "MNIST"}
 """Options of conf/data that published accuracies refer to, with their names."""
@@ -42,7 +42,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass
 class Paper:
-    """A publication."""
+    """Publication."""
 
     authors: str = MISSING
     title: str = MISSING
@@ -57,16 +57,16 @@ class Paper:
 
 @dataclass
 class PublishedAccuracy:
-    """An accuracy with its source. Exactly one of `top1` and `error` is set."""
+    """Published accuracy with its source. Exactly one of `top1` and `error` is set."""
 
     data: str = MISSING
     """One of `BENCHMARKS`."""
     top1: float | None = None
-    """Percent of the images whose most probable class is right."""
+    """Percentage of images with a correct most probable class."""
     top5: float | None = None
-    """Percent of the images whose class is among the five most probable."""
+    """Percentage of images with the correct class among the five most probable."""
     error: float | None = None
-    """Percent of the images whose most probable class is wrong."""
+    """Percentage of images with a wrong most probable class."""
     image_size: int = MISSING
     """Height and width of the images in pixels."""
     source: str = MISSING
@@ -79,15 +79,15 @@ class PublishedAccuracy:
 
 @dataclass
 class ModelCard:
-    """Facts about a network of conf/model."""
+    """Facts about a network in conf/model."""
 
     title: str = MISSING
     family: str = MISSING
-    """One of `FAMILIES`, or another name in a file of your own."""
+    """One of `FAMILIES`, or another name in a file of the user."""
     year: int | None = None
     paper: Paper | None = None
     idea: str = MISSING
-    """New in this network, in one line."""
+    """Main new idea of the network, in one line."""
     note: str | None = None
     """Differences from the paper and other remarks."""
     parameters: int = MISSING
@@ -109,7 +109,7 @@ class ModelCard:
 
 @dataclass
 class DataCard:
-    """Facts about a data set of conf/data."""
+    """Facts about a data set in conf/data."""
 
     title: str = MISSING
     images: str = MISSING
@@ -124,7 +124,7 @@ class DataCard:
     paper: Paper | None = None
     url: str | None = None
     licence: str | None = None
-    """null: the authors state none."""
+    """null: not stated by the authors."""
     location: str | None = None
     """Folders that are searched, and the remedy if the data is in none of them."""
     note: str | None = None
@@ -144,7 +144,7 @@ class Measurement:
 
 @dataclass
 class ExperimentCard:
-    """Facts about an experiment of conf/experiment."""
+    """Facts about an experiment in conf/experiment."""
 
     title: str = MISSING
     paper: Paper | None = None
@@ -159,11 +159,11 @@ class ExperimentCard:
 
 @dataclass
 class HardwareCard:
-    """Facts about a GPU of conf/hardware."""
+    """Facts about a GPU in conf/hardware."""
 
     title: str = MISSING
     memory_gb: int = MISSING
-    """Nominal memory; the smaller one of two variants."""
+    """Nominal memory; the smaller value if there are two variants."""
     tensor_cores: str = MISSING
     """Floating-point types of the tensor cores that training uses; none for a GPU without tensor cores."""
     torch: str | None = None
@@ -188,7 +188,7 @@ class _HardwareFile(HardwareConfig):
 
 @dataclass
 class ConfigWithCards(Config):
-    """The config as Hydra composes it, before `without_cards`."""
+    """Config with cards, as composed by Hydra before `without_cards`."""
 
     data: _DataFile = field(default_factory=_DataFile)
     hardware: _HardwareFile = field(default_factory=_HardwareFile)
@@ -208,14 +208,14 @@ def without_cards(composed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_cards(kind: type[_Card], options: Options | None = None) -> dict[str, _Card]:
-    """Return the cards of every option of a group, by option name; options without a card are left out.
+    """Return the cards of the options of a group by option name, without options that have no card.
 
     Args:
         kind: ModelCard, DataCard, HardwareCard or ExperimentCard.
         options: folders that are searched.
 
     Raises:
-        UserError: with every card that does not match the schema.
+        UserError: if cards don't match the schema; all are reported.
     """
     group = _KINDS[kind]
     cards: dict[str, _Card] = {}

@@ -14,7 +14,7 @@ class SlurmJobConfig:
     account: str | None = None
     """Slurm account that is charged; null: SBATCH_ACCOUNT, else your default account."""
     time: str = "1:00:00"
-    """Wall time as HH:MM:SS or D-HH:MM:SS. After it the job is requeued and resumes."""
+    """Wall time as HH:MM:SS or D-HH:MM:SS, after which the job is requeued and resumes."""
     partition: str | None = None
     """Partition; null: the first of the card's partitions."""
     constraint: str | None = None
@@ -32,7 +32,7 @@ class SlurmJobConfig:
     max_restarts: int = 20
     """Largest number of times that a job requeues itself."""
     hang_s: int = 1800
-    """Seconds without a step after which a rank counts as hung: it prints its stacks and the job is requeued."""
+    """Seconds without a step after which a rank is considered hung; it prints its stacks and the job is requeued."""
 
 
 @dataclass

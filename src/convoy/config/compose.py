@@ -1,7 +1,8 @@
 """Composition of a command line into a typed config, with every fault reported at once.
 
-Hydra composes. This module calls it so that a wrong override does not hide the next one, and reports faults in the
-words of the command line. Imports no torch, so that a typo is reported in well under a second.
+Hydra composes the config. This module applies overrides one by one, so that a wrong override does not hide the next
+one, and reports faults in terms of the command line. Torch is not imported, so that a typo is reported in well under a
+second.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ ConfigStore.instance().store(name="schema", node=ConfigWithCards)
 
 
 def compose(overrides: Sequence[str], options: Options | None = None) -> DictConfig:
-    """Compose conf/ and the overrides into a config that fits the schema.
+    """Compose conf/ and the overrides into a config that matches the schema.
 
     Raises:
-        UserError: with every fault that was found.
+        UserError: if there are faults; all are reported.
     """
     options = options or Options()
     request = parse(overrides, options)
@@ -52,13 +53,13 @@ def compose(overrides: Sequence[str], options: Options | None = None) -> DictCon
     TRUST.add_typed(request.values)
     TRUST.add_composed(config)
     if faults:
-        # The values that are right may still break a rule across groups: which is reported now, not next time.
+        # The valid values may violate a rule across groups, which is reported together with the invalid ones.
         raise OverrideError(faults, config)
     return config
 
 
 class OverrideError(UserError):
-    """Overrides that could not be applied, with the config of those that could."""
+    """Error for overrides that could not be applied, with the config of the others."""
 
     def __init__(self, faults: Sequence[Fault], config: DictConfig) -> None:
         super().__init__(*faults)
@@ -73,7 +74,7 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
         try:
             value = override.value()
             if override.is_delete():
-                faults.append(Fault(f"~{key}", "a key can't be taken away", f"write {key}=null to switch it off"))
+                faults.append(Fault(f"~{key}", "a key can't be deleted", f"write {key}=null to switch it off"))
             elif override.is_sweep_override():
                 rule = "several values are a sweep"
                 remedy = "add -m to run each, or [brackets] for a list"
@@ -97,7 +98,7 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
 
 
 def _null_parent(config: DictConfig, key: str) -> str | None:
-    """Return the longest prefix of a key whose value is null, or None where no prefix is null."""
+    """Return the longest prefix of a key with the value null, or None if there is none."""
     parts = key.split(".")
     prefixes = [".".join(parts[:length]) for length in range(1, len(parts))]
     for prefix in prefixes:
@@ -119,7 +120,7 @@ def to_config(config: DictConfig) -> Config:
     """Resolve every interpolation and return plain dataclasses.
 
     Raises:
-        UserError: a mandatory value is missing, an interpolation leads nowhere, or a value has the wrong type.
+        UserError: if a mandatory value is missing, an interpolation has no target, or a value has the wrong type.
     """
     missing = sorted(_missing(OmegaConf.to_container(config)))
     if missing:
@@ -135,7 +136,7 @@ def to_config(config: DictConfig) -> Config:
 
 
 def _missing(node: Any, prefix: str = "") -> Iterator[str]:
-    """Full keys of mandatory values that nobody has set, as they stand: interpolations are not followed."""
+    """Yield the full keys of mandatory values that are not set; interpolations are not resolved."""
     for name, value in node.items() if isinstance(node, dict) else ():
         if value == "???":
             yield f"{prefix}{name}"
@@ -143,11 +144,11 @@ def _missing(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def from_saved(saved: Mapping[str, Any]) -> DictConfig:
-    """Return a config that a run has saved, checked against the schema again.
+    """Return the saved config of a run, checked against the schema.
 
     Raises:
-        UserError: the file has keys or types that this version of Convoy doesn't know, or an interpolation, which
-            could read environment variables.
+        UserError: if the file has keys or types that this version of Convoy doesn't support, or an interpolation,
+            which could read environment variables.
     """
     interpolations = [
         Fault(key, "an interpolation in a saved config", "write the value itself", text)
@@ -172,10 +173,10 @@ def _structured(saved: Mapping[str, Any]) -> DictConfig:
 
 
 def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None = None) -> DictConfig:
-    """Return a saved config with overrides on top: first options, then values.
+    """Return a saved config with overrides: first options, then values.
 
     Raises:
-        UserError: with every fault that was found.
+        UserError: if there are faults; all are reported.
     """
     options = options or Options()
     request = parse(overrides, options)
@@ -188,12 +189,12 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
         TRUST.add_composed(fresh)
         groups = {override.key_or_group for override in request.groups} - {"experiment"}
         if "model" not in groups:
-            fresh.model = saved.model  # whose learning rates an optimizer's option reads
+            fresh.model = saved.model  # an optimizer option reads the model's learning rates
         for group in groups:
             content[group] = OmegaConf.to_container(fresh[group], resolve=True)
     if any(override.key_or_group == "experiment" for override in request.groups):
-        rule = "an experiment makes a whole run, it can't be put over one that exists"
-        faults.append(Fault("experiment", rule, "start a new run with it"))
+        rule = "an experiment can't override an existing run"
+        faults.append(Fault("experiment", rule, "start a new run with the experiment"))
     if faults:
         raise UserError(*faults)
     config = _structured(content)
@@ -230,7 +231,7 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
 
 
 def _config_alone(composed: DictConfig) -> DictConfig:
-    """Return the config without Hydra's part and cards. A model option without a name gets the name of its file."""
+    """Return the config without Hydra's part and cards. The default name of a model is that of its option file."""
     option = composed.hydra.runtime.choices.model
     with open_dict(composed):
         del composed["hydra"]
@@ -251,7 +252,7 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
             return [Fault(key, "must be text", f"its default is {before}", str(value))]
         wanted = _kind(before)
         if wanted and value is not None and _kind(value) != wanted and not _text_or_number(before, value):
-            return [Fault(key, f"must be {wanted}", f"it is {before} where nothing is said", str(value))]
+            return [Fault(key, f"must be {wanted}", f"its default is {before}", str(value))]
     # OmegaConf fails where it merges a mapping into null.
     merge = isinstance(value, dict) and OmegaConf.select(config, key) is not None
     OmegaConf.update(config, key, value, merge=merge)
@@ -259,19 +260,19 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
 
 
 def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[Fault]:
-    """Set `+key=value` (and ++): a new argument of a group that builds something; other groups take none."""
+    """Set `+key=value` (and ++), a new argument of a group with a `_target_`; other groups accept none."""
     if key.split(".")[0] not in OPEN_GROUPS or "." not in key:
         exists = key in set(known_keys(config))
         near = f"write {key}={value}" if exists else f"see convoy train --help {key.partition('.')[0]}"
         return [Fault(f"+{key}", f"only {', '.join(OPEN_GROUPS)} take new keys", near, str(value))]
     if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:
-        return [Fault(f"+{key}", "is there already", f"write {key}={value}", str(value))]
+        return [Fault(f"+{key}", "exists already", f"write {key}={value}", str(value))]
     OmegaConf.update(config, key, value, force_add=True)
     return []
 
 
 def _kind(value: Any) -> str | None:
-    """Return the kind of a value of an open group, in words; None for null, which has no kind."""
+    """Return a description of a value's type in an open group; None for null."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float)):

@@ -9,13 +9,13 @@ from difflib import get_close_matches
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake in a config, an option or a file that it names.
+    """Mistake in a config, an option or a file.
 
     Attributes:
-        key: the full key, as it is written on the command line (``trainer.gpus``).
-        rule: what holds for it, as a clause ("no such key", "must be at least 1").
-        remedy: what to write instead, as a clause; may be empty where the rule says it all.
-        value: what was given, as written; None where a value has no part in it.
+        key: full key, as written on the command line (``trainer.gpus``).
+        rule: violated rule as a clause ("no such key", "must be at least 1").
+        remedy: correction as a clause; empty if it follows from the rule.
+        value: value as written by the user; None if the fault has no value.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Fault:
 
 
 class UserError(Exception):
-    """One or several faults, all of them found together. Commands print them and exit with code 2."""
+    """Error with one or several faults. Commands print them and exit with code 2."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults: tuple[Fault, ...] = faults
@@ -39,7 +39,7 @@ class UserError(Exception):
 def closest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the name most similar to `word`, or None if no name is similar.
 
-    The last part of a dotted name counts by itself too, so that `trainer.gpu` finds `trainer.gpus` and
+    The last part of a dotted name is also compared separately, so that `trainer.gpu` finds `trainer.gpus` and
     `max_epoch` finds `trainer.max_epochs`.
     """
     candidates: Sequence[str] = list(names)

@@ -117,11 +117,11 @@ KEYS = {
     "loggers": "logger",
     "report_to": "logger",
 }
-"""Last part of another tool's key to the key or group that takes the same value."""
+"""Convoy's key or group by the last part of another tool's key with the same values."""
 
 ADVICE = {
     "accelerator": "write trainer.gpus=0 for the CPU, or trainer.gpus=<number of GPUs>",
-    "strategy": "leave it out: several GPUs or processes train with DDP",
+    "strategy": "omit it: several GPUs or processes train with DDP",
     "accumulate_grad_batches": "write trainer.micro_batch_size=…: steps accumulate up to trainer.global_batch_size",
     "gradient_accumulation_steps": "write trainer.micro_batch_size=…: steps accumulate up to trainer.global_batch_size",
     "grad_accum_steps": "write trainer.micro_batch_size=…: steps accumulate up to trainer.global_batch_size",
@@ -133,15 +133,15 @@ ADVICE = {
     "dropout": "write +model.dropout=… if the network takes it, or DROPOUT<p> in model.layers",
     "drop": "write +model.drop_rate=… for a network of timm",
     "drop_path": "write +model.drop_path_rate=… for a network of timm",
-    "shuffle": "leave it out: training data is always shuffled",
-    "pin_memory": "leave it out: memory is pinned for GPUs",
-    "persistent_workers": "leave it out: images are decoded by threads",
-    "benchmark": "leave it out, or write trainer.deterministic=true for reproducible results",
+    "shuffle": "omit it: training data is always shuffled",
+    "pin_memory": "omit it: memory is pinned for GPUs",
+    "persistent_workers": "omit it: images are decoded by threads",
+    "benchmark": "omit it, or write trainer.deterministic=true for reproducible results",
     "monitor": "write task.monitor=val/<metric> and task.mode=max or min",
     "config": "write --config-dir <folder of options> or --from <config.yaml>",
-    "verbose": "leave it out; trainer.log_every_steps sets how often metrics are logged",
+    "verbose": "omit it; trainer.log_every_steps sets the logging interval",
 }
-"""Last part of a key without an equivalent that takes the same value, with the remedy."""
+"""Remedy by the last part of another tool's key without an equivalent key."""
 
 VALUES = {
     "trainer.precision": {
@@ -172,11 +172,11 @@ VALUES = {
     "loss": {"ce": "cross_entropy", "crossentropy": "cross_entropy", "crossentropyloss": "cross_entropy"},
     "logger": {"tb": "tensorboard", "none": "csv"},
 }
-"""Values of a key, or options of a group, as other tools write them, in lower case."""
+"""Convoy's values and options by their names in other tools, in lower case."""
 
 
 def translated(key: str) -> str | None:
-    """Return Convoy's key for a key of another tool, or None where there is none."""
+    """Return Convoy's key for a key of another tool, or None if there is none."""
     return KEYS.get(key.rpartition(".")[2].lower())
 
 
@@ -186,5 +186,5 @@ def advice(key: str) -> str | None:
 
 
 def translated_value(key: str, value: str) -> str | None:
-    """Return Convoy's value for a value of another tool, or None where there is none."""
+    """Return Convoy's value for a value of another tool, or None if there is none."""
     return VALUES.get(key, {}).get(value.lower())

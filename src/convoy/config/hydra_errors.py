@@ -20,7 +20,7 @@ def written(override: Override) -> str:
 
 
 def known_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every full key of a config, its groups included."""
+    """Yield the full keys of a config, including its groups."""
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for name in node:
             full = prefix + str(name)
@@ -40,10 +40,10 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
     """Return rule and remedy for an error of Hydra or OmegaConf, without their hints (`+key` hides typos).
 
     Args:
-        error: raised for the key.
-        key: as it was typed.
+        error: error raised for the key.
+        key: key as typed.
         names: known keys.
-        value: as it was typed.
+        value: value as typed.
     """
     text = first_line(error)
     converted = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
@@ -60,7 +60,7 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
         if (remedy := advice(key)) is not None:
             return "no such key", remedy
         if group in GROUPS and dot:
-            # Without the group's name, which would make every key of it look alike.
+            # Compared without the group's name, which would make all keys of the group similar.
             names_in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
             near = closest(rest, names_in_group)
             remedy = f"did you mean {group}.{near}?" if near else ""
@@ -69,7 +69,7 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
         if not remedy and group in GROUPS:
             remedy = f"see convoy train --help {group}"
         if group in OPEN_GROUPS and not remedy.startswith("did"):
-            remedy = f"write +{key}=… if it is an argument of what {group} builds"
+            remedy = f"write +{key}=… if it is an argument of the {group}'s target"
         return "no such key", remedy or "see convoy train --help"
     if "is not a ListConfig" in text:
         return "must be a list", f"write {key}=[…]"

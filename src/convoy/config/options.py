@@ -1,4 +1,4 @@
-"""The options of each group: one short YAML file each, in conf/ or in a user's own folder."""
+"""Options of the groups: one short YAML file each, in conf/ or in a folder of the user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
-"""The options that Convoy ships: inside the package in a wheel, at the top of the tree in a checkout."""
+"""Folder of Convoy's options: inside the package in a wheel, at the top of the tree in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Options:
     """Folders in which options are looked up.
 
     Attributes:
-        folder: a user's own folder of options, laid out as conf/ is; searched after Convoy's own.
+        folder: folder of the user with the layout of conf/, searched after Convoy's; None if there is none.
     """
 
     folder: Path | None = None

@@ -1,4 +1,4 @@
-"""Parsing of one override, whose value may have characters that Hydra's grammar can't read."""
+"""Parsing of one override, including values with characters that Hydra's grammar can't parse."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _OPENING = ("[", "{", "'", '"', "$")
 def parse_override(text: str) -> Override:
     """Parse an override with Hydra's grammar.
 
-    Where the key is text, or an argument of a group that builds something, a value that the grammar can't read is the
-    value as it was typed: `model.pretrained=epoch=3.ckpt`, `data.root=/data/été [1]`. The value of a text key that
-    looks like a number is also as typed: `name=1e5`.
+    If the key is text or an argument of a group with a `_target_`, a value that the grammar can't parse is used as
+    typed: `model.pretrained=epoch=3.ckpt`, `data.root=/data/été [1]`. The value of a text key that looks like a number
+    is also used as typed: `name=1e5`.
 
     Raises:
-        HydraException: the grammar can't read the text.
+        HydraException: if the grammar can't parse the text.
     """
     key, sign, value = text.partition("=")
     name = key.lstrip("+")
@@ -46,7 +46,7 @@ def parse_override(text: str) -> Override:
 
 @cache
 def text_keys() -> frozenset[str]:
-    """Return the keys whose values are text, the groups included."""
+    """Return the keys with text values, including the groups."""
     return frozenset((*GROUPS, *_text_keys(Config, "")))
 
 

@@ -1,4 +1,4 @@
-"""A command line's overrides, parsed: choices of options apart from values of keys."""
+"""Parsing of a command line's overrides into choices of options and values of keys."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _HYDRA_FLAGS = {
     "-i": "convoy train --cfg job prints the composed config",
     "--hydra-help": "see convoy train --help",
     "--version": "write convoy --version",
-    "--run": "leave it out",
-    "-r": "leave it out",
+    "--run": "omit it",
+    "-r": "omit it",
 }
-"""Flags of Hydra that Convoy has no use for, with the remedy."""
+"""Remedies for flags of Hydra that Convoy doesn't support."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Request:
     Attributes:
         groups: overrides that choose an option (`model=vgg16`).
         values: overrides that set, add or delete a key (`trainer.gpus=2`).
-        faults: what could not be parsed or chosen.
+        faults: faults of the overrides that could not be parsed or chosen.
     """
 
     groups: list[Override] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Request:
 
 
 def parse(overrides: Sequence[str], options: Options) -> Request:
-    """Parse overrides one by one and check the options that they name."""
+    """Parse overrides one by one and check that their options exist."""
     request = Request()
     for text in _with_values_of_flags(overrides):
         try:
@@ -69,7 +69,7 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
             request.faults.append(Fault(key, rule, remedy, written(override)))
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
             remedy = "set output_root or name for the folder, -m for a sweep"
-            request.faults.append(Fault(key, "a run's folder and log are Convoy's own, not Hydra's", remedy))
+            request.faults.append(Fault(key, "Convoy, not Hydra, manages a run's folder and log", remedy))
         elif key in GROUPS and not override.is_delete():
             faults = _choice_faults(override, options)
             request.faults.extend(faults)
@@ -99,7 +99,7 @@ def _is_path(name: object, options: Options) -> bool:
 
 
 def _choose_by_path(text: str, request: Request) -> None:
-    """Choose the data option that reads a folder: packed shards or a folder of images."""
+    """Choose the data option for a folder: packed shards or a folder of images."""
     path = Path(text).expanduser()
     if path.is_dir():
         option = "shards" if (path / SHARD_INDEX).is_file() else "image_folder"
@@ -109,7 +109,7 @@ def _choose_by_path(text: str, request: Request) -> None:
         remedy = f"write data=table data.file={text} data.image_column=… data.target_column=… for a table of images"
         request.faults.append(Fault("data", "is a file, not a folder of images", remedy, text))
     else:
-        remedy = "name a folder of images with train/<class>/, or an option; convoy train --help data lists them"
+        remedy = "give a folder of images with train/<class>/, or an option; convoy train --help data lists them"
         request.faults.append(Fault("data", "no such folder", remedy, text))
 
 
@@ -159,7 +159,7 @@ def _flag_fault(flag: str, value: str) -> Fault:
 def _syntax_fault(text: str, error: Exception, options: Options) -> Fault:
     key, sign, value = text.partition("=")
     if not key.strip():
-        return Fault(repr(text), "is not key=value", "leave it out, or name a key")
+        return Fault(repr(text), "is not key=value", "remove it, or add a key")
     if text.startswith("-"):
         return _flag_fault(key, value)
     if not sign:
@@ -167,7 +167,7 @@ def _syntax_fault(text: str, error: Exception, options: Options) -> Fault:
         if text in GROUPS:
             return Fault(text, "is not key=value", f"write {text}=<option>, such as {text}={options.of(text)[0]}")
         if text == "train":
-            return Fault(text, "is not key=value", "leave it out")
+            return Fault(text, "is not key=value", "remove it")
         return Fault(text, "is not key=value", f"write {group}={text}" if group else "see convoy train --help")
     remedy = "quote a value with special characters: 'key=\"value\"'"
     return Fault(key, f"can't be read ({first_line(error)})", remedy, value)

@@ -1,7 +1,7 @@
-"""Rules within and across groups, checked after composing and before anything is built.
+"""Rules within and across groups, checked after the composition and before anything is built.
 
-Each rule is a pure function of the config. Rules that need the machine (the number of GPUs) or the disk (whether the
-data folder exists) are in the packages that own them.
+Each rule is a pure function of the config. Rules that depend on the machine (number of GPUs) or the disk (existence of
+the data folder) are in the packages of these subjects.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ _SEED_LIMIT = 2**32
 
 
 def check(config: Config) -> list[Fault]:
-    """Every fault of the config as a whole, in the order of the rules."""
+    """Return all faults of the config, in the order of the rules."""
     return [fault for rule in _RULES for fault in rule(config)]
 
 
 def max_time_seconds(text: str) -> int:
-    """Seconds of HH:MM:SS or DD:HH:MM:SS.
+    """Return the seconds of HH:MM:SS or DD:HH:MM:SS.
 
     Raises:
-        UserError: the text is neither, or no time at all.
+        UserError: if the text has another format, or is zero.
     """
     match = re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d):([0-5]?\d)", text)
     seconds = 0
@@ -135,7 +135,7 @@ def _ranges(config: Config) -> Iterable[Fault]:
 
 def _name(config: Config) -> Iterable[Fault]:
     if not re.fullmatch(r"[\w][\w.+@-]*", str(config.name)):
-        rule = "names a folder: letters, digits and . _ - + @, beginning with a letter or digit"
+        rule = "must be a folder name of letters, digits and . _ - + @, beginning with a letter or digit"
         yield Fault("name", rule, "write name=…", str(config.name))
 
 
@@ -146,8 +146,8 @@ def _devices(config: Config) -> Iterable[Fault]:
         yield Fault("trainer.gpus", "must be auto or a whole number from 0", "", str(gpus))
         return
     if trainer.processes > 1 and gpus != 0 and hardware.accelerator != "cpu":
-        rule = "counts processes on the CPU"
-        yield Fault("trainer.processes", rule, "write trainer.gpus=0 with it", str(trainer.processes))
+        rule = "applies only to training on the CPU"
+        yield Fault("trainer.processes", rule, "add trainer.gpus=0", str(trainer.processes))
     if isinstance(gpus, int) and hardware.gpus_per_node is not None and gpus > hardware.gpus_per_node:
         rule = f"hardware={hardware.name} has {hardware.gpus_per_node} GPUs per node"
         remedy = f"write trainer.gpus={hardware.gpus_per_node}"
@@ -175,11 +175,11 @@ def _length(config: Config) -> Iterable[Fault]:
             rule = "a run needs an end"
             yield Fault("trainer.max_epochs", rule, "set max_epochs, max_steps or max_time", "null")
         elif config.scheduler.get("_target_") != "convoy.optim.schedules.constant":
-            rule = "a schedule needs a length in epochs or steps beside trainer.max_time"
+            rule = "a schedule needs a length in epochs or steps besides trainer.max_time"
             yield Fault("trainer.max_epochs", rule, "set it, or write scheduler=constant", "null")
     if config.scheduler.get("warmup_epochs") and config.scheduler.get("warmup_steps"):
-        rule = "the warm-up's length is given twice"
-        yield Fault("scheduler.warmup_steps", rule, "set scheduler.warmup_epochs=0 with it")
+        rule = "can't be combined with scheduler.warmup_epochs"
+        yield Fault("scheduler.warmup_steps", rule, "add scheduler.warmup_epochs=0")
 
 
 def _batch(config: Config) -> Iterable[Fault]:
@@ -207,7 +207,7 @@ def _mixing(config: Config) -> Iterable[Fault]:
     for name in ("mixup", "cutmix"):
         alpha = config.task.get(name)
         if isinstance(alpha, (int, float)) and alpha > 0 and (given or trainer.global_batch_size) < 2:
-            yield Fault(f"task.{name}", "mixes pairs of a batch", "needs a micro batch of at least 2")
+            yield Fault(f"task.{name}", "mixes pairs of a batch", "use a micro batch of at least 2")
             return
 
 

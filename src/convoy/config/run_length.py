@@ -12,7 +12,7 @@ class RunLength:
 
     Attributes:
         steps_per_epoch: optimizer steps of one pass over the training images.
-        total_steps: optimizer steps of the whole run; None where only time ends it.
+        total_steps: optimizer steps of the whole run; None if only trainer.max_time is set.
     """
 
     steps_per_epoch: int
@@ -20,12 +20,12 @@ class RunLength:
 
     @property
     def epochs(self) -> int | None:
-        """Passes over the training images, the last perhaps a part of one."""
+        """Passes over the training images, including an incomplete last one."""
         return None if self.total_steps is None else math.ceil(self.total_steps / self.steps_per_epoch)
 
 
 def run_length(max_epochs: int | None, max_steps: int | None, steps_per_epoch: int) -> RunLength:
-    """Return the length that follows from the limit that is reached first."""
+    """Return the length of a run that ends at the limit that is reached first."""
     limits = [] if max_epochs is None else [max_epochs * steps_per_epoch]
     if max_steps is not None:
         limits.append(max_steps)

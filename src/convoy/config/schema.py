@@ -1,8 +1,8 @@
-"""The typed config of a run: every choice, its type and its unit.
+"""Typed config of a run: all keys with their types and units.
 
-A group that builds something of a library (`model`, `optimizer`, `scheduler`) is an open mapping with a
-`_target_`; which keys it may have is for the target's signature to say (see `targets`). The other groups are
-the dataclasses here, and OmegaConf holds each value to its field's type.
+Groups with a `_target_`, such as `model`, `optimizer` and `scheduler`, are open mappings; the signature of the target
+determines their keys (see `targets`). The other groups are the dataclasses of this module, and OmegaConf checks each
+value against the type of its field.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from convoy.config.cluster_schema import ClusterConfig
 
 @dataclass
 class AugmentConfig:
-    """Augmentation of training images. Zero, false or null: off."""
+    """Augmentation of training images. Zero, false or null switches a transform off."""
 
     pad_crop: int = 0
-    """Zero padding per side, in pixels; a window of the image's size is then cut at random."""
+    """Zero padding per side in pixels, followed by a random crop of the image's size."""
     flip: bool = False
     """Flip left to right with probability 1/2."""
     cutout: int = 0
-    """Side of a square at a random place that is set to the mean, in pixels (DeVries & Taylor 2017)."""
+    """Side in pixels of a square at a random position that is set to the mean (DeVries & Taylor 2017)."""
     random_resized_crop: list[float] | None = None
-    """[smallest, largest] share of the image's area in a random crop of aspect ratio 3/4 to 4/3, which is resized
+    """[smallest, largest] share of the image's area in a random crop with aspect ratio 3/4 to 4/3, which is resized
     (Szegedy et al. 2014). Not for sets in memory."""
 
 
@@ -44,9 +44,9 @@ class DataConfig:
     file: str | None = None
     """CSV or TSV file with one row per image and a header. Tables only, like the next four."""
     image_column: str | None = None
-    """Column of the image paths, relative to data.root; data.root=null: to the folder of data.file."""
+    """Column of the image paths, relative to data.root, or to the folder of data.file if data.root is null."""
     target_column: Any = None
-    """Column of the target, or several as [a,b]; data.target decides how the cells are read."""
+    """Column of the target, or several as [a,b]; data.target determines the format of the cells."""
     split_column: str | None = None
     """Column with train, val or test; null: val and test are held out of all rows."""
     label_separator: str = "|"
@@ -76,17 +76,18 @@ class DataConfig:
     """Share of the images held out for test, before val, if the data has no test split. For image folders, tables and
     data sets of the user."""
     on_bad_image: str = "error"
-    """Reaction to an image that can't be decoded: error or skip (leave out and count). Not for sets in memory."""
+    """Reaction to an image that can't be decoded: error or skip (skip and count). Not for sets in memory."""
     num_workers: int | None = None
-    """Decoding threads per process; null: the CPU cores that the process may use. Not for sets in memory."""
+    """Decoding threads per process; null: number of CPU cores available to the process. Not for sets in memory."""
     shuffle_buffer: int = 8192
-    """Samples per rank from which the next one is drawn; 1: read in sequence. Shards only."""
+    """Size of the shuffle buffer in samples per rank; 1: read in sequence. Shards only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     transforms: list[Any] = field(default_factory=list)
-    """Further transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter. Each
-    gets a uint8 tensor [C, S, S] after random_resized_crop and before pad_crop and normalization."""
+    """Additional transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter.
+    The input is a uint8 tensor [C, S, S] after random_resized_crop and before pad_crop and normalization."""
     train: dict[str, Any] | None = None
-    """Map-style data set with a `_target_`, which yields (image, target). For data.source=dataset, as val and test."""
+    """Map-style data set with a `_target_` that returns (image, target). Only for data.source=dataset, like val and
+    test."""
     val: dict[str, Any] | None = None
     """null: val_fraction of train is held out."""
     test: dict[str, Any] | None = None
@@ -95,12 +96,12 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, width and precision of a training. The first limit that is reached ends it."""
+    """Length, parallelism and precision of training. Training ends at the first limit that is reached."""
 
     gpus: Any = "auto"
-    """GPUs per node: auto (all there are, else the CPU), 0 (CPU), 1, 2, …"""
+    """GPUs per node: auto (all GPUs, or the CPU if there are none), 0 (CPU), 1, 2, …"""
     processes: int = 1
-    """Data-parallel processes on the CPU, with trainer.gpus=0: what two GPUs do, on a machine without any."""
+    """Data-parallel processes on the CPU with trainer.gpus=0, to test data-parallel training without GPUs."""
     nodes: int = 1
     max_epochs: int | None = None
     max_steps: int | None = None
@@ -108,67 +109,69 @@ class TrainerConfig:
     max_time: str | None = None
     """Wall time of training as HH:MM:SS or DD:HH:MM:SS; checked after each optimizer step."""
     precision: str = "auto"
-    """auto, 32, bf16-mixed or 16-mixed. auto: what hardware.precision says, else bf16-mixed where the card or the CPU
-    (AVX-512 BF16, AMX) computes in it, 16-mixed on another GPU, 32 on another CPU."""
+    """auto, 32, bf16-mixed or 16-mixed. auto: hardware.precision; if it is null, bf16-mixed if the card or the CPU
+    (AVX-512 BF16, AMX) supports it, else 16-mixed on a GPU and 32 on a CPU."""
     global_batch_size: int = 128
-    """Samples between two optimizer steps, over all ranks and accumulation steps."""
+    """Samples per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: Any = None
-    """Samples a rank in one forward pass; null: global_batch_size over the ranks, without accumulation; auto: the
-    most that divides it and fits the GPU, as predicted (docs/planner.md), on the CPU like null."""
+    """Samples per rank in one forward pass. null: global_batch_size divided by the number of ranks, without
+    accumulation. auto: the largest divisor that is predicted to fit the GPU (docs/planner.md); like null on a CPU."""
     eval_batch_size: int | None = None
-    """Samples a rank in one forward pass of val and test; null: twice the micro batch."""
+    """Samples per rank in one forward pass of val and test; null: twice the micro batch."""
     clip_grad_norm: float | None = None
-    """Largest 2-norm of all gradients together."""
+    """Maximum of the total 2-norm of all gradients."""
     ema_decay: float | None = None
-    """Decay a step of an exponential moving average of the weights, which val and test then use."""
+    """Decay per step of an exponential moving average of the weights, which is used for val and test."""
     compile: bool = False
-    """torch.compile the network."""
+    """Compile the network with torch.compile."""
     activation_checkpointing: bool = False
-    """Compute each block again in the backward pass instead of keeping it: much less memory, a third more time."""
+    """Recompute each block in the backward pass instead of storing its activations: much less memory, a third more
+    time."""
     channels_last: bool = True
-    """NHWC memory, faster for convolutions on tensor cores and with oneDNN."""
+    """NHWC memory format, faster for convolutions on tensor cores and with oneDNN."""
     deterministic: bool = False
-    """Bit-equal results on the same machine and versions, at some cost in speed on GPUs."""
+    """Bit-identical results on the same machine and versions, slower on GPUs."""
     early_stopping_epochs: int | None = None
-    """Stop after this many epochs without a better task.monitor."""
+    """Stop after this number of epochs without an improvement of task.monitor."""
     log_every_steps: int = 50
     """Optimizer steps between two rows of training metrics."""
     checkpoint_every_steps: int | None = None
-    """Also save last.ckpt every so many optimizer steps, beside the end of each epoch."""
+    """Optimizer steps between two writes of last.ckpt, in addition to the end of each epoch."""
     on_nan: str = "stop"
-    """A loss that is not finite: stop (naming step, learning rate, last good checkpoint) or ignore."""
+    """Reaction to a loss that is not finite: stop (with step, learning rate and last good checkpoint) or ignore."""
     test: bool = True
     """Test with the best checkpoint at the end."""
 
 
 @dataclass
 class HardwareConfig:
-    """The card a run is meant for, or the machine on which it runs."""
+    """GPU or CPU of the run."""
 
     name: str = MISSING
     architecture: str | None = None
-    """Architecture for which code for the card is compiled, such as sm_80; null: asked of the device."""
+    """Architecture of the card's compiled code, such as sm_80; null: queried from the device."""
     accelerator: str = "auto"
     """auto, gpu or cpu."""
     precision: str | None = None
-    """Meaning of trainer.precision=auto on this card; null: asked of the device."""
+    """Meaning of trainer.precision=auto on this card; null: depends on the device."""
     bf16: bool | None = None
-    """Whether the card computes in bfloat16; null: asked of the device."""
+    """Whether the card supports bfloat16; null: queried from the device."""
     gpus_per_node: int | None = None
-    """GPUs of one node, the most that trainer.gpus may ask for; null: asked of the machine."""
+    """GPUs per node, the maximum of trainer.gpus; null: counted on the machine."""
     usable_bytes: int | None = None
-    """Memory of the card that programs may use, as its driver counts it, in bytes; null: not known."""
+    """Memory of the card available to programs in bytes, as reported by its driver; null: not known."""
     context_bytes: int | None = None
-    """Memory that a process takes before its first tensor (CUDA context and libraries), in bytes."""
+    """Memory of a process before its first tensor (CUDA context and libraries), in bytes."""
     expandable_segments: bool = False
-    """Whether PyTorch's allocator may grow segments, which wastes less; PYTORCH_ALLOC_CONF, where set, wins."""
+    """Whether PyTorch's allocator may expand segments, which reduces fragmentation; PYTORCH_ALLOC_CONF takes
+    precedence."""
     cpu_threads: int | None = None
-    """Threads of one process's CPU operations; null: the cores it may use, shared among the processes."""
+    """Threads per process for CPU operations; null: the available cores divided by the number of processes."""
 
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases. Convoy never prompts: with a key it is online, without one it writes into the run's folder."""
+    """Weights & Biases. There is no prompt: without an API key, records are stored offline in the run's folder."""
 
     project: str = "convoy"
     entity: str | None = None
@@ -180,14 +183,14 @@ class WandbConfig:
 
 @dataclass
 class TensorBoardConfig:
-    """Event files under the run's folder: `tensorboard --logdir outputs`."""
+    """Event files in the run's folder; view them with `tensorboard --logdir outputs`."""
 
     folder: str = "tensorboard"
 
 
 @dataclass
 class CsvConfig:
-    """metrics.csv alone, which every run writes whatever else it logs to."""
+    """Only metrics.csv, which every run writes."""
 
     file: str = "metrics.csv"
 
@@ -200,28 +203,29 @@ class LoggerConfig:
     tensorboard: TensorBoardConfig | None = None
     csv: CsvConfig | None = None
     other: dict[str, Any] = field(default_factory=dict)
-    """Further Lightning loggers by name, each with a `_target_` (conf/logger/mlflow.yaml). "{run_folder}" in a value is
-    the run's folder."""
+    """Additional Lightning loggers by name, each with a `_target_` (conf/logger/mlflow.yaml). "{run_folder}" in a value
+    is replaced by the run's folder."""
 
 
 @dataclass
 class LedgerConfig:
-    """Measurements per layer, beside the ledger that every run writes (docs/ledger.md)."""
+    """Measurements per layer, in addition to the ledger that every run writes (docs/ledger.md)."""
 
     measure_steps: int = 20
-    """Forward and backward passes at a run's start over which each layer's times are measured, 20 or more; their
-    steps do not count in images_per_s. 0: off. Left out of a run of fewer than five times as many, and with
-    trainer.compile."""
+    """Forward and backward passes at the start of a run in which the layers are timed, at least 20; 0: off. Their
+    steps do not count in images_per_s. Runs of fewer than five times as many passes, and runs with trainer.compile,
+    are not timed."""
     norms_every_steps: int = 0
-    """Optimizer steps between two rows of each layer's weight and gradient norms; 0: off."""
+    """Optimizer steps between two rows of weight and gradient norms per layer; 0: off."""
 
 
 @dataclass
 class CheckpointConfig:
-    """Checkpoints that are kept, beside last.ckpt and best.ckpt."""
+    """Checkpoints that are kept in addition to last.ckpt and best.ckpt."""
 
     save_top_k: int = 1
-    """Number of best checkpoints that are kept. Above 1: as step-<n>.ckpt, the best of them also as best.ckpt."""
+    """Number of best checkpoints that are kept. Above 1, they are stored as step-<n>.ckpt, the best also as
+    best.ckpt."""
     every_epochs: int = 1
     """Epochs between two writes of last.ckpt; best.ckpt is written whenever task.monitor improves."""
 
@@ -233,12 +237,12 @@ class PlanConfig:
     margin: float = 0.05
     """Share of the card's usable memory that trainer.micro_batch_size=auto leaves free."""
     force: bool = False
-    """Queue a run that is predicted not to fit."""
+    """Queue a run even if it is predicted not to fit."""
 
 
 @dataclass
 class Config:
-    """A whole run."""
+    """Config of a run."""
 
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
@@ -259,14 +263,14 @@ class Config:
     cluster: ClusterConfig | None = None
     """Scheduler that runs the job, for `convoy submit`; a run doesn't read it."""
     name: str = MISSING
-    """Folder under outputs/ and name in the loggers: the experiment's or the model's."""
+    """Folder below output_root and name in the loggers; default: name of the experiment or the model."""
     seed: int = 1
     tags: list[str] = field(default_factory=list)
     output_root: str = "outputs"
     folder: str | None = None
-    """This run's own folder; null: <output_root>/<name>/<date_time-id>."""
+    """Folder of the run; null: <output_root>/<name>/<date_time-id>."""
     resume: str | None = None
-    """latest, a run's folder or a checkpoint: resume that run."""
+    """Run to resume: latest, a run's folder or a checkpoint."""
 
 
 OPEN_GROUPS = ("model", "optimizer", "scheduler", "task", "loss", "metric", "callback")
@@ -286,6 +290,6 @@ GROUPS = (
     "experiment",
 )
 LIST_GROUPS = ("logger", "metric", "callback")
-"""Groups of which several options can be chosen: logger=[wandb,tensorboard]."""
+"""Groups that accept several options: logger=[wandb,tensorboard]."""
 OPTIONAL_GROUPS = ("metric", "callback", "cluster", "experiment")
 """Groups without a default option."""

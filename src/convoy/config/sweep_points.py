@@ -1,4 +1,4 @@
-"""A sweep: overrides with several values, multiplied out into one command line per point."""
+"""Expansion of a sweep's overrides with several values into one command line per point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from convoy.config.schema import GROUPS
 
 
 def points(overrides: Sequence[str], options: Options | None = None) -> list[list[str]]:
-    """Every combination of the values given, the last override changing fastest, as with Hydra.
+    """Return all combinations of the values; the last override changes fastest, as in Hydra.
 
-    `model=vgg16,resnet18 seed=range(3)` gives six points. An override that can't be parsed is left as it is:
-    composing its points reports the mistake.
+    `model=vgg16,resnet18 seed=range(3)` has six points. An override that can't be parsed is not changed; the
+    composition of its points reports the mistake.
 
     Raises:
-        UserError: no override has several values.
+        UserError: if no override has several values.
     """
     axes: list[list[str]] = []
     for text in overrides:
@@ -37,7 +37,7 @@ def points(overrides: Sequence[str], options: Options | None = None) -> list[lis
         else:
             axes.append([text])
     if all(len(axis) == 1 for axis in axes):
-        remedy = "give several with commas, as in model=vgg16,resnet18, or leave out -m"
+        remedy = "separate values with commas, as in model=vgg16,resnet18, or omit -m"
         raise UserError(Fault("-m", "a sweep needs a key with several values", remedy))
     return [list(point) for point in product(*axes)]
 
@@ -61,7 +61,7 @@ def _values(override: Override, options: Options) -> list[str]:
 
 
 def varied(overrides: Sequence[str], options: Options | None = None) -> list[str]:
-    """Return the keys that a sweep varies, in the order given."""
+    """Return the keys with several values, in the given order."""
     all_points = points(overrides, options)
     columns = zip(*all_points, strict=True)
     return [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]

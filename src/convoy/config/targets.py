@@ -1,8 +1,7 @@
-"""Classes and functions that a config names as `_target_`: found, checked against their signature, and called.
+"""Lookup, signature checks and calls of the classes and functions given as `_target_` in a config.
 
-A target that the user wrote may be anything importable (see `trust`). A target that saved data names must be built in
-or written by the user as well. Nested targets follow the same rule, and all of them are found before the first is
-called.
+A target written by the user may be anything importable (see `trust`). A target in saved data must be built in or also
+written by the user. The same rule applies to nested targets, and all of them are looked up before the first is called.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def resolve(target: str, key: str) -> Callable[..., Any]:
         key: of the config, which begins with the group.
 
     Raises:
-        UserError: the target isn't trusted, or there is no such class or function.
+        UserError: if the target isn't trusted, or there is no such class or function.
     """
     if not isinstance(target, str):
         raise UserError(_refusal(f"{key}._target_", target))
@@ -71,7 +70,7 @@ def takes(node: Mapping[str, Any], key: str, name: str) -> bool:
 
 
 def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the arguments of a class or function; any keyword where it doesn't state them."""
+    """Return the arguments of a class or function; any keyword if it has no signature."""
     try:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -84,7 +83,7 @@ def takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 
 def arguments(key: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is passed to the target: the node without `_target_` and Convoy's settings."""
+    """Return the arguments of the target: the node without `_target_` and Convoy's settings."""
     settings = SETTINGS.get(_group(key), frozenset()) | {"_target_", "_partial_"}
     return {name: value for name, value in node.items() if name not in settings}
 
@@ -108,7 +107,7 @@ def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = 
         return []
     names = [name for name in parameters if name not in given]
     values = arguments(key, node)
-    otherwise = f"it has {', '.join(names)}" if names else "it has none that a config could set"
+    otherwise = f"it has {', '.join(names)}" if names else "it has no arguments that a config can set"
     faults = [
         Fault(
             f"{key}.{name}",
@@ -142,7 +141,7 @@ def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> 
         given: arguments that Convoy passes itself.
 
     Raises:
-        UserError: a target isn't trusted, the arguments don't fit its signature, or the target raises an exception.
+        UserError: if a target isn't trusted, the arguments don't fit its signature, or the target raises an exception.
     """
     faults = target_faults(key, node)
     if faults:
@@ -158,7 +157,7 @@ def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> 
     except UserError:
         raise
     except Exception as error:
-        # A defect of Convoy's own class is no mistake of the user.
+        # A defect in a class of Convoy is not a mistake of the user.
         if str(getattr(target, "__module__", "")).startswith("convoy.") and not isinstance(
             error, (TypeError, ValueError)
         ):

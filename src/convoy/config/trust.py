@@ -1,6 +1,6 @@
-"""Targets that the user wrote, as opposed to those that arrive inside a saved file.
+"""Targets written by the user, as opposed to targets in saved files.
 
-A `_target_` names code that Convoy imports and calls. A target is declared when the user wrote it: in a YAML file of
+A `_target_` names code that Convoy imports and calls. A target is declared if the user wrote it: in a YAML file of
 the config folders in use (Convoy's own `conf/` and `--config-dir`) or on the command line. A declared target may be any
 importable class or function. Everything else is data: a run folder, a checkpoint, an exported file, a file given to
 `--from`. Targets found there must be declared too, or be built in (see `builtin_targets`). Paths found there may not
@@ -40,10 +40,10 @@ def nested_targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 class Trust:
-    """Declared targets of this process, and the folders in which their modules are found.
+    """Declared targets of this process, and the folders with their modules.
 
-    Composing a config declares targets. An undeclared target is refused by default, so code that reads saved data in a
-    new place needs no check.
+    Composing a config declares targets. Undeclared targets are refused by default, so new code that reads saved data
+    needs no additional check.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Trust:
                 self._paths.add(str(OmegaConf.select(config, key)))
 
     def add_typed(self, overrides: Sequence[Override]) -> None:
-        """Declare the targets and paths that overrides of the command line name."""
+        """Declare the targets and paths in overrides of the command line."""
         for override in overrides:
             word, key = str(override.input_line), override.key_or_group
             if override.is_delete():
@@ -96,7 +96,7 @@ class Trust:
 
         Args:
             config: config of a run that is about to start.
-            is_new: whether `folder`, or else `output_root`, decides about the run's folder; a resumed run has one.
+            is_new: whether `folder` or `output_root` determines the run's folder; False for a resumed run.
         """
         values: dict[str, Any] = {"logger": {"other": config.logger.other}, "callback": config.callback}
         if is_new:
@@ -113,10 +113,10 @@ class Trust:
 
     @property
     def module_folders(self) -> list[Path]:
-        """Folders in which modules of declared targets are found, before the installed ones.
+        """Folders that are searched for modules of declared targets before the installed packages.
 
-        The working folder, then the parent of each config folder. The parent of the options inside an installed
-        Convoy is left out: it is the package.
+        These are the working folder and the parent of each config folder, except the parent of the options inside an
+        installed Convoy, which is the package.
         """
         parents = [folder.parent for folder in reversed(self._config_folders) if folder.parent != PACKAGE]
         return list(dict.fromkeys([Path.cwd(), *parents]))
@@ -128,7 +128,7 @@ class Trust:
         return [*flags, *self._words]
 
     def _option_files(self) -> Iterator[Path]:
-        # Options only: with --config-dir . the folder holds runs and data too, which others may have written.
+        # Options only: with --config-dir=. the folder also contains runs and data, which others may have written.
         for folder in self._config_folders:
             for group in GROUPS:
                 yield from (folder / group).glob("*.yaml")

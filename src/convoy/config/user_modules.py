@@ -20,19 +20,19 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import PACKAGE
 
 LIBRARIES = ("convoy", "torch", "torchvision", "timm", "torchmetrics", "pytorch_lightning")
-"""Packages that are imported from where they are installed, whatever files the user's folders hold."""
+"""Packages that are imported from the installation even if the user's folders have modules of the same names."""
 
 
 def import_target(target: str, key: str, folders: Sequence[Path]) -> Any:
     """Return the class or function at a dotted path.
 
     Args:
-        target: such as `mynet.MyNet`.
-        key: of the config, for errors.
-        folders: searched for modules before the installed ones.
+        target: dotted path such as `mynet.MyNet`.
+        key: key in the config, for errors.
+        folders: folders that are searched for modules before the installed packages.
 
     Raises:
-        UserError: no such module, it can't be imported, or it has no such class or function.
+        UserError: if there is no such module, it can't be imported, or it has no such class or function.
     """
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -62,18 +62,18 @@ def location(error: BaseException, folders: Sequence[Path]) -> str:
 
 
 def described(error: BaseException, folders: Sequence[Path]) -> str:
-    """Return type, message and line of an error that user code raised, on one line."""
+    """Return type, message and line of an error raised by user code, on one line."""
     where = location(error, folders)
     message = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}{f': {message}' if message else ''}{f'; {where}' if where else ''}"
 
 
 def _imported(name: str, key: str, target: str, folders: Sequence[Path]) -> ModuleType | None:
-    """Return a module, or None where there is none of that name."""
+    """Return a module, or None if there is none of that name."""
     try:
         with _first_on_path(folders):
             return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
+    except (Exception, SystemExit) as error:  # a user's module can raise any exception during its import
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (name == missing or name.startswith(f"{missing}.")):
             return None
@@ -95,7 +95,7 @@ def _attribute(module: ModuleType, names: Sequence[str], key: str, target: str, 
 
 
 def _missing(module: ModuleType, owner: Any, name: str, folders: Sequence[Path]) -> tuple[str, str]:
-    """Return rule and remedy for a name that isn't there."""
+    """Return rule and remedy for a name that a module or class does not have."""
     file = getattr(module, "__file__", None) or "built into Python"
     shadowed = [path for folder in folders if (path := folder / f"{module.__name__}.py").is_file()]
     if shadowed and str(shadowed[0]) != file:
@@ -108,8 +108,8 @@ def _missing(module: ModuleType, owner: Any, name: str, folders: Sequence[Path])
 
 @contextmanager
 def _first_on_path(folders: Sequence[Path]) -> Iterator[None]:
-    """While it lasts, `folders` come first on sys.path."""
-    importlib.invalidate_caches()  # a module may be newer than what Python remembers of its folder
+    """Put `folders` first on sys.path within the context."""
+    importlib.invalidate_caches()  # a module may be newer than Python's cached listing of its folder
     before = list(sys.path)
     sys.path[:0] = [str(folder) for folder in folders]
     try:

@@ -1,6 +1,6 @@
 """Types and finiteness of resolved values.
 
-OmegaConf checks a value against its field's type when the value is set, but not what an interpolation resolves to.
+OmegaConf checks a value against its field's type when the value is set, but does not check resolved interpolations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
 
 
 def type_faults(config: Any) -> list[Fault]:
-    """Return a fault for each value of another type than its field, and for each number that is not finite.
+    """Return a fault for each value with another type than its field, and for each number that is not finite.
 
     Args:
         config: a dataclass with resolved values.

@@ -1,4 +1,4 @@
-"""Record of what a run found on its machine, from which a resumed run chooses the same devices again."""
+"""Record of a run's devices, with which a resumed run chooses the same devices."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def described(devices: Devices, *, deterministic: bool) -> dict[str, Any]:
 
 
 def choose_again(config: Config, recorded: Recorded, busy_cores: int) -> tuple[Devices, list[str]]:
-    """Choose the devices of a resumed run: those of its earlier starts, as far as this machine has them.
+    """Choose the devices of a resumed run: those of its last start, if this machine has them.
 
-    Only what the config leaves to the machine (auto) follows the record.
+    The record applies only to settings that the config leaves to the machine (auto).
 
     Args:
         config: Config of the run.
@@ -83,7 +83,7 @@ def choose_again(config: Config, recorded: Recorded, busy_cores: int) -> tuple[D
         The devices, and a line for each difference from the record.
 
     Raises:
-        UserError: If the machine lacks what the config requires.
+        UserError: If the machine does not have the devices that the config requires.
     """
     fresh, devices = _first_possible(config, recorded, busy_cores)
     notices = []

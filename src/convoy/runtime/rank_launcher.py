@@ -22,11 +22,11 @@ _END_S = 30.0
 """Time for the other ranks to end by themselves after the run."""
 
 _TIMEOUT = timedelta(days=1)
-"""Time limit of collective operations between ranks that are watched: a slow rank is not a lost one."""
+"""Time limit of collective operations between monitored ranks; long, since a slow rank is not a lost one."""
 
 
 class RankLauncher(_SubprocessScriptLauncher):
-    """Launcher that watches the ranks with `rank_watch`; Lightning's kills all processes when one has failed."""
+    """Launcher that monitors the ranks with `rank_watch`; Lightning's launcher kills all ranks when one has failed."""
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
         """Start the other ranks, unless they are running, and call a function."""
@@ -55,7 +55,7 @@ class RankLauncher(_SubprocessScriptLauncher):
 
 
 class RankStrategy(DDPStrategy):
-    """Data-parallel training whose ranks are started by `RankLauncher`, unless a scheduler or torchrun starts them."""
+    """Data-parallel strategy that starts ranks with `RankLauncher`, unless a scheduler or torchrun starts them."""
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -70,7 +70,7 @@ def end_ranks(trainer: pl.Trainer, *, agreed: bool) -> None:
 
     Args:
         trainer: Trainer of the run.
-        agreed: True if all ranks come to their end by themselves.
+        agreed: True if all ranks end by themselves.
     """
     WATCH.stop()
     launcher = trainer.strategy.launcher
@@ -84,7 +84,7 @@ def end_ranks(trainer: pl.Trainer, *, agreed: bool) -> None:
 
 @contextmanager
 def _as_parent() -> Iterator[None]:
-    """Name this process as the parent of those that are started inside."""
+    """Declare this process as the parent of processes started in the context."""
     before = os.environ.get(PARENT)
     os.environ[PARENT] = str(os.getpid())
     try:

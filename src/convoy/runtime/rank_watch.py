@@ -1,9 +1,9 @@
-"""Watch that the processes of a run keep on each other, so that the loss of one ends the others. Imports no torch.
+"""Mutual monitoring of the processes of a run, so that the loss of one ends the others. Imports no torch.
 
-The first rank starts the other ranks of its machine and watches them, and each of them watches the first. A rank is
-lost when its process has ended, when it is stopped (SIGSTOP) while the others run, or when all ranks do nothing. Time
-is counted in looks of the watching process, so that a run that was paused as a whole, or whose machine slept, is not
-lost. A point of a sweep watches the sweep.
+The first rank starts the other ranks of its machine and monitors them, and each of them monitors the first. A rank is
+lost if its process has ended, if it is stopped (SIGSTOP) while the others run, or if no rank uses CPU time. Time is
+counted in polls of the monitoring process, so that a run that was paused as a whole, or a machine that was suspended,
+does not count as a loss. A point of a sweep monitors the sweep.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HANG_S = "CONVOY_HANG_S"
-"""Environment variable with the seconds after which a rank that does nothing counts as hung."""
+"""Environment variable with the seconds without CPU time after which ranks count as hung."""
 
 PARENT = "CONVOY_PARENT"
-"""Environment variable with the id of the process that started this one and without which it must not continue."""
+"""Environment variable with the id of the parent process, without which this process must not continue."""
 
 LOST, REPORTED = 76, 77
-"""Exit codes of a rank that ends because another one was lost; REPORTED if it has printed so."""
+"""Exit codes of a rank that ends because another one was lost; REPORTED if it has printed the reason."""
 
 _HANG_S, _STOPPED_S = 1800.0, 60.0
 """Limits without CONVOY_HANG_S: no CPU time used by any rank, and a stopped rank."""
 
 _LOOK_EVERY_S = 0.25
 _GRACE_S = 3.0
-"""Time for the main thread to end by itself, since its connection to the lost rank breaks too."""
+"""Time for the main thread to end by itself, since its connection to the lost rank also breaks."""
 
 _WINDOW_S, _BUSY_SHARE = 10.0, 0.02
-"""Ranks that use a larger share of a core each within a window are at work; idle ones were seen to use 0.004."""
+"""Share of a core per rank above which ranks count as working; the measured share of idle ranks is 0.004."""
 
 _GONE = -1000
 
@@ -73,11 +73,11 @@ class Peer:
 
 
 class RankWatch:
-    """Thread that finds the loss of a rank, and ends this process where the main thread does not.
+    """Thread that detects the loss of a rank, and ends this process if the main thread does not.
 
     Attributes:
         say: Function that prints the last line.
-        kept: Function that returns what is kept, and the command that resumes the run.
+        kept: Function that returns a clause with the kept files and the command that resumes the run.
     """
 
     def __init__(self) -> None:
@@ -123,14 +123,14 @@ class RankWatch:
         self._thread, self._peers = None, []
 
     def take_over(self, wait_s: float) -> Loss | None:
-        """Stop watching, and return the loss, if one is found within some seconds, for the caller to report."""
+        """Stop watching, and return the loss if one is found within `wait_s`, for the caller to report."""
         if self._thread is not None:
             self._found.wait(wait_s)
         self.stop()
         return self._loss
 
     def report(self, loss: Loss) -> None:
-        """Print the last line of a run that has lost a rank. Of several ranks that are left, one prints it."""
+        """Print the last line of a run that has lost a rank. Only one of the remaining ranks prints it."""
         if loss.text and _local_rank() <= 1:
             self.say(f"{loss.text}; {self.kept()}")
 
@@ -154,12 +154,14 @@ class RankWatch:
 
     def _look(self) -> Loss | None:
         ended = [(peer, code) for peer in self._peers if (code := peer.ended())]
-        # A rank that was killed comes before those that have ended because of it.
+        # A killed rank is reported before the ranks that ended because of it.
         for peer, code in sorted(ended, key=lambda item: (item[1] >= 0, item[1] in (LOST, REPORTED))):
             if peer.rank is not None:
                 return _loss_of(peer, code)
             self._peers.remove(peer)
-            os.kill(os.getpid(), signal.SIGTERM)  # the sweep has ended, and its point stops as by hand
+            os.kill(
+                os.getpid(), signal.SIGTERM
+            )  # the sweep has ended, so its point stops as after a signal of the user
         ranks = [peer for peer in self._peers if peer.rank is not None]
         for peer in ranks:
             peer.stopped_s = peer.stopped_s + _LOOK_EVERY_S if _is_stopped(peer.pid) else 0.0
@@ -182,7 +184,7 @@ class RankWatch:
         return self._idle_s >= self._hang_s
 
     def _end(self, loss: Loss) -> None:
-        """End this process from the watching thread, since the main thread does not."""
+        """End this process from the monitoring thread, since the main thread does not."""
         self.report(loss)
         self._kill()
         if _local_rank():
@@ -225,7 +227,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _status(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat from the state on; empty where there is no such file."""
+    """Return the fields of /proc/<pid>/stat from the state on; empty if there is no such file."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

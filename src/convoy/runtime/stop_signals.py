@@ -19,9 +19,9 @@ SAME_REQUEST_S = 1.0
 
 
 class StopSignal(BaseException):
-    """A signal asks this process to end.
+    """Exception for a signal that asks this process to end.
 
-    Lightning turns a KeyboardInterrupt into exit code 1, so Ctrl-C is a `StopSignal` too.
+    Lightning turns a KeyboardInterrupt into exit code 1, so Ctrl-C also raises `StopSignal`.
 
     Attributes:
         number: Number of the signal.
@@ -61,7 +61,7 @@ def counts() -> bool:
 def install(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
     """Install a handler for `SIGNALS` and return the previous handlers by signal; empty outside the main thread.
 
-    SIGHUP stays ignored where it is (`nohup`).
+    SIGHUP stays ignored if it is ignored (`nohup`).
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -77,7 +77,7 @@ def install(handler: Callable[[int, FrameType | None], Any]) -> dict[int, Any]:
 
 
 def _leave(terminals: Sequence[int]) -> None:
-    """Write nothing more to terminals that were closed, where each write fails."""
+    """Redirect output from closed terminals, on which each write fails."""
     for descriptor in terminals:
         if not os.isatty(descriptor):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -103,7 +103,7 @@ def raised() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """Let the next stop signal end the process at once: everything is written, and only cleaning up is left."""
+    """Let the next stop signal end the process at once, since all files are written and only the cleanup is left."""
     _State.must_end = True
 
 

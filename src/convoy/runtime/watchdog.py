@@ -21,7 +21,7 @@ _REARM_EVERY_S = 1.0
 class Watchdog(pl.Callback):
     """Lightning callback that exits with code 1 after `seconds` without a batch of training, validation or test.
 
-    It does nothing where `rank_watch` looks for ranks that hang.
+    It does nothing if `rank_watch` monitors the ranks.
 
     Args:
         seconds: Longest time that a batch, a checkpoint or the start up to the first batch may take.
