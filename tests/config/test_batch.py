@@ -19,7 +19,7 @@ def test_a_global_batch_is_micro_batch_times_accumulation_times_ranks(
 
 
 @pytest.mark.parametrize(("total", "micro", "ranks"), [(100, None, 3), (100, 7, 2), (5, 8, 1), (257, 32, 4)])
-def test_one_that_does_not_divide_names_the_nearest_that_do(total: int, micro: int | None, ranks: int) -> None:
+def test_an_indivisible_batch_names_the_nearest_divisible_sizes(total: int, micro: int | None, ranks: int) -> None:
     with pytest.raises(UserError) as caught:
         divide(total, micro, ranks)
     named = [int(word) for word in caught.value.faults[0].remedy.split() if word.isdigit()]

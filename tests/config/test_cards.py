@@ -46,7 +46,7 @@ def test_cards_are_no_part_of_a_composed_config() -> None:
     assert "card" not in config["hardware"]
 
 
-def test_a_card_in_a_folder_of_your_own_is_read(tmp_path: Path) -> None:
+def test_a_card_in_a_user_folder_is_read(tmp_path: Path) -> None:
     card = read_cards(ModelCard, options(tmp_path, CARD))["mine"]
     assert (card.title, card.family, card.parameters, card.published, card.paper) == ("Mine", "own", 10, [], None)
 

@@ -38,7 +38,7 @@ Convoy = Callable[..., Run]
         ("+model.note=a=b", "a=b"),
     ],
 )
-def test_a_text_value_is_what_was_typed(text: str, value: str) -> None:
+def test_a_text_value_is_used_as_typed(text: str, value: str) -> None:
     override = parse_override(text)
     assert override.value() == value
     assert override.input_line == text

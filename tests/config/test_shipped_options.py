@@ -76,7 +76,7 @@ def test_an_option_composes_and_passes_every_rule(group: str, option: str, tmp_p
 
 
 @pytest.mark.parametrize(("group", "option"), ALL)
-def test_an_option_says_what_it_is(group: str, option: str) -> None:
+def test_each_option_has_a_description(group: str, option: str) -> None:
     assert len(OPTIONS.head(group, option)) > 10
 
 

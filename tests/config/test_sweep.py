@@ -17,7 +17,7 @@ from convoy.config.sweep_points import points, varied
         ["name=a-b,'c d'", "seed=choice(4,5)"],
     ],
 )
-def test_points_are_those_of_hydras_own_sweeper_in_its_order(overrides: list[str]) -> None:
+def test_points_have_the_order_of_hydras_sweeper(overrides: list[str]) -> None:
     parsed = OverridesParser.create().parse_overrides(overrides)
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     assert points(overrides) == [list(point) for point in batch]

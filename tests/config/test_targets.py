@@ -99,7 +99,7 @@ def test_every_construction_is_tried(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_data_builds_nothing_but_what_is_built_in(name: str, tmp_path: Path) -> None:
+def test_saved_data_builds_only_built_in_targets(name: str, tmp_path: Path) -> None:
     add_module(tmp_path, "stranger", "class Net: pass\n")
     with pytest.raises(UserError, match=r"_target_.*--config-dir"):
         build("model", constructions(tmp_path)[name])
@@ -107,7 +107,7 @@ def test_saved_data_builds_nothing_but_what_is_built_in(name: str, tmp_path: Pat
     assert "stranger" not in sys.modules
 
 
-def test_constructions_work_where_nothing_checks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constructors_work_without_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusals above would prove nothing if the constructions were wrong."""
     monkeypatch.setattr(TRUST, "declares", lambda _: True)
     for name in ("shell", "pickle", "hub"):
@@ -118,7 +118,7 @@ def test_constructions_work_where_nothing_checks_them(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("target", ["os.system", "builtins.eval", "torchx.nn.Linear", "torch.nn", "nn", "", ".", 3])
-def test_what_is_no_class_of_an_allowed_package_is_refused(target: object) -> None:
+def test_targets_outside_allowed_packages_are_refused(target: object) -> None:
     with pytest.raises(UserError, match="_target_"):
         build("model", {"_target_": target})
 
@@ -191,7 +191,7 @@ def test_the_users_targets_may_be_anything(tmp_path: Path, module_name: str) -> 
     assert sys.path == before
 
 
-def test_a_file_of_the_config_folder_declares_what_it_names_without_being_chosen(
+def test_files_of_the_config_folder_declare_targets_without_being_chosen(
     tmp_path: Path, module_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_module(tmp_path, module_name, "class Net:\n    width = 7\n")
@@ -205,7 +205,7 @@ def test_a_file_of_the_config_folder_declares_what_it_names_without_being_chosen
         resolve(f"{module_name}.Other", "model")
 
 
-def test_only_options_declare_what_they_name(tmp_path: Path) -> None:
+def test_only_options_declare_their_targets(tmp_path: Path) -> None:
     """A received run in the config folder is not an option in it."""
     for path in ("config.yaml", "outputs/mynet/run/config.yaml", "data/downloaded/model/x.yaml"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def test_predictions_of_image_files_are_those_of_evaluate(convoy: Convoy, traine
 
 @pytest.mark.parametrize("fold_bn", ["true", "false"])
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_an_exported_file_predicts_alone_as_the_run_does(
+def test_an_exported_file_predicts_like_the_run(
     convoy: Convoy, trained: Trained, tmp_path: Path, name: str, fold_bn: str
 ) -> None:
     needs(name)
@@ -121,7 +121,7 @@ def test_a_residual_network_of_torchvision_is_folded_and_exported(convoy: Convoy
     ]
 
 
-def test_a_safetensors_file_says_what_it_is(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
+def test_a_safetensors_file_describes_its_content(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
     from safetensors import safe_open
 
     assert convoy("export", f"run={trained.folder}", f"output={tmp_path / 'digits.safetensors'}").code == 0
@@ -159,7 +159,7 @@ def test_onnx_and_torch_export_files_can_be_run_without_convoy(
         torch.testing.assert_close(program(images), torch.from_numpy(logits), rtol=1e-4, atol=1e-4)
 
 
-def test_what_would_change_a_prediction_is_not_written(
+def test_a_file_with_another_prediction_is_not_written(
     convoy: Convoy, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(network: torch.nn.Module, pairs: Sequence[Pair]) -> None:
@@ -171,7 +171,7 @@ def test_what_would_change_a_prediction_is_not_written(
     before = sorted(trained.folder.rglob("*"))
     done = convoy("export", f"run={trained.folder}", "output=digits.safetensors")
     assert done.code == 2
-    assert done.err.startswith("error: fold_bn=true: folded predicts otherwise than as trained for ")
+    assert done.err.startswith("error: fold_bn=true: the predictions of folded differ from those as trained for ")
     assert "nothing was written; write fold_bn=false" in done.err
     assert sorted(trained.folder.rglob("*")) == before
     assert list(Path().iterdir()) == []
@@ -187,11 +187,11 @@ def test_what_would_change_a_prediction_is_not_written(
         (("output=nowhere/a.pt2",), "there is no folder"),
         (("fold_bn=yes",), "fold_bn=yes: must be true or false"),
         (("images=0",), "images=0: must be a whole number of at least 1"),
-        (("output=taken.onnx",), "output=taken.onnx: exists already; remove it, or name another"),
+        (("output=taken.onnx",), "output=taken.onnx: exists already; remove it, or choose another"),
     ],
     ids=" ".join,
 )
-def test_a_mistake_is_told_and_nothing_written(
+def test_a_mistake_is_reported_and_nothing_is_written(
     convoy: Convoy, trained: Trained, words: tuple[str, ...], says: str
 ) -> None:
     Path("taken.onnx").write_text("mine")
@@ -214,9 +214,7 @@ def test_a_missing_library_is_answered_with_the_command_that_installs_it(
     assert done.err.endswith("; pip install onnx onnxscript onnxruntime\n")
 
 
-def test_images_that_cannot_be_read_are_named_beside_the_classes_of_the_others(
-    convoy: Convoy, trained: Trained
-) -> None:
+def test_unreadable_images_are_listed_and_the_others_predicted(convoy: Convoy, trained: Trained) -> None:
     Path("broken.png").write_bytes(Path(trained.images[0]).read_bytes()[:60])
     images = [trained.images[0], "broken.png", "nowhere.png", trained.images[1]]
     done = convoy("predict", f"run={trained.folder}", *images, "top=2")
@@ -283,7 +281,7 @@ def test_a_run_that_was_never_tested_has_its_classes_from_its_data(
     assert (done.code, done.out) == (0, convoy("predict", f"run={trained.folder}", *trained.images[:3]).out)
 
 
-def test_a_checkpoint_predicts_alone_wherever_it_was_copied(
+def test_a_copied_checkpoint_predicts_without_its_run(
     convoy: Convoy, trained: Trained, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     copy = tmp_path_factory.mktemp("elsewhere") / "mine.ckpt"

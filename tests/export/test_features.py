@@ -35,7 +35,7 @@ def written(convoy: Convoy, folder: Path, *words: str) -> tuple[np.ndarray, np.n
     return np.load(folder / "features.npy"), np.load(folder / "targets.npy"), described
 
 
-def test_features_of_a_layer_are_what_it_gives_on_the_test_images(
+def test_features_equal_the_outputs_of_the_layer_on_test_images(
     convoy: Convoy, trained: Trained, tmp_path: Path
 ) -> None:
     run = f"run={trained.folder}"
@@ -86,7 +86,7 @@ def test_alexnets_names_for_fully_connected_layers() -> None:
         tap(chain(4, 5, 7), "fc7", 7)
 
 
-def test_what_works_in_place_does_not_change_what_was_taken() -> None:
+def test_in_place_layers_do_not_change_stored_features() -> None:
     network = chain(4, 5, 6, 7)
     images = torch.randn(3, 4)
     with tap(network, "0", 7).listening(network) as heard, torch.no_grad():
@@ -164,7 +164,7 @@ def test_a_probe_of_a_run(convoy: Convoy, trained: Trained) -> None:
         ("probe", ["data.image_size=3"], "data"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_written(
+def test_a_mistake_is_reported_and_nothing_is_written(
     convoy: Convoy, trained: Trained, verb: str, words: list[str], message: str
 ) -> None:
     before = sorted(trained.folder.rglob("*"))
@@ -175,7 +175,7 @@ def test_a_mistake_is_told_and_nothing_written(
     assert sorted(trained.folder.rglob("*")) == before
 
 
-def test_features_that_are_there_are_not_written_over(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
+def test_existing_features_are_not_overwritten(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:
     written(convoy, tmp_path / "a", f"run={trained.folder}")
     done = convoy("features", f"run={trained.folder}", f"output={tmp_path / 'a'}")
     assert done.code == 2

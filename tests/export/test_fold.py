@@ -101,7 +101,7 @@ class _Wired(nn.Module):
         ("batch statistics", False),
     ],
 )
-def test_only_what_is_a_batch_norms_alone_is_folded(how: str, can: bool) -> None:
+def test_only_convolutions_read_by_one_batch_norm_are_folded(how: str, can: bool) -> None:
     torch.manual_seed(0)
     network = _Wired(how)
     images = torch.randn(8, 3, 6, 6)

@@ -69,7 +69,7 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
         if not remedy and group in GROUPS:
             remedy = f"see convoy train --help {group}"
         if group in OPEN_GROUPS and not remedy.startswith("did"):
-            remedy = f"write +{key}=… if it is an argument of the {group}'s target"
+            remedy = f"write +{key}=… if it is an argument of the {group}"
         return "no such key", remedy or "see convoy train --help"
     if "is not a ListConfig" in text:
         return "must be a list", f"write {key}=[…]"

@@ -1,8 +1,8 @@
-"""Batch norm folded for test time: into the convolution or linear layer whose output it normalizes.
+"""Folding of batch norms into the preceding convolution or linear layer for inference.
 
-At test time batch norm is a linear map a channel, and so is the layer before it: one layer can do both. Which layers
-stand directly before a batch norm is seen by watching one image go through the network, so that it holds for any
-network that runs, whatever its modules are called.
+At inference, batch norm is a linear map per channel, which can be merged into the preceding linear layer. The layers
+directly before a batch norm are found by observing a forward pass of one image, which works for any network and
+independently of module names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.overrides import TorchFunctionMode
 
 Pair = tuple[str, str]
-"""The names of a convolution or linear layer and of the batch norm that directly follows it."""
+"""Names of a convolution or linear layer and of the batch norm directly after it."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Folding:
     """Batch norms of a network that can be folded.
 
     Attributes:
-        pairs: each layer with its batch norm.
-        kept: batch norms that can't be: no layer's output is theirs alone.
-        idle: batch norms that take no part in evaluation, such as those of auxiliary classifiers.
+        pairs: layers with their batch norms.
+        kept: batch norms that can't be folded, since no layer is read by them alone.
+        idle: batch norms that don't run in evaluation, such as those of auxiliary classifiers.
     """
 
     pairs: tuple[Pair, ...]
@@ -52,11 +52,11 @@ class Folding:
 def find_pairs(network: nn.Module, image: Tensor) -> Folding:
     """Return the batch norms of a network that can be folded.
 
-    A batch norm can be folded if it normalizes by running statistics the whole output of one convolution or linear
-    layer, which nothing else reads, and where each of the two is run once.
+    A batch norm can be folded if it uses running statistics, its input is the whole output of one convolution or
+    linear layer, nothing else reads that output, and both layers run once.
 
     Args:
-        network: in evaluation mode; not changed.
+        network: network in evaluation mode; not changed.
         image: (1, C, S, S), any values.
     """
     flow = _Flow()
@@ -85,14 +85,15 @@ def find_pairs(network: nn.Module, image: Tensor) -> Folding:
 
 
 def fold(network: nn.Module, pairs: Sequence[Pair]) -> None:
-    """Fold each pair, in place: the layer gets a bias, and the batch norm's place is taken by what else it did.
+    """Fold each pair in place: the layer receives a bias, and the batch norm is replaced by its remaining operations.
 
     With mean m, variance v, scale g and shift b of the batch norm, w becomes w g / sqrt(v + eps) and the bias
-    (bias - m) g / sqrt(v + eps) + b (Ioffe & Szegedy 2015, section 3.1). Computed in float64, kept as it was.
+    (bias - m) g / sqrt(v + eps) + b (Ioffe & Szegedy 2015, section 3.1). The values are computed in float64 and stored
+    in the layer's dtype.
 
     Args:
-        network: in evaluation mode.
-        pairs: as `find_pairs` gives them for this network.
+        network: network in evaluation mode.
+        pairs: result of `find_pairs` for this network.
     """
     for layer_name, norm_name in pairs:
         layer: Any = network.get_submodule(layer_name)
@@ -109,7 +110,7 @@ def fold(network: nn.Module, pairs: Sequence[Pair]) -> None:
         layer.weight = nn.Parameter(weight.detach().to(layer.weight.dtype))
         layer.bias = nn.Parameter(bias.detach().to(layer.weight.dtype))
         rest = _rest(norm)
-        assert rest is not None, "find_pairs has seen to it"
+        assert rest is not None, "find_pairs requires it"
         network.set_submodule(norm_name, rest)
 
 
@@ -128,7 +129,7 @@ def _rest(norm: nn.Module) -> nn.Module | None:
 
 @dataclass(frozen=True)
 class _NormCall:
-    """A batch norm at work: the ids of its input and of its running means."""
+    """Call of a batch norm: the ids of its input and of its running means."""
 
     input: int
     statistics: int
@@ -138,10 +139,10 @@ class _Flow(TorchFunctionMode):
     """Readers of each function's output, recorded while one image passes through.
 
     Attributes:
-        layers: the id of the weight, by the id of an output.
-        norms: the batch norms, in order.
-        reads: how often a tensor is read, by its id.
-        runs: how often a layer or batch norm is run, by the id of its weight or running means.
+        layers: id of the weight by the id of an output.
+        norms: calls of batch norms, in order.
+        reads: number of reads of a tensor by its id.
+        runs: number of calls of a layer or batch norm by the id of its weight or running means.
     """
 
     def __init__(self) -> None:
@@ -150,7 +151,7 @@ class _Flow(TorchFunctionMode):
         self.norms: list[_NormCall] = []
         self.reads: Counter[int] = Counter()
         self.runs: Counter[int] = Counter()
-        # An id is a tensor's own only as long as the tensor lives.
+        # Keep all tensors alive, since the id of a freed tensor can be reused.
         self._alive: list[Tensor] = []
 
     def __torch_function__(

@@ -1,4 +1,4 @@
-"""The formats in which a network leaves Convoy: each is written and read here, metadata and all.
+"""File formats of exported networks: writers and readers, including metadata.
 
 All take float32 images [N, C, S, S] and return float32 outputs [N, number of targets], for any N.
 """
@@ -33,13 +33,14 @@ _EXTRA_FILE = "convoy.json"
 
 @dataclass(frozen=True)
 class Format:
-    """A format of files.
+    """File format.
 
     Attributes:
-        runtime: what runs such a file, for people.
-        write: a network in evaluation mode and what is said of it, to a file.
-        read: the other way; what runs it.
-        to_write, to_read: packages that it needs and Convoy doesn't bring along.
+        runtime: name of the software that runs such a file, for messages.
+        write: function that writes a network in evaluation mode and its metadata to a file.
+        read: function that returns the metadata of a file and a function that runs its network.
+        to_write: packages for writing that are not dependencies of Convoy.
+        to_read: packages for reading that are not dependencies of Convoy.
     """
 
     runtime: str
@@ -61,7 +62,7 @@ def run_network(network: nn.Module) -> Run:
 
 
 def build(facts: Facts) -> nn.Module:
-    """Build the network of an exported file with initial weights, in evaluation mode and folded as the file's."""
+    """Build the network of an exported file with initial weights, in evaluation mode and with its folded layers."""
     task = build_task(to_config(from_saved(dict(facts.config))), facts.targets)
     network = build_network(facts, task)
     fold(network, facts.folded or ())
@@ -72,7 +73,7 @@ def _write_safetensors(network: nn.Module, facts: Facts, path: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
-    # Not save_file, whose files only their owner may read.
+    # Not save_file, which writes files that only their owner can read.
     path.write_bytes(save(state, {"format": "pt", **facts.as_metadata()}))
 
 
@@ -90,7 +91,7 @@ def _read_safetensors(path: Path) -> tuple[Facts, Run]:
 
 
 def _example(facts: Facts) -> Tensor:
-    # Of two, since a size of 1 would be taken for a constant.
+    # Two images, since a batch size of 1 would be treated as a constant.
     side = facts.preparation.image_size
     return torch.zeros(2, facts.preparation.channels, side, side)
 
@@ -105,7 +106,7 @@ def _write_onnx(network: nn.Module, facts: Facts, path: Path) -> None:
         output_names=["logits"],
         verbose=False,
     )
-    assert program is not None, "with dynamo=True it gives a program"
+    assert program is not None, "dynamo=True returns a program"
     program.model.metadata_props.update(facts.as_metadata())
     program.save(path, external_data=False)
 
@@ -158,10 +159,10 @@ FORMATS = {
 
 
 def require(packages: Sequence[str], key: str, value: str) -> None:
-    """See whether packages can be imported.
+    """Check that packages can be imported.
 
     Raises:
-        UserError: about `key` and `value`, where one can't; with the command that installs them.
+        UserError: if one can't be imported; the message has `key`, `value` and the command that installs them.
     """
     for package in packages:
         try:
@@ -175,14 +176,14 @@ def write(format_name: str, network: nn.Module, facts: Facts, path: Path) -> Non
     """Write a network in evaluation mode; its parameters may have another memory format afterwards.
 
     Raises:
-        UserError: the format's exporter can't express it.
+        UserError: if the format can't represent the network.
     """
     try:
         FORMATS[format_name].write(network, facts, path)
-    except Exception as error:  # whatever an exporter raises of a network that it can't express
+    except Exception as error:  # exporters raise various types for unsupported networks
         if isinstance(error, UserError):
             raise
-        rule = f"{facts.name} can't be written as that ({one_line(error)})"
+        rule = f"{facts.name} can't be written in this format ({one_line(error)})"
         raise UserError(Fault("format", rule, "choose another format", format_name)) from error
 
 
@@ -190,13 +191,15 @@ def read(path: Path) -> tuple[Facts, Run]:
     """Open an exported file.
 
     Raises:
-        UserError: it is no such file, or it is damaged, or what runs it isn't installed.
+        UserError: if it is not an exported file, is damaged, or its runtime isn't installed.
     """
     form = FORMATS[next(name for name, suffix in EXPORT_SUFFIXES.items() if suffix == path.suffix)]
     require(form.to_read, "checkpoint", str(path))
     try:
         return form.read(path)
-    except Exception as error:  # whatever the formats' readers raise of a damaged file
+    except Exception as error:  # readers raise various types for damaged files
         if isinstance(error, UserError):
             raise
-        raise UserError(Fault("checkpoint", f"can't be read ({one_line(error)})", "name another", str(path))) from error
+        raise UserError(
+            Fault("checkpoint", f"can't be read ({one_line(error)})", "choose another file", str(path))
+        ) from error

@@ -1,4 +1,4 @@
-"""Predictions for image files, by a network of a run or an exported file."""
+"""Predictions for image files with the network of a run or an exported file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Prediction:
     """Prediction for one image.
 
     Attributes:
-        image: path of the file, as it was given.
-        record: the task's JSON record; empty for an image that can't be read.
-        reason: why the image can't be read.
+        image: path of the file as given by the user.
+        record: JSON record of the task; empty for an image that can't be read.
+        reason: decoder message for an image that can't be read, else empty.
     """
 
     image: str
@@ -42,9 +42,9 @@ class Predictor:
     """Network that is ready for images.
 
     Attributes:
-        facts: names of targets, and how images are prepared.
-        task: turns outputs into predictions.
-        run: outputs of prepared images.
+        facts: names of targets and preparation of images.
+        task: task that converts outputs to predictions.
+        run: function that returns the outputs for prepared images.
     """
 
     facts: Facts
@@ -56,7 +56,7 @@ class Predictor:
 
         Args:
             paths: image files.
-            top: most entries per image, for tasks that rank (classes).
+            top: maximum number of entries per image, for tasks that rank classes.
         """
         num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, num_threads):
@@ -77,7 +77,7 @@ def open_predictor(run: str | None, checkpoint: str, output_root: str = "outputs
         output_root: folder in which latest and names are looked up.
 
     Raises:
-        UserError: there is no such file or run, or it can't be used.
+        UserError: if there is no such file or run, or it can't be used.
     """
     path = Path(checkpoint)
     if run is None and path.suffix in _SUFFIXES:
@@ -87,7 +87,7 @@ def open_predictor(run: str | None, checkpoint: str, output_root: str = "outputs
         config = to_config(from_saved(dict(facts.config)))
         return Predictor(facts, build_task(config, facts.targets), outputs)
     if run is None and path.is_file() and path.suffix != ".ckpt":
-        rule = f"is no checkpoint, nor a file that ends in {', '.join(_SUFFIXES)}"
-        raise UserError(Fault("checkpoint", rule, "name a run's best.ckpt or an exported file", checkpoint))
+        rule = f"is not a checkpoint or a file with one of the suffixes {', '.join(_SUFFIXES)}"
+        raise UserError(Fault("checkpoint", rule, "give a run's best.ckpt or an exported file", checkpoint))
     trained = TrainedRun.open(run, checkpoint, output_root)
     return Predictor(trained.facts, trained.task, run_network(trained.network))

@@ -1,4 +1,4 @@
-"""A run's network as a file for others: folded, written, opened again, and held against what it was."""
+"""Export of a run's network: folding, writing, and verification of the file against the trained network."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class ExportRequest:
     """File to write.
 
     Attributes:
-        format: a name of `formats.FORMATS`.
-        fold_bn: whether batch norm is folded.
-        output: the file; None: export/<checkpoint><suffix> in the run's folder.
-        images: number of images to check; None: all of the test split, or of val where there is none.
+        format: name in `formats.FORMATS`.
+        fold_bn: whether batch norms are folded.
+        output: the file; None for export/<checkpoint><suffix> in the run's folder.
+        images: number of images to check; None for all of the test split, or of val if there is none.
     """
 
     format: str
@@ -44,11 +44,10 @@ class ExportRequest:
 
 
 def export(run: TrainedRun, request: ExportRequest) -> Path:
-    """Write the file and print how it compares with the run, in float32 on the CPU.
+    """Write the file and print its comparison with the trained network, in float32 on the CPU.
 
     Raises:
-        UserError: the file exists, or what would be written predicts another class for some image. Then nothing is
-            written.
+        UserError: if the file exists, or its predictions differ for an image. Nothing is written in this case.
     """
     terminal = Console()
     terminal.log_to(None)
@@ -95,10 +94,10 @@ def _output(request: ExportRequest, run: TrainedRun) -> Path:
     else:
         output = request.output.absolute()
         if not output.parent.is_dir():
-            remedy = "make it, or name another"
+            remedy = "create it, or choose another"
             raise UserError(Fault("output", f"there is no folder {output.parent}", remedy, str(request.output)))
     if output.exists():
-        remedy = "remove it, or name another file with output=<file>"
+        remedy = "remove it, or choose another file with output=<file>"
         raise UserError(Fault("output", "exists already", remedy, shown(output)))
     return output
 
@@ -141,8 +140,9 @@ def _refuse_changes(agreements: Mapping[str, Agreement], request: ExportRequest)
             continue
         key, value = ("fold_bn", "true") if name == "folded" else ("format", request.format)
         rule = (
-            f"{name} predicts otherwise than as trained for {agreement.changed:,} of {agreement.images:,} images "
-            f"(largest difference of an output {agreement.max_difference:.1e}); nothing was written"
+            f"the predictions of {name} differ from those as trained for {agreement.changed:,} of "
+            f"{agreement.images:,} images (largest difference of an output {agreement.max_difference:.1e}); "
+            "nothing was written"
         )
         remedy = "write fold_bn=false" if name == "folded" else "choose another format"
         raise UserError(Fault(key, rule, remedy, value))

@@ -29,10 +29,10 @@ class Agreement:
     """Comparison of a network's outputs with those of a reference on the same images.
 
     Attributes:
-        metrics: of the task, on the outputs.
+        metrics: metrics of the task on the outputs.
         images: number of images.
-        changed: images with another decision, with an output that isn't finite or, for a task without decisions,
-            with an output that differs by more than the tolerance.
+        changed: number of images with another decision, with an output that isn't finite or, for a task without
+            decisions, with an output that differs by more than the tolerance.
         max_difference: largest absolute difference of two outputs.
     """
 
@@ -62,9 +62,9 @@ def compare(
 
     Args:
         runs: networks by name.
-        task: decides and measures.
-        batches: at least one.
-        num_images: images after which to stop; None: all.
+        task: task that computes decisions and metrics.
+        batches: one or more batches.
+        num_images: number of images after which to stop; None for all.
     """
     found = {name: Agreement(task.metrics("val")) for name in runs}
     seen = 0
@@ -83,11 +83,11 @@ def compare(
 
 @dataclass(frozen=True)
 class Speeds:
-    """Measured side by side.
+    """Speeds of several networks, measured in alternation.
 
     Attributes:
-        images_per_s: the median over the rounds, by name.
-        rounds: in each of which everyone had a turn.
+        images_per_s: median over the rounds, by name.
+        rounds: number of rounds; each network runs once per round.
     """
 
     images_per_s: dict[str, float]
@@ -95,10 +95,10 @@ class Speeds:
 
 
 def measure_speeds(runs: Mapping[str, Run], images: Tensor) -> Speeds:
-    """Images a second of each on one batch [B, C, S, S] on the CPU.
+    """Return the images per second of each network for a batch [B, C, S, S] on the CPU.
 
-    Rounds in which each has a turn, and starts in turn, so that whatever else the machine does meets all alike; as
-    many as fit in twelve seconds, 5 to 51.
+    The networks run in alternation and in rotating order, so that other load on the machine affects all of them
+    equally. There are as many rounds as fit in twelve seconds, from 5 to 51.
     """
     names = list(runs)
     seconds: dict[str, list[float]] = {name: [] for name in names}

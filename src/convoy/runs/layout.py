@@ -60,12 +60,12 @@ class RunFolder:
 
     @property
     def ledger_json(self) -> Path:
-        """The same with its totals and its convention."""
+        """Memory and parameters layer by layer, with the totals and the convention."""
         return self.path / "ledger.json"
 
     @property
     def norms(self) -> Path:
-        """Each layer's weight and gradient norms, where ledger.norms_every_steps asks for them."""
+        """Norms of weights and gradients per layer, if ledger.norms_every_steps is set."""
         return self.path / "norms.csv"
 
     @property
@@ -90,14 +90,14 @@ class RunFolder:
 
     @property
     def wandb_id(self) -> Path:
-        """The W&B run's id, by which a resumed run finds its record."""
+        """Id of the W&B run, with which a resumed run continues its record."""
         return self.path / "wandb_id.txt"
 
     def saved_config(self) -> dict[str, Any]:
-        """Return the config as the run saved it.
+        """Return the saved config of the run.
 
         Raises:
-            UserError: the file is missing or can't be read, or the run is of another format.
+            UserError: if the file is missing or can't be read, or the run has another format.
         """
         saved = read_saved(self.config)
         check_format(read_json(self.environment).get("format"), str(self.path), "run")
@@ -105,15 +105,15 @@ class RunFolder:
 
 
 def check_format(found: Any, where: str, key: str) -> None:
-    """Raise if something is of another format than this version of Convoy reads.
+    """Raise if a run or file has another format than this version of Convoy reads.
 
     Args:
-        found: version that was read; None where there is none.
+        found: version in the file; None if there is none.
         where: the folder or file.
-        key: what the user calls it.
+        key: setting of the run or file, for the error.
 
     Raises:
-        UserError: the formats differ.
+        UserError: if the formats differ.
     """
     if found != FORMAT:
         version = "an early version" if found is None else f"format {found}"
@@ -122,7 +122,7 @@ def check_format(found: Any, where: str, key: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file's mapping; empty where there is none."""
+    """Return the mapping of a JSON file; empty if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -153,13 +153,13 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
 
     Args:
         output_root: folder of all runs.
-        name: of the run.
-        folder: the folder itself; None: `<output_root>/<name>/<date_time-id>`.
-        claimed: whether this process's Slurm job owns `folder`, whatever an earlier start has left in it. Any other
-            folder that exists and isn't empty belongs to another run.
+        name: name of the run.
+        folder: folder of the run; None for `<output_root>/<name>/<date_time-id>`.
+        claimed: whether this process's Slurm job owns `folder`, even if it contains files of an earlier start. Any
+            other folder that exists and isn't empty belongs to another run.
 
     Raises:
-        UserError: the folder named is not empty, or can't be written.
+        UserError: if `folder` is not empty, or can't be written.
     """
     if folder is not None:
         path = Path(folder)
@@ -174,7 +174,9 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
         run.checkpoints.mkdir(parents=True, exist_ok=claimed)
     except OSError as error:
         key = "folder" if folder is not None else "output_root"
-        raise UserError(Fault(key, f"can't be written ({error.strerror})", "name another", str(path))) from error
+        raise UserError(
+            Fault(key, f"can't be written ({error.strerror})", "choose another folder", str(path))
+        ) from error
     return run
 
 
@@ -182,10 +184,10 @@ def write_start(run: RunFolder, config_yaml: str, overrides: list[str], machine:
     """Write config.yaml, environment.json and one more line of overrides.yaml: once for each start of a run.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         config_yaml: content of config.yaml.
-        overrides: from the command line.
-        machine: what the run found on its machine (`runtime/machine_record.py`).
+        overrides: overrides of the command line.
+        machine: record of the machine (`runtime/machine_record.py`).
     """
     replace_text(run.config, config_yaml)
     append_text(run.overrides, f"- {json.dumps(overrides, ensure_ascii=False)}\n")
@@ -202,7 +204,7 @@ def shown(path: Path) -> str:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine, command and the code's commit, all that a run depends on besides its config."""
+    """Return versions, machine, command and commit of the code: all influences on a run besides its config."""
     import torch
 
     return {
@@ -221,7 +223,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that holds `folder`, and whether it was clean; None where it isn't in one."""
+    """Return the commit of the checkout that contains `folder` and whether it is clean; None outside of a checkout."""
     try:
         commit, status = (
             subprocess.run(

@@ -28,11 +28,11 @@ _PAUSE_S = 0.05
 class RunLock:
     """Exclusive `flock` on `<run folder>/.lock`, from the start of a run to its end.
 
-    The kernel releases the lock when the process ends, however it ends, so a lock can't be left behind. The file
-    says who holds it.
+    The kernel releases the lock at every end of the process, so a lock can't be left behind. The file contains the
+    holder's host, process id and start.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class RunLock:
         """Take the lock, if it is not held by this object already.
 
         Raises:
-            UserError: another process holds it; with its host, process id and start.
+            UserError: if another process holds it; the message has its host, process id and start.
         """
         if self._file is not None:
             return
@@ -67,7 +67,7 @@ class RunLock:
         self._file = file
 
     def release(self) -> None:
-        """Give the lock up, if it is held."""
+        """Release the lock, if it is held."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -14,18 +14,18 @@ LATEST = "latest"
 def find_run(
     text: str, output_root: str | Path, key: str = "run", *, name: str | None = None, is_idle: bool = False
 ) -> RunFolder:
-    """Return the run that `text` names.
+    """Return the run described by `text`.
 
     Args:
         text: latest, a run's folder (also relative to `output_root`), a run's name, which is the newest run of that
             name, or a checkpoint in a run's folder.
         output_root: folder of all runs.
-        key: what the user calls the run, for messages.
+        key: setting of the run, for messages.
         name: with latest, only runs of that name.
-        is_idle: whether latest and names pass over runs that are being trained.
+        is_idle: whether latest and names ignore runs that are being trained.
 
     Raises:
-        UserError: there is no such run.
+        UserError: if there is no such run.
     """
     root = Path(output_root)
     if text == LATEST:
@@ -38,7 +38,7 @@ def find_run(
     if Path(text).is_file():
         remedy = "name a run's folder; a checkpoint elsewhere is named with checkpoint=, as in convoy evaluate"
         raise UserError(Fault(key, "is not in a run's folder (no config.yaml)", remedy, text))
-    # A name has no slash: a folder that is typed wrong must not become another run.
+    # A name has no slash: a mistyped folder must not select another run.
     if "/" not in text and (root / text).is_dir():
         return _newest(root, text, key, text, is_idle=is_idle)
     if Path(text).is_dir():
@@ -55,7 +55,7 @@ def find_checkpoint(run: RunFolder, text: str) -> Path:
         text: best, last, or a file.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: if there is no such checkpoint.
     """
     known = {"best": run.best, "last": run.last}
     checkpoint = known.get(text, Path(text))
@@ -68,13 +68,13 @@ def find_checkpoint(run: RunFolder, text: str) -> Path:
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
-    """Return the run in whose folder a checkpoint is; None where it was copied elsewhere."""
+    """Return the run of a checkpoint in a run's folder; None for a checkpoint elsewhere."""
     run = RunFolder(checkpoint.absolute().parent.parent)
     return run if run.config.is_file() and checkpoint.absolute().parent == run.checkpoints else None
 
 
 def _newest(root: Path, name: str | None, key: str, text: str, *, is_idle: bool) -> RunFolder:
-    """Return the run whose last checkpoint is the newest."""
+    """Return the run with the newest last checkpoint."""
     patterns = ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
     found = [
         (path.stat().st_mtime_ns, path.parent.parent)

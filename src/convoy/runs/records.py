@@ -1,4 +1,4 @@
-"""Readers of what a run has written: summary.json, metrics.csv and its task. Imports no torch."""
+"""Readers of a run's records: summary.json, metrics.csv and its task. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Monitor:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Return a summary.json; empty where the run has not written one yet or the file can't be read."""
+    """Return a summary.json; empty if the run has not written one yet or the file can't be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def concluded_step(path: Path) -> int | None:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv; none where there is no file."""
+    """Return the rows of a metrics.csv; empty if there is no file."""
     try:
         return [row for row in csv.DictReader(whole_lines(path)) if (row.get("step") or "").isdigit()]
     except OSError:
@@ -56,14 +56,14 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 def whole_lines(path: Path) -> list[str]:
     """Return the lines of a file with their ends, without a last line that has no end.
 
-    A full disk or a loss of power cuts a file anywhere: half a line may look like a whole one with other numbers.
+    A full disk or a loss of power can truncate a file at any byte, and half a line may look like a valid line.
     """
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return [line for line in file if line.endswith("\n")]
 
 
 def read_monitor(config: Path) -> Monitor | None:
-    """Return the monitored metric of a run's config.yaml; None where it can't be read."""
+    """Return the monitored metric of a run's config.yaml; None if it can't be read."""
     try:
         task = yaml.safe_load(config.read_text(encoding="utf-8"))["task"]
         return Monitor(str(task["monitor"]), str(task["mode"]), frozenset(task.get("percent") or ()))
@@ -72,7 +72,7 @@ def read_monitor(config: Path) -> Monitor | None:
 
 
 def progress(metrics: Path, monitor: Monitor | None) -> tuple[str | None, float | None]:
-    """Return the last epoch of a metrics.csv and the best value of the monitored metric; None where it isn't known."""
+    """Return the last epoch of a metrics.csv and the best value of the monitored metric; None if unknown."""
     rows = read_metrics(metrics)
     epochs = [row["epoch"] for row in rows if row.get("epoch")]
     last_epoch = epochs[-1] if epochs else None
@@ -87,8 +87,8 @@ def metric_text(name: str, value: float | None, percent: Collection[str]) -> str
     """Format a metric: fractions in percent, everything else with four decimals, a missing value as a dash.
 
     Args:
-        name: of the metric, with or without its split.
-        value: of the metric.
+        name: name of the metric, with or without its split.
+        value: value of the metric.
         percent: names without split of metrics that are fractions.
     """
     if value is None:
