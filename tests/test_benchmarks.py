@@ -39,7 +39,7 @@ TINY = {
 
 
 @pytest.mark.parametrize("benchmark", TINY, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_a_benchmark_runs_and_gives_what_it_found(benchmark: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_runs_and_returns_its_results(benchmark: object, capsys: pytest.CaptureFixture[str]) -> None:
     with threads(1):
         results = benchmark.main(TINY[benchmark].split())  # type: ignore[attr-defined,index]
     out = capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_benchmark_runs_and_gives_what_it_found(benchmark: object, capsys: pyt
 
 @needs_fashion_mnist
 @pytest.mark.slow
-def test_the_template_takes_a_step(tmp_path: Path) -> None:
+def test_the_template_trains_for_a_step(tmp_path: Path) -> None:
     """`seconds_of` raises if a program ends with another exit code."""
     startup.unpack_fashion_mnist(tmp_path)
     assert startup.seconds_of(startup.TEMPLATE, tmp_path) > 0

@@ -52,6 +52,6 @@ def test_the_page_on_comparing(convoy: Callable[..., Run], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_a_picture_of_a_page_is_there(page: str) -> None:
+def test_images_in_documentation_pages_exist(page: str) -> None:
     for path in re.findall(r"!\[[^\]]*\]\((\S+)\)", (DOCS / page).read_text(encoding="utf-8")):
         assert (DOCS / path).is_file()

@@ -67,7 +67,7 @@ def test_a_training_command_composes_and_passes_every_check(line: str, convoy: C
 
 
 @pytest.mark.parametrize("line", OTHER)
-def test_another_command_does_what_it_says(line: str, convoy: Callable[..., Run]) -> None:
+def test_other_documented_commands_run(line: str, convoy: Callable[..., Run]) -> None:
     assert line.split()[1] in ("evaluate", "export", "predict", "probe", "filters", "compare", "models")
     named = re.findall(r"outputs/\w+", line) or [None]
     for folder in named:
@@ -99,7 +99,7 @@ def test_a_command_of_the_ledgers_page_prints_one(line: str, convoy: Callable[..
     assert "vgg16" in done.out or "resnet50" in done.out
 
 
-def test_options_of_ones_own_compose_and_train(convoy: Callable[..., Run], tmp_path: Path) -> None:
+def test_user_options_compose_and_train(convoy: Callable[..., Run], tmp_path: Path) -> None:
     assert OWN in TRAIN
     photographs = tmp_path / "photographs"
     for species in ("aster", "lily"):
@@ -138,6 +138,6 @@ def test_the_network_of_the_readme_trains(convoy: Callable[..., Run]) -> None:
     assert done.summary()["parameters"] == (9 * 16 + 16) + (256 * 10 + 10)
 
 
-def test_the_pictures_are_there() -> None:
+def test_the_figures_are_written() -> None:
     for path in re.findall(r"!\[[^\]]*\]\((\S+)\)", README):
         assert (ROOT / path).is_file()

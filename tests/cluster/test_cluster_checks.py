@@ -122,7 +122,7 @@ def test_the_installed_torch_is_known_from_its_metadata() -> None:
     assert version.partition("+")[0] == torch.__version__.partition("+")[0]
 
 
-def test_the_table_agrees_with_what_the_installed_torch_was_compiled_for() -> None:
+def test_the_table_agrees_with_the_installed_torch() -> None:
     """Compare with `_cuda_getArchFlags` of torch, which is empty for a CPU build."""
     import torch
 

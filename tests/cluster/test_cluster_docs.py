@@ -39,12 +39,12 @@ def test_a_submit_is_checked_and_priced(
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("sbatch ")])
-def test_a_script_is_there(line: str) -> None:
+def test_scripts_in_documentation_exist(line: str) -> None:
     assert [(ROOT / word).is_file() for word in line.split() if word.endswith(".sbatch")] == [True]
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make ")])
-def test_a_target_and_its_environment_are_there(line: str) -> None:
+def test_documented_targets_and_environments_exist(line: str) -> None:
     words = line.split()
     assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for word in words[2:]:
@@ -57,13 +57,13 @@ def test_a_target_and_its_environment_are_there(line: str) -> None:
                 assert pin.replace("==", " ") in TEXT
 
 
-def test_a_verb_is_there() -> None:
+def test_documented_verbs_exist() -> None:
     verbs = {line.split()[1] for line in LINES if line.startswith("convoy ")}
     assert verbs <= set(VERBS)
     assert {"submit", "jobs", "cancel", "slurm"} <= verbs
 
 
-def test_what_is_the_users_own_composes_over_the_cluster(
+def test_user_settings_override_the_cluster(
     convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (own,) = re.findall(r"<<'END'\n(.*?)END\n", TEXT, re.DOTALL)

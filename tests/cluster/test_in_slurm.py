@@ -64,7 +64,7 @@ def test_two_nodes_with_two_ranks_each_train_and_measure_as_one_process_does(sit
 
 
 @pytest.mark.slow
-def test_an_array_of_six_points_gives_six_folders_and_one_is_sent_again_alone(site: Site, convoy: Convoy) -> None:
+def test_an_array_of_six_points_has_six_folders_and_one_task_is_repeated(site: Site, convoy: Convoy) -> None:
     done = convoy("submit", "-m", *SUBMIT, "seed=1,2,3", "optimizer.lr=0.1,1e30", "max_parallel=3", "logger=csv")
     assert done.code == 0, done.err
     job = done.out.partition("job     ")[2].partition(",")[0]
@@ -145,7 +145,7 @@ def test_a_refusal_by_slurm_is_reported_with_its_message_and_nothing_is_written(
     assert site.host.call("squeue", "--noheader") == ""
 
 
-def test_a_job_that_was_given_something_else_says_so_in_its_first_second(site: Site) -> None:
+def test_a_mismatched_allocation_is_reported_in_the_first_second(site: Site) -> None:
     job = site.sbatch("a100", *SMALL, "trainer.processes=1")
     assert site.wait_for(job) == "FAILED"
     ran = site.host.job(job)

@@ -76,7 +76,7 @@ def test_a_task_of_an_array_is_called_by_array_and_index() -> None:
     assert allocations.read({}) is None
 
 
-def test_a_requeued_job_finds_itself_and_no_other(tmp_path: Path) -> None:
+def test_a_requeued_job_finds_only_its_own_folder(tmp_path: Path) -> None:
     wanted = tmp_path / "lenet5" / "slurm-77"
     first, claim = take(wanted, "77", "hash", restarts=0)
     assert (first.path, claim.start) == (wanted, 1)
@@ -99,7 +99,7 @@ def test_a_folder_without_a_claim_is_left_alone(tmp_path: Path) -> None:
     assert take(wanted, "77", "hash", restarts=2)[0].path == tmp_path / "slurm-77.2"
 
 
-def test_the_hash_is_of_what_is_trained_not_of_where() -> None:
+def test_the_hash_depends_on_the_training_not_on_the_folder() -> None:
     saved = {"seed": 1, "folder": None, "cluster": None, "output_root": "a", "resume": None}
     assert hash_of(saved) == hash_of({**saved, "folder": "x", "cluster": {"name": "carc"}, "output_root": "b"})
     assert hash_of(saved) != hash_of({**saved, "seed": 2})
@@ -157,7 +157,7 @@ def test_a_crash_that_repeats_itself_is_given_up_after_two() -> None:
     assert "2 times in a row without a new checkpoint" in second.reason
 
 
-def test_a_program_error_ends_with_its_own_code_not_that_of_the_killed_ranks() -> None:
+def test_a_program_error_has_its_exit_code_not_that_of_killed_ranks() -> None:
     assert decided(137, "RUNNING", ERROR).exit_code(137) == 1
     assert decided(0, "RUNNING", DONE).exit_code(0) == 0
     assert decided(0, "CANCELLED", STOPPED).exit_code(0) == 1

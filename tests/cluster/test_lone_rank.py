@@ -94,7 +94,7 @@ def test_a_rank_reports_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_out_of_memory_goes_on_as_the_rank_that_it_was(tmp_path: Path) -> None:
+def test_a_rank_out_of_memory_continues_as_the_same_rank(tmp_path: Path) -> None:
     driver = Path(__file__).parents[1] / "training" / "out_of_memory_driver.py"
     folder, claim = take(tmp_path / "run", "77", "hash", 0)
     words = ["slurm", "rank", "--", *TINY, f"folder={folder.path}"]

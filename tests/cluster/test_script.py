@@ -28,7 +28,7 @@ REQUEST = request_of(CONFIG)
 HOSTILE = ("a'b", 'a"b', "a\nb", "$(touch broken)", "`touch broken`", "a;touch broken", "a\\", "%j", "é", "--help", "")
 
 
-def test_the_shipped_scripts_are_what_the_config_says() -> None:
+def test_the_shipped_scripts_match_the_config() -> None:
     texts = scripts(["cluster=carc"], Options(), "slurm")
     assert set(texts) == {f"{name}.sbatch" for name in SHIPPED} | {"_run.sh"}
     for name, text in texts.items():
@@ -36,7 +36,7 @@ def test_the_shipped_scripts_are_what_the_config_says() -> None:
     assert {path.name for path in (ROOT / "slurm").iterdir()} - {"local"} == set(texts)
 
 
-def test_a_job_of_two_nodes_asks_for_what_its_config_uses() -> None:
+def test_a_job_of_two_nodes_requests_the_resources_of_its_config() -> None:
     """Compare with a golden file that was reviewed line by line; a change of it changes every job."""
     text = script.job(
         REQUEST, CLUSTER, "vgg16", "/env/bin/python", "/home/me/convoy", "/out/submitted/1", array="0-5%2"
@@ -87,7 +87,7 @@ def test_nothing_breaks_out_of_a_job_script(value: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["a'b", "a\nb", "$(id)", "`id`", 'a"b', "a\\b"])
-def test_what_an_sbatch_line_can_not_hold_is_refused(value: str) -> None:
+def test_invalid_characters_of_an_sbatch_line_are_refused(value: str) -> None:
     for hostile in (replace(REQUEST, account=value), replace(REQUEST, constraint=value), replace(REQUEST, time=value)):
         with pytest.raises(UserError, match="is not allowed in an #SBATCH line"):
             script.directives(hostile, "name", "out.log")
@@ -95,7 +95,7 @@ def test_what_an_sbatch_line_can_not_hold_is_refused(value: str) -> None:
         script.directives(REQUEST, "name", f"/out/{value}/%j.log")
 
 
-def test_a_name_that_lightning_takes_for_an_interactive_job_is_changed() -> None:
+def test_a_job_name_that_lightning_treats_as_interactive_is_changed() -> None:
     for name in ("bash", "interactive"):
         assert script.job_name(name) not in ("bash", "interactive")
     assert script.job_name("vgg16") == "vgg16"

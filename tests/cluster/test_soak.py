@@ -75,7 +75,7 @@ def test_a_node_that_is_lost_costs_at_most_the_checkpoints_interval(
     assert_undisturbed(site, shell, job, processes, words)
 
 
-def test_a_run_longer_than_its_time_limit_goes_on_in_another_job(site: Site, shell: Convoy) -> None:
+def test_a_run_longer_than_its_time_limit_continues_in_another_start(site: Site, shell: Convoy) -> None:
     words = (*LONG, "trainer.max_epochs=300")
     job = site.sbatch("a100", *words, options=(*ONE, "--time=1", "--signal=USR1@20"))
     assert site.wait_for(job, 400) == "COMPLETED", site.log(job)
@@ -84,7 +84,7 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_another_job(site: Site, she
     assert_undisturbed(site, shell, job, 1, words)
 
 
-def test_every_script_runs_as_it_is_shipped(site: Site) -> None:
+def test_every_shipped_script_runs_unchanged(site: Site) -> None:
     words = (*SMALL, "trainer.processes=2", "trainer.max_steps=3", "trainer.test=false")
     jobs = {name: site.sbatch(name, *words) for name in SHIPPED}
     for name, job in jobs.items():

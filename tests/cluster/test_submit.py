@@ -70,7 +70,7 @@ def test_a_mistake_ends_in_one_message_and_nothing_is_written(
     assert list(Path().iterdir()) == []
 
 
-def test_without_slurm_it_says_where_to_go(convoy: Convoy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_slurm_has_a_remedy(convoy: Convoy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for words in (("submit", *MINE), ("jobs",), ("cancel", "12")):
         done = convoy(*words, folder=None)
@@ -114,7 +114,7 @@ def test_jobs_of_both_ways_are_known_by_their_id() -> None:
     assert found[2].folder == Path("outputs/x/slurm-9/1")
 
 
-def test_a_job_that_slurm_has_forgotten_is_told_by_what_its_run_has_written(tmp_path: Path) -> None:
+def test_a_job_unknown_to_slurm_is_listed_from_the_records_of_its_run(tmp_path: Path) -> None:
     folder, claim = take(tmp_path / "slurm-8", "8", "hash", 0)
     (folder.path / "config.yaml").write_text("task: {monitor: val/top1, mode: max, percent: [top1]}")
     (folder.path / "metrics.csv").write_text("step,epoch,val/top1\n10,1,\n10,1,0.5\n20,2,0.75\n25,2.5,\n")
@@ -132,7 +132,7 @@ def test_a_job_that_slurm_has_forgotten_is_told_by_what_its_run_has_written(tmp_
     assert claim.start == 1
 
 
-def test_the_words_for_where_a_job_stands() -> None:
+def test_the_states_of_a_job() -> None:
     assert state(Queued("PENDING", "(Priority)", "0:00"), None, 0, finished=False) == "waiting"
     assert state(Queued("RUNNING", "a01", "1:00"), None, 1, finished=False) == "running"
     assert state(None, "COMPLETED", 1, finished=False) == "done"
@@ -161,7 +161,7 @@ def test_only_records_that_were_not_sent_are_sent(convoy: Convoy, tmp_path: Path
     assert "there is no W&B key on this machine" in done.err
 
 
-def test_a_runs_own_config_can_be_run_again(convoy: Convoy) -> None:
+def test_the_saved_config_of_a_run_can_be_run_again(convoy: Convoy) -> None:
     from tests.conftest import TINY
     from tests.training.test_resume import assert_equal_runs
 

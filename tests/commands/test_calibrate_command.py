@@ -40,7 +40,7 @@ def plan(convoy: Convoy, *words: str) -> dict[str, object]:
     return found
 
 
-def test_the_planner_uses_what_was_measured(convoy: Convoy, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_planner_uses_measurements(convoy: Convoy, capfd: pytest.CaptureFixture[str]) -> None:
     before = plan(convoy)
     measure(preflight.read(list(WORDS), to_run=False), StandIn())
     assert "22 of 22 convolutions, at most 30.00 GiB" in capfd.readouterr().out
@@ -67,7 +67,7 @@ def test_a_second_call_adds_to_the_first() -> None:
     ("words", "said"),
     [(("hardware=a40",), "no GPU that torch can use"), ((), "name the card"), (("hardware=a41",), "did you mean a40?")],
 )
-def test_without_a_gpu_or_a_name_it_says_what_to_do(convoy: Convoy, words: tuple[str, ...], said: str) -> None:
+def test_a_missing_gpu_or_name_has_a_remedy(convoy: Convoy, words: tuple[str, ...], said: str) -> None:
     done = convoy("calibrate", *words, folder=None)
     assert done.code == 2
     assert said in done.err

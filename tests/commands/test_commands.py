@@ -40,7 +40,7 @@ def test_train_help_lists_every_group_with_its_options_in_80_columns(convoy: Con
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_help_of_a_group_says_what_each_option_is(convoy: Convoy, group: str) -> None:
+def test_help_of_a_group_describes_each_option(convoy: Convoy, group: str) -> None:
     text = convoy("train", "--help", group).out
     cards = read_cards(ModelCard) if group == "model" else {}
     for option in Options().of(group):
@@ -118,7 +118,7 @@ def test_a_mistake_ends_in_one_message_exit_code_2_and_nothing_written(convoy: C
     assert list(Path().iterdir()) == []
 
 
-def test_what_needs_no_training_is_answered_without_importing_its_libraries() -> None:
+def test_commands_without_training_do_not_import_its_libraries() -> None:
     """A typo, help, a config."""
     code = "import sys\nfrom convoy.commands.main import main\nmain(sys.argv[1:])"
     libraries = "torch torchvision torchmetrics pytorch_lightning timm wandb numpy scipy sklearn matplotlib PIL rich"

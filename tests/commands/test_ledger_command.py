@@ -22,7 +22,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_vgg16_as_it_is_taught_without_any_data(convoy: Convoy) -> None:
+def test_vgg16_matches_the_lecture_without_data(convoy: Convoy) -> None:
     done = convoy("ledger", "model=vgg16", "data=imagenet", "format=csv")
     assert done.code == 0, done.err
     rows = rows_of(done.out)
@@ -82,7 +82,7 @@ def test_every_data_option_works_without_its_files(convoy: Convoy, data: str) ->
     assert done.code == 0, done.err
 
 
-def test_models_of_the_libraries_and_a_chain_of_ones_own(convoy: Convoy) -> None:
+def test_library_models_and_a_user_chain(convoy: Convoy) -> None:
     for words in (
         ("model=timm", "model.name=convnext_atto"),
         ("model=torchvision", "model.name=shufflenet_v2_x0_5", "model.pretrained=true"),
@@ -92,7 +92,7 @@ def test_models_of_the_libraries_and_a_chain_of_ones_own(convoy: Convoy) -> None
         assert done.code == 0, done.err
 
 
-def test_the_terminals_table_says_where_most_is(convoy: Convoy) -> None:
+def test_the_terminal_table_marks_the_largest_values(convoy: Convoy) -> None:
     done = convoy("ledger", "model=vgg16", "data=imagenet")
     assert "Most memory is in early CONV" in done.out
     assert "Most parameters are in late FC" in done.out
@@ -179,13 +179,13 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
     assert list(Path().iterdir()) == []
 
 
-def test_all_mistakes_are_told_at_once(convoy: Convoy) -> None:
+def test_all_mistakes_are_reported_together(convoy: Convoy) -> None:
     done = convoy("ledger", "modle=vgg16", "data=image_folder", "format=pdf", "folder=x", "trainer.max_epochs=0")
     for key in ("modle", "data.num_classes", "format=pdf", "trainer.max_epochs"):
         assert key in done.err
 
 
-def test_a_model_that_needs_data_says_so(convoy: Convoy) -> None:
+def test_a_model_that_needs_data_is_reported(convoy: Convoy) -> None:
     done = convoy("ledger", "model=timm", "model.name=csatv2", "data=imagenet")
     assert done.code == 2
     assert "does not grow linearly with the batch size" in done.err

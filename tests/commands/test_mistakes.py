@@ -41,7 +41,7 @@ Convoy = Callable[..., Run]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_gives_its_remedy_without_a_stack_trace(convoy: Convoy, words: list[str], remedy: str) -> None:
+def test_a_mistake_prints_a_remedy_without_a_stack_trace(convoy: Convoy, words: list[str], remedy: str) -> None:
     done = convoy("train", *words, folder=None)
     assert done.code == 2
     assert remedy in done.err

@@ -13,7 +13,7 @@ Convoy = Callable[..., Run]
 RESNET = ("plan", "model=resnet18", "model.stem=small", "data=cifar10", "trainer.global_batch_size=512")
 
 
-def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
+def test_a_card_can_be_described_by_overrides(convoy: Convoy) -> None:
     words = (*RESNET, "format=json", "hardware.context_bytes=500000000", "trainer.precision=32")
     plan = json.loads(convoy(*words, "hardware.usable_bytes=16000000000").out)
     assert plan["fits"] is True
@@ -30,7 +30,7 @@ def test_a_card_described_by_overrides_alone(convoy: Convoy) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_auto_takes_the_micro_batch_that_keeps_the_global_batch(convoy: Convoy) -> None:
+def test_auto_chooses_a_micro_batch_that_divides_the_global_batch(convoy: Convoy) -> None:
     words = ("hardware.usable_bytes=2400000000", "hardware.context_bytes=500000000", "trainer.precision=32")
     plan = json.loads(convoy(*RESNET, *words, "trainer.micro_batch_size=auto", "format=json").out)
     assert plan["fits"] is True
@@ -38,7 +38,7 @@ def test_auto_takes_the_micro_batch_that_keeps_the_global_batch(convoy: Convoy) 
     assert plan["micro_batch_size"] * plan["accumulation"] == 512
 
 
-def test_every_card_has_a_line_and_what_one_lacks_is_told_in_its_own(convoy: Convoy) -> None:
+def test_every_card_has_a_line_with_its_faults(convoy: Convoy) -> None:
     done = convoy(*RESNET, "hardware=*", "trainer.precision=bf16-mixed")
     lines = {line.split()[0]: line.split() for line in done.out.splitlines() if line}
     assert {"a100", "a100_40gb", "a100_80gb", "a40", "l40s", "p100", "v100"} <= set(lines)
@@ -53,7 +53,7 @@ def test_every_card_has_a_line_and_what_one_lacks_is_told_in_its_own(convoy: Con
 
 
 @pytest.mark.parametrize("verb", ["plan", "ledger"])
-def test_an_image_too_small_is_one_line_and_no_traceback_of_torchs(verb: str, shell: Convoy) -> None:
+def test_too_small_an_image_is_reported_in_one_line_without_a_torch_traceback(verb: str, shell: Convoy) -> None:
     done = shell(verb, "model=densenet121", "data.image_size=28")
     assert done.code == 2
     (line,) = done.err.splitlines()
@@ -87,7 +87,7 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
     assert said in done.err
 
 
-def test_activation_checkpointing_takes_less_and_is_refused_where_there_is_nothing_to_compute_again(
+def test_activation_checkpointing_saves_memory_and_needs_blocks(
     convoy: Convoy,
 ) -> None:
     words = (*RESNET, "hardware=v100", "format=json")

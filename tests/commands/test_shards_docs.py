@@ -15,7 +15,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "shards.md").read_text(en
 SHORT = [word for word in TINY if not word.startswith("model")]
 
 
-def test_the_commands_of_the_page_do_what_they_say(convoy: Callable[..., Run]) -> None:
+def test_the_commands_of_the_page_run(convoy: Callable[..., Run]) -> None:
     for name in ("aster", "lily"):
         Path("photos", name).mkdir(parents=True)
         for number in range(10):

@@ -16,7 +16,7 @@ def read(*words: str) -> Config:
     return preflight.read([*RESNET, *words], to_run=False)
 
 
-def test_points_of_a_sweep_that_take_the_same_memory_are_asked_once() -> None:
+def test_points_with_the_same_memory_are_planned_once() -> None:
     configs = [read("hardware=a100_80gb", f"seed={seed}", f"optimizer.lr={lr}") for seed in (1, 2) for lr in (0.1, 0.2)]
     (line,) = memory_lines(configs)
     assert line.startswith("memory  ")
@@ -24,7 +24,7 @@ def test_points_of_a_sweep_that_take_the_same_memory_are_asked_once() -> None:
     assert len(memory_lines([configs[0], read("hardware=a100_80gb", "trainer.precision=16-mixed")])) == 2
 
 
-def test_each_that_does_not_fit_is_refused_with_what_would() -> None:
+def test_each_misfit_is_refused_with_a_remedy() -> None:
     with pytest.raises(UserError) as raised:
         memory_lines([read("hardware=a40", "trainer.precision=32"), read("hardware=a40", "optimizer=adamw")])
     told = [str(fault) for fault in raised.value.faults]
@@ -35,7 +35,7 @@ def test_each_that_does_not_fit_is_refused_with_what_would() -> None:
     assert memory_lines([read("hardware=a40", "trainer.precision=32", "trainer.micro_batch_size=auto")])
 
 
-def test_what_cannot_be_predicted_is_said_and_not_refused() -> None:
+def test_an_unpredictable_training_is_reported_and_not_refused() -> None:
     (line,) = memory_lines([read("hardware=a40", "trainer.compile=true")])
     assert line.startswith("memory  not predicted: trainer.compile")
     assert memory_lines([read("hardware=auto"), read("hardware=a40", "hardware.accelerator=cpu")]) == []

@@ -71,7 +71,7 @@ QUICK_NAMES = ("shell", "private name", "user's module")
         for name in NAMES
     ],
 )
-def test_a_received_run_builds_only_what_is_built_in(
+def test_a_received_run_builds_only_built_in_targets(
     way: str, name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
 ) -> None:
     add_module(tmp_path, "stranger", "class Net: pass\n")
@@ -82,7 +82,7 @@ def test_a_received_run_builds_only_what_is_built_in(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_received_file_builds_only_what_is_built_in(
+def test_a_received_file_builds_only_built_in_targets(
     name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
 ) -> None:
     add_module(tmp_path, "stranger", "class Net: pass\n")
@@ -96,7 +96,7 @@ def test_a_received_file_builds_only_what_is_built_in(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_received_checkpoint_builds_only_what_is_built_in(
+def test_a_received_checkpoint_builds_only_built_in_targets(
     name: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]
 ) -> None:
     add_module(tmp_path, "stranger", "class Net: pass\n")

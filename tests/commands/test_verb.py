@@ -94,7 +94,7 @@ def test_python_m_convoy_is_the_console_script() -> None:
     assert done.stdout.startswith("convoy ")
 
 
-def test_predict_takes_files_folders_and_patterns(convoy: Callable[..., Run]) -> None:
+def test_predict_accepts_files_folders_and_patterns(convoy: Callable[..., Run]) -> None:
     assert convoy("train", *TINY, "trainer.max_steps=2").code == 0
     Path("photos/more").mkdir(parents=True)
     for path in ("photos/a.png", "photos/b.jpg", "photos/more/c.png"):

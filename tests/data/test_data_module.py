@@ -43,7 +43,7 @@ def by_content(batches: list[tuple[Tensor, Tensor]]) -> list[tuple[int, bytes]]:
     )
 
 
-def test_open_gives_the_facts_and_is_done_once() -> None:
+def test_open_reads_the_data_once() -> None:
     module = opened()
     first = module._opened
     module.open()
@@ -97,7 +97,7 @@ def test_resumed_run_is_bit_equal(accumulation: int) -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_any_world_sees_the_same_samples_augmented_alike(world_size: int) -> None:
+def test_any_world_size_reads_the_same_augmented_samples(world_size: int) -> None:
     alone = opened(micro_batch_size=64)
     shared = opened(micro_batch_size=64 // world_size)
     ranks = [list(shared.training_loader(20, rank=rank, world_size=world_size)) for rank in range(world_size)]
@@ -105,7 +105,7 @@ def test_any_world_sees_the_same_samples_augmented_alike(world_size: int) -> Non
         assert by_content([rank[step] for rank in ranks]) == by_content([batch])
 
 
-def test_any_world_sees_the_same_folder(digits_folder: Path, folder_data: MakeData) -> None:
+def test_any_world_size_reads_the_same_images_of_a_folder(digits_folder: Path, folder_data: MakeData) -> None:
     augment = AugmentConfig(random_resized_crop=[0.2, 1.0], flip=True, cutout=4)
     data = folder_data(digits_folder, augment=augment)
     alone, shared = opened(data, micro_batch_size=12), opened(data, micro_batch_size=3, accumulation=2)
@@ -127,7 +127,7 @@ def test_evaluation_has_each_image_once_over_all_ranks(world_size: int) -> None:
     assert len(by_content(alone)) == 359
 
 
-def test_train_can_be_evaluated_as_it_is() -> None:
+def test_train_can_be_evaluated_without_augmentation() -> None:
     augmented, plain = opened(), opened(digits(augment=AugmentConfig()))
     batches = list(augmented.evaluation_loader("train"))
     assert by_content(batches) == by_content(list(plain.evaluation_loader("train")))

@@ -139,7 +139,7 @@ def test_the_same_images_as_a_folder(digits_folder: Path, folder_data: Any) -> N
             assert float((mine.images - other.images).abs().mean()) < 0.05
 
 
-def test_known_classes_are_counted_and_held_out_by_class(digits_folder: Path, folder_data: Any) -> None:
+def test_known_classes_are_counted_and_split_by_class(digits_folder: Path, folder_data: Any) -> None:
     train = node(ImageFolder, root=str(digits_folder / "train"))
     module = opened(folder_data(Path("none"), source="dataset", num_classes=3, train=train, val_fraction=0.2))
     assert module.class_counts().tolist() == [16, 16, 16]

@@ -97,7 +97,7 @@ def test_val_may_lack_a_class_of_train(digits_folder: Path, folder_data: Any) ->
         open_data(folder_data(digits_folder), 1)
 
 
-def test_test_may_be_held_out(digits_folder: Path, folder_data: Any) -> None:
+def test_test_can_be_held_out(digits_folder: Path, folder_data: Any) -> None:
     opened = open_data(folder_data(digits_folder, test_fraction=0.2), 1)
     assert opened.sizes == {"train": 48, "val": 29, "test": 12}
     assert opened.evaluation["test"]._pictures.targets.bincount().tolist() == [4, 4, 4]  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ def test_missing_root_and_class_without_images(tmp_path: Path) -> None:
         count_classes(f"{tmp_path}/file")
 
 
-def test_val_is_held_out_where_there_is_none(digits_folder: Path, folder_data: object) -> None:
+def test_val_is_held_out_if_it_is_missing(digits_folder: Path, folder_data: object) -> None:
     for path in sorted((digits_folder / "val").rglob("*.jpg")):
         path.unlink()
     for path in sorted((digits_folder / "val").rglob("*"), reverse=True):

@@ -71,7 +71,7 @@ def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, 
 
 
 @pytest.mark.parametrize("augment", [ALL_AUGMENTATION, AugmentConfig(pad_crop=3, flip=True), AugmentConfig()])
-def test_training_does_not_depend_on_threads_or_where_it_begins(
+def test_training_does_not_depend_on_threads_or_the_first_step(
     digits_folder: Path, folder_data: MakeData, augment: AugmentConfig
 ) -> None:
     data = folder_data(digits_folder, augment=augment)
@@ -118,7 +118,7 @@ def test_bad_image_stops_the_run_and_is_named(digits_folder: Path, folder_data: 
     assert "data.on_bad_image=skip" in fault.remedy
 
 
-def test_bad_images_are_left_out_and_counted_once(digits_folder: Path, folder_data: MakeData) -> None:
+def test_bad_images_are_skipped_and_counted_once(digits_folder: Path, folder_data: MakeData) -> None:
     whole = open_data(folder_data(digits_folder), 5)
     expected = train_batches(whole, 0, 12)
     paths = damage(digits_folder, "one/003.jpg", "two/011.jpg", "two/012.jpg")

@@ -74,7 +74,7 @@ def test_streams_epochs_seeds_and_neighbours_are_independent() -> None:
     assert stats.chisquare(joint.ravel()).pvalue > 1e-4
 
 
-def test_numbers_depend_on_the_sample_alone() -> None:
+def test_random_numbers_depend_only_on_the_sample() -> None:
     streams = [Stream.CROP_TOP, Stream.MIRROR, Stream.RESIZED_CROP]
     whole = random_bits(11, 3, SAMPLES, streams)
     shuffled = torch.randperm(len(SAMPLES), generator=torch.Generator().manual_seed(1))

@@ -156,7 +156,7 @@ def test_rows_above_the_last_one_needed_are_those_of_the_whole_image(tmp_path: P
         assert file == before
 
 
-def test_unusual_jpegs_are_left_to_pillow() -> None:
+def test_unusual_jpegs_are_decoded_by_pillow() -> None:
     def frame_of(image: Image.Image, **options: object) -> jpeg.Frame | None:
         written = BytesIO()
         image.save(written, "JPEG", **options)
@@ -186,7 +186,7 @@ def test_unusual_jpegs_are_left_to_pillow() -> None:
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_bad_whatever_part_of_it_is_asked_for(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_file_is_bad_for_every_requested_part(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "a.jpg"
     PHOTOS[0].save(path, quality=90)
     content = path.read_bytes()
@@ -208,7 +208,7 @@ def test_a_file_with_more_behind_its_end_is_the_same_image(tmp_path: Path) -> No
     assert np.array_equal(ours, again)
 
 
-def test_damage_within_a_file_that_has_its_end_is_as_pillow_gives_it(tmp_path: Path) -> None:
+def test_damage_in_a_file_with_an_end_marker_decodes_like_pillow(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     PHOTOS[0].save(path, quality=90)
     content = bytearray(path.read_bytes())

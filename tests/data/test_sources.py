@@ -243,7 +243,7 @@ def test_truncated_gzip_and_missing_file(tmp_path: Path, cut: int) -> None:
         read_mnist(DataConfig(root=str(tmp_path)))
 
 
-def test_broken_download_says_to_delete_it(own_cache: Path) -> None:
+def test_a_broken_download_has_the_remedy_to_delete_it(own_cache: Path) -> None:
     write_mnist(own_cache / "MNIST" / "raw")
     (own_cache / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(b"\0\0")
     with pytest.raises(UserError, match="delete it to download it again"):
@@ -275,7 +275,7 @@ def test_damaged_cifar_file(tmp_path: Path, content: bytes, complaint: str) -> N
     assert f"{path} {complaint}" in message_of(caught)
 
 
-def test_cifar_file_can_not_run_code(tmp_path: Path) -> None:
+def test_a_cifar_file_cannot_execute_code(tmp_path: Path) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "executed",)  # type: ignore[return-value]

@@ -14,7 +14,7 @@ LABELS = torch.tensor([0] * 1000 + [1] * 100 + [2] * 37 + [3])[
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.25, 0.5, 0.9])
-def test_each_class_gives_its_share(fraction: float) -> None:
+def test_each_class_has_its_share_held_out(fraction: float) -> None:
     kept, held_out = stratified_split(LABELS, fraction)
     assert sorted(kept.tolist() + held_out.tolist()) == list(range(len(LABELS)))
     # One less where the class of a single image would have to give it.
@@ -31,7 +31,7 @@ def test_equal_classes_stay_equal() -> None:
     assert torch.bincount(labels[held_out]).tolist() == [500] * 10
 
 
-def test_held_out_samples_do_not_depend_on_their_place() -> None:
+def test_held_out_samples_do_not_depend_on_their_position() -> None:
     _, held_out = stratified_split(torch.zeros(10_000, dtype=torch.int64), 0.2)
     # 2,000 of them, in ten blocks of 1,000: 200 each, within 4.5 standard deviations.
     assert (torch.bincount(held_out // 1000) - 200).abs().max() < 4.5 * 12.1

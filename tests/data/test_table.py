@@ -253,7 +253,7 @@ def test_classes_that_a_split_lacks_are_named(table_data: MakeTable) -> None:
     assert f"test of {data.file} has no images of b; their results are empty." in notes
 
 
-def test_a_split_that_is_not_there(table_data: MakeTable) -> None:
+def test_a_missing_split_is_reported(table_data: MakeTable) -> None:
     data = table_data(rows("a", "a", "b", "b"), target_column="kind")
     module = ImageData(data, seed=1, micro_batch_size=1, accumulation=1, eval_batch_size=1)
     module.open()

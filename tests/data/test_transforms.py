@@ -85,7 +85,7 @@ def test_random_numbers_follow_from_seed_epoch_and_sample(kind: str, folder_data
     assert torch.equal(torch.get_rng_state(), state), "torch's own generator must not be used"
 
 
-def test_each_image_is_transformed_by_itself() -> None:
+def test_each_image_is_transformed_separately() -> None:
     jittered = images_of(digits(transforms=[GRAY_JITTER], mean=[0.0], std=[1.0]), num_batches=1)
     plain = images_of(digits(mean=[0.0], std=[1.0]), num_batches=1)
     factors = jittered.mean(dim=(1, 2, 3)) / plain.mean(dim=(1, 2, 3))
@@ -111,7 +111,7 @@ def test_each_image_is_transformed_by_itself() -> None:
     ],
     ids=lambda transform: type(transform).__name__,
 )
-def test_torchvisions_transforms_draw_from_the_sample_alone(transform: Any) -> None:
+def test_torchvision_transforms_depend_only_on_the_sample(transform: Any) -> None:
     image = torch.randint(0, 256, (3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     state = torch.get_rng_state()
     results = []

@@ -27,7 +27,7 @@ def three(convoy: Convoy) -> str:
     return "runs=[r1,r2,r3]"
 
 
-def test_each_run_stands_beside_the_ensemble(convoy: Convoy, three: str) -> None:
+def test_the_table_lists_each_run_and_the_ensemble(convoy: Convoy, three: str) -> None:
     found = json.loads(convoy("evaluate", three, "format=json", folder=None).out)
     for index, member in enumerate(found["runs"], start=1):
         assert member["weight"] == pytest.approx(1 / 3)
@@ -46,7 +46,7 @@ def test_each_run_stands_beside_the_ensemble(convoy: Convoy, three: str) -> None
     assert learned["ensemble"]["loss"] <= equal["ensemble"]["loss"] + 1e-9
 
 
-def test_the_weights_are_those_that_an_optimizer_of_scipy_finds() -> None:
+def test_the_weights_equal_those_found_by_scipy() -> None:
     torch.manual_seed(3)
     logits = torch.randn(3, 400, 5, dtype=torch.float64)
     labels = torch.randint(0, 5, (400,))

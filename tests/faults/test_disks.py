@@ -91,11 +91,13 @@ def test_a_disk_that_is_full_at_twenty_sizes(server: ForkServer, undisturbed: Pa
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_and_the_run_resumes(server: ForkServer, undisturbed: Path, mount: Mount) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes(
+    server: ForkServer, undisturbed: Path, mount: Mount
+) -> None:
     assert not fill(server, mount(1_300_000), undisturbed)
 
 
-def test_a_limit_of_the_file_size_is_one_line(tmp_path: Path) -> None:
+def test_a_file_size_limit_is_reported_in_one_line(tmp_path: Path) -> None:
     """A file that may not grow stands for a full disk, which only root can mount. The checkpoint has 0.5 MB."""
     code = "import resource, sys; from convoy.commands.main import main; "
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); sys.exit(main(sys.argv[1:]))"
@@ -141,7 +143,7 @@ def test_a_run_on_a_file_system_that_is_read_only(server: ForkServer, undisturbe
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", ["full", "read-only", "missing"])
-def test_a_temporary_folder_that_can_not_be_used(
+def test_an_unusable_temporary_folder(
     server: ForkServer, undisturbed: Path, mount: Mount, tmp_path: Path, kind: str
 ) -> None:
     temporary = tmp_path / "nowhere" if kind == "missing" else mount(4096)

@@ -58,7 +58,7 @@ def test_functions_have_rows_and_a_module_used_twice_counts_twice() -> None:
     assert ledger.rows[8].storage == "view"
 
 
-def test_the_model_is_left_as_it_is() -> None:
+def test_the_model_is_not_changed() -> None:
     model = models.resnet18().eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(3)
@@ -93,7 +93,7 @@ def test_the_model_is_left_as_it_is() -> None:
         (nn.Conv2d(1, 1, 3, stride=2), 7, ""),
     ],
 )
-def test_windows_that_do_not_fit_are_told(layer: nn.Module, side: int, note: str) -> None:
+def test_windows_that_do_not_fit_are_reported(layer: nn.Module, side: int, note: str) -> None:
     row = ledger_of(nn.Sequential(layer), 1, side, side).rows[1]
     assert row.note.startswith(note)
     assert bool(row.note) == bool(note)
@@ -162,7 +162,7 @@ def kept_by_module(ledger: Ledger, batch: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("build", [models.resnet18, models.mobilenet_v2, lambda: timm.create_model("convnext_atto")])
-def test_bfloat16_on_the_cpu_keeps_what_a_real_step_does(build: Callable[[], nn.Module]) -> None:
+def test_bfloat16_on_the_cpu_saves_the_bytes_of_a_real_step(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     with autocast("bf16-mixed", on_cuda=False):
         real = RealStep(build(), (3, 64, 64), 2).kept
@@ -218,14 +218,14 @@ def test_models_that_look_at_values_while_they_are_built() -> None:
         assert ledger.total("params") == sum(parameter.numel() for parameter in build().parameters())
 
 
-def test_models_that_keep_what_they_computed_in_their_first_pass() -> None:
+def test_models_that_cache_results_of_their_first_pass() -> None:
     model = without_weights(lambda: timm.create_model("convit_tiny"))
     ledger = ledger_of(model, 3, 224, 224)
     assert ledger.total("params") == sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("model", [nn.Linear(3, 4), nn.Sequential(nn.Conv2d(1, 2, 3))])
-def test_a_wrong_input_is_untraceable_and_says_why(model: nn.Module) -> None:
+def test_a_wrong_input_is_untraceable_with_a_reason(model: nn.Module) -> None:
     with pytest.raises(UntraceableError, match="can't be traced without data"):
         build_ledger(model, (5, 8, 8))
 
@@ -254,7 +254,7 @@ class Mixing(nn.Module):
     ("model", "said"),
     [(Looking(), "without data"), (Changing(), "differ from one batch size to another"), (Mixing(), "grow linearly")],
 )
-def test_what_needs_data_or_mixes_images_is_told(model: nn.Module, said: str) -> None:
+def test_layers_that_need_data_or_mix_images_are_reported(model: nn.Module, said: str) -> None:
     with pytest.raises(UntraceableError, match=said):
         build_ledger(model, (1, 4, 4))
 

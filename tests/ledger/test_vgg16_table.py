@@ -77,7 +77,7 @@ def test_every_row_of_the_taught_table_is_in_the_csv_in_its_order(ledger: Ledger
     assert between == {"RELU", "DROPOUT0.5", "FLATTEN"}
 
 
-def test_columns_begin_as_they_are_announced(ledger: Ledger) -> None:
+def test_columns_have_the_documented_order(ledger: Ledger) -> None:
     announced = "layer,module,output_shape,output_elements,output_bytes,params,params_without_bias,macs,saved_bytes"
     assert csv_text(ledger).splitlines()[0].startswith(announced + ",")
     assert len(set(COLUMNS)) == len(COLUMNS)
@@ -89,7 +89,7 @@ def test_totals_are_the_published_ones(ledger: Ledger) -> None:
     assert ledger.total("macs") == MACS
 
 
-def test_what_the_slide_adds_up_to_and_what_is_written(ledger: Ledger) -> None:
+def test_the_sums_of_the_slide_and_the_written_bytes(ledger: Ledger) -> None:
     """docs/ledger.md quotes these figures."""
     taught = [row for row in ledger.rows if row.layer.startswith(("INPUT", "CONV", "POOL", "FC"))]
     assert sum(row.output_elements for row in taught) == 15_237_608
@@ -99,7 +99,7 @@ def test_what_the_slide_adds_up_to_and_what_is_written(ledger: Ledger) -> None:
     assert sum(row.written_bytes for row in layers) == 4 * 28_642_792
 
 
-def test_relu_in_place_or_not_keeps_the_same(ledger: Ledger) -> None:
+def test_relu_saves_the_same_in_place_or_not(ledger: Ledger) -> None:
     apart = build_ledger(vgg16(inplace=False), (3, 224, 224))
     assert apart.total("saved_bytes") == ledger.total("saved_bytes") == 73_254_912
     assert apart.total("written_bytes") - ledger.total("written_bytes") == 4 * 13_555_712  # the outputs of 15 ReLUs
@@ -108,7 +108,7 @@ def test_relu_in_place_or_not_keeps_the_same(ledger: Ledger) -> None:
     )
 
 
-def test_torchvisions_own_vgg16_differs_by_its_adaptive_pooling_alone(ledger: Ledger) -> None:
+def test_torchvisions_vgg16_differs_only_in_adaptive_pooling(ledger: Ledger) -> None:
     theirs = build_ledger(without_weights(models.vgg16), (3, 224, 224))
     assert theirs.total("params") == WITH_BIASES
     assert theirs.total("macs") == MACS

@@ -59,7 +59,7 @@ def test_network_without_logits_is_refused() -> None:
     assert fault.remedy == "pool, flatten or project, so that the output is [B, 5] for B images"
 
 
-def test_error_in_our_own_class_is_no_fault_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_convoy_class_is_not_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 

@@ -167,7 +167,7 @@ def test_initial_variance_is_that_of_he_and_glorot(activation: str, variance: fl
     assert not wide.classifier[0].bias.any()
 
 
-def test_activation_by_itself_counts_for_the_initial_variance() -> None:
+def test_a_separate_activation_token_determines_the_initial_variance() -> None:
     torch.manual_seed(0)
     chain = small_chain("FC-1000 linear", "BN", "RELU", "FC-{num_classes}", image_size=16)
     assert chain.classifier[0].weight.var().item() == pytest.approx(2 / 512, rel=0.01)
@@ -232,7 +232,7 @@ class TestPretrained:
         assert "classifier.1.weight is 4096x9216, here 4096x256" in fault.rule
         assert "data.image_size" in fault.remedy
 
-    def test_no_network_says_what_to_do(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_connection_has_a_remedy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
             raise OSError("Name or service not known")
 
@@ -246,6 +246,6 @@ class TestPretrained:
         assert "https://download.pytorch.org/models/alexnet" in fault.remedy
         assert "model.pretrained=<file>" in fault.remedy
 
-    def test_chain_of_ones_own_has_no_published_weights(self) -> None:
+    def test_a_user_chain_has_no_published_weights(self) -> None:
         with pytest.raises(UserError, match="no published weights for mine"):
             small_chain("FC-{num_classes}", name="mine", pretrained=True)

@@ -75,7 +75,7 @@ def test_a_network_that_ends_otherwise_has_no_head_to_find() -> None:
         (["model=googlenet", "model.freeze=features", "model.aux_logits=true"], "write model.aux_logits=false"),
     ],
 )
-def test_a_wrong_freeze_is_told(convoy: Convoy, tmp_path: Path, words: list[str], message: str) -> None:
+def test_a_wrong_freeze_is_reported(convoy: Convoy, tmp_path: Path, words: list[str], message: str) -> None:
     done = convoy("train", *TINY, *words, f"folder={tmp_path / 'run'}")
     assert done.code == 2
     assert message in done.err
@@ -93,7 +93,7 @@ def trained(convoy: Convoy, folder: Path, *words: str) -> tuple[str, dict[str, t
     return done.out, checkpoint["state_dict"], checkpoint["optimizer_states"][0]
 
 
-def test_frozen_features_do_not_move_and_their_batch_norms_keep_what_they_know(convoy: Convoy, tmp_path: Path) -> None:
+def test_frozen_features_and_their_running_statistics_do_not_change(convoy: Convoy, tmp_path: Path) -> None:
     before = trained(convoy, tmp_path / "before")[1]
     weights = f"model.pretrained={tmp_path / 'before' / 'checkpoints' / 'last.ckpt'}"
     norms = ["ledger.norms_every_steps=1", "optimizer.weight_decay=0.01"]
@@ -121,12 +121,12 @@ def test_named_modules_are_frozen_and_the_others_trained(convoy: Convoy, tmp_pat
     assert moved == {name for name in before if name.startswith("network.classifier")}
 
 
-def test_random_features_are_told(convoy: Convoy, tmp_path: Path) -> None:
+def test_random_features_print_a_notice(convoy: Convoy, tmp_path: Path) -> None:
     out = trained(convoy, tmp_path / "run", "model.freeze=features")[0]
     assert "the frozen weights keep their random values; load trained ones with model.pretrained=<checkpoint>" in out
 
 
-def test_the_planner_knows_what_frozen_layers_save(convoy: Convoy) -> None:
+def test_the_planner_accounts_for_frozen_layers(convoy: Convoy) -> None:
     plan = ["plan", "model=vgg11", "data=imagenet", "hardware=a40", "format=json"]
     whole, frozen = (json.loads(convoy(*plan, *more).out) for more in ([], ["model.freeze=features"]))
     # SGD's momentum of the last layer alone: 4096 x 1000 weights and 1000 biases, each a block of whole 512 bytes.

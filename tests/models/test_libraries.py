@@ -50,7 +50,7 @@ def smallest_of_each_family() -> list[str]:
 
 
 @pytest.mark.parametrize("name", smallest_of_each_family())
-def test_every_family_of_torchvision_takes_classes_and_channels(name: str) -> None:
+def test_every_family_of_torchvision_accepts_classes_and_channels(name: str) -> None:
     # RegNet computes its widths with tensors, which the meta device has no values for.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         network = torchvision_model(name, num_classes=7, in_channels=1).eval()
@@ -58,7 +58,7 @@ def test_every_family_of_torchvision_takes_classes_and_channels(name: str) -> No
         assert network(torch.zeros(1, 1, image_size, image_size)).shape == (1, 7)
 
 
-def test_one_channel_sees_gray_as_three_channels_did() -> None:
+def test_one_channel_processes_gray_like_three_channels() -> None:
     torch.manual_seed(0)
     reference = torchvision_model("resnet18", 5).eval()
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_small_stem_keeps_the_resolution_and_changes_nothing_else() -> None:
     assert small.conv1.weight.var().item() == pytest.approx(2 / 576, rel=0.2)
 
 
-def test_stem_is_for_networks_that_begin_with_stride_2_and_has_two_forms() -> None:
+def test_stem_needs_a_first_stride_of_2_and_has_two_forms() -> None:
     for name in ("alexnet", "vgg11", "convnext_tiny"):
         rule = f"{name} does not begin with a convolution of stride 2 and an odd window"
         assert fault_of(torchvision_model, name, 10, stem="small").rule == rule
@@ -155,14 +155,14 @@ def test_argument_that_the_model_lacks_is_answered_in_the_librarys_words(build: 
     assert "unexpected keyword argument 'depth'" in fault.rule
 
 
-def test_timm_has_a_small_stem_and_a_name_of_its_own() -> None:
+def test_timm_has_a_small_stem_and_another_name() -> None:
     network = timm_model("ours", 7, 1, library_name="seresnet50", stem="small").eval()
     assert network.conv1.kernel_size == (3, 3)
     assert network.layer1(network.maxpool(network.conv1(torch.zeros(1, 1, 28, 28)))).shape == (1, 256, 28, 28)
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
 
 
-def test_pretrained_googlenet_keeps_its_auxiliary_classifiers_where_they_are_wanted(hub: Path) -> None:
+def test_pretrained_googlenet_keeps_auxiliary_classifiers_on_request(hub: Path) -> None:
     reference = publish(hub, "googlenet").state_dict()
     ours = torchvision_model("googlenet", 1000, pretrained=True, aux_logits=True).state_dict()
     assert ours.keys() == reference.keys()
@@ -175,7 +175,7 @@ def test_timm_fits_channels_classes_and_arguments() -> None:
     assert "test_vit" in timm.list_models()
 
 
-def test_timm_reads_no_file_that_a_config_names() -> None:
+def test_timm_reads_no_file_named_in_a_config() -> None:
     with pytest.raises(UserError) as caught:
         timm_model("resnet18", 10, checkpoint_path="weights.pth", pretrained_cfg={"file": "weights.pth"})
     assert [fault.key for fault in caught.value.faults] == ["model.checkpoint_path", "model.pretrained_cfg"]

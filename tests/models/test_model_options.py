@@ -44,7 +44,7 @@ def test_option_fits_its_target_and_is_described(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
-def test_option_takes_colour_images_of_its_own_size(path: Path) -> None:
+def test_an_option_accepts_color_images_of_its_size(path: Path) -> None:
     # Gray and small ones, with gradients: test_zoo.
     side = 299 if path.stem == "inception_v3" else 224
     with torch.device("meta"):
@@ -53,7 +53,7 @@ def test_option_takes_colour_images_of_its_own_size(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "side"), SIDES.items())
-def test_option_takes_a_step(name: str, side: int) -> None:
+def test_an_option_trains_for_a_step(name: str, side: int) -> None:
     torch.manual_seed(0)
     network = build_model(load(name), num_classes=4, in_channels=1, image_size=side)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
@@ -67,7 +67,7 @@ def test_option_takes_a_step(name: str, side: int) -> None:
     assert not torch.equal(head, before)
 
 
-def test_alexnet_on_small_images_is_told_the_smallest_that_works() -> None:
+def test_alexnet_on_small_images_reports_the_smallest_size() -> None:
     (fault,) = check_model(load("alexnet"), num_classes=10, in_channels=3, image_size=32)
     assert fault.remedy.startswith("data.image_size=63 is the smallest that works")
     for name in ("vgg11", "vgg19_bn"):

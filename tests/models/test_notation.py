@@ -103,13 +103,13 @@ def test_defaults_hold_for_all_but_the_logits() -> None:
     ]
 
 
-def test_logits_may_be_told_an_activation_and_a_norm() -> None:
+def test_logits_can_have_an_activation_and_a_norm() -> None:
     (token,) = parse_layers(["CONV1-{num_classes} bn relu"], num_classes=10)
     assert isinstance(token.layer, Conv)
     assert (token.layer.batch_norm, token.layer.activation) == (True, RELU)
 
 
-def test_token_keeps_its_place_and_shows_the_number_of_classes() -> None:
+def test_a_token_has_its_index_and_the_number_of_classes() -> None:
     tokens = parse_layers(["POOL2", "FC-{num_classes}"], num_classes=7)
     assert [(token.key, token.text) for token in tokens] == [
         ("model.layers[0]", "POOL2"),
@@ -155,7 +155,7 @@ def test_token_keeps_its_place_and_shows_the_number_of_classes() -> None:
         ("GAP 2", "GAP takes no '2'", "write GAP alone"),
     ],
 )
-def test_wrong_token_is_told_its_place_and_the_remedy(token: object, rule: str, remedy: str) -> None:
+def test_a_wrong_token_is_reported_with_its_index_and_a_remedy(token: object, rule: str, remedy: str) -> None:
     (fault,) = faults_of(["CONV3-8", token, "FC-{num_classes}"])
     assert (fault.key, fault.value) == ("model.layers[1]", str(token))
     assert rule in fault.rule

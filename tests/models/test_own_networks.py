@@ -78,7 +78,7 @@ def test_the_three_nets_of_one_size_learn_with_every_activation_and_pooling(wiri
     assert sum(losses[-3:]) / 3 < 0.7 * losses[0]
 
 
-def test_pooling_says_what_pool_does_and_leaves_the_others() -> None:
+def test_pooling_changes_pool_tokens_only() -> None:
     def poolings(pooling: str) -> list[str]:
         network = Chain(["CONV3-4", "POOL2", "AVGPOOL2", "FC-2"], 2, 1, 8, pooling=pooling)
         return [type(module).__name__ for module in network.features if "Pool" in type(module).__name__]
@@ -102,7 +102,7 @@ def test_a_block_whose_weights_are_zero_is_its_shortcut() -> None:
     assert not plain(inputs).any()
 
 
-def test_what_enters_a_preactivation_block_goes_round_it_untouched() -> None:
+def test_the_shortcut_of_a_preactivation_block_is_the_identity() -> None:
     inputs = torch.randn(2, 4, 6, 6)
     block = PreactivationBlock(4, 4, 1, bottleneck=False, dropout=0.0).eval()
     nn.init.zeros_(block.rest.conv2.weight)
@@ -162,7 +162,7 @@ def test_compound_scaling_is_the_papers() -> None:
     assert [compound_scaling(phi).dropout for phi in (0, 7)] == pytest.approx([0.2, 0.5])
 
 
-def test_efficientnet_tells_of_images_that_the_formula_does_not_mean(caplog: pytest.LogCaptureFixture) -> None:
+def test_efficientnet_warns_about_another_image_size(caplog: pytest.LogCaptureFixture) -> None:
     with torch.device("meta"):
         efficientnet(1, 10, image_size=224)
         assert "phi 1 is meant for data.image_size=258, here it is 224" in caplog.text
@@ -191,7 +191,7 @@ def test_a_value_out_of_range_is_refused(build: Callable[[], nn.Module], message
         build()
 
 
-def test_there_are_no_published_weights_of_our_own_networks() -> None:
+def test_convoys_networks_have_no_published_weights() -> None:
     model: dict[str, Any] = {
         "_target_": "convoy.models.residual.CifarResNet",
         "name": "resnet20",

@@ -63,5 +63,5 @@ def test_weights_statistics_and_dropout_are_those_of_a_training_without(name: st
     assert type(again.eval()).__name__ == type(plain).__name__
 
 
-def test_a_network_without_blocks_is_left_as_it_is() -> None:
+def test_a_network_without_blocks_is_not_changed() -> None:
     assert recompute_activations(nn.Sequential(nn.Flatten(), nn.Linear(12, 3))) == 0

@@ -38,7 +38,7 @@ def test_output_shape_is_that_of_torch(text: str, module: nn.Module, image_size:
     assert first.outputs == tuple(module(torch.zeros(1, 3, image_size, image_size)).shape[1:])
 
 
-def test_too_small_an_image_is_told_the_smallest_that_works() -> None:
+def test_too_small_an_image_reports_the_smallest_size() -> None:
     fault = fault_of(ALEXNET)
     assert (fault.key, fault.value) == ("model.layers[5]", "POOL3/2")
     assert "3x3 window does not fit into its 384x1x1 input" in fault.rule
@@ -48,7 +48,7 @@ def test_too_small_an_image_is_told_the_smallest_that_works() -> None:
     assert fault_of(ALEXNET, image_size=62).key == "model.layers[5]"
 
 
-def test_no_image_size_is_promised_where_another_layer_fails_at_any() -> None:
+def test_no_image_size_is_suggested_if_none_works() -> None:
     fault = fault_of(["POOL2"] * 6 + ["CONV3-8 g2", "FC-{num_classes}"])
     assert fault.key == "model.layers[5]"
     assert "image_size" not in fault.remedy
@@ -75,6 +75,6 @@ def test_misfit_names_its_layer(layers: list[str], key: str, rule: str) -> None:
     assert fault.remedy
 
 
-def test_maxout_gives_the_number_in_the_token() -> None:
+def test_maxout_returns_the_number_of_filters_in_the_token() -> None:
     steps = read_chain(["CONV3-8 maxout2", "MAXOUT4", "FC-{num_classes}"], num_classes=5, in_channels=1, image_size=6)
     assert [step.outputs for step in steps] == [(8, 6, 6), (2, 6, 6), (5,)]

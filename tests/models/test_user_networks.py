@@ -133,7 +133,7 @@ def test_a_wrong_output_is_described_with_its_remedy(make: Make, body: str, rule
     assert (fault.key, fault.rule, fault.remedy) == ("model._target_", rule, remedy)
 
 
-def test_a_network_that_can_not_know_the_number_of_classes_is_asked_for_the_argument(make: Make) -> None:
+def test_a_network_without_a_num_classes_argument_is_reported(make: Make) -> None:
     source = """
 from torch import nn
 
@@ -174,7 +174,7 @@ def test_an_error_in_the_constructor_names_the_line(make: Make) -> None:
     assert fault.rule.endswith(".py, line 7)")
 
 
-def test_what_is_no_network_is_refused(make: Make) -> None:
+def test_a_target_that_is_not_a_network_is_refused(make: Make) -> None:
     fault = fault_of(make("class Net:\n    pass\n"))
     assert fault.rule == "builds an object of type Net, not a torch.nn.Module"
 

@@ -210,7 +210,7 @@ def test_the_card_of_googlenet_has_the_parameters_without_auxiliary_classifiers_
 
 
 @pytest.mark.parametrize("depth", [18, 34])
-def test_a_plain_network_is_the_residual_one_without_what_its_shortcuts_need(depth: int) -> None:
+def test_a_plain_network_is_the_residual_network_without_shortcuts(depth: int) -> None:
     reference = without_weights(lambda: torchvision.models.get_model(f"resnet{depth}"))
     kept = [parameter for name, parameter in reference.named_parameters() if "downsample" not in name]
     assert count_of(f"plain{depth}") == sum(parameter.numel() for parameter in kept)
@@ -219,7 +219,7 @@ def test_a_plain_network_is_the_residual_one_without_what_its_shortcuts_need(dep
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.zoo) if name in SLOW else name for name in OPTIONS]
 )
-def test_an_option_takes_a_step_in_which_every_parameter_has_a_part(name: str) -> None:
+def test_an_option_trains_every_parameter_in_a_step(name: str) -> None:
     side = max(32, SMALLEST.get(name, 0))
     network = without_weights(lambda: construct_model(load(name), num_classes=4, in_channels=1, image_size=side))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -285,7 +285,7 @@ def test_an_image_too_small_is_answered_with_the_smallest_that_works(name: str, 
 @pytest.mark.zoo
 @pytest.mark.parametrize("side", [28, 32])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_takes_small_images_or_says_what_would_do(name: str, side: int) -> None:
+def test_an_option_accepts_small_images_or_reports_the_smallest_size(name: str, side: int) -> None:
     sizes = {"num_classes": 10, "in_channels": 1}
     remedy = ""
     try:
@@ -302,13 +302,13 @@ def test_an_option_takes_small_images_or_says_what_would_do(name: str, side: int
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if load(name)["_target_"] == CHAIN])
-def test_a_chain_takes_another_activation_and_pooling(name: str) -> None:
+def test_a_chain_accepts_another_activation_and_pooling(name: str) -> None:
     option = load(name)
     assert "activation" in option
     assert ("pooling" in option) == any(layer.startswith("POOL") for layer in option["layers"])
 
 
-def test_inception_without_its_auxiliary_classifier_takes_smaller_images() -> None:
+def test_inception_without_an_auxiliary_classifier_accepts_smaller_images() -> None:
     assert refusal("inception_v3", 298).remedy.endswith("or 298 with model.aux_logits=false")
     assert refusal("inception_v3", 32).remedy.endswith("or 75 with model.aux_logits=false")
     assert "aux" not in refusal("googlenet", 14).remedy
@@ -333,7 +333,7 @@ def test_the_docs_name_every_option() -> None:
     assert [name for name in OPTIONS if f"`{name}`" not in text] == []
 
 
-def test_every_family_of_the_course_is_there() -> None:
+def test_every_family_of_the_course_exists() -> None:
     families = (
         "lenet alexnet alexnet_2012 zfnet vgg googlenet inception_v3 inception_v4 inception_resnet plain resnet "
         "preact_resnet wide_resnet resnext densenet senet seresnet mobilenet_v1 mobilenet_v2 mobilenet_v3 "

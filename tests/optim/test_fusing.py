@@ -68,7 +68,7 @@ def test_gradients_in_another_layout_are_not_paired_with_the_wrong_weights() -> 
     ],
     ids=["foreach", "not fused", "RMSprop", "LAMB"],
 )
-def test_what_is_chosen_otherwise_or_cannot_be_fused_is_left(node: dict[str, Any], expected: bool) -> None:
+def test_explicit_or_unfusable_optimizers_are_not_fused(node: dict[str, Any], expected: bool) -> None:
     assert is_fused(trained(node, fuse=True, steps=1)[1]) is expected
 
 

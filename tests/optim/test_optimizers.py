@@ -47,7 +47,7 @@ def test_every_optimizer_lowers_a_quadratic_at_its_own_rate(option: str) -> None
     assert losses[-1] < losses[0]
 
 
-def test_weight_decay_reaches_only_what_is_decayed() -> None:
+def test_weight_decay_applies_only_to_decayed_parameters() -> None:
     """With zero gradients, SGD's step is w -= lr * decay * w, so biases stay as they are."""
     layer = torch.nn.Linear(3, 3)
     before = {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}

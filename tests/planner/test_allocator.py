@@ -25,7 +25,7 @@ def test_the_segment_that_is_taken_for_a_size(size: int, segment: int) -> None:
     assert allocator.reserved_bytes == segment
 
 
-def test_a_large_block_keeps_what_is_not_more_than_1_mib() -> None:
+def test_a_large_block_keeps_a_rest_of_at_most_1_mib() -> None:
     allocator = Allocator()
     allocator.allocate(11 * MIB)  # of a segment of 12 MiB: 1 MiB is left, and not split off
     assert allocator.allocated_bytes == 12 * MIB
@@ -54,7 +54,7 @@ def test_freed_neighbours_become_one_block(expandable: bool) -> None:
     assert allocator.reserved_bytes == 20 * MIB
 
 
-def test_a_full_card_gives_whole_free_segments_back_and_tries_again() -> None:
+def test_a_full_card_releases_free_segments_and_retries() -> None:
     allocator = Allocator(limit_bytes=40 * MIB)
     allocator.free(allocator.allocate(30 * MIB))
     allocator.allocate(40 * MIB)
@@ -63,7 +63,7 @@ def test_a_full_card_gives_whole_free_segments_back_and_tries_again() -> None:
         allocator.allocate(512)
 
 
-def test_expandable_pages_are_given_back_around_what_is_in_use() -> None:
+def test_expandable_pages_around_used_blocks_are_released() -> None:
     allocator = Allocator(limit_bytes=62 * MIB, expandable=True)
     first, second = allocator.allocate(40 * MIB), allocator.allocate(20 * MIB)
     allocator.free(first)

@@ -59,7 +59,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(expandable: bool) ->
     assert resnet.peak(largest, card.allocator()).reserved_bytes <= 2048 * MIB
 
 
-def test_a_batch_between_two_recordings_is_that_of_a_recording_of_its_own() -> None:
+def test_an_interpolated_batch_equals_a_separate_recording() -> None:
     skeleton = without_weights(lambda: network("squeezenet1_1"))
     training = Training((3, 64, 64), imagenet_task(), sgd, "bf16-mixed", channels_last=False)
     own = BatchSizeModel(record(skeleton, training, 13), record(skeleton, training, 26))
@@ -82,7 +82,7 @@ def test_two_ranks_keep_gradients_in_buckets_that_stay() -> None:
     assert shared.categories["ddp_buffers"] == pytest.approx(weights, rel=0.05)
 
 
-def test_a_measured_workspace_lies_beside_the_rest_while_its_convolution_runs() -> None:
+def test_a_measured_workspace_is_allocated_while_its_convolution_runs() -> None:
     resnet = family("resnet18")
     bare = resnet.peak(BATCH)
     signatures = {one.operation for one in resnet.recording.storages if one.category == WORKSPACE}
@@ -99,7 +99,7 @@ def test_a_measured_workspace_lies_beside_the_rest_while_its_convolution_runs() 
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_the_last_step_is_what_it_would_be_if_it_were_run(accumulation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repeated_last_step_equals_a_traced_one(accumulation: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skeleton = without_weights(lambda: network("squeezenet1_1"))
     training = Training(
         (3, 64, 64), imagenet_task(), sgd, accumulation=accumulation, ranks=2, averages=True, clip_grad_norm=True

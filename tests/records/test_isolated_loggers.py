@@ -153,7 +153,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("place", ["below a file", "read-only", pytest.param("missing", marks=pytest.mark.faults)])
-def test_a_home_that_can_not_be_written(
+def test_a_read_only_home_folder(
     convoy: Convoy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, expected: list[dict[str, str]], place: str
 ) -> None:
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):

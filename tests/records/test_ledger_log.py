@@ -61,7 +61,7 @@ def test_convoy_ledger_prints_what_the_run_logs(convoy: Convoy, memory: str) -> 
     assert convoy("ledger", *TINY, memory, "format=csv").out == (run.folder / "ledger.csv").read_text()
 
 
-def test_wandbs_own_files_have_the_table_and_the_totals(convoy: Convoy) -> None:
+def test_wandb_files_contain_the_table_and_the_totals(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb", "trainer.max_steps=2")
     (path,) = run.folder.glob("wandb/offline-run-*/files/media/table/ledger*.table.json")
     kept = json.loads(path.read_text())
@@ -119,7 +119,7 @@ def test_a_run_too_short_to_be_measured_keeps_its_throughput(convoy: Convoy) -> 
     assert {row["forward_time_ms"] for row in table(run.folder)} == {""}
 
 
-def test_a_resumed_run_does_not_lose_what_was_measured(convoy: Convoy) -> None:
+def test_a_resumed_run_keeps_earlier_measurements(convoy: Convoy) -> None:
     run = convoy("train", *LONG, LAYERS)
     before = content(run.folder)
     again = convoy("train", "resume=run", "trainer.max_epochs=11")
@@ -196,7 +196,7 @@ def test_layer_norms_are_torchs_total_norm_of_each_layer() -> None:
     ("word", "said"),
     [("ledger.measure_steps=5", "0 (off) or at least 20"), ("ledger.norms_every_steps=-1", "at least 0")],
 )
-def test_what_can_not_be_measured_is_refused(convoy: Convoy, word: str, said: str) -> None:
+def test_an_impossible_measurement_is_refused(convoy: Convoy, word: str, said: str) -> None:
     done = convoy("train", *TINY, word)
     assert done.code == 2
     assert said in done.err

@@ -77,7 +77,7 @@ def history(records: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_wandb_writes_offline_without_a_key_and_says_how_to_send_it(convoy: Convoy) -> None:
+def test_wandb_writes_offline_without_a_key_and_prints_the_sync_command(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb", "tags=[first,course]", "name=digits-try")
     assert run.code == 0, run.err
     assert "W&B: offline; upload it with: wandb sync run/wandb/offline-run-*" in run.out
@@ -129,7 +129,7 @@ def test_wandb_is_opened_after_the_first_step_and_has_the_ledger(
         assert len(json.loads(path.read_text())["data"]) == len(list(csv.DictReader(file)))
 
 
-def test_a_run_of_which_only_the_test_is_left_opens_its_record_too(convoy: Convoy) -> None:
+def test_a_run_with_only_the_test_left_opens_its_record(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb", "trainer.max_steps=1")
     (run.folder / "summary.json").unlink()
     again = convoy("train", "resume=run")

@@ -109,7 +109,7 @@ def run(convoy: Convoy, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_path: Path) -> None:
+def test_runs_are_compared_by_their_measurements(convoy: Convoy, run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "mine.png"
     done = convoy("compare", f"runs=[{run}]", f"output={picture}", "format=csv")
     assert done.code == 0, done.err
@@ -138,14 +138,14 @@ def test_runs_are_compared_by_what_they_measured(convoy: Convoy, run: Path, tmp_
         (["format=html"], "no such format"),
     ],
 )
-def test_a_mistake_is_told(convoy: Convoy, words: list[str], message: str) -> None:
+def test_a_mistake_is_reported(convoy: Convoy, words: list[str], message: str) -> None:
     done = convoy("compare", *words)
     assert done.code == 2
     assert message in done.err
     assert "Traceback" not in done.err
 
 
-def test_a_picture_that_is_there_is_not_written_over(convoy: Convoy, tmp_path: Path) -> None:
+def test_an_existing_figure_is_not_overwritten(convoy: Convoy, tmp_path: Path) -> None:
     (tmp_path / "zoo.png").write_bytes(b"mine")
     done = convoy("compare", "models=[vgg11]", "output=zoo.png")
     assert done.code == 2
@@ -153,7 +153,7 @@ def test_a_picture_that_is_there_is_not_written_over(convoy: Convoy, tmp_path: P
     assert (tmp_path / "zoo.png").read_bytes() == b"mine"
 
 
-def test_a_source_goes_on_below_in_a_narrow_terminal() -> None:
+def test_a_long_source_is_wrapped_in_a_narrow_terminal() -> None:
     head, rows = ["", "top-1", "source"], [["net", "1.00%", "the paper, table 2"], ["other", "2.00%", "a test"]]
     wide = ["       top-1  source", "net    1.00%  the paper, table 2", "other  2.00%  a test"]
     assert list(_columns(head, rows, 0)) == wide

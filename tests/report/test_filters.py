@@ -95,7 +95,7 @@ def test_frozen_weights_have_maps_as_well() -> None:
     torch.testing.assert_close(activation_maps(network, images, "1", largest)[0], before)
 
 
-def test_examples_are_of_as_many_targets_as_there_are() -> None:
+def test_example_targets_have_the_number_of_names() -> None:
     images = torch.randn(40, 3, 8, 8)
     labels = torch.tensor([0, 0, 0, 3, 1, 1, 2, 0, 3, 2] * 4)
     batches = [(images[:20], labels[:20]), (images[20:], labels[20:])]
@@ -150,7 +150,7 @@ def test_a_run_is_drawn(convoy: Convoy, tmp_path: Path) -> None:
         (["run=latest", "checkpoint="], "checkpoint: needs a value"),
     ],
 )
-def test_a_mistake_is_told(convoy: Convoy, words: list[str], message: str) -> None:
+def test_a_mistake_is_reported(convoy: Convoy, words: list[str], message: str) -> None:
     done = convoy("filters", *words)
     assert done.code == 2
     assert message in done.err

@@ -40,7 +40,7 @@ def test_a_run_is_found_by_folder_name_and_latest(text: str, folder: str) -> Non
     assert find_run(text, "outputs").path == Path("outputs", folder).absolute()
 
 
-def test_to_resume_latest_and_names_pass_over_runs_that_are_being_trained() -> None:
+def test_resume_by_latest_or_name_ignores_running_runs() -> None:
     locks = [RunLock(Path("outputs", folder)) for folder in ("lenet5/new", "sweeps/first/vgg16", "lenet5/old")]
     locks[0].acquire()
     assert find_run("latest", "outputs").path.name == "new"
@@ -95,7 +95,7 @@ def test_a_checkpoint_is_best_last_or_a_file() -> None:
         find_checkpoint(run, "best")
 
 
-def test_a_checkpoint_belongs_to_a_run_in_whose_folder_it_is() -> None:
+def test_a_checkpoint_belongs_to_the_run_of_its_folder() -> None:
     last = Path("outputs/lenet5/old/checkpoints/last.ckpt")
     assert run_of(last) == RunFolder(last.absolute().parents[1])
     copy = Path("outputs/lenet5/old/copies/last.ckpt")

@@ -20,9 +20,7 @@ def test_progress_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "task: {mode: max}\n", "[1, 2", "- a\n", ""])
-def test_without_a_readable_config_no_metric_takes_the_place_of_the_monitored_one(
-    tmp_path: Path, text: str | None
-) -> None:
+def test_an_unreadable_config_has_no_monitored_metric(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n5,1,2.0\n")

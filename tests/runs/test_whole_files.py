@@ -27,7 +27,7 @@ def test_a_failed_write_names_the_file_and_leaves_the_old_one(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_can_not_be_appended_whole_is_not_appended(tmp_path: Path) -> None:
+def test_an_incomplete_row_is_not_appended(tmp_path: Path) -> None:
     """A limit of the file's size cuts the text in its middle, as a full disk does."""
     path = tmp_path / "metrics.csv"
     path.write_text("one\n")
@@ -69,7 +69,7 @@ def test_partial_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", ".lock"}
 
 
-def test_texts_are_written_as_they_are(tmp_path: Path) -> None:
+def test_texts_are_written_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     replace_text(path, "größe\r\n")
     append_text(path, "1\r\n")

@@ -31,14 +31,16 @@ needs_stat = pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="cores 
         (None, 1.0, 2.0, 0),
     ],
 )
-def test_what_is_not_ones_own_is_of_others(busy_s: float | None, own_s: float, seconds: float, cores: int) -> None:
+def test_remaining_busy_time_counts_for_other_processes(
+    busy_s: float | None, own_s: float, seconds: float, cores: int
+) -> None:
     start = CoreTimes(10.0, None if busy_s is None else 100.0, 7.0)
     end = CoreTimes(10.0 + seconds, None if busy_s is None else 100.0 + busy_s, 7.0 + own_s)
     assert cores_of_others(start, end) == cores
 
 
 @needs_stat
-def test_a_busy_process_is_seen_and_ones_own_work_is_not() -> None:
+def test_other_processes_are_counted_and_own_work_is_not() -> None:
     """Two processes each use a core for a second, on a machine that may run others."""
     here = os.sched_getaffinity(0)
     start = CoreTimes.now()

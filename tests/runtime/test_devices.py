@@ -13,7 +13,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 @pytest.mark.skipif(not CPUINFO.is_file(), reason="the CPU's flags are read from Linux's /proc/cpuinfo")
-def test_bfloat16_is_known_by_the_cpus_own_flags() -> None:
+def test_bfloat16_support_is_detected_from_cpu_flags() -> None:
     flags = next(line for line in CPUINFO.read_text().splitlines() if line.startswith(("flags", "Features"))).split()
     assert devices.cpu_has_bf16() == ("avx512_bf16" in flags or "amx_tile" in flags)
 
@@ -28,7 +28,7 @@ def test_bfloat16_is_known_by_the_cpus_own_flags() -> None:
         (False, ("trainer.precision=bf16-mixed",), "bf16-mixed"),
     ],
 )
-def test_auto_is_bfloat16_where_the_cpu_computes_in_it(
+def test_auto_is_bfloat16_on_a_cpu_with_bfloat16(
     has: bool, words: tuple[str, ...], precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has)

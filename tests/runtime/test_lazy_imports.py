@@ -25,7 +25,7 @@ def test_a_run_does_not_load_them() -> None:
     assert printed(code + f"print([name in sys.modules for name in {names}])").endswith("[True, False, True, False]")
 
 
-def test_matplotlib_is_there_for_whoever_imports_it() -> None:
+def test_matplotlib_can_be_imported() -> None:
     """Before torchmetrics and after it, with the metrics' values as they are."""
     metric = "from torchmetrics.regression import MeanSquaredError\nimport torch\n"
     value = "print(MeanSquaredError()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))\n"
@@ -52,7 +52,7 @@ def test_the_name_that_is_looked_for_is_the_window() -> None:
     assert printed(DEFER + same) == "True"
 
 
-def test_garbage_is_left_meanwhile_and_collected_as_before() -> None:
+def test_garbage_collection_pauses_and_resumes() -> None:
     assert gc.isenabled()
     with without_collector():
         assert not gc.isenabled()

@@ -29,7 +29,7 @@ def environment(folder: str = "run") -> dict[str, Any]:
     return dict(json.loads(Path(folder, "environment.json").read_text())["machine"])
 
 
-def test_a_run_records_what_it_found(convoy: Convoy) -> None:
+def test_a_run_records_its_machine(convoy: Convoy) -> None:
     assert convoy("train", *FREE, "trainer.max_steps=2").code == 0
     found = environment()
     assert found["cpu_threads"] == torch.get_num_threads()
@@ -124,7 +124,7 @@ def test_devices_are_chosen_again(
         assert any(text.startswith(notice) for text in notices)
 
 
-def test_a_run_on_the_cpu_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_the_cpu_resumes_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     cards(monkeypatch, 1, "NVIDIA A100", bf16=True)
     recorded = Recorded("CPU", 0, 1, "32")
     config = preflight.read([])
@@ -135,7 +135,7 @@ def test_a_run_on_the_cpu_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_again(asked, recorded, 0)[0].accelerator == "cuda"
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
+def test_a_record_survives_writing_and_reading() -> None:
     chosen = devices.choose(preflight.read(["trainer.gpus=0", "trainer.precision=32"]))
     record = json.loads(json.dumps(described(chosen, deterministic=True)))
     assert Recorded.of({"machine": record}) == Recorded("CPU", 0, 1, "32")

@@ -62,7 +62,7 @@ def test_auxiliary_losses_are_added_with_the_models_weight(model: str, weight: f
     assert loss_of(Sided(()).train(), f"model={model}").item() == pytest.approx(alone.item())
 
 
-def test_label_smoothing_is_for_auxiliary_losses_too() -> None:
+def test_label_smoothing_applies_to_auxiliary_losses() -> None:
     side, labels = torch.tensor([[0.0, 2.0], [1.0, 1.0]]), torch.tensor([0, 1])
     network = Sided((side,)).train()
     smoothed = [functional.cross_entropy(logits, labels, label_smoothing=0.1) for logits in (network.main, side)]

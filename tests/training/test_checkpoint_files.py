@@ -52,7 +52,7 @@ def test_a_checkpoint_that_can_not_be_written_changes_nothing(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [last]
 
 
-def test_the_best_checkpoint_is_found_among_those_that_are_left(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_found_among_remaining_ones(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     save({"global_step": 10}, run.best)
     save({"global_step": 30}, run.last)

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 from convoy.training.ema import _update
 
 
-def test_counters_are_taken_as_they_are_and_the_rest_is_averaged() -> None:
+def test_counters_are_copied_and_other_state_is_averaged() -> None:
     network = nn.BatchNorm1d(2)
     averaged = AveragedModel(network, multi_avg_fn=_update(0.5), use_buffers=True)
     values = [1.0, 3.0, 7.0]

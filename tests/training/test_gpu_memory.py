@@ -62,7 +62,7 @@ def test_auto_on_the_cpu_is_the_whole_batch() -> None:
         (("trainer.compile=true",), "write a number, or trainer.compile=false"),
     ],
 )
-def test_where_nothing_can_be_chosen_it_says_what_to_write(words: tuple[str, ...], said: str) -> None:
+def test_a_missing_choice_has_a_remedy(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):
         sizes_for(read("trainer.micro_batch_size=auto", *words), card(), GIB // 2)
 
@@ -91,7 +91,7 @@ def test_the_peak_is_that_of_training_up_to_the_first_validation() -> None:
     assert counters.told == ["reset", "read"]
 
 
-def test_predicted_stands_beside_measured_with_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicted_and_measured_values_are_listed_with_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_memory, "_total_bytes", lambda: 16 * GIB)
     config, measured = read(), Measured(2 * GIB, 3 * GIB, 4 * GIB)
     found = comparison(config, card(), measured)

@@ -63,7 +63,7 @@ def test_a_new_metrics_file_begins_anew(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_a_run_that_waited_for_its_data_says_what_to_change() -> None:
+def test_a_run_that_waited_for_data_prints_a_remedy() -> None:
     assert wait_lines({"data_wait": 0.05}, "image_folder") == []
     assert wait_lines({}, "digits") == []
     (line,) = wait_lines({"data_wait": 0.31}, "image_folder")

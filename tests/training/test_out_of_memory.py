@@ -54,7 +54,7 @@ def assert_like(undisturbed: list[dict[str, str]], folder: Path, *, but: Sequenc
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "step"), [("forward", 0), ("backward", 13)])
-def test_one_process_goes_on_from_its_last_step(undisturbed: list[dict[str, str]], place: str, step: int) -> None:
+def test_one_process_resumes_from_its_last_step(undisturbed: list[dict[str, str]], place: str, step: int) -> None:
     done = drive(place, step, 0)
     assert done.returncode == 0, done.stderr
     told = f"out of GPU memory after step {step}: resuming with a micro batch of 64 and 2 accumulation steps"
@@ -67,9 +67,7 @@ def test_one_process_goes_on_from_its_last_step(undisturbed: list[dict[str, str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_all_ranks_go_on_where_one_fails_and_the_other_waits_for_it(
-    undisturbed: list[dict[str, str]], rank: int
-) -> None:
+def test_all_ranks_continue_if_one_fails_and_another_waits(undisturbed: list[dict[str, str]], rank: int) -> None:
     """In the forward pass, so that the other rank waits for its gradients and never comes to a step's end."""
     done = drive("forward", 13, rank, "trainer.processes=2")
     assert done.returncode == 0, done.stderr + done.stdout
@@ -88,7 +86,7 @@ def test_a_step_that_was_under_way_is_not_kept(undisturbed: list[dict[str, str]]
 
 
 @pytest.mark.slow
-def test_validation_goes_on_with_half_its_own_batch(undisturbed: list[dict[str, str]]) -> None:
+def test_validation_continues_with_half_its_batch(undisturbed: list[dict[str, str]]) -> None:
     done = drive("validation", 10, 0)
     assert done.returncode == 0, done.stderr
     assert "resuming with trainer.eval_batch_size=128" in done.stdout
@@ -111,7 +109,7 @@ def test_the_next_micro_batch_keeps_the_global_batch(sizes: tuple[int, int | Non
     assert smaller(divide(*sizes)) == micro
 
 
-def test_what_counts_as_out_of_memory() -> None:
+def test_errors_that_count_as_out_of_memory() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     assert not is_out_of_memory(RuntimeError("shape '[2]' is invalid for input of size 3"))

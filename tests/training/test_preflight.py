@@ -18,7 +18,7 @@ from convoy.training.preflight import check_images, read
         (["model=googlenet", "data.image_size=14", "model.aux_logits=false"], "data.image_size=15 is the smallest"),
     ],
 )
-def test_images_too_small_are_refused_with_what_works(words: list[str], remedy: str) -> None:
+def test_too_small_images_are_refused_with_the_smallest_size(words: list[str], remedy: str) -> None:
     with pytest.raises(UserError) as caught:
         check_images(read([*words, "data.channels=1", "logger=csv"]))
     assert caught.value.faults[0].remedy.startswith(remedy)

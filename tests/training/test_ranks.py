@@ -50,7 +50,7 @@ def test_two_processes_stop_together_and_go_on(shell: Convoy) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_images_left_out_are_counted_once_over_all_ranks(processes: int, shell: Convoy, tmp_path: Path) -> None:
+def test_skipped_images_are_counted_once_over_all_ranks(processes: int, shell: Convoy, tmp_path: Path) -> None:
     for name in ("aster", "lily"):
         (tmp_path / "flowers" / "train" / name).mkdir(parents=True)
         for number in range(12):
@@ -136,7 +136,7 @@ def is_running(pid: int) -> bool:
         pytest.param(1, False, marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_rank_ends_the_other_with_one_line(rank: int, is_waiting: bool) -> None:
+def test_a_killed_rank_ends_the_other_rank_with_one_line(rank: int, is_waiting: bool) -> None:
     """Where the other waits for it in an operation, and where its main thread never learns of it."""
     words = (*LONG, "trainer.processes=2", "trainer.max_epochs=400", "folder=run", "trainer.checkpoint_every_steps=3")
     if is_waiting:
@@ -207,7 +207,7 @@ def test_ranks_that_do_nothing_end(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("test", marks=pytest.mark.slow),
     ],
 )
-def test_two_ranks_stop_together_when_only_the_first_is_told_to(stage: str, shell: Convoy) -> None:
+def test_two_ranks_stop_together_after_a_signal_to_the_first(stage: str, shell: Convoy) -> None:
     process = paused(stage, "train", *WORDS, "trainer.processes=2", "folder=run", ranks=2)
     out = ended(process, signal.SIGTERM)
     assert process.returncode == 143, out

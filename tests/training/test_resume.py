@@ -63,7 +63,7 @@ def test_a_run_stopped_by_signals_ends_as_an_undisturbed_one(shell: Convoy) -> N
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(shell: Convoy) -> None:
+def test_a_killed_run_resumes_from_its_last_checkpoint(shell: Convoy) -> None:
     """Dropout, averaging, accumulation and a plateau schedule have state of their own; none of it is lost."""
     settings = (
         *LONG,
@@ -116,9 +116,7 @@ TIMES = ("seconds", "images_per_s", "data_wait")
     ],
     ids=["whole epochs", "part of an epoch", "early stopping"],
 )
-def test_a_run_that_was_stopped_while_it_was_tested_has_only_the_test_left(
-    convoy: Convoy, words: tuple[str, ...]
-) -> None:
+def test_a_run_stopped_during_the_test_resumes_with_the_test(convoy: Convoy, words: tuple[str, ...]) -> None:
     """It writes each of its last records, whichever of them it was stopped before."""
     for name, missing in (("test", ("summary.json", "confusion_matrix.csv")), ("summary", ("summary.json",))):
         whole = convoy("train", *TINY, *words, folder=name)
@@ -165,7 +163,7 @@ def test_half_a_row_does_not_count(convoy: Convoy) -> None:
     assert counts[0] == counts[1]
 
 
-def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Convoy) -> None:
+def test_resume_continues_in_the_run_folder_with_its_config_and_record(convoy: Convoy) -> None:
     assert convoy("train", *TINY, "seed=9", "logger=wandb", "tags=[x]", folder="run").code == 0
     record = Path("run/wandb_id.txt").read_text()
     resumed = convoy("train", "resume=run", "trainer.max_epochs=3")
@@ -180,7 +178,7 @@ def test_resume_goes_on_in_the_runs_folder_with_its_config_and_record(convoy: Co
     assert not Path("outputs").exists()
 
 
-def test_latest_is_the_run_whose_checkpoint_was_written_last(convoy: Convoy) -> None:
+def test_latest_is_the_run_with_the_newest_checkpoint(convoy: Convoy) -> None:
     for name in ("one", "two"):
         assert convoy("train", *TINY, f"name={name}", "trainer.max_steps=2", folder=None).code == 0
     (one,), (two,) = Path("outputs/one").iterdir(), Path("outputs/two").iterdir()
@@ -202,7 +200,7 @@ def test_latest_is_the_run_whose_checkpoint_was_written_last(convoy: Convoy) -> 
         (("resume=foreign/checkpoints/last.ckpt", "trainer.max_steps=9"), "was not written by Convoy"),
     ],
 )
-def test_a_run_that_can_not_go_on_is_left_as_it_is(convoy: Convoy, words: tuple[str, ...], message: str) -> None:
+def test_a_run_that_cannot_be_resumed_is_not_changed(convoy: Convoy, words: tuple[str, ...], message: str) -> None:
     assert convoy("train", *TINY, "trainer.max_steps=2").code == 0
     Path("empty").mkdir()
     for name in ("broken", "foreign"):

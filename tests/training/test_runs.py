@@ -65,7 +65,7 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
     assert sum(counts[i][i] for i in range(10)) / sum(map(sum, counts)) == pytest.approx(summary["test/top1"])
 
 
-def test_the_terminal_tells_what_was_composed_and_how_it_ended(convoy: Convoy) -> None:
+def test_the_terminal_shows_the_config_and_the_result(convoy: Convoy) -> None:
     run = convoy("train", *TINY)
     # Parameters by the formula: 3x3x1x8+8, 512x32+32, 32x10+10.
     assert "16,826 parameters" in run.out
@@ -94,7 +94,7 @@ def test_a_run_never_writes_into_anothers_folder(convoy: Convoy) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(convoy: Convoy) -> None:
+def test_runs_depend_on_the_seed(convoy: Convoy) -> None:
     first, again, other = (
         convoy("train", *TINY, f"seed={seed}", folder=folder) for seed, folder in ((5, "a"), (5, "b"), (6, "c"))
     )
@@ -139,7 +139,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_set(convoy: Convoy) -> None:
     assert moved.item() == pytest.approx(0.5 * 0.01, rel=1e-3)
 
 
-def test_the_average_of_the_weights_is_what_is_validated_and_saved(convoy: Convoy) -> None:
+def test_averaged_weights_are_validated_and_saved(convoy: Convoy) -> None:
     """decay 0: the average is the newest weight; so the run equals one without; with 0.9 it lags."""
     plain = convoy("train", *TINY, folder="plain")
     newest = convoy("train", *TINY, "trainer.ema_decay=0.0", folder="newest")
@@ -176,7 +176,7 @@ def test_plateau_divides_the_rate_when_the_validation_error_stays(convoy: Convoy
     assert [rates[epoch] for epoch in ("1", "2", "3", "4")] == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(convoy: Convoy) -> None:
+def test_a_nonfinite_loss_stops_the_run_and_reports_the_step(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "optimizer.lr=1e18", "scheduler=constant")
     assert run.code == 1
     assert run.summary()["status"] == "not finite"

@@ -123,7 +123,7 @@ def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
     assert json.loads(Path("run/summary.json").read_text())["status"] == "finished"
 
 
-def test_a_run_whose_terminal_closes_is_saved() -> None:
+def test_a_run_is_saved_when_its_terminal_closes() -> None:
     """The terminal is gone, and each write to it fails."""
     pid, terminal = pty.fork()
     if pid == 0:

@@ -55,7 +55,7 @@ def test_webdataset_reads_the_same_images_and_labels(packed: Path, digits_folder
         assert len(set(labels[:8])) > 1
 
 
-def test_the_table_says_where_in_the_tar_each_image_is(packed: Path) -> None:
+def test_the_table_has_the_offset_of_each_image(packed: Path) -> None:
     split = read_index(str(packed)).splits["train"]
     rows = iter(np.load(packed / split.table).tolist())
     for shard in split.shards:
@@ -101,7 +101,7 @@ def test_large_images_are_resized_and_small_jpegs_copied(tmp_path: Path, pack_fo
         assert error.mean() < 4, opened.size
 
 
-def test_raw_holds_the_centre_as_pixels(tmp_path: Path, digits_folder: Path, pack_folder: PackFolder) -> None:
+def test_raw_stores_the_center_as_pixels(tmp_path: Path, digits_folder: Path, pack_folder: PackFolder) -> None:
     index = pack_folder(digits_folder, tmp_path / "raw", format="raw", size=20)
     (first, *_) = index.splits["val"].shards
     pixels = np.fromfile(tmp_path / "raw" / first.file, dtype=np.uint8).reshape(-1, 20, 20, 3)
@@ -208,7 +208,7 @@ def test_another_set_or_other_settings_are_not_written_over(
     assert digests(packed) == before
 
 
-def test_bad_images_stop_the_packing_or_are_left_out(
+def test_bad_images_stop_the_packing_or_are_skipped(
     digits_folder: Path, tmp_path: Path, pack_folder: PackFolder
 ) -> None:
     bad = digits_folder / "train" / "one" / "003.jpg"

@@ -82,7 +82,7 @@ def test_val_counts_each_image_once_over_ranks(packed: Path, shard_data: MakeDat
 
 
 @pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_training_does_not_depend_on_threads_or_where_it_begins(
+def test_training_does_not_depend_on_threads_or_the_first_step(
     digits_folder: Path, tmp_path: Path, pack_folder: PackFolder, shard_data: MakeData, form: str
 ) -> None:
     pack_folder(digits_folder, tmp_path / form, format=form, size=26)
