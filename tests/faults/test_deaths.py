@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,7 @@ def die_at_each(
             wrong += [] if wrong[0] else differences(whole, folder / "run")
             shutil.rmtree(folder)
             text = ", ".join(filter(None, wrong))
+            print(f"operation {point}: lost, {text}" if text else ".", end="", flush=True)
             return f"operation {point}: {text}" if text else None
         finally:
             free.append(server)
@@ -90,6 +92,10 @@ def test_kills_at_random_moments(server: ForkServer, tmp_path: Path) -> None:
     words = (*WORDS, "trainer.max_epochs=40", "trainer.checkpoint_every_steps=3")
     whole = tmp_path / "whole"
     assert server.run(whole, *words).code == 0
+    # The moments are in units of a run of 30 steps, so that a slow machine makes progress between two kills, too.
+    begun = time.monotonic()
+    assert server.run(tmp_path / "short", *WORDS).code == 0
+    unit_s = time.monotonic() - begun
     lost: list[str]
     moments, left, lost, attempt = random.Random(SEED), KILLS, [], 0
     while left:
@@ -98,9 +104,10 @@ def test_kills_at_random_moments(server: ForkServer, tmp_path: Path) -> None:
         code, next_words = -9, words
         while code != 0:
             early = KILLS // 2 <= left <= KILLS // 2 + 1  # twice in a row before the first step
-            kill_after = None if not left else 0.3 if early else moments.uniform(0.5, 3.0)
+            kill_after = None if not left else unit_s * (0.1 if early else moments.uniform(0.1, 1.2))
             ended = server.run(folder, *next_words, kill_after_s=kill_after)
             code, left = ended.code, left - (ended.code == -9)
+            print(".", end="", flush=True)
             if code == 2 and any(text in ended.out for text in NO_CHECKPOINT):
                 shutil.rmtree(folder / "run", ignore_errors=True)
                 next_words = words
