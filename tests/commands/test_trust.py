@@ -232,6 +232,21 @@ def test_a_received_config_writes_nothing_outside_of_the_run(
     assert files_outside(tmp_path, run) == before
 
 
+@pytest.mark.parametrize("key", ["data.name", "hardware.name", "name"])
+@pytest.mark.parametrize("way", ["evaluate", "features", "train --from"])
+def test_a_received_name_is_no_path(way: str, key: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]) -> None:
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    *path, last = key.split(".")
+    owner = saved[path[0]] if path else saved
+    owner[last] = "x/../../../out"
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    before = files_outside(tmp_path, run)
+    ended = convoy(*WAYS[way](run), folder=None)
+    assert ended.code == 2
+    assert f"error: {key}=x/../../../out: " in ended.err
+    assert files_outside(tmp_path, run) == before
+
+
 @pytest.mark.parametrize("key", ["output_root", "logger.other.x.save_dir"])
 def test_a_path_that_the_user_writes_is_used(key: str, run: Path, tmp_path: Path, convoy: Callable[..., Any]) -> None:
     saved = yaml.safe_load((run / "config.yaml").read_text())
