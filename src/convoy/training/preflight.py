@@ -94,10 +94,7 @@ def check_launch(config: Config) -> None:
     nodes = config.trainer.nodes
     if nodes > 1 and not any(name in os.environ for name in _LAUNCHED):
         rule = "needs a job or a launcher, which starts a process on each node"
-        remedy = (
-            f"write trainer.nodes=1 to use this machine alone, queue it with convoy submit trainer.nodes={nodes} …, "
-            f"or start it on each node with torchrun --nnodes={nodes} … -m convoy train …"
-        )
+        remedy = f"write trainer.nodes=1 to use this machine alone, or queue it: convoy submit trainer.nodes={nodes} …"
         raise UserError(Fault("trainer.nodes", rule, remedy, str(nodes)))
 
 
