@@ -70,7 +70,7 @@ def file(name: str, content: bytes) -> Callable[[Path], Any]:
 def bad(name: str, content: bytes, reason: str) -> Case:
     """Return the case of a file that can't be decoded."""
     return Case(
-        file(name, content), rf"{re.escape(name)} can't be decoded \({reason}", says=r"left out|can't be decoded"
+        file(name, content), rf"{re.escape(name)} can't be decoded \({reason}", says=r"skipped|can't be decoded"
     )
 
 

@@ -317,7 +317,7 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
         if status == "finished":
             summary |= comparison(context.config, context.devices, parts.memory.measured)
         for path, reason in sorted(bad_images.items()):
-            context.console.note(printable(f"left out: {path}: {reason}"))
+            context.console.note(printable(f"skipped: {path}: {reason}"))
         report = parts.module.test_report
         run_summary.write(context.run, summary, report)
         if parts.loggers.wandb is not None:
@@ -330,7 +330,7 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
 
 
 def _of_all_ranks(reasons: dict[str, str]) -> dict[str, str]:
-    """Return the images left out by any rank: each rank decodes its own share."""
+    """Return the images skipped by any rank; each rank decodes a separate share."""
     if not torch.distributed.is_initialized():
         return reasons
     gathered: list[dict[str, str]] = [{}] * torch.distributed.get_world_size()

@@ -165,7 +165,7 @@ def print_results(context: RunContext, summary: Mapping[str, Any], task: Task) -
     if console.log_error is not None:
         console.say(f"run.log is incomplete: {described(console.log_error)}")
     if summary["skipped_images"]:
-        console.say(f"{summary['skipped_images']:,} images could not be decoded and were left out; run.log names them")
+        console.say(f"{summary['skipped_images']:,} images could not be decoded and were skipped; run.log lists them")
     console.say(f"{shown(run.path)}/\n  checkpoints/best.ckpt  metrics.csv  summary.json  run.log")
 
 
