@@ -244,7 +244,7 @@ def test_predict_reads_odd_files_and_names(trained: Trained, convoy: Convoy, tmp
     Image.fromarray(pixels).save(folder / os.fsdecode(b"c\n\xff.png"))
     os.mkfifo(folder / "d.png")
     for form in ("table", "jsonl"):
-        done = convoy("predict", f"checkpoint={trained.folder}", str(folder), f"format={form}", "top=1")
+        done = convoy("predict", f"run={trained.folder}", str(folder), f"format={form}", "top=1")
         assert done.code == 2
         assert done.err.strip() == f"error: {folder}/d.png: can't be read (is a named pipe)"
         lines = [line for line in done.out.splitlines() if ".png" in line and "error" not in line]

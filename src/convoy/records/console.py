@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from convoy.runs.layout import RunFolder
+
 _LIBRARIES = (
     "pytorch_lightning",
     "lightning_fabric",
@@ -30,11 +32,6 @@ _LIBRARIES = (
     "PIL",
     "convoy.debug",
 )
-
-
-def debug_log(folder: Path) -> Path:
-    """Return the path of the log of the libraries in a run folder."""
-    return folder / "debug.log"
 
 
 class Console:
@@ -104,7 +101,7 @@ class Console:
         debug: logging.Handler = logging.NullHandler()
         if path is not None and self._speaking:
             run = self._log_file = _file(path, "")
-            debug = _file(debug_log(path.parent), "%(name)s: ")
+            debug = _file(RunFolder(path.parent).debug_log, "%(name)s: ")
         logging.captureWarnings(True)
         self._replace_handlers(self._log, run)
         for name in _LIBRARIES:

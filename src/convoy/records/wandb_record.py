@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from convoy.config.faults import one_line
 from convoy.ledger.rows import COLUMNS, Ledger, as_dict
 from convoy.records import wandb_process
-from convoy.records.console import debug_log
 from convoy.runs.layout import RunFolder, shown
 
 if TYPE_CHECKING:  # imports torch
@@ -151,7 +150,7 @@ class WandbRecord:
         with self._lock:
             if self._is_ending and self._mode == "online":
                 return {}
-            with debug_log(self._run.path).open("a") as debug:
+            with self._run.debug_log.open("a") as debug:
                 self._process = subprocess.Popen(
                     # -P: a file in the working folder or beside the program must not be imported in place of a library.
                     [sys.executable, "-P", wandb_process.__file__],

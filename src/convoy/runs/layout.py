@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "run.log"
 
     @property
+    def debug_log(self) -> Path:
+        """Messages of the libraries."""
+        return self.path / "debug.log"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
