@@ -137,7 +137,7 @@ def test_a_run_on_a_file_system_that_is_read_only(server: ForkServer, undisturbe
     Tally("read-only file system", 1, lost).show()
     assert not lost
     assert re.search(
-        r"Read-only file system\); kept: run/checkpoints/last\.ckpt of step \d+; make it writable", ended.out
+        r"Read-only file system; kept: run/checkpoints/last\.ckpt of step \d+; make it writable", ended.out
     )
 
 
