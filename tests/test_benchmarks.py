@@ -112,6 +112,7 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--device cpu --models resnet18 --precisions bf16-mixed --compile off --size 32 --batch 4 --steps 2"
     gpu_training.main([*words.split(), "--rounds", "1"])

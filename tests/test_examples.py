@@ -117,6 +117,7 @@ def test_the_page_shows_the_networks_option() -> None:
     assert f"```yaml\n{option}```" in PAGE
 
 
+@pytest.mark.slow
 def test_every_command_works_on_the_network(network: Path) -> None:
     for line in SECTIONS["network"][1:]:
         done(line, network)
@@ -156,6 +157,7 @@ def test_elsewhere_the_network_is_refused_and_not_imported(network: Path, tmp_pa
         done(f"{line} --config-dir {network / 'conf'}".format(run=run_folder), tmp_path)
 
 
+@pytest.mark.slow
 def test_in_a_clone_one_file_and_one_module_suffice(tmp_path: Path) -> None:
     root = EXAMPLES.parent
     clone = tmp_path / "clone"

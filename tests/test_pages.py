@@ -34,6 +34,7 @@ def test_the_page_on_features(convoy: Callable[..., Run]) -> None:
         assert done.code == 0, f"{command}: {done.err}"
 
 
+@pytest.mark.slow
 def test_the_page_on_comparing(convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     # All 59 of ImageNet take a minute, and AlexNet, VGG16 and ResNet-50 six seconds of timing: two and a moment do.
     whole = comparison.chosen

@@ -24,6 +24,7 @@ def test_points_with_the_same_memory_are_planned_once() -> None:
     assert len(memory_lines([configs[0], read("hardware=a100_80gb", "trainer.precision=16-mixed")])) == 2
 
 
+@pytest.mark.slow
 def test_each_misfit_is_refused_with_a_remedy() -> None:
     with pytest.raises(UserError) as raised:
         memory_lines([read("hardware=a40", "trainer.precision=32"), read("hardware=a40", "optimizer=adamw")])

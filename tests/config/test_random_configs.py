@@ -114,7 +114,7 @@ def counts() -> Iterator[dict[bool, int]]:
 
 
 def test_a_few_random_command_lines(counts: dict[bool, int]) -> None:
-    @drawn(60)
+    @drawn(30)
     @given(words=LINES)
     def one(words: list[str]) -> None:
         counts[check_line(words)] += 1
@@ -179,7 +179,7 @@ def check_file(folder: Path, group: str, text: str) -> bool:
 
 
 def test_a_few_random_option_files(counts: dict[bool, int], tmp_path: Path) -> None:
-    @drawn(40)
+    @drawn(25)
     @given(drawn_file=option_files())
     def one(drawn_file: tuple[str, str]) -> None:
         counts[check_file(tmp_path / "mine", *drawn_file)] += 1

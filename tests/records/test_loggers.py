@@ -147,6 +147,7 @@ def test_wandb_has_the_confusion_matrix_as_a_table(convoy: Convoy) -> None:
     assert hits / 359 == pytest.approx(run.summary()["test/top1"])
 
 
+@pytest.mark.slow
 def test_a_sweeps_points_are_runs_of_one_group(shell: Convoy) -> None:
     done = shell("train", "-m", *TINY[1:], "trainer.max_steps=2", "optimizer.lr=0.1,0.2")
     assert done.code == 0, done.err

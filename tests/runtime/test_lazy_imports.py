@@ -25,6 +25,7 @@ def test_a_run_does_not_load_them() -> None:
     assert printed(code + f"print([name in sys.modules for name in {names}])").endswith("[True, False, True, False]")
 
 
+@pytest.mark.slow
 def test_matplotlib_can_be_imported() -> None:
     """Before torchmetrics and after it, with the metrics' values as they are."""
     metric = "from torchmetrics.regression import MeanSquaredError\nimport torch\n"

@@ -76,6 +76,7 @@ def test_a_weight_that_is_none_is_refused(weight: str) -> None:
         read(["model=googlenet", f"model.auxiliary_weight={weight}", "logger=csv"])
 
 
+@pytest.mark.slow
 def test_googlenet_trains_with_its_auxiliary_classifiers_and_answers_without(convoy: Callable[..., Run]) -> None:
     done = convoy(
         "train",

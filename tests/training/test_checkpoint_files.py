@@ -30,6 +30,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_copied_in_memory_nor_to_the_temporary_folder(tmp_path: Path) -> None:
     """The checkpoint has 200 MB."""
     last, best, temporary = tmp_path / "last.ckpt", tmp_path / "best.ckpt", tmp_path / "gone"

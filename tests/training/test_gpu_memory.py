@@ -32,6 +32,7 @@ def card(number: int = 1, precision: str = "bf16-mixed") -> Devices:
     return Devices("cuda", number, 1, precision, "a card", 4)
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_global_batch_and_leaves_the_margin() -> None:
     config = read("trainer.micro_batch_size=auto")
     sizes, told = sizes_for(config, card(), 3 * GIB)

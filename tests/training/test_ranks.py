@@ -19,6 +19,7 @@ from tests.training.test_signals import WORDS, ended, endings, paused
 Convoy = Callable[..., Run]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_measure_as_one_does(shell: Convoy) -> None:
     """Without dropout and batch norm, which see only their rank's share, all sums are the same.
 

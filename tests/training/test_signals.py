@@ -107,6 +107,7 @@ def test_a_signal_before_the_first_step_keeps_nothing() -> None:
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_process_and_to_its_group_counts_once() -> None:
     """`timeout` sends two, and a terminal that closes another two."""
     process = paused("training", "train", *WORDS, "folder=run")
@@ -116,6 +117,7 @@ def test_a_signal_to_the_process_and_to_its_group_counts_once() -> None:
     assert "after step 2; to resume: convoy train resume=run" in line
 
 
+@pytest.mark.slow
 def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
     process = paused("training", "train", *WORDS, "folder=run", before=[shutil.which("nohup") or "nohup"])
     out = ended(process, signal.SIGHUP)
@@ -123,6 +125,7 @@ def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
     assert json.loads(Path("run/summary.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_run_is_saved_when_its_terminal_closes() -> None:
     """The terminal is gone, and each write to it fails."""
     pid, terminal = pty.fork()
