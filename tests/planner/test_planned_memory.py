@@ -50,9 +50,9 @@ def one_thread() -> Iterator[None]:
     [
         ("resnet18", 0.01),
         pytest.param("mobilenet_v2", 0.01, marks=pytest.mark.slow),
-        # In bfloat16, its temporary buffers also depend on the CPU: 1.05 % on a Xeon with AMX.
+        # In bfloat16, temporary buffers also depend on the CPU: on a Xeon with AMX, 1.05 % and 3.03 %.
         ("shufflenet_v2_x1_0", 0.015),
-        pytest.param("squeezenet1_1", 0.03, marks=pytest.mark.slow),
+        pytest.param("squeezenet1_1", 0.035, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("one_thread")
