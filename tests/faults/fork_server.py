@@ -35,10 +35,10 @@ class Operations:
 
     Args:
         folder: below which files count.
-        die_at: number of the operation, counted from 1; 0: none.
+        die_at: number of the operation, counted from 1, or its name; 0: none.
     """
 
-    def __init__(self, folder: Path, die_at: int) -> None:
+    def __init__(self, folder: Path, die_at: int | str) -> None:
         self._folder = str(folder.resolve())
         self._die_at = die_at
         self.count = 0
@@ -83,7 +83,7 @@ class Operations:
     def _next(self, event: str, path: str) -> None:
         self.count += 1
         self.names.append(f"{event} {Path(path).name}")
-        if self.count == self._die_at:
+        if self._die_at in (self.count, self.names[-1]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.faults.runs import RESUME, WORDS, ForkServer, Tally, differences
 
 SEED, KILLS = 20261129, 50
-NO_CHECKPOINT = ("has no checkpoint yet", "no config.yaml", "no such folder")
+NO_CHECKPOINT = ("has no checkpoint yet", "no config.yaml", "no such run")
 
 
 def resumed(server: ForkServer, folder: Path) -> str:
@@ -28,15 +28,17 @@ def resumed(server: ForkServer, folder: Path) -> str:
 
 
 def die_at_each(
-    servers: list[ForkServer], whole: Path, place: Path, points: Sequence[int], *, links: bool = True
+    servers: list[ForkServer], whole: Path, place: Path, points: Sequence[int | str], *, links: bool = True
 ) -> list[str]:
     """Kill a run before each of these file operations and resume it; return what was lost."""
     free = list(servers)
 
-    def check(point: int) -> str | None:
+    def check(point: int | str) -> str | None:
         server, folder = free.pop(), place / str(point)
         try:
             ended = server.run(folder, *WORDS, die_at=point, links=links)
+            if ended.code == 0 and point == points[-1] and isinstance(point, int):
+                return None  # this run had one operation less: their number varies with the timing
             if ended.code != -9:
                 return f"operation {point}: not reached, exit code {ended.code}"
             wrong = [resumed(server, folder)]
@@ -69,7 +71,8 @@ def test_a_run_that_dies_around_its_best_checkpoint_and_at_its_end(
 ) -> None:
     operations = servers[0].run(tmp_path / "counted", *WORDS).operations
     last_best = max(number for number, name in enumerate(operations, 1) if name == "os.rename .best.ckpt.partial")
-    ends = [number for number, name in enumerate(operations, 1) if "os.rename .summary" in name or "confusion" in name]
+    # By name: the number of operations of a run varies with its timing.
+    ends = [name for name in operations if "os.rename .summary" in name or "confusion" in name]
     lost = die_at_each(servers, undisturbed, tmp_path, [last_best - 2, last_best, *ends[-2:]])
     assert not lost
 
