@@ -67,8 +67,8 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     spec = BatchSpec(torch.device("cpu"), num_threads=workers)
     plan, val_plan = TrainingSampler(len(train), 1, batch_size), EvaluationSampler(len(val), batch_size)
     return (
-        lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 1),
-        lambda: images_per_s(evaluation.decoded(val_plan, 0, spec), 1),
+        lambda: images_per_s(training.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 0),
+        lambda: images_per_s(evaluation.decoded(val_plan, 0, spec), 0),
     )
 
 

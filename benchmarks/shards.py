@@ -68,8 +68,8 @@ def arms(data: DataConfig, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     plan = TrainingSampler(opened.sizes["train"], 1, batch_size, order=opened.order)
     val_plan = EvaluationSampler(opened.sizes["val"], batch_size)
     return (
-        lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 1),
-        lambda: images_per_s(val.decoded(val_plan, 0, spec), 1),
+        lambda: images_per_s(train.decoded(plan, 0, 0, plan.steps_per_epoch, spec), 0),
+        lambda: images_per_s(val.decoded(val_plan, 0, spec), 0),
     )
 
 

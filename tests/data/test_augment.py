@@ -8,7 +8,7 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from convoy.config.schema import AugmentConfig
-from convoy.data.augment import Normalizer, WindowSource, cut_out, draw
+from convoy.data.augment import Draws, Normalizer, WindowLayout, WindowSource, cut_out, draw
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(3)
@@ -27,7 +27,7 @@ def test_windows_are_those_of_torchvision_one_by_one(channels: int, padding: int
     samples = torch.tensor([4, 4, 19, 0, 7, 11, 3, 4])
     draws = draw(augment, 12, 1, 5, samples)
     source = WindowSource.of(images, padding, mirror)
-    cut = source.cut(source.starts(samples, draws.window, draws.mirrored))
+    cut = source.cut(WindowLayout(12, channels, padding, mirror).starts(samples, draws))
     assert cut.dtype == torch.uint8
     assert cut.is_contiguous(memory_format=torch.channels_last)
     for place, sample in enumerate(samples):
@@ -41,7 +41,8 @@ def test_windows_are_those_of_torchvision_one_by_one(channels: int, padding: int
 def test_last_window_of_the_last_image_is_within_memory() -> None:
     images = random_images(2, 3, 8)
     source = WindowSource.of(images, 2, True)
-    start = source.starts(torch.tensor([1]), torch.tensor([[4], [4]]), torch.tensor([True]))
+    last = Draws(torch.tensor([[4], [4]]), torch.tensor([True]), None)
+    start = WindowLayout(8, 3, 2, True).starts(torch.tensor([1]), last)
     expected = v2.functional.crop(v2.functional.horizontal_flip(v2.functional.pad(images[1], [2] * 4)), 4, 4, 8, 8)
     assert torch.equal(source.cut(start)[0], expected)
 

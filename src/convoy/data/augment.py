@@ -32,17 +32,56 @@ class Draws:
     cutout: Tensor | None
 
 
-_STREAMS = (Stream.CROP_TOP, Stream.CROP_LEFT, Stream.MIRROR, Stream.CUTOUT_TOP, Stream.CUTOUT_LEFT)
+_CROP = (Stream.CROP_TOP, Stream.CROP_LEFT)
+_CUTOUT = (Stream.CUTOUT_TOP, Stream.CUTOUT_LEFT)
 
 
 def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples: Tensor) -> Draws:
-    """Draw parameters for `samples`, [B] int64; all windows and all centers of the cutout are equally likely."""
-    bits = random_bits(seed, epoch, samples, _STREAMS if augment.cutout else _STREAMS[:3])
+    """Draw parameters for `samples`, [B] int64; all windows and all centers of the cutout are equally likely.
+
+    Only numbers that the augmentation uses are drawn. The others are constants, so that each stream stays the same.
+    """
+
+    def bits(streams: Sequence[int]) -> Tensor:
+        return random_bits(seed, epoch, samples, streams)
+
+    crop, flip, cutout = augment.pad_crop, augment.flip, augment.cutout
     return Draws(
-        window=as_integers(bits[:2], 2 * augment.pad_crop + 1),
-        mirrored=as_coin(bits[2]) if augment.flip else torch.zeros_like(samples, dtype=torch.bool),
-        cutout=as_integers(bits[3:], image_size) - augment.cutout // 2 if augment.cutout else None,
+        window=as_integers(bits(_CROP), 2 * crop + 1) if crop else samples.new_zeros(2, len(samples)),
+        mirrored=as_coin(bits([Stream.MIRROR])[0]) if flip else torch.zeros_like(samples, dtype=torch.bool),
+        cutout=as_integers(bits(_CUTOUT), image_size) - cutout // 2 if cutout else None,
     )
+
+
+@dataclass(frozen=True)
+class WindowLayout:
+    """Positions of windows in the memory of a `WindowSource`, which can be computed without it.
+
+    Attributes:
+        size: side of a window, in pixels.
+        channels: number of channels.
+        padding: width of the border, in pixels.
+        mirror: whether each image is beside its mirror image.
+    """
+
+    size: int
+    channels: int
+    padding: int = 0
+    mirror: bool = False
+
+    def starts(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return the positions in `WindowSource.pixels` at which windows begin.
+
+        Args:
+            images: [B] int64, indices of the images.
+            draws: random parameters; the window is one of the padded image, or of its mirror image.
+
+        Returns:
+            int64 [B], for `WindowSource.cut`.
+        """
+        outer = self.size + 2 * self.padding
+        which = images * 2 + draws.mirrored if self.mirror else images
+        return (which * outer + draws.window[0]) * (outer * self.channels) + draws.window[1] * self.channels
 
 
 @dataclass(frozen=True)
@@ -75,21 +114,6 @@ class WindowSource:
     def to(self, device: torch.device) -> WindowSource:
         """Return the source on `device`."""
         return WindowSource(self.pixels.to(device, non_blocking=True), self.size, self.channels)
-
-    def starts(self, images: Tensor, window: Tensor, mirrored: Tensor) -> Tensor:
-        """Return the positions in `pixels` at which windows begin.
-
-        Args:
-            images: [B] int64, indices of the images.
-            window: [2, B] int64, first row and column in the padded image, or in its mirror image.
-            mirrored: [B] bool.
-
-        Returns:
-            int64 [B], for `cut`.
-        """
-        _, sides, height, row = self.pixels.shape
-        which = images * 2 + mirrored if sides == 2 else images
-        return (which * height + window[0]) * row + window[1] * self.channels
 
     def cut(self, starts: Tensor) -> Tensor:
         """Return the windows that begin at `starts`, uint8 [B, C, S, S] in channels_last, by one gather.
@@ -132,8 +156,8 @@ class Normalizer:
         deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
         shift = -torch.tensor(mean, dtype=torch.float64) / deviations
         # Scale and offset are repeated along a row: a loop over whole rows is 6 times faster than over 3 channels.
-        self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32)
-        self._shift = shift.repeat(image_size).to(device, torch.float32)
+        self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32, non_blocking=True)
+        self._shift = shift.repeat(image_size).to(device, torch.float32, non_blocking=True)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""

@@ -16,6 +16,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, missing_split, open_data
+from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.targets import Targets, positions_of
 
@@ -229,15 +230,16 @@ class ImageData(pl.LightningDataModule):
         spec = self._batch_spec(self._device() if device is None else device)
         sampler = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
         return Batches(
-            sampler.num_batches, lambda: self._matched(opened.evaluation[split].batches(sampler, rank, spec))
+            sampler.num_batches,
+            lambda: self._matched(opened.evaluation[split].batches(sampler, rank, spec), spec.device),
         )
 
-    def _matched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _matched(self, batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
         """Yield the batches with the indices of `match_classes`."""
         if self._positions is None:
             return batches
-        positions = self._positions
-        return (batch._replace(targets=positions.to(batch.targets.device)[batch.targets]) for batch in batches)
+        positions = to_device(self._positions, device)
+        return (batch._replace(targets=positions[batch.targets]) for batch in batches)
 
     def setup(self, stage: str) -> None:
         self.open()

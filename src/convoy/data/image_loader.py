@@ -8,7 +8,7 @@ nor on their number.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,10 +21,11 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.augment import WindowSource, draw
+from convoy.data.augment import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
 from convoy.data.decode import BadImageError, LazyImage
+from convoy.data.device_copy import BatchBuffer, CopyStream
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 from convoy.data.sampling import EvaluationSampler, MicroBatch, TrainingSampler
@@ -39,24 +40,40 @@ _IMAGES_PER_TASK = 8
 Fill = Callable[[int, NDArray[np.uint8]], None]
 """Function that writes the image at a position in a batch into an array, uint8 [S, S, C]; can raise BadImageError."""
 
-Prepare = Callable[[MicroBatch, OpenBatch], Fill]
-"""Function of (samples of a batch, its reader) that returns the function for filling the batch."""
+
+class BatchDraws(NamedTuple):
+    """Random parameters of the augmentation of a whole batch; None where the augmentation is off.
+
+    Attributes:
+        starts: int64 [B], positions of the windows, for `WindowSource.cut`.
+        cutout: int64 [2, B], first row and column of the square.
+    """
+
+    starts: Tensor | None = None
+    cutout: Tensor | None = None
+
+
+DrawPlaces = Callable[[Tensor], BatchDraws]
+"""Function that draws the parameters of the samples at positions in a batch, int64 [B]. Called in any thread."""
+
+
+Prepare = Callable[[MicroBatch, OpenBatch], tuple[Fill, DrawPlaces]]
+"""Function of (samples of a batch, its reader) that returns the functions that fill the batch and draw for it."""
 
 
 class DecodedBatch(NamedTuple):
-    """Batch of decoded images.
+    """Batch of decoded images, with all of its tensors on the device.
 
     Attributes:
-        epoch: epoch of the samples.
-        samples: int64 [B], fewer than the micro batch if images were skipped.
-        images: uint8 [B, C, S, S] on the device; valid until the next batch is requested.
+        images: uint8 [B, C, S, S]; fewer than the micro batch if images were skipped. Valid until the next batch is
+            requested.
         targets: targets of the samples.
+        draws: random parameters of the samples.
     """
 
-    epoch: int
-    samples: Tensor
     images: Tensor
     targets: Any
+    draws: BatchDraws
 
 
 DecodedBatches = Generator[DecodedBatch, None, None]
@@ -102,15 +119,12 @@ class StreamedTraining:
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
     ) -> Iterator[Batch]:
         """Yield the micro batches of `rank` in the optimizer steps first_step .. end_step - 1."""
-        data, augment = self._data, self._data.augment
-        finish = BatchFinalizer(data, spec)
+        augment = self._data.augment
+        finish = BatchFinalizer(self._data, spec)
         with closing(self.decoded(sampler, rank, first_step, end_step, spec)) as decoded:
-            for epoch, samples, images, targets in decoded:
-                draws = draw(augment, data.image_size, self._seed, epoch, samples.to(spec.device))
-                if augment.pad_crop or (augment.flip and not self._mirrors_at_once):
-                    source = WindowSource.of(images, augment.pad_crop, augment.flip)
-                    places = torch.arange(len(images), device=spec.device)
-                    images = source.cut(source.starts(places, draws.window, draws.mirrored))
+            for images, targets, draws in decoded:
+                if draws.starts is not None:
+                    images = WindowSource.of(images, augment.pad_crop, augment.flip).cut(draws.starts)
                 yield finish(images, targets, draws.cutout)
 
     def decoded(
@@ -122,22 +136,34 @@ class StreamedTraining:
         shape = (sampler.micro_batch_size, data.image_size, data.channels)
         return decode_ahead(batches, self._prepare, shape, self._bad_images, spec)
 
-    @property
-    def _mirrors_at_once(self) -> bool:
-        """Whether images are mirrored while they are written; otherwise the gather of pad_crop mirrors them."""
-        return self._data.augment.random_resized_crop is not None
-
-    def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
+    def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> tuple[Fill, DrawPlaces]:
         fill = self._crops(batch, opened)
+
+        def draw_places(places: Tensor) -> BatchDraws:
+            return self._draws(batch.epoch, batch.samples[places])
+
         if not self._transforms:
-            return fill
+            return fill, draw_places
         seeds = self._transforms.seeds(batch.epoch, batch.samples)
 
         def fill_and_transform(place: int, out: NDArray[np.uint8]) -> None:
             fill(place, out)
             self._transforms.apply_to_pixels(out, seeds[place])
 
-        return fill_and_transform
+        return fill_and_transform, draw_places
+
+    def _draws(self, epoch: int, samples: Tensor) -> BatchDraws:
+        """Draw the parameters that the augmentation of whole batches uses."""
+        data, augment = self._data, self._data.augment
+        # With random_resized_crop, images are mirrored while they are written.
+        cuts = augment.pad_crop or (augment.flip and augment.random_resized_crop is None)
+        if not cuts and not augment.cutout:
+            return BatchDraws()
+        drawn = draw(augment, data.image_size, self._seed, epoch, samples)
+        if not cuts:
+            return BatchDraws(cutout=drawn.cutout)
+        layout = WindowLayout(data.image_size, data.channels, augment.pad_crop, augment.flip)
+        return BatchDraws(layout.starts(torch.arange(len(samples)), drawn), drawn.cutout)
 
     def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
         data, augment = self._data, self._data.augment
@@ -176,8 +202,8 @@ class StreamedEvaluation:
         data = self._data
         shape = (sampler.largest_batch, data.image_size, data.channels)
 
-        def prepare(_: MicroBatch, opened: OpenBatch) -> Fill:
-            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
+        def prepare(_: MicroBatch, opened: OpenBatch) -> tuple[Fill, DrawPlaces]:
+            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out), lambda _: BatchDraws()
 
         return decode_ahead(self._pictures.visit(sampler.batches(rank)), prepare, shape, self._bad_images, spec)
 
@@ -186,43 +212,71 @@ def _fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.u
     resize_and_center(picture, data.eval_resize or data.image_size, out)
 
 
-class _Buffer:
-    """Memory of one uint8 batch in NHWC, which is reused; pinned if it is copied to a GPU."""
-
-    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
-        batch, size, channels = shape
-        self._device = device
-        self._images = torch.empty((batch, size, size, channels), dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self.pixels: NDArray[np.uint8] = self._images.numpy()
-        self._copied: torch.cuda.Event | None = None
-
-    def on_device(self, kept: Sequence[int], batch_size: int) -> Tensor:
-        """Return the images at the positions `kept`, uint8 [B, C, S, S] in channels_last on the device.
-
-        On the CPU, the result shares the buffer's memory.
-        """
-        images = self._images[:batch_size] if len(kept) == batch_size else self._images[list(kept)]
-        if self._device.type != "cpu":
-            images = images.to(self._device, non_blocking=True)
-        if self._device.type == "cuda":
-            self._copied = torch.cuda.current_stream(self._device).record_event()
-        return images.permute(0, 3, 1, 2)
-
-    def wait(self) -> None:
-        """Wait until the buffer may be written to again."""
-        if self._copied is not None:
-            self._copied.synchronize()
-            self._copied = None
-
-
-@dataclass
 class _Pending:
-    """Batch that threads are decoding; each of `tasks` returns the errors of its images by position."""
+    """Batch that threads are decoding.
 
-    batch: MicroBatch
-    opened: OpenBatch
-    buffer: _Buffer
-    tasks: list[Future[dict[int, BadImageError]]]
+    Args:
+        pool: threads.
+        coming: samples of the batch, and their reader.
+        work: functions that fill the batch and draw for it.
+        buffer: memory of the batch.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        coming: tuple[MicroBatch, OpenBatch],
+        work: tuple[Fill, DrawPlaces],
+        buffer: BatchBuffer,
+    ) -> None:
+        buffer.wait()
+        self.buffer = buffer
+        batch, self._opened = coming
+        self._fill, self._draw = work
+        self._num_images = count = len(batch.samples)
+        self._is_sent = False
+        starts = range(0, count, _IMAGES_PER_TASK)
+        shares = [range(start, min(start + _IMAGES_PER_TASK, count)) for start in starts]
+        self._tasks = [pool.submit(self._filled, share) for share in shares]
+        self._draws = pool.submit(self._draw, torch.arange(count))
+
+    def _filled(self, places: range) -> dict[int, BadImageError]:
+        """Fill the images at `places`; return the errors of those that can't be decoded, by place."""
+        bad = {}
+        for place in places:
+            try:
+                self._fill(place, self.buffer.pixels[place])
+            except BadImageError as error:
+                bad[place] = error
+        return bad
+
+    def send_if_complete(self) -> None:
+        """Start the copy of the batch if all of its images are decoded."""
+        futures: list[Future[Any]] = [*self._tasks, self._draws]
+        if all(task.done() and task.exception() is None for task in futures) and not self._bad():
+            self._send(torch.arange(self._num_images), self._draws.result())
+
+    def take(self, bad_images: BadImages) -> DecodedBatch:
+        """Wait for the batch and return it without the images that can't be decoded."""
+        if not self._is_sent:
+            bad = self._bad()
+            for error in bad.values():
+                bad_images.add(error)
+            kept = [place for place in range(self._num_images) if place not in bad]
+            if not kept:
+                raise _none_left(bad_images.key, bad)
+            self.buffer.keep(kept)
+            places = torch.tensor(kept)
+            self._send(places, self._draw(places) if bad else self._draws.result())
+        images, (targets, draws) = self.buffer.receive()
+        return DecodedBatch(images, targets, draws)
+
+    def _bad(self) -> dict[int, BadImageError]:
+        return {place: error for task in self._tasks for place, error in task.result().items()}
+
+    def _send(self, places: Tensor, draws: BatchDraws) -> None:
+        self.buffer.send(len(places), (self._opened.targets(places), draws))
+        self._is_sent = True
 
 
 def decode_ahead(
@@ -250,56 +304,25 @@ def decode_ahead(
         UserError: if an image can't be decoded and must not be skipped, or no image of a batch can be decoded.
     """
     pool = ThreadPoolExecutor(spec.num_threads, thread_name_prefix="convoy-decode")
-    free = deque(_Buffer(shape, spec.device) for _ in range(BATCHES_AHEAD + 1))
+    stream = CopyStream(spec.device) if spec.device.type == "cuda" else None
+    free = deque(BatchBuffer(shape, stream) for _ in range(BATCHES_AHEAD + 1))
     pending: deque[_Pending] = deque()
     remaining = iter(batches)
     try:
         while True:
             while len(pending) < BATCHES_AHEAD and (coming := next(remaining, None)) is not None:
-                pending.append(_start(pool, coming, prepare(*coming), free.popleft()))
+                pending.append(_Pending(pool, coming, prepare(*coming), free.popleft()))
             if not pending:
                 return
-            done = pending.popleft()
-            bad = {place: error for task in done.tasks for place, error in task.result().items()}
-            for error in bad.values():
-                bad_images.add(error)
-            num_images = len(done.batch.samples)
-            kept = [place for place in range(num_images) if place not in bad]
-            if not kept:
-                raise _none_left(bad_images.key, bad)
-            places = torch.tensor(kept)
-            targets = done.opened.targets(places)
-            images = done.buffer.on_device(kept, num_images)
-            yield DecodedBatch(done.batch.epoch, done.batch.samples[places], images, targets)
+            batch = (done := pending.popleft()).take(bad_images)
+            if stream and pending:
+                pending[0].send_if_complete()
+            yield batch
             free.append(done.buffer)
     finally:
         if isinstance(remaining, Generator):
             remaining.close()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start(
-    pool: ThreadPoolExecutor,
-    coming: tuple[MicroBatch, OpenBatch],
-    fill_place: Fill,
-    buffer: _Buffer,
-) -> _Pending:
-    buffer.wait()
-
-    def fill(places: range) -> dict[int, BadImageError]:
-        bad = {}
-        for place in places:
-            try:
-                fill_place(place, buffer.pixels[place])
-            except BadImageError as error:
-                bad[place] = error
-        return bad
-
-    num_images = len(coming[0].samples)
-    shares = (
-        range(start, min(start + _IMAGES_PER_TASK, num_images)) for start in range(0, num_images, _IMAGES_PER_TASK)
-    )
-    return _Pending(*coming, buffer, [pool.submit(fill, share) for share in shares])
 
 
 def _none_left(key: str, bad: dict[int, BadImageError]) -> UserError:

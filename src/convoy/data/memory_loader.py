@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
-from convoy.data.augment import WindowSource, draw
+from convoy.data.augment import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
+from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.transforms import ImageTransforms
@@ -24,6 +25,8 @@ class MemoryTraining:
         self._seed = seed
         augment = data.augment
         self._source = WindowSource.of(images.images, augment.pad_crop, augment.flip)
+        _, channels, size, _ = images.images.shape
+        self._layout = WindowLayout(size, channels, augment.pad_crop, augment.flip)
         self._targets = images.labels
         self._transforms = ImageTransforms(data, seed)
 
@@ -37,12 +40,12 @@ class MemoryTraining:
             # Random parameters are drawn once per epoch, which saves a dozen small operations per batch.
             samples = share.flatten().to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
-            starts = source.starts(samples, draws.window, draws.mirrored)
-            sample_targets = targets[samples].to(spec.device)
-            cutout = None if draws.cutout is None else draws.cutout.to(spec.device)
+            starts = self._layout.starts(samples, draws)
+            sample_targets = to_device(targets[samples], spec.device)
+            cutout = None if draws.cutout is None else to_device(draws.cutout, spec.device)
             for begin in range(0, len(samples), sampler.micro_batch_size):
                 batch = slice(begin, begin + sampler.micro_batch_size)
-                windows = source.cut(starts[batch]).to(spec.device)
+                windows = to_device(source.cut(starts[batch]), spec.device)
                 if self._transforms:
                     windows = self._transformed(windows, epoch, samples[batch], spec.num_threads)
                 yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch])
@@ -70,10 +73,12 @@ class MemoryEvaluation:
     def batches(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> Iterator[Batch]:
         """Yield the batches of `rank`."""
         finish = BatchFinalizer(self._data, spec)
+        if spec.device.type == "cuda" and not self._images.images.is_pinned():
+            self._images = LabelledImages(self._images.images.pin_memory(), self._images.labels.pin_memory())
         for batch in sampler.batches(rank):
             start, end = int(batch.samples[0]), int(batch.samples[-1]) + 1
             images, labels = self._images.images[start:end], self._images.labels[start:end]
-            yield finish(images.to(spec.device), labels.to(spec.device))
+            yield finish(to_device(images, spec.device), to_device(labels, spec.device))
 
 
 CPU = torch.device("cpu")
