@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class WeightEma(WeightAveraging):
@@ -21,18 +24,52 @@ class WeightEma(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=_update(decay))
+        super().__init__()
+        self._decay = decay
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Replaces Lightning's average, which reads its number of updates from the device at every step.
+        if stage == "fit":
+            self._average_model = AveragedWeights(pl_module, self._decay)
 
 
-def _update(decay: float) -> Any:
+class AveragedWeights(AveragedModel):
+    """Average of a network's weights and buffers, whose number of updates is known without reading the device.
+
+    The state is that of torch's `AveragedModel`: its buffer `n_averaged` is only written when the state is read.
+
+    Args:
+        model: Network, which is copied.
+        decay: Decay per update of a long run.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._decay = decay
+        self._num_updates = 0
+        self.register_state_dict_pre_hook(AveragedWeights._write_count)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(AveragedWeights._read_count)  # type: ignore[no-untyped-call]
+
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        weight = 1 - min(decay, (1 + count) / (10 + count))
-        real = [index for index, tensor in enumerate(averaged) if tensor.is_floating_point()]
-        if real:  # tensors come by dtype, so that the counters of batch norms are by themselves
-            torch._foreach_lerp_([averaged[i] for i in real], [current[i] for i in real], weight)
-        for index in set(range(len(averaged))) - set(real):
-            averaged[index].copy_(current[index])
+    def update_parameters(self, model: nn.Module) -> None:
+        """Add the weights of `model` to the average; the first update copies them."""
+        count, self._num_updates = self._num_updates, self._num_updates + 1
+        weight = 1.0 if count == 0 else 1 - min(self._decay, (1 + count) / (10 + count))
+        averages = [tensor.detach() for tensor in chain(self.module.parameters(), self.module.buffers())]
+        current = [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+        averaged: list[tuple[Tensor, Tensor]] = []
+        for pair in zip(averages, current, strict=True):
+            if count and pair[0].is_floating_point():
+                averaged.append(pair)
+            else:
+                pair[0].copy_(pair[1])
+        if averaged:
+            torch._foreach_lerp_([pair[0] for pair in averaged], [pair[1] for pair in averaged], weight)
 
-    return update
+    @staticmethod
+    def _write_count(module: Any, _prefix: str, _keep_vars: bool) -> None:
+        module.n_averaged.fill_(module._num_updates)
+
+    @staticmethod
+    def _read_count(module: Any, _incompatible: Any) -> None:
+        module._num_updates = int(module.n_averaged)
