@@ -6,9 +6,13 @@ TORCH ?=
 VENV := .venv$(if $(TORCH),-$(TORCH))
 BIN := $(VENV)/bin
 ARGS ?=
+DEVICE ?= cuda
+# What a machine with torch, Lightning and torchmetrics may lack for make gpu, and its Python.
+WHEELS ?= hydra-core omegaconf simplejpeg wandb gitpython gitdb smmap sentry-sdk
+WHEELS_PYTHON ?= 3.12
 TESTS ?= tests
 
-.PHONY: help train test test-slow check bench zoo soak faults docs lock clean install install-dev
+.PHONY: help train test test-slow check bench gpu wheels zoo soak faults docs lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
@@ -16,6 +20,8 @@ help:
 	@echo "make test-slow                     run the slow tests: Slurm jobs, long runs, processes"
 	@echo "make check                         lint, check types, and run both"
 	@echo "make bench                         run the benchmarks and print their tables"
+	@echo "make gpu [DEVICE=cpu]              check and measure on a GPU, at most 9 minutes; on a CPU only a rehearsal"
+	@echo "make wheels                        prepare make gpu for a machine that has torch but no package index"
 	@echo "make zoo                           check all networks, the slowest included"
 	@echo "make soak                          inject thirty faults into jobs of a real Slurm on this machine"
 	@echo "make faults                        inject faults into runs, and print how many they survived"
@@ -41,6 +47,22 @@ check: install-dev
 
 bench: install-dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# With a folder wheels/, the interpreter's own torch is used, and what it lacks is installed from there.
+gpu: $(if $(wildcard wheels/*.whl),wheels/.installed,install-dev)
+	$(if $(wildcard wheels/*.whl),PYTHONPATH=src:wheels/site $(PYTHON),$(BIN)/python) \
+		-m benchmarks.gpu --device $(DEVICE) --output outputs/gpu/gpu.jsonl $(ARGS)
+
+wheels/.installed: $(wildcard wheels/*.whl)
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target wheels/site wheels/*.whl
+	touch $@
+
+wheels: install
+	rm -rf wheels
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir wheels antlr4-python3-runtime==4.9.3
+	$(BIN)/pip download --quiet --no-deps --dest wheels --only-binary=:all: --python-version $(WHEELS_PYTHON) \
+		$(foreach glibc,17 24 27 28 31 34 35,--platform manylinux_2_$(glibc)_x86_64) --platform manylinux2014_x86_64 \
+		$(WHEELS)
 
 zoo: install-dev
 	$(BIN)/python -m pytest tests/models/test_zoo.py -m "zoo or not zoo"

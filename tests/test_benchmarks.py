@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,6 @@ from benchmarks import (
     __main__,
     augmentation,
     folder_loader,
-    gpu_training,
     lightning_overhead,
     optimizer_step,
     precision,
@@ -19,6 +21,8 @@ from benchmarks import (
     step_overhead,
     template,
 )
+from benchmarks.gpu import __main__ as gpu_parts
+from benchmarks.gpu import part, trace, training_speed
 from benchmarks.results import Goal, Result, markdown, table
 from benchmarks.rounds import Turns, threads
 from omegaconf import OmegaConf
@@ -106,16 +110,64 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     """All modules with a `main` except long or GPU ones, the peer, the table and the comparison of numbers."""
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
-    assert mains - set(__main__.BENCHMARKS) == {"__main__", "gpu_training", "numerics", "pack_accuracy", "template"}
+    assert mains - set(__main__.BENCHMARKS) == {"__main__", "numerics", "pack_accuracy", "template"}
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err
 
 
 @pytest.mark.slow
+def test_all_parts_of_make_gpu_run_on_a_cpu(tmp_path: Path) -> None:
+    """Each part reports its figures; those of a CPU have no meaning."""
+    root = Path(__main__.__file__).parents[1]
+    program = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--output", str(tmp_path / "gpu.jsonl")]
+    done = subprocess.run([*program, "--logs", str(tmp_path)], cwd=root, capture_output=True, text=True, check=False)
+    parts = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert [part["part"] for part in parts] == list(gpu_parts.LIMITS_S)
+    assert {part["part"]: part["status"] for part in parts if part["status"] != "done"} == {}, done.stderr
+    assert all(part["figures"] for part in parts)
+    assert done.returncode == 0
+    figures = {part["part"]: part["figures"] for part in parts}
+    assert figures["default_run"]["steps"] == 20
+    assert figures["two_ranks"]["equal weights"] is True
+    assert not {name: value for name, value in figures["synchronization"].items() if "exit code" in str(value)}
+
+
+def test_a_part_that_fails_or_takes_too_long_does_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures that a part has reported before its end are kept."""
+    package = tmp_path / "benchmarks" / "gpu"
+    package.mkdir(parents=True)
+    (package / "part.py").write_text(Path(part.__file__).read_text())
+    modules = {
+        "accuracy": "    yield 'first', 1\n    raise ValueError('broken')",
+        "decoding": "    yield 'first', 2\n    import time\n    time.sleep(1000)",
+        "trace": "    yield 'first', 3",
+    }
+    for name, body in modules.items():
+        (package / f"{name}.py").write_text(f"def figures(device):\n{body}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(gpu_parts, "LIMITS_S", {"accuracy": 60, "decoding": 6, "trace": 60})
+    assert gpu_parts.main(["--logs", str(tmp_path)]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["figures"] for line in lines] == [{"first": 1}, {"first": 2}, {"first": 3}]
+    assert [line["status"] for line in lines] == [
+        "failed with exit code 1: ValueError: broken",
+        "stopped after 6 s",
+        "done",
+    ]
+
+
+def test_gaps_between_overlapping_kernels() -> None:
+    assert trace.gaps_us([(0, 4), (1, 2), (6, 7), (7, 9), (12, 13)]) == [2, 3]
+
+
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--device cpu --models resnet18 --precisions bf16-mixed --compile off --size 32 --batch 4 --steps 2"
-    gpu_training.main([*words.split(), "--rounds", "1"])
+    training_speed.main([*words.split(), "--rounds", "1"])
     out = capsys.readouterr().out
     arms = re.findall(r"^(\w+) +([\d,]+) +[\d,]+ to [\d,]+ +– +[\d.]+%$", out, re.MULTILINE)
     assert [name for name, _ in arms] == ["synthetic", "timm", "memory", "folder", "convoy"]
@@ -123,5 +175,5 @@ def test_the_gpu_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_card_gets_no_other_cards_peak() -> None:
-    assert gpu_training._peak("NVIDIA A100-SXM4-40GB") == 312e12
-    assert gpu_training._peak("NVIDIA GeForce RTX 4090") is None
+    assert training_speed._peak("NVIDIA A100-SXM4-40GB") == 312e12
+    assert training_speed._peak("NVIDIA GeForce RTX 4090") is None

@@ -54,6 +54,7 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
             "+trainer.foo=1: only model, optimizer, scheduler, task, loss, metric, callback take new keys; "
             "see convoy train --help trainer",
         ),
+        ("++=3", "'++=3': has no key; remove it, or add a key before ="),
         ("~seed", "~seed: a key can't be deleted; write seed=null to switch it off"),
         ("seed=1,2", "seed=1,2: several values are a sweep; add -m to run each, or [brackets] for a list"),
         ("trainer", "trainer: is not key=value; write trainer=<option>, such as trainer=cpu2"),

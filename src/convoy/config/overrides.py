@@ -63,7 +63,9 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
             _choose_by_path(str(override.value()), request)
             continue
         key = override.key_or_group
-        if key in ("hydra/sweeper", "hydra/launcher"):
+        if not key.strip("+@"):
+            request.faults.append(Fault(repr(text), "has no key", "remove it, or add a key before ="))
+        elif key in ("hydra/sweeper", "hydra/launcher"):
             rule = "Convoy runs sweeps itself and uses no Hydra plugins"
             remedy = "add -m for a grid in this process, or convoy submit -m for a job array"
             request.faults.append(Fault(key, rule, remedy, written(override)))

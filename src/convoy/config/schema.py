@@ -76,7 +76,8 @@ class DataConfig:
     """Share of the images held out for test, before val, if the data has no test split. For image folders, tables and
     data sets of the user."""
     on_bad_image: str = "error"
-    """Reaction to an image that can't be decoded: error or skip (skip and count). Not for sets in memory."""
+    """Reaction to an image that can't be decoded: error, or skip (omit the image and count it). Not for sets in
+    memory."""
     num_workers: int | None = None
     """Decoding threads per process; null: number of CPU cores available to the process. Not for sets in memory."""
     shuffle_buffer: int = 8192

@@ -1,7 +1,7 @@
 """Memory predicted by the planner, compared with a real GPU: predictions are written to a file, then measured.
 
-    python -m benchmarks.planner_gpu predict figures.json [model ...]
-    python -m benchmarks.planner_gpu measure figures.json
+    python -m benchmarks.gpu.predicted_memory predict figures.json [model ...]
+    python -m benchmarks.gpu.predicted_memory measure figures.json
 
 `predict` needs no GPU. `measure` runs each case in a separate process, three steps with a fixed batch in the same order
 of operations as Convoy's Lightning module (see `convoy.planner.traced_training`), and adds the counters of CUDA's
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -52,6 +53,24 @@ def cases(models: list[str]) -> list[Case]:
     return [Case(*values) for values in product(models or MODELS, PRECISIONS, LAYOUTS, OPTIMIZERS, BATCHES)]
 
 
+def figures(device: str) -> Iterator[tuple[str, object]]:
+    """Yield predicted and measured MiB of 8 networks in bfloat16, and the error of allocated memory in percent.
+
+    On a CPU, only two networks are predicted.
+    """
+    for model in MODELS if device == "cuda" else ("resnet18", "squeezenet1_1"):
+        case = Case(model, "bf16-mixed", True, "sgd", 32)
+        peak = _family(replace(case, batch=0)).peak(case.batch)
+        yield f"{model}, predicted MiB", round(peak.allocated_bytes / 2**20, 1)
+        if device == "cuda":
+            measured = _measured(asdict(case))
+            if "allocated" in measured:
+                yield f"{model}, allocated, error in %", 100 * (peak.allocated_bytes / measured["allocated"] - 1)
+                yield f"{model}, reserved, error in %", 100 * (peak.reserved_bytes / measured["reserved"] - 1)
+            else:
+                yield f"{model}, not measured", measured
+
+
 def predict(path: Path, models: list[str]) -> None:
     """Write the predictions of all cases, and the largest micro batches on the simulated cards."""
     found = []
@@ -72,16 +91,17 @@ def measure(path: Path) -> None:
     content = json.loads(path.read_text())
     for row in [*content["cases"], *content["fits"]]:
         if "measured" not in row:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.planner_gpu", "step", json.dumps(row)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            last = done.stdout.strip().splitlines()[-1:] or [json.dumps({"error": done.stderr.strip()[-300:]})]
-            row["measured"] = json.loads(last[0])
+            row["measured"] = _measured(row)
             path.write_text(json.dumps(content, indent=1) + "\n")
     _summarize(content)
+
+
+def _measured(row: dict[str, Any]) -> dict[str, Any]:
+    """Return CUDA's counters for a case that ran in a separate process, or the error."""
+    program = [sys.executable, "-m", "benchmarks.gpu.predicted_memory", "step", json.dumps(row)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    last = done.stdout.strip().splitlines()[-1:] or [json.dumps({"error": done.stderr.strip()[-300:]})]
+    return dict(json.loads(last[0]))
 
 
 def step(row: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Checks and measurements on a machine with one NVIDIA GPU (`make gpu`)."""
