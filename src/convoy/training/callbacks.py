@@ -17,6 +17,7 @@ from convoy.records.metrics_logger import MetricsLogger
 from convoy.records.norms import Norms
 from convoy.records.progress import ProgressLines
 from convoy.records.run_context import RunContext
+from convoy.runtime.rank_store import RankStore
 from convoy.runtime.watchdog import watchdog
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.ema import WeightEma
@@ -43,7 +44,12 @@ class Callbacks:
 
 
 def build_callbacks(
-    context: RunContext, monitor: str, mode: str, users: Sequence[pl.Callback], ledger_log: LedgerLog | None = None
+    context: RunContext,
+    monitor: str,
+    mode: str,
+    users: Sequence[pl.Callback],
+    store: RankStore,
+    ledger_log: LedgerLog | None = None,
 ) -> Callbacks:
     """Build the callbacks: first those that change the state, then those that report it, last those that save it.
 
@@ -52,6 +58,7 @@ def build_callbacks(
         monitor: metric that chooses the best checkpoint and stops early.
         mode: `max` or `min`.
         users: callbacks of the `callback` group.
+        store: of the ranks.
         ledger_log: receives layer times and norms; None on all ranks but the first.
     """
     config, length, run = context.config, context.length, context.run
@@ -82,7 +89,7 @@ def build_callbacks(
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
-    callbacks.append(GracefulStop(checkpoints, context.console, seconds))
+    callbacks.append(GracefulStop(checkpoints, context.console, seconds, store))
     return Callbacks(callbacks, checkpoints, metrics)
 
 

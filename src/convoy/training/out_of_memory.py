@@ -1,9 +1,9 @@
 """Recovery from running out of GPU memory: the run resumes from its last step with half the micro batch.
 
 The rank that fails writes the state after the last whole step, which is that of all ranks, and notifies the others
-through a key in the process group's store. They watch the key from a separate thread, since they may be waiting for
-the failed rank in a collective operation. Then each rank's process executes the same run resumed: a new program in the
-same process, so that Slurm and Lightning notice nothing, and all memory is freed with the CUDA context.
+through a key in `RankStore`. They watch the key from a separate thread, since they may be waiting for the failed rank
+in a collective operation. Then each rank's process executes the same run resumed: a new program in the same process, so
+that Slurm and Lightning notice nothing, and all memory is freed with the CUDA context.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from convoy.cluster import reports
 from convoy.config.batch import BatchSizes
 from convoy.config.trust import TRUST
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder
+from convoy.runtime.rank_store import RankStore
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training.checkpoint_files import save
@@ -38,8 +37,8 @@ from convoy.training.signals import StoppedError
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
 """Set where a run begins again in its own folder, since it had no checkpoint to resume from."""
 
-_FAILED, _LEAVING = "convoy/out_of_memory", "convoy/leaving"
-_LOOK_EVERY_S, _PATIENCE_S = 0.5, 30.0
+_FAILED, _LEAVING = "out_of_memory", "leaving"
+_LOOK_EVERY_S, _PATIENCE_S = 0.1, 30.0
 _OTHER_NAMES = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
 
 
@@ -67,20 +66,20 @@ class OutOfMemory(pl.Callback):
         sizes: of its batches.
         eval_batch_size: samples per rank of val and test.
         terminal: of the first rank.
+        store: of the ranks.
     """
 
-    def __init__(self, run: RunFolder, sizes: BatchSizes, eval_batch_size: int, terminal: Console) -> None:
-        self._run, self._sizes, self._terminal = run, sizes, terminal
+    def __init__(
+        self, run: RunFolder, sizes: BatchSizes, eval_batch_size: int, terminal: Console, store: RankStore
+    ) -> None:
+        self._run, self._sizes, self._terminal, self._store = run, sizes, terminal, store
         self._eval_batch_size = eval_batch_size
         self._is_updating = False
-        self._over = threading.Event()
-        self._watching: threading.Thread | None = None
         self._door = threading.Lock()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.world_size > 1 and self._watching is None:
-            self._watching = threading.Thread(target=self._watch, args=(trainer,), daemon=True)
-            self._watching.start()
+        if trainer.world_size > 1:
+            self._store.add_watcher(lambda: self._look(trainer))
 
     def on_before_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self._is_updating = True
@@ -88,21 +87,12 @@ class OutOfMemory(pl.Callback):
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._is_updating = False
 
-    def stop(self) -> None:
-        """Stop watching: the run is over, and the process group's store will be gone soon.
-
-        The thread is waited for: Python ends a thread that is in the store's C++ code at its own end with SIGABRT.
-        """
-        self._over.set()
-        if self._watching is not None:
-            self._watching.join()
-
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if isinstance(exception, StopSignal | StoppedError):
             return
         if not is_out_of_memory(exception):
             # It may be the loss of a rank that has run out of memory.
-            if self._watching is not None and (change := _change_of_another()):
+            if change := self._change_of_another():
                 self._leave(trainer, change)
             return
         change = self._change(trainer)
@@ -110,9 +100,9 @@ class OutOfMemory(pl.Callback):
             return  # nothing is left to halve: the error is reported as it is
         if trainer.training and not self._is_updating:
             self._save(trainer, pl_module)
-        if trainer.world_size > 1:
+        if self._store.is_open:
             with contextlib.suppress(RuntimeError):  # the first rank has gone already
-                _own_store().set(_FAILED, change)
+                self._store.write(_FAILED, change)
         self._leave(trainer, change)
 
     def _change(self, trainer: pl.Trainer) -> str | None:
@@ -129,19 +119,24 @@ class OutOfMemory(pl.Callback):
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         save(content, self._run.last)
 
-    def _watch(self, trainer: pl.Trainer) -> None:
-        """Look for another rank's failure until the run is over."""
-        with contextlib.suppress(RuntimeError):  # the first rank is gone: nobody is left to resume with
-            store = _own_store()
-            while not self._over.wait(_LOOK_EVERY_S):
-                if store.check([_FAILED]):
-                    self._leave(trainer, store.get(_FAILED).decode())
+    def _look(self, trainer: pl.Trainer) -> None:
+        """Leave if another rank has run out of memory; called by the store's thread."""
+        if (change := self._store.read(_FAILED)) is not None:
+            self._leave(trainer, change)
+
+    def _change_of_another(self) -> str | None:
+        """Return the override with which the run resumes if another rank has run out of memory, else None."""
+        if not self._store.is_open:
+            return None
+        with contextlib.suppress(RuntimeError):
+            return self._store.read(_FAILED)
+        return None
 
     def _leave(self, trainer: pl.Trainer, change: str) -> None:
         """Become the resumed run. Never returns; only the first thread that enters continues."""
         self._door.acquire()
-        if trainer.world_size > 1:
-            _wait_for_all(trainer.world_size)
+        if self._store.is_open:
+            self._wait_for_all(trainer.world_size)
         if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
             _end_ranks_of_lightning(trainer)
         if trainer.is_global_zero:
@@ -150,6 +145,14 @@ class OutOfMemory(pl.Callback):
             )
             self._terminal.close()
         _become(self._words(change))
+
+    def _wait_for_all(self, world_size: int) -> None:
+        """Announce that this rank leaves, and wait for all: a missing rank would look like a fault."""
+        with contextlib.suppress(RuntimeError):  # the first rank, whose process holds the store, has left
+            leaving, end = self._store.add(_LEAVING, 1), time.monotonic() + _PATIENCE_S
+            while leaving < world_size and time.monotonic() < end:
+                time.sleep(_LOOK_EVERY_S)
+                leaving = self._store.add(_LEAVING, 0)
 
     def _described(self, change: str) -> str:
         key, _, value = change.partition("=")
@@ -164,31 +167,6 @@ class OutOfMemory(pl.Callback):
             return [*TRUST.words, f"resume={json.dumps(str(self._run.path))}", change]
         os.environ[BEGUN_FOLDER] = str(self._run.path)
         return [*TRUST.words, "--from", str(self._run.config), change]
-
-
-def _own_store() -> TCPStore:
-    """Return a separate connection to the process group's store: that of the group is busy while it waits."""
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_PATIENCE_S))
-
-
-def _change_of_another() -> str | None:
-    """Return the override with which the run resumes if another rank has run out of memory, else None."""
-    with contextlib.suppress(RuntimeError):
-        store = _own_store()
-        if store.check([_FAILED]):
-            return str(store.get(_FAILED).decode())
-    return None
-
-
-def _wait_for_all(world_size: int) -> None:
-    """Announce that this rank leaves, and wait for all: a missing rank would look like a fault."""
-    with contextlib.suppress(RuntimeError):  # the first rank, whose process holds the store, has left
-        store = _own_store()
-        leaving, end = store.add(_LEAVING, 1), time.monotonic() + _PATIENCE_S
-        while leaving < world_size and time.monotonic() < end:
-            time.sleep(_LOOK_EVERY_S / 5)
-            leaving = store.add(_LEAVING, 0)
 
 
 def _end_ranks_of_lightning(trainer: pl.Trainer) -> None:

@@ -36,6 +36,7 @@ from convoy.runtime import machine_record
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.machine_record import Recorded
 from convoy.runtime.rank_launcher import end_ranks
+from convoy.runtime.rank_store import RankStore
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.ranks import is_first_rank, share_run_folder, shared_run_folder
 from convoy.runtime.stop_signals import StopSignal, end_at_once
@@ -145,10 +146,11 @@ def _train(
     frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
     ledger_notice = ledger_log.notice if ledger_log else ""
     notices = [*loggers.notices, *notices, *(text for text in (ledger_notice, frozen) if text)]
-    callbacks = build_callbacks(context, module.task.monitor, module.task.mode, user_callbacks, ledger_log)
+    store = RankStore()
+    callbacks = build_callbacks(context, module.task.monitor, module.task.mode, user_callbacks, store, ledger_log)
     parts = _Parts(module, data, loggers, callbacks, PeakMemory(CudaCounters()))
-    recovery = OutOfMemory(context.run, context.sizes, context.eval_batch_size, context.console)
-    trainer = build_trainer(context, loggers.all, _ordered(context, parts, recovery if restarts else None))
+    recovery = OutOfMemory(context.run, context.sizes, context.eval_batch_size, context.console, store)
+    trainer = build_trainer(context, loggers.all, [store, *_ordered(context, parts, recovery if restarts else None)])
     run_summary.announce(context, data, module, notices)
 
     WATCH.kept = lambda: run_summary.kept(context.run)
@@ -179,7 +181,7 @@ def _train(
         return Outcome(context.run, {"status": "lost rank"}, exit_code)
     finally:
         end_at_once()
-        recovery.stop()
+        store.stop()
         end_ranks(trainer, agreed=agreed)
         loggers.finish(exit_code)
 

@@ -8,12 +8,13 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from convoy.records.console import Console
 from convoy.runtime import stop_signals
+from convoy.runtime.rank_store import RankStore
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training.checkpoints import Checkpoints
+from convoy.training.stop_agreement import StopAgreement
 
 _TIME_IS_UP = 1
 """Code of an end without a signal. That of a signal is its number + 1, so that the highest of all ranks is a signal."""
@@ -43,10 +44,12 @@ class GracefulStop(pl.Callback):
         checkpoints: writes the checkpoint.
         console: of the run.
         max_seconds: after which training ends with a whole validation and test, as if it were done.
+        store: of the ranks, through which they agree.
     """
 
-    def __init__(self, checkpoints: Checkpoints, console: Console, max_seconds: float | None) -> None:
+    def __init__(self, checkpoints: Checkpoints, console: Console, max_seconds: float | None, store: RankStore) -> None:
         self._checkpoints, self._console = checkpoints, console
+        self._agreement = StopAgreement(store)
         self._max_seconds = max_seconds
         self._started, self._elapsed_before = time.monotonic(), 0.0
         self._received = 0
@@ -55,6 +58,7 @@ class GracefulStop(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
+        self._agreement.start(trainer.global_rank, trainer.world_size)
         self._previous = stop_signals.install(self._receive)
 
     def on_train_batch_end(
@@ -62,7 +66,7 @@ class GracefulStop(pl.Callback):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
             return  # at an epoch's last batch the validation comes first
-        self._stop_if_agreed(trainer)
+        self._stop(trainer, self._agreement.at_step(self._code()))
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self._received and not self._is_announced:
@@ -71,7 +75,7 @@ class GracefulStop(pl.Callback):
             self._console.say(f"{name} received: the run stops after this validation; a second one ends it at once")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop_if_agreed(trainer)
+        self._stop(trainer, self._agreement.at_epoch_end(self._code()))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
@@ -104,8 +108,8 @@ class GracefulStop(pl.Callback):
         stop_signals.restore(self._previous)
         self._previous = {}
 
-    def _stop_if_agreed(self, trainer: pl.Trainer) -> None:
-        code = self._agreed(trainer)
+    def _stop(self, trainer: pl.Trainer, code: int) -> None:
+        """End training with a code that all ranks have agreed on; 0: continue."""
         if code == _TIME_IS_UP:
             trainer.should_stop = True
         elif code:
@@ -113,12 +117,9 @@ class GracefulStop(pl.Callback):
             self._checkpoints.save(trainer)
             raise StoppedError(code - 1, trainer.global_step)
 
-    def _agreed(self, trainer: pl.Trainer) -> int:
-        """Return the code of a signal that any rank received, or of the time; 0 to continue. Equal on all ranks."""
-        code = self._received + 1 if self._received else 0
-        if not code and self._max_seconds is not None and self._elapsed() >= self._max_seconds:
-            code = _TIME_IS_UP
-        if trainer.world_size == 1:
-            return code
-        highest = torch.tensor(float(code), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(highest, reduce_op="max"))
+    def _code(self) -> int:
+        """Return the code of a signal that this rank received, or of the time; 0 to continue."""
+        if self._received:
+            return self._received + 1
+        is_over = self._max_seconds is not None and self._elapsed() >= self._max_seconds
+        return _TIME_IS_UP if is_over else 0

@@ -46,6 +46,8 @@ def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Seq
         default_root_dir=run.path,
     )
     built._signal_connector = _NoSignals(built)
+    # A broadcast and a device read per batch, for the handler that is replaced above.
+    built.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return built
 
 
