@@ -43,6 +43,21 @@ def is_fused(optimizer: Optimizer) -> bool:
     return all(bool(group.get("fused")) for group in optimizer.param_groups)
 
 
+def gradient_scale(precision: object, optimizer: Optimizer) -> float:
+    """Return the factor that is still in the gradients when the optimizer's step begins.
+
+    A fused step divides by the loss scale of float16 itself; for other optimizers Lightning has divided before.
+
+    Args:
+        precision: Lightning's precision plugin of the run, with a `scaler` in float16.
+        optimizer: Optimizer of the run.
+    """
+    scaler = getattr(precision, "scaler", None)
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return 1.0
+    return float(scaler.get_scale())
+
+
 def watch_layouts(optimizer: Optimizer) -> None:
     """Turn fusing off before the first step for groups in which a gradient's strides differ from its parameter's.
 

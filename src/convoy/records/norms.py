@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from convoy.optim.fusing import gradient_scale
 from convoy.records.metrics_csv import MetricsFile
 from convoy.runs.records import whole_lines
 from convoy.runs.whole_files import append_text, replace_text
@@ -43,7 +44,7 @@ class Norms(pl.Callback):
         step = trainer.global_step + 1
         if step % self._every_steps:
             return
-        norms = layer_norms(pl_module.network)
+        norms = layer_norms(pl_module.network, gradient_scale(trainer.precision_plugin, optimizer))
         rows = [(str(step), module, *(f"{norm:.9g}" for norm in pair)) for module, pair in norms.items()]
         append_text(self._path, _csv_text(rows))
         values = {}
@@ -56,10 +57,14 @@ class Norms(pl.Callback):
 
 
 @torch.no_grad()
-def layer_norms(network: nn.Module) -> dict[str, tuple[float, float]]:
+def layer_norms(network: nn.Module, scale: float = 1.0) -> dict[str, tuple[float, float]]:
     """Return the 2-norms (weights, gradients) of each module's direct parameters by the module's name.
 
     Parameters without a gradient count as zero gradients.
+
+    Args:
+        network: after a backward pass.
+        scale: factor of the gradients that the norms leave out.
     """
     weights: dict[str, list[Tensor]] = defaultdict(list)
     gradients: dict[str, list[Tensor]] = defaultdict(list)
@@ -73,7 +78,7 @@ def layer_norms(network: nn.Module) -> dict[str, tuple[float, float]]:
     ]
     # One copy from the device for all layers.
     values = torch.stack(pairs).tolist() if pairs else []
-    return {name: (weight, gradient) for name, (weight, gradient) in zip(weights, values, strict=True)}
+    return {name: (weight, gradient / scale) for name, (weight, gradient) in zip(weights, values, strict=True)}
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:

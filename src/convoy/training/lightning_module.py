@@ -16,7 +16,7 @@ from convoy.config.schema import Config
 from convoy.data.collate import Batch
 from convoy.models.freezing import frozen_norms
 from convoy.optim.construction import build_optimizer
-from convoy.optim.fusing import may_fuse
+from convoy.optim.fusing import gradient_scale, may_fuse
 from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
 from convoy.tasks.task import Report, Task, total_loss
@@ -92,6 +92,19 @@ class TrainingModule(pl.LightningModule):
         """
         micro_step = self.trainer.global_step * accumulation + index
         seed_step((self.config.seed * 1_000_003 + micro_step) * 4096 + self.trainer.global_rank, self.device)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the total norm of the gradients, also for fused optimizers, which Lightning refuses in bf16-mixed."""
+        if not gradient_clip_val:
+            return
+        scale = gradient_scale(self.trainer.precision_plugin, optimizer)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, gradient_clip_val * scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

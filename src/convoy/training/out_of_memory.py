@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from convoy.cluster import reports
@@ -32,6 +31,7 @@ from convoy.runtime.rank_store import RankStore
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training.checkpoint_files import save
+from convoy.training.out_of_memory_errors import is_out_of_memory
 from convoy.training.signals import StoppedError
 
 BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
@@ -39,14 +39,6 @@ BEGUN_FOLDER = "CONVOY_BEGUN_FOLDER"
 
 _FAILED, _LEAVING = "out_of_memory", "leaving"
 _LOOK_EVERY_S, _PATIENCE_S = 0.1, 30.0
-_OTHER_NAMES = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an operation, or a CUDA library, ran out of GPU memory."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(name in str(error) for name in _OTHER_NAMES)
 
 
 def smaller(sizes: BatchSizes) -> int | None:

@@ -47,7 +47,8 @@ from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 from convoy.training.lost_rank import lost_rank
 from convoy.training.machine import Machine, check_with_torch, choose_machine
-from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory, is_out_of_memory
+from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory
+from convoy.training.out_of_memory_errors import is_out_of_memory
 from convoy.training.resume import Resumed, load, load_weights
 from convoy.training.signals import StoppedError
 from convoy.training.trainer import build_trainer
