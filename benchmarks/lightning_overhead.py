@@ -80,6 +80,7 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
     from convoy.records.console import Console
     from convoy.records.run_context import RunContext
     from convoy.runs.layout import RunFolder
+    from convoy.runtime.rank_store import RankStore
     from convoy.tasks.construction import build_task
     from convoy.training.callbacks import build_callbacks
     from convoy.training.trainer import build_trainer
@@ -92,7 +93,7 @@ def images_per_s_convoy(network: torch.nn.Module, config: Config, data: ImageDat
         length, sizes = run_length(None, steps, steps), divide(config.trainer.global_batch_size, None, 1)
         context = RunContext(config, choose(config), sizes, length, run, terminal, None, True)
         task = build_task(config, data.targets)
-        callbacks = build_callbacks(context, task.monitor, task.mode, [])
+        callbacks = build_callbacks(context, task.monitor, task.mode, [], RankStore())
         trainer = build_trainer(context, [], callbacks.all)
         trainer.limit_val_batches = 0
         trainer.fit(TrainingModule(network, config, task), datamodule=data)

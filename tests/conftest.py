@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -72,6 +73,13 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 def command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "convoy.commands.main", *words]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _default_sighup() -> None:
+    """Let processes that tests start end by SIGHUP, also if the tests run under nohup."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

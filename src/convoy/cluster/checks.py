@@ -104,11 +104,7 @@ def kernel_faults(config: Config, torch_version: str | None) -> Iterator[Fault]:
     if architecture is None or torch_version is None or kernels.has_kernels(architecture, torch_version) is not False:
         return
     rule = f"is {architecture}, for which torch {torch_version} has no kernels"
-    name = kernels.ENVIRONMENTS.get(architecture)
-    remedy = (
-        f"run: make install TORCH={name}, and use .venv-{name}/bin/convoy" if name else "install a torch that has them"
-    )
-    yield Fault("hardware", rule, remedy, config.hardware.name)
+    yield Fault("hardware", rule, kernels.remedy(architecture), config.hardware.name)
 
 
 def _node_faults(request: Request, config: Config, cluster: ClusterConfig) -> Iterator[Fault]:

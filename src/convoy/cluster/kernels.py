@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib import metadata
 
 _ARCHITECTURES: dict[tuple[int, int], tuple[int, ...]] = {
@@ -28,8 +29,7 @@ def installed_torch() -> str | None:
 def has_kernels(architecture: str, version: str) -> bool | None:
     """Return True if that torch version has kernels for an architecture, or None if the table cannot answer.
 
-    Code compiled for sm_80 also runs on sm_86 and sm_89: a device runs code of the same major and a lower or equal
-    minor revision. Wheels of other indexes, whose version has a plus (2.9.1+cu126), are not in the table.
+    Wheels of other indexes, whose version has a plus (2.9.1+cu126), are not in the table.
 
     Args:
         architecture: Architecture of the card, such as "sm_80".
@@ -41,5 +41,43 @@ def has_kernels(architecture: str, version: str) -> bool | None:
     compiled = _ARCHITECTURES.get((int(numbers[1]), int(numbers[2]))) if numbers else None
     if compiled is None or wanted is None or build:
         return None
-    card = int(wanted[1])
-    return any(arch // 10 == card // 10 and arch <= card for arch in compiled)
+    return runs_on(int(wanted[1]), [f"sm_{number}" for number in compiled])
+
+
+def runs_on(card: int, compiled: Iterable[str]) -> bool:
+    """Return whether a card runs code that is compiled for any of the targets.
+
+    Source: CUDA C++ Programming Guide, "Compute Capability" and "Family-Specific Features".
+
+    - sm_80 runs on the same major and an equal or higher minor revision: 8.0, 8.6 and 8.9.
+    - sm_100f runs on its family, which is the same major revision from 10.0 on; sm_90a only on 9.0.
+    - compute_120 is PTX, which the driver compiles for any card from 12.0 on; compute_120f and compute_120a only for
+      the cards of the same rule as above.
+
+    Args:
+        card: Compute capability of the card, such as 89.
+        compiled: Targets, such as `torch.cuda.get_arch_list()`; unknown names are ignored.
+    """
+    for name in compiled:
+        target = re.fullmatch(r"(sm|compute)_(\d+)([af]?)", name)
+        if target is None:
+            continue
+        number, suffix = int(target[2]), target[3]
+        same_major = number // 10 == card // 10
+        if suffix == "a":
+            fits = number == card
+        else:
+            fits = number <= card and (same_major or (target[1] == "compute" and not suffix))
+        if fits:
+            return True
+    return False
+
+
+def remedy(architecture: str) -> str:
+    """Return what to do where torch has no kernels for an architecture, such as "sm_70"."""
+    if (name := ENVIRONMENTS.get(architecture)) is not None:
+        return f"run: make install TORCH={name}, and use .venv-{name}/bin/convoy"
+    oldest = min(number for numbers in _ARCHITECTURES.values() for number in numbers)
+    if int(architecture.removeprefix("sm_")) < oldest:
+        return "no supported torch has them: choose another card, or write trainer.gpus=0"
+    return "install a newer torch, or write trainer.gpus=0"

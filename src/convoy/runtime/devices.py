@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from convoy.cluster.kernels import remedy, runs_on
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.runtime.cpu_cores import own_cores
@@ -90,13 +91,12 @@ def _too_many(gpus: int, present: int, nodes: int) -> Fault:
 def _missing_kernels() -> Fault | None:
     """Return a fault if torch has no kernels for the first GPU; torch only warns, then fails in the first kernel."""
     major, minor = torch.cuda.get_device_capability(0)
-    compiled = [int(arch[3:].rstrip("a")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-    fits = any(arch // 10 == major and arch % 10 <= minor for arch in compiled)
-    if fits or not compiled:
+    compiled = torch.cuda.get_arch_list()
+    if not compiled or runs_on(10 * major + minor, compiled):
         return None
-    have = ", ".join(f"sm_{arch}" for arch in compiled)
-    rule = f"{torch.cuda.get_device_name(0)} is sm_{major}{minor}; torch {torch.__version__} has kernels for {have}"
-    return Fault("trainer.gpus", rule, "install a torch that has them (V100: 2.10 or older), or write trainer.gpus=0")
+    architecture, have = f"sm_{major}{minor}", ", ".join(compiled)
+    rule = f"{torch.cuda.get_device_name(0)} is {architecture}; torch {torch.__version__} has kernels for {have}"
+    return Fault("trainer.gpus", rule, remedy(architecture))
 
 
 def _precision(config: Config, *, on_gpu: bool) -> str:

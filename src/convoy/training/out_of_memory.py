@@ -125,18 +125,18 @@ class OutOfMemory(pl.Callback):
         return None
 
     def _leave(self, trainer: pl.Trainer, change: str) -> None:
-        """Become the resumed run. Never returns; only the first thread that enters continues."""
-        self._door.acquire()
-        if self._store.is_open:
-            self._wait_for_all(trainer.world_size)
-        if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
-            _end_ranks_of_lightning(trainer)
-        if trainer.is_global_zero:
-            self._terminal.say(
-                f"out of GPU memory after step {trainer.global_step}: resuming with {self._described(change)}"
-            )
-            self._terminal.close()
-        _become(self._words(change))
+        """Become the resumed run. Never returns unless it fails; then another thread that waits here tries again."""
+        with self._door:
+            if self._store.is_open:
+                self._wait_for_all(trainer.world_size)
+            if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
+                _end_ranks_of_lightning(trainer)
+            if trainer.is_global_zero:
+                self._terminal.say(
+                    f"out of GPU memory after step {trainer.global_step}: resuming with {self._described(change)}"
+                )
+                self._terminal.close()
+            _become(self._words(change))
 
     def _wait_for_all(self, world_size: int) -> None:
         """Announce that this rank leaves, and wait for all: a missing rank would look like a fault."""
