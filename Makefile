@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 DEVICE ?= cuda
 # What a machine with torch, Lightning and torchmetrics may lack for make gpu, and its Python.
-WHEELS ?= hydra-core omegaconf simplejpeg wandb gitpython gitdb smmap sentry-sdk
+WHEELS ?= adjusttext annotated-types googleapis-common-protos hydra-core omegaconf opentelemetry-[a-z-]* platformdirs \
+	pydantic pydantic-core simplejpeg typing-inspection wandb
 WHEELS_PYTHON ?= 3.12
 TESTS ?= tests
 
@@ -59,10 +60,13 @@ wheels/.installed: $(wildcard wheels/*.whl)
 
 wheels: install
 	rm -rf wheels
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir wheels antlr4-python3-runtime==4.9.3
+	mkdir wheels
+	for name in $(foreach name,$(WHEELS),"$(name)"); do grep -oE "^$$name==[^ ]+" requirements.lock; done > wheels/requirements.txt
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir wheels \
+		"$$(grep -oE '^antlr4-python3-runtime==[^ ]+' requirements.lock)"
 	$(BIN)/pip download --quiet --no-deps --dest wheels --only-binary=:all: --python-version $(WHEELS_PYTHON) \
 		$(foreach glibc,17 24 27 28 31 34 35,--platform manylinux_2_$(glibc)_x86_64) --platform manylinux2014_x86_64 \
-		$(WHEELS)
+		--requirement wheels/requirements.txt
 
 zoo: install-dev
 	$(BIN)/python -m pytest tests/models/test_zoo.py -m "zoo or not zoo"
