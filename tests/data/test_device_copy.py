@@ -25,7 +25,7 @@ def counts_per_batch(data: DataConfig, monkeypatch: pytest.MonkeyPatch, split: s
     opened, counts = open_data(data, 5), []
     with fake_cuda(monkeypatch) as counter:
         if split == "train":
-            plan = TrainingSampler(opened.sizes["train"], 5, 10)
+            plan = TrainingSampler(opened.sizes["train"], 5, 10, 1, 1, opened.order)
             batches = opened.train.batches(plan, 0, 0, 6, ON_CUDA)
         else:
             batches = opened.evaluation[split].batches(EvaluationSampler(opened.sizes[split], 5), 0, ON_CUDA)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.data.shards.conftest import MakeData, PackFolder
+from tests.data.test_device_copy import counts_per_batch
 
 from convoy.config.faults import UserError
 from convoy.config.schema import AugmentConfig, DataConfig
@@ -61,6 +62,23 @@ def same(ours: list[Batch], others: list[Batch]) -> bool:
 
 def as_set(images: torch.Tensor, labels: torch.Tensor) -> list[tuple[int, bytes]]:
     return sorted((label, image.numpy().tobytes()) for label, image in zip(labels.tolist(), images, strict=True))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+def test_a_batch_reaches_a_gpu_by_one_asynchronous_copy(
+    digits_folder: Path,
+    tmp_path: Path,
+    pack_folder: PackFolder,
+    shard_data: MakeData,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    split: str,
+) -> None:
+    pack_folder(digits_folder, tmp_path / form, format=form, size=24)
+    counts = counts_per_batch(shard_data(tmp_path / form), monkeypatch, split)
+    assert sum(one.get("asynchronous", 0) for one in counts) in (len(counts) - 1, len(counts))
+    assert all(one.get("synchronous", 0) == 0 and one["kernels"] <= 2 for one in counts)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
