@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models import auxiliary
 from convoy.tasks.losses import ConfiguredLoss
+from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.mixing import mixing
-from convoy.tasks.task import Report, ReportTable, Task, mean_over_samples
+from convoy.tasks.task import Report, ReportTable, Task
 
 _TOP5_FROM = 6
 _SMALLEST_PROBABILITY = 1e-300
@@ -66,7 +67,7 @@ class Classification(Task):
     def metrics(self, split: str) -> MetricCollection:
         num_classes = len(self.targets.names)
         found: dict[str, Any] = {
-            "loss": MeanMetric(),
+            "loss": MeanLoss(),
             "top1": MulticlassAccuracy(num_classes, average="micro", top_k=1, validate_args=False),
         }
         if num_classes >= _TOP5_FROM:
@@ -80,7 +81,7 @@ class Classification(Task):
         losses = self.loss.per_sample(outputs, targets)
         for name, metric in metrics.items():
             if name == "loss":
-                mean_over_samples(metric, losses, len(targets))
+                metric.update(losses, len(targets))
             else:
                 metric.update(outputs, targets)
 

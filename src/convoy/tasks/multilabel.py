@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAccuracy, MultilabelAveragePrecision, MultilabelF1Score
 
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.task import Report, Task, mean_over_samples
+from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.task import Report, Task
 
 _SMALLEST_PROBABILITY = 1e-300
 
@@ -47,7 +48,7 @@ class Multilabel(Task):
         num_labels = len(self.targets.names)
         common: dict[str, Any] = {"num_labels": num_labels, "validate_args": False}
         found: dict[str, Any] = {
-            "loss": MeanMetric(),
+            "loss": MeanLoss(),
             "map": MultilabelAveragePrecision(**common, average="macro"),
             "f1_macro": MultilabelF1Score(**common, threshold=self.threshold, average="macro"),
             "f1_micro": MultilabelF1Score(**common, threshold=self.threshold, average="micro"),
@@ -62,7 +63,7 @@ class Multilabel(Task):
         probabilities, truth = outputs.sigmoid(), targets.long()
         for name, metric in metrics.items():
             if name == "loss":
-                mean_over_samples(metric, losses, len(targets))
+                metric.update(losses, len(targets))
             else:
                 metric.update(probabilities, truth)
 

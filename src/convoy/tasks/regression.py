@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.task import Report, Task, mean_over_samples
+from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.task import Report, Task
 
 
 class Regression(Task):
@@ -39,7 +40,7 @@ class Regression(Task):
     def metrics(self, split: str) -> MetricCollection:
         num_values = len(self.targets.names)
         found: dict[str, Any] = {
-            "loss": MeanMetric(),
+            "loss": MeanLoss(),
             "mae": MeanAbsoluteError(),
             "rmse": MeanSquaredError(squared=False),
             "r2": R2Score(),
@@ -52,7 +53,7 @@ class Regression(Task):
         losses = self.loss.per_sample(outputs, targets)
         for name, metric in metrics.items():
             if name == "loss":
-                mean_over_samples(metric, losses, len(targets))
+                metric.update(losses, len(targets))
             elif isinstance(metric, R2Score) and outputs.shape[1] == 1:
                 metric.update(outputs[:, 0], targets[:, 0])
             else:

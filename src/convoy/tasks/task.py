@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from convoy.data.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
@@ -260,11 +260,3 @@ def total_loss(losses: dict[str, Tensor]) -> Tensor:
     for value in values:
         total = total + value
     return total
-
-
-def mean_over_samples(metric: Metric, values: Tensor, num_samples: int) -> None:
-    """Update a MeanMetric with a loss that is per sample [B, ...] or a mean over the batch."""
-    if values.ndim == 0:
-        metric.update(values, torch.tensor(float(num_samples), device=values.device))
-    else:
-        metric.update(values.flatten(1).mean(1) if values.ndim > 1 else values)

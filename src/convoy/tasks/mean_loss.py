@@ -1,0 +1,40 @@
+"""Mean of a loss over the samples of a split."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class MeanLoss(Metric):
+    """Mean over samples, which stays on the device until it is computed; NaN if the loss of a sample is NaN.
+
+    torchmetrics' `MeanMetric` looks for NaN in every update, for which the CPU waits for the GPU.
+    """
+
+    full_state_update = False
+    total: Tensor
+    num_samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("num_samples", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, num_samples: int) -> None:
+        """Count a batch.
+
+        Args:
+            losses: loss per sample [B, ...], or the mean over the batch, a scalar.
+            num_samples: B.
+        """
+        if losses.ndim == 0:
+            self.total += losses * num_samples
+        else:
+            self.total += (losses.flatten(1).mean(1) if losses.ndim > 1 else losses).sum()
+        self.num_samples += num_samples
+
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar."""
+        return self.total / self.num_samples
