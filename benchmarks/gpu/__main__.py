@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -54,6 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON lines to a file")
     parser.add_argument("--logs", type=Path, default=Path("outputs/gpu"), help="folder of the parts' output")
     given = parser.parse_args(words)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device; --device cpu (make gpu DEVICE=cpu) tests that the program runs")
     given.logs.mkdir(parents=True, exist_ok=True)
     end, lines = time.monotonic() + TOTAL_S, []
     for name in given.parts:

@@ -63,8 +63,7 @@ def _trained(name: str, words: Sequence[str], device: str) -> Iterator[tuple[str
     gpus = f"trainer.gpus={1 if device == 'cuda' else 0}"
     with tempfile.TemporaryDirectory() as folder:
         if (code := convoy(["train", *words, *short, gpus, "logger=csv", f"folder={folder}/run"])) != 0:
-            yield name, f"exit code {code}"
-            return
+            raise SystemExit(f"the training on {name} ended with exit code {code}")
         summary = json.loads(Path(folder, "run", "summary.json").read_text(encoding="utf-8"))
     for key, value in summary.items():
         if key in ("test/top1", "seconds"):

@@ -12,7 +12,7 @@ def figures(_device: str) -> Iterator[tuple[str, object]]:
     """Yield the number of tests by outcome, and the names of those that failed.
 
     Raises:
-        SystemExit: if a test failed, or passed on a machine without a GPU.
+        SystemExit: if a test failed, or none was found.
     """
     program = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "-q", "-rf", "-p", "no:cacheprovider"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)

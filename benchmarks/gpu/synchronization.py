@@ -106,7 +106,12 @@ def _caller() -> str:
 
 
 def figures(device: str) -> Iterator[tuple[str, object]]:
-    """Yield the number of synchronizations in 20 steps of each run, with the lines that cause them."""
+    """Yield the number of synchronizations in 20 steps of each run, with the lines that cause them.
+
+    Raises:
+        SystemExit: at the end, if a run failed.
+    """
+    failed = []
     with tempfile.TemporaryDirectory() as root:
         folders = {name: f"{root}/{name}" for name in ("photos", "jpeg", "raw")}
         write_folder(Path(folders["photos"]), 64)
@@ -122,9 +127,12 @@ def figures(device: str) -> Iterator[tuple[str, object]]:
             found = CountSynchronizations.found
             lines = ", ".join(f"{line} {count}" for line, count in found.most_common(4))
             if code != 0:
+                failed.append(name)
                 yield name, code
             else:
                 yield name, f"{found.total()} ({lines})" if lines else 0
+        if failed:
+            raise SystemExit(f"these runs failed: {', '.join(failed)}")
 
 
 def _code_of(words: list[str]) -> int | str:

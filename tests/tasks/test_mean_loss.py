@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from tests.scalar_reads import ScalarReads
 
 from convoy.tasks.mean_loss import MeanLoss
 
 BATCHES = (7, 7, 3)
-
-
-class Reads(TorchDispatchMode):
-    """Counter of reads of scalar tensors, which are synchronizations on a GPU."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("form", ["per sample", "per sample and value", "mean"])
@@ -30,7 +19,7 @@ def test_the_mean_is_over_samples_and_reads_nothing(form: str) -> None:
     generator = torch.Generator().manual_seed(2)
     losses = torch.rand(sum(BATCHES), 2, generator=generator)
     metric = MeanLoss()
-    with Reads() as reads:
+    with ScalarReads() as reads:
         for part in losses.split(BATCHES):
             given = {"per sample": part[:, 0], "per sample and value": part, "mean": part.mean()}[form]
             metric.update(given, len(part))

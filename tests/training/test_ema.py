@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from tests.scalar_reads import ScalarReads
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from convoy.training.ema import AveragedWeights
 
@@ -76,16 +74,9 @@ def test_the_average_is_torchs_and_resumes_from_its_state() -> None:
 
 
 def test_an_update_reads_no_number_from_the_device() -> None:
-    class Reads(TorchDispatchMode):
-        count = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.count += func is torch.ops.aten._local_scalar_dense.default
-            return func(*args, **(kwargs or {}))
-
     model = network()
     averaged = AveragedWeights(model, 0.9)
-    with Reads() as reads:
+    with ScalarReads() as reads:
         for _ in range(3):
             averaged.update_parameters(model)
     assert reads.count == 0
