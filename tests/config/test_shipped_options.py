@@ -9,6 +9,7 @@ import pytest
 from convoy.config.options import CONF, Options
 from convoy.config.schema import GROUPS
 from convoy.config.targets import signature_faults
+from convoy.optim.construction import check_scheduler
 from convoy.training.preflight import read
 
 OPTIONS = Options()
@@ -16,7 +17,6 @@ ALL = [(group, option) for group in GROUPS for option in OPTIONS.of(group)]
 GIVEN = {
     "model": frozenset({"num_classes", "in_channels", "image_size", "name"}),
     "optimizer": frozenset({"params"}),
-    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
 }
 
 
@@ -73,6 +73,7 @@ def test_an_option_composes_and_passes_every_rule(group: str, option: str, tmp_p
         if kind == "model":  # of which Convoy reads two keys itself for a target that does not take them
             node = {key: value for key, value in node.items() if key not in ("name", "pretrained")}
         assert signature_faults(kind, node, given) == []
+    assert check_scheduler(config.scheduler) == []
 
 
 @pytest.mark.parametrize(("group", "option"), ALL)

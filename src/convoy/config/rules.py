@@ -186,6 +186,15 @@ def _length(config: Config) -> Iterable[Fault]:
         yield Fault("scheduler.warmup_steps", rule, "add scheduler.warmup_epochs=0")
 
 
+def _interval(config: Config) -> Iterable[Fault]:
+    node = config.scheduler
+    counts_steps = str(node.get("_target_")).startswith("convoy.optim.schedules.") or "{total_steps}" in node.values()
+    if counts_steps and node.get("interval") == "epoch":
+        yield Fault(
+            "scheduler.interval", "this schedule counts optimizer steps", "write scheduler.interval=step", "epoch"
+        )
+
+
 def _batch(config: Config) -> Iterable[Fault]:
     trainer = config.trainer
     if isinstance(trainer.gpus, int) and not isinstance(trainer.gpus, bool):
@@ -247,6 +256,7 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _name,
     _devices,
     _length,
+    _interval,
     _batch,
     _mixing,
     _measuring,

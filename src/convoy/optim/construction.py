@@ -14,6 +14,9 @@ from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
 from convoy.optim.fusing import fused, watch_layouts
 from convoy.optim.parameters import parameter_groups
+from convoy.optim.schedules import num_warmup_steps
+
+_WARMUP = ("warmup_epochs", "warmup_steps")
 
 _HORIZON = {"total_steps": 1_000_000, "steps_per_epoch": 1_000}
 """Names of a run's length, and the length with which a schedule is tried before the run's is known."""
@@ -26,6 +29,10 @@ def check_optimizer(node: Mapping[str, Any]) -> list[Fault]:
 
 def check_scheduler(node: Mapping[str, Any]) -> list[Fault]:
     """Return the faults of the schedule's arguments. Imports its module."""
+    try:
+        node = _without_warmup(node)
+    except UserError as error:
+        return list(error.faults)
     return signature_faults("scheduler", node, frozenset({"optimizer", *_HORIZON}))
 
 
@@ -75,13 +82,16 @@ def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_step
     """Return a schedule of torch, timm, Convoy or the user.
 
     The run's length is passed to a target that takes `total_steps` or `steps_per_epoch`, and replaces a value written
-    as "{total_steps}" or "{steps_per_epoch}", for example `T_max: "{total_steps}"`.
+    as "{total_steps}" or "{steps_per_epoch}", for example `T_max: "{total_steps}"`. "{lr}" is replaced by a list of the
+    parameter groups' learning rates.
 
     Raises:
         UserError: The schedule refuses a value, or the target builds an object of another type.
     """
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    filled = {name: horizon[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}
+    values = {**horizon, "lr": [group["lr"] for group in optimizer.param_groups]}
+    node = _without_warmup(node)
+    filled = {name: values[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}
     given = {name: value for name, value in horizon.items() if name not in filled and takes(filled, "scheduler", name)}
     scheduler = build("scheduler", filled, optimizer, **given)
     # timm's schedules have no base class in torch.
@@ -90,10 +100,24 @@ def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_step
     return scheduler
 
 
+def outer_warmup(node: Mapping[str, Any], total_steps: int, steps_per_epoch: int) -> int:
+    """Return the steps in which the rate of a schedule without a warm-up is multiplied by a ramp; 0: none."""
+    if takes(node, "scheduler", "warmup_epochs") or takes(node, "scheduler", "warmup_steps"):
+        return 0
+    return num_warmup_steps(
+        total_steps, steps_per_epoch, float(node.get("warmup_epochs") or 0), node.get("warmup_steps")
+    )
+
+
+def _without_warmup(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the group without the keys of a warm-up that its target does not take; see `outer_warmup`."""
+    return {name: value for name, value in node.items() if name not in _WARMUP or takes(node, "scheduler", name)}
+
+
 def _type_fault(group: str, node: Mapping[str, Any], built: object, wanted: str) -> Fault:
     rule = f"builds an object of type {type(built).__name__}, not {wanted}"
     return Fault(f"{group}._target_", rule, "name a class that inherits from it", str(node["_target_"]))
 
 
 def _is_placeholder(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("{") and value[1:-1] in _HORIZON
+    return isinstance(value, str) and value.startswith("{") and value[1:-1] in (*_HORIZON, "lr")

@@ -1,0 +1,25 @@
+"""Every command of docs/training.md trains."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, Run
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_trains(command: str, convoy: Callable[..., Run]) -> None:
+    done = convoy("train", *shlex.split(command)[2:], *TINY, "trainer.max_steps=2", "trainer.test=false")
+    assert done.code == 0, done.err
