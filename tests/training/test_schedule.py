@@ -210,6 +210,13 @@ def test_a_learning_rate_given_with_resume_is_used(convoy: Convoy) -> None:
     assert rates[10:] == [0.0125] * 10
 
 
+def test_a_longer_run_keeps_the_counters_in_the_groups_of_an_optimizer(convoy: Convoy) -> None:
+    assert convoy("train", *TINY, "optimizer=adan", "trainer.max_epochs=1").code == 0
+    assert convoy("train", "resume=run", "trainer.max_epochs=2").code == 0
+    state = torch.load("run/checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0]
+    assert [group["step"] for group in state["param_groups"]] == [20, 20]
+
+
 def test_a_schedule_in_steps_is_not_moved_by_epochs(convoy: Convoy) -> None:
     for name in ("cosine", "onecycle"):
         refused = convoy("train", *TINY, f"scheduler={name}", "scheduler.interval=epoch")

@@ -66,7 +66,8 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
         fuse: Update all parameters in one kernel if the optimizer supports it and the config does not decide.
 
     Raises:
-        UserError: The optimizer refuses a value, or the target builds an object of another type.
+        UserError: The optimizer refuses a value, switches weights itself (schedule-free), or the target builds an
+            object of another type.
     """
     node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
@@ -74,6 +75,10 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
     optimizer = build("optimizer", node, groups)
     if not isinstance(optimizer, Optimizer):
         raise UserError(_type_fault("optimizer", node, optimizer, "a torch.optim.Optimizer"))
+    if all(callable(getattr(optimizer, name, None)) for name in ("train", "eval")):
+        rule = "keeps one set of weights for training and another for val and checkpoints, which Convoy does not switch"
+        remedy = "for a similar effect write optimizer=adamw scheduler=constant trainer.ema_decay=0.999"
+        raise UserError(Fault("optimizer._target_", rule, remedy, str(node["_target_"])))
     watch_layouts(optimizer)
     return optimizer
 

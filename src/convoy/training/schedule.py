@@ -64,6 +64,9 @@ class Schedule(pl.Callback):
             _set(optimizer, restored)
             self._rates = record["rates"] if record else [group["lr"] for group in optimizer.param_groups]
         elif state:
+            for group, settings in zip(optimizer.param_groups, restored, strict=True):
+                # Counters that an optimizer keeps in its groups, such as Adan's number of steps.
+                group.update({name: value for name, value in settings.items() if name not in group})
             self._move_to(self._step, optimizer)
         self._apply_warmup(optimizer)
 
