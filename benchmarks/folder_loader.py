@@ -62,8 +62,8 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     assert layout.val is not None, "the folder has train/ and val/"
     classes, bad = read_classes(layout), BadImages(skip=False)
     train, val = list_images(layout.train, classes), list_images(layout.val, classes)
-    training = StreamedTraining(FileImages(train.paths, torch.tensor(train.targets), data.channels), data, 1, bad)
-    evaluation = StreamedEvaluation(FileImages(val.paths, torch.tensor(val.targets), data.channels), data, bad)
+    training = StreamedTraining(FileImages(train, torch.tensor(train.targets), data.channels), data, 1, bad)
+    evaluation = StreamedEvaluation(FileImages(val, torch.tensor(val.targets), data.channels), data, bad)
     spec = BatchSpec(torch.device("cpu"), num_threads=workers)
     plan, val_plan = TrainingSampler(len(train), 1, batch_size), EvaluationSampler(len(val), batch_size)
     return (

@@ -33,7 +33,8 @@ from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import file_splits, open_data
+from convoy.data.datasets import open_data
+from convoy.data.file_splits import file_splits
 from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack

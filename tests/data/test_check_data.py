@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from convoy.config.schema import AugmentConfig, DataConfig
-from convoy.data.check import SOURCES, check_data, num_targets
+from convoy.data.check import check_data, num_targets
 from convoy.data.resize import fit_images
+from convoy.data.source_names import SOURCES
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist
 from convoy.data.sources.registry import READERS

@@ -132,11 +132,11 @@ def test_val_is_held_out_if_it_is_missing(digits_folder: Path, folder_data: obje
     assert "no val split: 15 images of train were held out" in opened[0].notes[0]
     assert "no test split" in opened[0].notes[1]
     # By a seed of its own, not the run's.
-    paths = [set(one.train._pictures._paths) for one in opened]  # type: ignore[attr-defined]
+    paths = [set(one.train._pictures._files.paths) for one in opened]  # type: ignore[attr-defined]
     assert paths[0] == paths[1]
     assert len(paths[0]) == 45
     held_out = opened[0].evaluation["val"]._pictures  # type: ignore[attr-defined]
-    assert paths[0].isdisjoint(held_out._paths)
+    assert paths[0].isdisjoint(held_out._files.paths)
     assert held_out.targets.bincount().tolist() == [5, 5, 5]
 
 

@@ -126,7 +126,7 @@ def test_bad_images_are_skipped_and_counted_once(digits_folder: Path, folder_dat
     assert opened.bad_images.reasons == {}
     batches = train_batches(opened, 0, 12)
     assert sorted(opened.bad_images.reasons) == paths
-    bad = {whole.train._pictures._paths.index(path) for path in paths}  # type: ignore[attr-defined]
+    bad = {whole.train._pictures._files.paths.index(path) for path in paths}  # type: ignore[attr-defined]
     plan = TrainingSampler(60, 5, 10)
     for batch, ours, all_images in zip(plan.micro_batches(0, 0, 12), batches, expected, strict=True):
         kept = [place for place, sample in enumerate(batch.samples.tolist()) if sample not in bad]

@@ -15,8 +15,9 @@ from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import file_splits, open_data
-from convoy.data.table import read_table
+from convoy.data.datasets import open_data
+from convoy.data.file_splits import file_splits
+from convoy.data.tables.image_table import read_table
 
 MakeTable = Callable[..., DataConfig]
 
@@ -149,7 +150,7 @@ def test_paths_are_relative_to_root(table_data: MakeTable, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"file": None}, "data.file=null: is missing; give a CSV or TSV file"),
+        ({"file": None}, "data.file=null: is missing; give a CSV, TSV, JSON lines"),
         ({"file": "no.csv"}, "data.file=no.csv: does not exist"),
         ({"image_column": None}, "data.image_column=null: is missing; name the column of the image paths; "),
         ({"target_column": None}, "data.target_column=null: is missing; name the column of the target"),
@@ -242,7 +243,7 @@ def test_named_pipes_are_refused_without_being_opened(table_data: MakeTable, tmp
         open_data(data, 1)
     Path(str(data.file)).unlink()
     os.mkfifo(str(data.file))
-    assert "is a named pipe; give a CSV or TSV file" in str(check_data(data)[0])
+    assert "is a named pipe; give a CSV, TSV, JSON lines" in str(check_data(data)[0])
 
 
 def test_classes_that_a_split_lacks_are_named(table_data: MakeTable) -> None:

@@ -12,8 +12,9 @@ from convoy.config.compose import OverrideError, compose, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.data.check import FOLDER_SOURCE, check_data
+from convoy.data.check import check_data
 from convoy.data.shards.index import Index, Shard
+from convoy.data.source_names import FOLDER_SOURCE
 
 _MOST_MIB = 4000  # offsets in a shard are 32 bits
 
@@ -99,7 +100,7 @@ def _config(overrides: Sequence[str], options: Options) -> Config:
 
 def _pack(given: Pack, config: Config) -> int:
     from convoy.data.data_module import num_decoding_threads
-    from convoy.data.datasets import file_splits
+    from convoy.data.file_splits import file_splits
     from convoy.data.shards.packing import Packing, pack
 
     found = file_splits(config.data)

@@ -6,7 +6,6 @@ one run per process, and a failing point must not end the others.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -16,38 +15,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from io import StringIO
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from convoy.commands import sweep_table
+from convoy.commands.sweep_folds import fold_table, folds_of, write_folds
+from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.sweep_points import points, varied
 from convoy.runs.layout import RunFolder, shown
-from convoy.runs.records import metric_text, read_summary
-from convoy.runs.whole_files import replace_text
 from convoy.runtime import stop_signals
 from convoy.runtime.rank_watch import PARENT
 from convoy.training import preflight
-
-
-@dataclass(frozen=True)
-class Point:
-    """Combination of a sweep's values, its folder, and the exit code of its process (None if not run)."""
-
-    overrides: list[str]
-    folder: Path
-    exit_code: int | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """Return the run's summary; empty if it ended before writing one."""
-        return read_summary(self.folder / "summary.json")
 
 
 class _Points:
@@ -106,14 +89,19 @@ def run(overrides: Sequence[str], options: Options) -> int:
             console.print(f"\n[{index + 1}/{len(combinations)}] {' '.join(chosen)}", style="bold", markup=False)
             code = _run_point(point, options, folder.name, processes)
             done.append(Point(combination, point.folder, code))
-            write_table(folder / "sweep.csv", keys, done)
+            sweep_table.write_csv(folder / "sweep.csv", keys, done)
             if code - 128 in stop_signals.SIGNALS:  # stopped by the user, which also stops the sweep
                 break
     if processes.received or len(done) < len(combinations):
         return _stopped(done, len(combinations), processes.received, folder, console)
     console.print()
-    console.print(_table(keys, done))
+    console.print(sweep_table.printed(keys, done))
     console.print(f"{folder}/sweep.csv", markup=False)
+    if folds := folds_of(keys, done):
+        console.print()
+        console.print(fold_table(folds))
+        write_folds(folder / "folds.csv", folds)
+        console.print(f"{folder}/folds.csv", markup=False)
     failed = [point for point in done if point.exit_code]
     for point in failed:
         console.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
@@ -132,21 +120,6 @@ def _stopped(done: Sequence[Point], num_points: int, received: int, folder: Path
         text += f"; to resume the point that was stopped: convoy train resume={shown(last.path)}"
     console.print(text, style="bold red", markup=False)
     return code
-
-
-def write_table(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
-    """Write one row per point: its values, metrics, exit code and folder."""
-    file = StringIO(newline="")
-    writer = csv.writer(file)
-    names = _metrics(done)
-    writer.writerow([*keys, *names, "exit_code", "folder"])
-    for point in done:
-        summary = point.summary()
-        values = _values(point.overrides)
-        row = [*(values[key] for key in keys), *(summary.get(name, "") for name in names)]
-        writer.writerow([*row, point.exit_code, point.folder])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, file.getvalue())
 
 
 def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
@@ -176,33 +149,3 @@ def _folder_name(index: int, chosen: Sequence[str]) -> str:
     """Return a folder name such as `0_model=vgg16,optimizer.lr=0.1`, with special characters replaced."""
     text = ",".join(chosen)
     return f"{index}_{re.sub(r'[^A-Za-z0-9_.=,+-]', '-', text)}"[:120]
-
-
-def _values(overrides: Sequence[str]) -> Mapping[str, str]:
-    return {key: value for key, _, value in (text.partition("=") for text in overrides)}
-
-
-def _metrics(done: Sequence[Point]) -> list[str]:
-    """Return the columns of the table: the monitored metric of val and of test, the losses, and the time."""
-    monitored = dict.fromkeys(str(point.summary().get("monitor", "val/loss")) for point in done)
-    names = [name for monitor in monitored for name in (monitor, monitor.replace("val/", "test/", 1))]
-    return list(dict.fromkeys([*names, "val/loss", "test/loss", "seconds"]))
-
-
-def _table(keys: Sequence[str], done: Sequence[Point]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    names = [name for name in _metrics(done) if name != "test/loss"]
-    for key in keys:
-        table.add_column(key)
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for point in done:
-        summary, values = point.summary(), _values(point.overrides)
-        percent = summary.get("percent", ())
-        table.add_row(
-            *(values[key] for key in keys),
-            *(metric_text(name, summary.get(name), percent) for name in names),
-            "" if point.exit_code == 0 else f"failed ({point.exit_code})",
-        )
-    return table

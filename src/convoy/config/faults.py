@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Fault:
     def __str__(self) -> str:
         given = self.key if self.value is None else f"{self.key}={self.value}"
         return printable(f"{given}: {self.rule}" + (f"; {self.remedy}" if self.remedy else ""))
+
+
+def fault_of(key: str, value: Any, rule: str, remedy: str = "") -> Fault:
+    """Return a fault with `value` as it is written on the command line."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    written = f"[{','.join(map(str, value))}]" if is_list else "null" if value is None else str(value)
+    return Fault(key, rule, remedy, written)
 
 
 class UserError(Exception):

@@ -42,13 +42,16 @@ class DataConfig:
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
     file: str | None = None
-    """CSV or TSV file with one row per image and a header. Tables only, like the next four."""
+    """CSV, TSV, JSON lines or Parquet file with one row per image. Tables only, like the next five."""
     image_column: str | None = None
-    """Column of the image paths, relative to data.root, or to the folder of data.file if data.root is null."""
+    """Column of the image paths, relative to data.root, or to the folder of data.file if data.root is null. In Parquet
+    also of encoded images: bytes, or {bytes, path} as Hugging Face writes them."""
     target_column: Any = None
     """Column of the target, or several as [a,b]; data.target determines the format of the cells."""
     split_column: str | None = None
     """Column with train, val or test; null: val and test are held out of all rows."""
+    group_column: str | None = None
+    """Column whose rows of equal value (a patient, a scene) stay together when val and test are held out."""
     label_separator: str = "|"
     """Separator of the labels in one cell, for data.target=multi_hot with one column."""
     download: bool = True
@@ -75,6 +78,11 @@ class DataConfig:
     test_fraction: float = 0.0
     """Share of the images held out for test, before val, if the data has no test split. For image folders, tables and
     data sets of the user."""
+    folds: int | None = None
+    """Number of folds of cross-validation: data.fold is val, the others are train, stratified by class. For image
+    folders and tables without a val split; data.test_fraction is held out before."""
+    fold: int | None = None
+    """Fold that is val, from 0 to data.folds - 1."""
     on_bad_image: str = "error"
     """Reaction to an image that can't be decoded: error, or skip (omit the image and count it). Not for sets in
     memory."""

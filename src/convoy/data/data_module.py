@@ -15,9 +15,10 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.datasets import OpenedData, missing_split, open_data
+from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.split_notes import missing_split
 from convoy.data.targets import Targets, positions_of
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import DATASET_SOURCE, FOLDER_SOURCE, SHARDS_SOURCE, TABLE_SOURCE, check_data
+from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
-from convoy.data.folders import ImageFiles, find_layout, list_images, read_classes
+from convoy.data.file_splits import SPLITS, file_splits
 from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.resize import fit_images, with_channels
@@ -23,14 +23,13 @@ from convoy.data.shards.index import read_index
 from convoy.data.shards.order import ShardOrder
 from convoy.data.shards.shard_images import ShardImages, check_files
 from convoy.data.shards.storage import open_storage
+from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FileImages, SplitImages
+from convoy.data.split_notes import absent_notes, held_out_note, no_test_note
 from convoy.data.splits import stratified_split
-from convoy.data.table import check_images, read_table
-from convoy.data.targets import CLASS_INDEX, Targets, listed
-
-SPLITS = ("train", "val", "test")
+from convoy.data.targets import CLASS_INDEX, Targets
 
 MOST_EVAL_RESIZE = 1.5
 """Ratio of data.eval_resize to data.image_size from which a note is printed; 256 / 224 is usual."""
@@ -91,7 +90,7 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
     """
     if faults := check_data(data):
         raise UserError(*faults)
-    if data.source in (FOLDER_SOURCE, TABLE_SOURCE):
+    if data.source in LISTED_SOURCES:
         return _open_files(data, seed)
     if data.source == SHARDS_SOURCE:
         return _open_shards(data, seed)
@@ -123,77 +122,11 @@ def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
     return LabelledImages(with_channels(images, data.channels).contiguous(), split.labels)
 
 
-@dataclass(frozen=True)
-class FileSplits:
-    """Image files of a folder or a table by split: train, val, and test if there is one.
-
-    Attributes:
-        targets: kind and names of the targets.
-        splits: files by the split's name.
-        notes: facts that a user may not expect, one sentence each.
-    """
-
-    targets: Targets
-    splits: dict[str, ImageFiles]
-    notes: tuple[str, ...]
-
-
-def file_splits(data: DataConfig) -> FileSplits:
-    """List the image files of a folder or a table; val and test are held out of train if configured.
-
-    Raises:
-        UserError: if the folder or the table can't be used.
-    """
-    targets, splits, notes = _table_files(data) if data.source == TABLE_SOURCE else _folder_files(data)
-    for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
-        if split in splits or not fraction:
-            continue
-        splits["train"], splits[split] = _held_out(splits["train"], targets.kind, fraction, f"data.{split}_fraction")
-        notes.append(_held_out_note(data, split, len(splits[split])))
-    if "test" not in splits:
-        notes.append(_no_test(data))
-    notes += _absent_notes(data, targets, {name: split.targets for name, split in splits.items()})
-    return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
-
-
-def _folder_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
-    assert data.root is not None, "check_data requires it"
-    layout = find_layout(data.root)
-    classes = read_classes(layout)
-    notes = list(layout.notes)
-    splits = {"train": list_images(layout.train, classes)}
-    for split, folder in (("val", layout.val), ("test", layout.test)):
-        if folder is None:
-            continue
-        splits[split] = list_images(folder, classes, complete=False)
-    notes += [note for files in splits.values() for note in files.notes]
-    return Targets(CLASS_INDEX, classes), splits, notes
-
-
-def _table_files(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
-    table = read_table(data)
-    check_images(data, table)
-    images = ImageFiles(table.paths, table.rows)
-    if table.splits is None:
-        return table.targets, {"train": images}, []
-    places: dict[str, list[int]] = {}
-    for place, split in enumerate(table.splits):
-        places.setdefault(split, []).append(place)
-    return table.targets, {split: images.at(samples) for split, samples in places.items()}, []
-
-
-def _held_out(files: ImageFiles, kind: str, fraction: float, key: str) -> tuple[ImageFiles, ImageFiles]:
-    """Return the files that are kept and those held out: stratified by class if each image has one."""
-    strata = torch.tensor(files.targets) if kind == CLASS_INDEX else torch.zeros(len(files), dtype=torch.int64)
-    kept, held_out = stratified_split(strata, fraction, key)
-    return files.at(kept.tolist()), files.at(held_out.tolist())
-
-
 def _open_files(data: DataConfig, seed: int) -> OpenedData:
     files = file_splits(data)
     dtype = torch.int64 if files.targets.kind == CLASS_INDEX else torch.float32
     images = {
-        name: FileImages(split.paths, torch.tensor(split.targets, dtype=dtype), data.channels)
+        name: FileImages(split, torch.tensor(split.targets, dtype=dtype), data.channels)
         for name, split in files.splits.items()
     }
     return _open_streamed(data, seed, files.targets, images, files.notes)
@@ -217,11 +150,11 @@ def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
             images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])
             kept = kept[places]
             images["train"] = DatasetImages(train, data, "train", seed=seed, samples=kept)
-            notes.append(_held_out_note(data, split, len(held_out)))
+            notes.append(held_out_note(data, split, len(held_out)))
     if "test" not in images:
-        notes.append(_no_test(data))
+        notes.append(no_test_note(data))
     known = {name: split.targets for name, split in images.items()}
-    notes += _absent_notes(
+    notes += absent_notes(
         data, targets, {name: labels.tolist() for name, labels in known.items() if labels is not None}
     )
     return _open_streamed(data, seed, targets, {name: images[name] for name in SPLITS if name in images}, notes)
@@ -232,12 +165,12 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     storage = open_storage(data.root)
     index = read_index(data.root, storage)
     check_files(storage, index)
-    notes = [] if "test" in index.splits else [_no_test(data)]
+    notes = [] if "test" in index.splits else [no_test_note(data)]
     if (shorter := data.eval_resize or data.image_size) > index.size:
         notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
     images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
     targets = Targets(CLASS_INDEX, index.classes)
-    notes += _absent_notes(data, targets, {name: split.targets.tolist() for name, split in images.items()})
+    notes += absent_notes(data, targets, {name: split.targets.tolist() for name, split in images.items()})
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)
     return _open_streamed(data, seed, targets, images, notes, order)
 
@@ -269,47 +202,3 @@ def _open_streamed(
         notes=tuple(notes),
         order=order,
     )
-
-
-def missing_split(data: DataConfig, split: str) -> UserError:
-    """Return the error of a split that the data set does not have."""
-    if data.source == TABLE_SOURCE:
-        remedy = f"mark its rows {split} in data.split_column, or set data.{split}_fraction"
-        return UserError(Fault("data.file", f"has no {split} split", remedy, data.file))
-    if data.source == DATASET_SOURCE:
-        remedy = f"give data.{split}, or set data.{split}_fraction"
-        return UserError(Fault(f"data.{split}", f"{data.name} has no {split} split", remedy))
-    remedy = f"add a folder {split}/ beside train/, or train with trainer.test=false"
-    return UserError(Fault("data.root", f"has no {split} split", remedy, data.root))
-
-
-def _held_out_note(data: DataConfig, split: str, count: int) -> str:
-    return f"{_place(data)} has no {split} split: {count} images of train were held out for {split}."
-
-
-def _absent_notes(data: DataConfig, targets: Targets, labels: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Return a note for val and test if one lacks classes of train.
-
-    Args:
-        data: the data config.
-        targets: names of the classes.
-        labels: class of each image by split.
-    """
-    if targets.kind != CLASS_INDEX:
-        return []
-    notes = []
-    for split in ("val", "test"):
-        present = set(labels.get(split, range(len(targets.names))))
-        if absent := [name for label, name in enumerate(targets.names) if label not in present]:
-            notes.append(f"{split} of {_place(data)} has no images of {listed(absent)}; their results are empty.")
-    return notes
-
-
-def _no_test(data: DataConfig) -> str:
-    return f"{_place(data)} has no test split: val chose the checkpoint, so there is nothing to test on."
-
-
-def _place(data: DataConfig) -> str:
-    if data.source == DATASET_SOURCE:
-        return data.name
-    return str(data.file if data.source == TABLE_SOURCE else data.root)

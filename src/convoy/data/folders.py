@@ -13,9 +13,10 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from convoy.config.faults import Fault, UserError
+from convoy.data.image_files import ImageFiles
 from convoy.data.targets import listed
 
 IMAGE_SUFFIXES = frozenset(
@@ -52,28 +53,6 @@ class Layout:
     val: Path | None
     test: Path | None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """Image files of one split.
-
-    Attributes:
-        paths: image files; those of a folder are sorted by class and path.
-        targets: target per path: an index into the class names, or a tuple with one number per label or value.
-        notes: facts that a user may not expect, one sentence each.
-    """
-
-    paths: tuple[str, ...]
-    targets: tuple[Any, ...]
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def at(self, samples: Sequence[int]) -> ImageFiles:
-        """Return the files at the indices `samples`."""
-        return ImageFiles(tuple(self.paths[i] for i in samples), tuple(self.targets[i] for i in samples))
 
 
 def find_layout(root: str) -> Layout:

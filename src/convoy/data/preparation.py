@@ -13,9 +13,9 @@ from torch import Tensor
 
 from convoy.config.schema import DataConfig
 from convoy.data.augment import Normalizer
-from convoy.data.check import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 from convoy.data.decode import BadImageError, open_image
 from convoy.data.resize import fit_images, resize_and_center, with_channels
+from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from convoy.data.decode import LazyImage, open_image
+from convoy.data.decode import LazyImage, open_encoded, open_image
+from convoy.data.image_files import ImageFiles
 from convoy.data.sampling import MicroBatch
 
 
@@ -63,22 +64,22 @@ class IndexedBatch:
 
 
 class FileImages:
-    """Images that are files."""
+    """Images that were listed before training: files, or encoded images in one large file."""
 
-    def __init__(self, paths: Sequence[str], targets: Tensor, channels: int) -> None:
-        """Store the files and their targets.
+    def __init__(self, files: ImageFiles, targets: Tensor, channels: int) -> None:
+        """Store the images and their targets.
 
         Args:
-            paths: image files.
-            targets: one per file, as `convoy.data.targets` describes for their kind.
+            files: images of the split.
+            targets: one per image, as `convoy.data.targets` describes for their kind.
             channels: 1 for gray, 3 for RGB.
         """
         self.targets = targets
-        self._paths = paths
+        self._files = files
         self._channels = channels
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`."""
@@ -86,4 +87,11 @@ class FileImages:
             yield batch, IndexedBatch(batch, self._opener(batch), self.targets)
 
     def _opener(self, batch: MicroBatch) -> Callable[[int], LazyImage]:
-        return lambda place: open_image(self._paths[int(batch.samples[place])], self._channels)
+        return lambda place: self._open(int(batch.samples[place]))
+
+    def _open(self, sample: int) -> LazyImage:
+        files = self._files
+        path = files.paths[sample]
+        if files.contents is None or files.rows is None:
+            return open_image(path, self._channels)
+        return open_encoded(path, bytearray(files.contents(files.rows[sample])), self._channels)

@@ -8,8 +8,8 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.data.randomness import Stream, random_bits
 
-# Constant, so that runs with different seeds hold out the same samples and can be compared.
-_SPLIT_SEED = 20140904
+SPLIT_SEED = 20140904
+"""Constant, so that runs with different seeds hold out the same samples and can be compared."""
 
 
 def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fraction") -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fract
         )
 
     samples = torch.arange(len(labels))
-    bits = random_bits(_SPLIT_SEED, 0, samples, [Stream.SPLIT])[0]
+    bits = random_bits(SPLIT_SEED, 0, samples, [Stream.SPLIT])[0]
     shuffled = torch.argsort(bits)
     grouped = shuffled[torch.argsort(labels[shuffled], stable=True)]
     rank_in_class = samples - (sizes.cumsum(0) - sizes)[labels[grouped]]

@@ -29,6 +29,11 @@ KINDS = (CLASS_INDEX, MULTI_HOT, VALUES)
 _NOUNS = {CLASS_INDEX: ("class", "classes"), MULTI_HOT: ("label", "labels"), VALUES: ("value", "values")}
 
 
+def plural_of(kind: str) -> str:
+    """Return the noun for several targets of a kind: classes, labels or values."""
+    return _NOUNS.get(kind, _NOUNS[CLASS_INDEX])[1]
+
+
 @dataclass(frozen=True)
 class Targets:
     """Kind and names of a data set's targets.
@@ -86,3 +91,8 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first `most` names, separated by commas, and the number of the others."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as `1 image` or `1,200 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

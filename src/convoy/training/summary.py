@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
-from convoy.data.check import FILE_SOURCES
 from convoy.data.data_module import ImageData
+from convoy.data.source_names import FILE_SOURCES
 from convoy.records.console import Console
 from convoy.records.progress import duration
 from convoy.records.run_context import RunContext

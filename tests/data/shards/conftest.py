@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convoy.config.schema import DataConfig
-from convoy.data.datasets import file_splits
+from convoy.data.file_splits import file_splits
 from convoy.data.shards.index import Index
 from convoy.data.shards.packing import Packing, pack
 

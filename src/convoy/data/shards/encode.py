@@ -12,7 +12,7 @@ import simplejpeg
 
 from convoy.data.crop_geometry import size_with_shorter_side
 from convoy.data.decode import BadImageError, open_encoded, read_image
-from convoy.data.folders import ImageFiles
+from convoy.data.image_files import ImageFiles
 from convoy.data.resize import resize_and_center, resized
 
 QUALITY = 95

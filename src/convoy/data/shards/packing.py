@@ -24,7 +24,7 @@ import numpy as np
 
 from convoy.config.faults import Fault, UserError
 from convoy.data.decode import BadImageError
-from convoy.data.folders import ImageFiles
+from convoy.data.image_files import ImageFiles
 from convoy.data.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages
 from convoy.data.shards.index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index

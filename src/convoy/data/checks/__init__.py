@@ -1,0 +1,1 @@
+"""Checks of the settings of each source before anything is read."""

@@ -1,0 +1,36 @@
+"""Check of image folders. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.schema import DataConfig
+from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
+from convoy.data.folders import count_classes
+
+
+def count_targets(data: DataConfig) -> int:
+    """See `SourceCheck`."""
+    if data.root is None:
+        remedy = "give the folder with train/ and val/, each with one folder of images per class"
+        raise UserError(Fault("data.root", "is missing", remedy, "null"))
+    return count_classes(data.root)
+
+
+def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
+    """See `SourceCheck`."""
+    yield from padding_faults(data)
+    if not present and not is_folder(data.root):
+        yield from uncounted_faults(data, "root", "folder")
+        return
+    try:
+        classes = count_targets(data)
+    except UserError as error:
+        yield from error.faults
+        return
+    if classes < 2:
+        yield fault_of("data.root", data.root, "has one class folder", "a classifier needs two or more")
+    elif data.num_classes not in (None, classes):
+        rule = f"{data.root} has {classes} class folders"
+        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")

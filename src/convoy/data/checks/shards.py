@@ -1,0 +1,37 @@
+"""Check of packed shards. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.schema import DataConfig
+from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
+from convoy.data.shards.index import read_index
+from convoy.data.shards.storage import S3
+
+
+def count_targets(data: DataConfig) -> int:
+    """See `SourceCheck`."""
+    if data.root is None:
+        remedy = f"give the folder that convoy pack wrote, or {S3}bucket/prefix"
+        raise UserError(Fault("data.root", "is missing", remedy, "null"))
+    return len(read_index(data.root).classes)
+
+
+def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
+    """See `SourceCheck`."""
+    yield from padding_faults(data)
+    is_address = data.root is not None and data.root.startswith(S3)
+    is_at_hand = is_folder(data.root) or (data.num_classes is None and is_address)
+    if not present and not is_at_hand:
+        yield from uncounted_faults(data, "root", "folder")
+        return
+    try:
+        classes = count_targets(data)
+    except UserError as error:
+        yield from error.faults
+        return
+    if data.num_classes not in (None, classes):
+        rule = f"{data.root} was packed with {classes} classes"
+        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")

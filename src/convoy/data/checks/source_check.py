@@ -1,0 +1,61 @@
+"""Parts of the checks that sources share. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from convoy.config.faults import Fault, fault_of
+from convoy.config.schema import DataConfig
+
+
+class SourceCheck(Protocol):
+    """Module that checks the settings of one source."""
+
+    def faults(self, data: DataConfig, *, present: bool) -> Iterator[Fault]:
+        """Yield the faults of the settings of the source.
+
+        Args:
+            data: the data config.
+            present: whether the data must exist; if not, only the number of classes must be known.
+        """
+        ...
+
+    def count_targets(self, data: DataConfig) -> int:
+        """Return the number of classes, labels or values, used if data.num_classes is null.
+
+        Raises:
+            UserError: if they can't be counted.
+        """
+        ...
+
+
+def padding_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield a fault if images of different sizes should be padded."""
+    if data.fit == "pad":
+        yield fault_of("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+
+
+def uncounted_faults(data: DataConfig, key: str, kind: str) -> Iterator[Fault]:
+    """Yield a fault if the number of classes is not known while the data is elsewhere.
+
+    Args:
+        data: the data config.
+        key: setting that names the data, `root` or `file`.
+        kind: the noun for it, "folder" or "file".
+    """
+    if data.num_classes is None:
+        path = getattr(data, key)
+        place = f"without data.{key}" if path is None else f"without the {kind} {path}"
+        yield Fault("data.num_classes", f"can't be counted {place}", "write data.num_classes=…", "null")
+
+
+def is_folder(root: str | None) -> bool:
+    """Return whether `root` is an existing folder."""
+    return root is not None and Path(root).expanduser().is_dir()
+
+
+def is_file(path: str | None) -> bool:
+    """Return whether `path` is an existing file."""
+    return path is not None and Path(path).expanduser().is_file()

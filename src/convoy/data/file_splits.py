@@ -1,0 +1,70 @@
+"""Splits of the sources whose images are listed before training: folders and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convoy.config.schema import DataConfig
+from convoy.data.folders import find_layout, list_images, read_classes
+from convoy.data.held_out import check_training_classes, fold_of, hold_out
+from convoy.data.image_files import ImageFiles
+from convoy.data.source_names import TABLE_SOURCE
+from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
+from convoy.data.tables.listed_images import table_images
+from convoy.data.targets import CLASS_INDEX, Targets
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class FileSplits:
+    """Images of a source by split: train, val, and test if there is one.
+
+    Attributes:
+        targets: kind and names of the targets.
+        splits: images by the split's name.
+        notes: facts that a user may not expect, one sentence each.
+    """
+
+    targets: Targets
+    splits: dict[str, ImageFiles]
+    notes: tuple[str, ...]
+
+
+def file_splits(data: DataConfig) -> FileSplits:
+    """List the images of a source; val and test are held out of train if configured.
+
+    Raises:
+        UserError: if the source can't be used.
+    """
+    targets, splits, notes = table_images(data) if data.source == TABLE_SOURCE else _folder_images(data)
+    kind = targets.kind
+    if "test" not in splits and data.test_fraction:
+        key = "data.test_fraction"
+        splits["train"], splits["test"] = hold_out(splits["train"], kind, data.test_fraction, key)
+        notes.append(held_out_note(data, "test", len(splits["test"])))
+    if data.folds is not None and data.fold is not None:
+        splits["train"], splits["val"] = fold_of(splits["train"], kind, data.folds, data.fold)
+        notes.append(f"fold {data.fold} of {data.folds} of {place_of(data)} is val: {len(splits['val']):,} images.")
+    elif "val" not in splits:
+        splits["train"], splits["val"] = hold_out(splits["train"], kind, data.val_fraction, "data.val_fraction")
+        notes.append(held_out_note(data, "val", len(splits["val"])))
+    check_training_classes(splits["train"], targets.names, kind, "data.folds" if data.folds else "data.val_fraction")
+    if "test" not in splits:
+        notes.append(no_test_note(data))
+    notes += absent_notes(data, targets, {name: split.targets for name, split in splits.items()})
+    return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
+
+
+def _folder_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
+    assert data.root is not None, "check_data requires it"
+    layout = find_layout(data.root)
+    classes = read_classes(layout)
+    notes = list(layout.notes)
+    splits = {"train": list_images(layout.train, classes)}
+    for split, folder in (("val", layout.val), ("test", layout.test)):
+        if folder is None:
+            continue
+        splits[split] = list_images(folder, classes, complete=False)
+    notes += [note for files in splits.values() for note in files.notes]
+    return Targets(CLASS_INDEX, classes), splits, notes

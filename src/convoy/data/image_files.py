@@ -1,0 +1,43 @@
+"""Images and targets of a split that are listed before training. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images of one split: files, or encoded images in one large file.
+
+    Attributes:
+        paths: image files, or names of the images for messages if `contents` is given; those of a folder are sorted by
+            class and path.
+        targets: target per image: an index into the class names, or a tuple with one number per label or value.
+        notes: facts that a user may not expect, one sentence each.
+        groups: group per image, which stays on one side of a held-out split; None for no groups.
+        contents: function that returns the bytes of an image given its row, called in several threads; None if `paths`
+            are files.
+        rows: row per image for `contents`.
+    """
+
+    paths: tuple[str, ...]
+    targets: tuple[Any, ...]
+    notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
+    contents: Callable[[int], bytes] | None = field(default=None, compare=False)
+    rows: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, samples: Sequence[int]) -> ImageFiles:
+        """Return the images at the indices `samples`."""
+        return ImageFiles(
+            tuple(self.paths[i] for i in samples),
+            tuple(self.targets[i] for i in samples),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in samples),
+            contents=self.contents,
+            rows=None if self.rows is None else tuple(self.rows[i] for i in samples),
+        )

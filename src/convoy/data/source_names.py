@@ -1,0 +1,20 @@
+"""Names of the sources of images, and facts about the published sets. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+FOLDER_SOURCE = "image_folder"
+SHARDS_SOURCE = "shards"
+TABLE_SOURCE = "table"
+DATASET_SOURCE = "dataset"
+FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, SHARDS_SOURCE)
+"""Sources whose images are read while training runs."""
+LISTED_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE)
+"""Sources whose images and targets are listed before training, so that they can be divided into folds."""
+NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}
+"""Side of the published images, in pixels."""
+IMAGE_CHANNELS = {"digits": 1, "fashion_mnist": 1, "mnist": 1, "cifar10": 3, "cifar100": 3}
+"""Channels of the published images; 1: gray, 3: RGB."""
+TRAIN_IMAGES = {"digits": 1_797, "fashion_mnist": 60_000, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+"""Published training images, including val; for digits, all images."""
+SOURCES = (*NUM_CLASSES, *FILE_SOURCES)
