@@ -125,7 +125,7 @@ def test_one_fault(changes: dict[str, Any], key: str, words: str) -> None:
         ),
         ({"eval_resize": 20}, "data.eval_resize", "must not be less than data.image_size=24"),
         ({"fit": "pad"}, "data.fit", "use data.fit=resize"),
-        ({"num_classes": 4}, "data.num_classes", "has 3 class folders"),
+        ({"num_classes": 4}, "data.num_classes", "has 3 classes"),
     ],
 )
 def test_one_fault_of_a_folder(

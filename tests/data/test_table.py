@@ -230,7 +230,7 @@ def test_missing_images_are_named_by_line(table_data: MakeTable, tmp_path: Path)
     (tmp_path / "3.png").unlink()
     assert check_data(data) == []
     with pytest.raises(
-        UserError, match=r"line 3: .*/1\.png does not exist \(2 images of 4 missing\); paths are relative"
+        UserError, match=r"line 3: .*/1\.png does not exist \(2 images of 4 missing\); the paths are relative"
     ):
         open_data(data, 1)
 

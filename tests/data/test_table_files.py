@@ -202,9 +202,8 @@ def test_paths_of_windows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("{}", r"there is 0\.png: write the names of the files with their suffix"),
         ("inner/{}.png", r"there is .*/0\.png: correct the paths, which are relative to "),
-        ("{}.jpg", "paths are relative to data.root"),
+        ("{}.jpg", "the paths are relative to .*; data.root=… names another folder"),
     ],
 )
 def test_the_remedy_of_missing_images(tmp_path: Path, path: str, remedy: str) -> None:
@@ -212,6 +211,11 @@ def test_the_remedy_of_missing_images(tmp_path: Path, path: str, remedy: str) ->
     FRAME.assign(image=[path.format(number) for number in range(8)]).to_csv(file, index=False)
     with pytest.raises(UserError, match=remedy):
         open_data(table(file), 1)
+
+
+def test_a_missing_suffix_is_added(tmp_path: Path) -> None:
+    FRAME.assign(image=range(8)).to_csv(tmp_path / "labels.csv", index=False)
+    assert {Path(path).suffix for path in file_splits(table(tmp_path / "labels.csv")).splits["train"].paths} == {".png"}
 
 
 def test_the_folder_of_missing_images_is_named(tmp_path: Path) -> None:

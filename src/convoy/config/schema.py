@@ -54,6 +54,9 @@ class DataConfig:
     """Column whose rows of equal value (a patient, a scene) stay together when val and test are held out."""
     label_separator: str = "|"
     """Separator of the labels in one cell, for data.target=multi_hot with one column."""
+    split_files: str | None = None
+    """Folder of train.txt, and optionally val.txt and test.txt, relative to data.root: one path below data.root per
+    line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only."""
     download: bool = True
     """Whether torchvision may download missing files."""
     target: str = "class_index"

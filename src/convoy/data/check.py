@@ -30,6 +30,8 @@ CHECKS: dict[str, SourceCheck] = {
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
+_SOURCE_OF_KEY = {"file": TABLE_SOURCE, "group_column": TABLE_SOURCE, "split_files": FOLDER_SOURCE}
+"""Source that reads a key that others would ignore."""
 MOST_BUFFER = 1 << 22
 """Largest value of data.shuffle_buffer, in samples."""
 
@@ -48,10 +50,9 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     elif data.target != CLASS_INDEX and data.source not in (TABLE_SOURCE, DATASET_SOURCE):
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
-    for name in ("file", "group_column"):
-        if (value := getattr(data, name)) is not None and data.source != TABLE_SOURCE:
-            rule = f"requires data.source={TABLE_SOURCE}"
-            faults.append(Fault(f"data.{name}", rule, f"write data={TABLE_SOURCE}", value))
+    for name, source in _SOURCE_OF_KEY.items():
+        if (value := getattr(data, name)) is not None and data.source != source:
+            faults.append(Fault(f"data.{name}", f"requires data.source={source}", f"write data={source}", value))
     faults += fold_faults(data)
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")

@@ -9,6 +9,7 @@ from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
 from convoy.data.source_names import TABLE_SOURCE
+from convoy.data.split_lists import find_lists, list_files
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
 from convoy.data.tables.listed_images import table_images
 from convoy.data.targets import CLASS_INDEX, Targets
@@ -58,6 +59,9 @@ def file_splits(data: DataConfig) -> FileSplits:
 
 def _folder_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
     assert data.root is not None, "check_data requires it"
+    if (lists := find_lists(data)) is not None:
+        classes, splits = list_files(lists)
+        return Targets(CLASS_INDEX, classes), splits, [f"the images are those of {lists.shown()}."]
     layout = find_layout(data.root)
     classes = read_classes(layout)
     notes = list(layout.notes)

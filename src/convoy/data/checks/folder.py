@@ -8,6 +8,7 @@ from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
 from convoy.data.folders import count_classes
+from convoy.data.split_lists import find_lists, list_classes
 
 
 def count_targets(data: DataConfig) -> int:
@@ -15,7 +16,8 @@ def count_targets(data: DataConfig) -> int:
     if data.root is None:
         remedy = "give the folder with train/ and val/, each with one folder of images per class"
         raise UserError(Fault("data.root", "is missing", remedy, "null"))
-    return count_classes(data.root)
+    lists = find_lists(data)
+    return count_classes(data.root) if lists is None else len(list_classes(lists))
 
 
 def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
@@ -30,7 +32,7 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
         yield from error.faults
         return
     if classes < 2:
-        yield fault_of("data.root", data.root, "has one class folder", "a classifier needs two or more")
+        yield fault_of("data.root", data.root, "has one class", "a classifier needs two or more")
     elif data.num_classes not in (None, classes):
-        rule = f"{data.root} has {classes} class folders"
+        rule = f"{data.root} has {classes} classes"
         yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.folders import irregular_kind
 from convoy.data.image_files import ImageFiles
+from convoy.data.listed_paths import existing_file, missing_remedy
 from convoy.data.tables.image_table import ImageTable, image_root, read_table
 from convoy.data.targets import Targets, counted
-
-_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def table_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
@@ -40,7 +38,7 @@ def table_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list
 
 
 def existing_paths(data: DataConfig, table: ImageTable) -> tuple[str, ...]:
-    """Return the image files of a table, with slashes where the table has the backslashes of Windows.
+    """Return the image files of a table, see `existing_file`.
 
     Raises:
         UserError: if files are missing; the message names the line of the first one and their number.
@@ -48,13 +46,10 @@ def existing_paths(data: DataConfig, table: ImageTable) -> tuple[str, ...]:
     paths = list(table.paths)
     missing = []
     for place, path in enumerate(paths):
-        if os.path.isfile(path):  # noqa: PTH113 (speed)
-            continue
-        slashes = path.replace("\\", "/")
-        if slashes != path and os.path.isfile(slashes):  # noqa: PTH113
-            paths[place] = slashes
-            continue
-        missing.append(place)
+        if (found := existing_file(path)) is None:
+            missing.append(place)
+        else:
+            paths[place] = found
     if missing:
         first = missing[0]
         path, images = paths[first], f"{counted(len(missing), 'image')} of {len(paths):,}"
@@ -62,28 +57,12 @@ def existing_paths(data: DataConfig, table: ImageTable) -> tuple[str, ...]:
         if os.path.exists(path):  # noqa: PTH110
             rule = f"{path} is a {irregular_kind(os.stat(path).st_mode)} ({images} are no files)"  # noqa: PTH116
         shown = f"{table.unit} {table.lines[first]}"
-        raise UserError(Fault("data.image_column", f"{shown}: {rule}", _remedy(data, path), data.image_column))
+        raise UserError(
+            Fault(
+                "data.image_column", f"{shown}: {rule}", missing_remedy(path, Path(image_root(data))), data.image_column
+            )
+        )
     return tuple(paths)
-
-
-def _remedy(data: DataConfig, path: str) -> str:
-    root = Path(image_root(data))
-    given = path[len(str(root)) + 1 :] if path.startswith(f"{root}/") else path
-    if _WINDOWS_DRIVE.match(given):
-        return "write paths relative to data.root instead of a drive of Windows"
-    given = given.replace("\\", "/")
-    with_suffix = [f"{given}{suffix}" for suffix in (".jpg", ".png", ".jpeg") if (root / f"{given}{suffix}").is_file()]
-    if with_suffix:
-        return f"there is {with_suffix[0]}: write the names of the files with their suffix"
-    name = Path(given).name
-    below = [child for child in sorted(root.iterdir()) if child.is_dir()] if root.is_dir() else []
-    for folder in (*below, root.parent):
-        if (folder / given).is_file():
-            return f"write data.root={folder}, the folder that the paths are relative to"
-    for folder in (root, *below):
-        if (folder / name).is_file():
-            return f"there is {folder / name}: correct the paths, which are relative to {root}"
-    return "paths are relative to data.root, which is the table's folder by default"
 
 
 def _contents(data: DataConfig, table: ImageTable) -> list[bytes]:
