@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from convoy.config.faults import UserError
 from convoy.runtime import devices
 from convoy.training import preflight
+from convoy.training.machine import choose_machine
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -33,3 +38,50 @@ def test_auto_is_bfloat16_on_a_cpu_with_bfloat16(
 ) -> None:
     monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has)
     assert devices.choose(preflight.read(["trainer.gpus=0", *words])).precision == precision
+
+
+@pytest.fixture
+def torch_settings() -> Iterator[None]:
+    """Restore the global settings of torch after a test."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_num_threads(before[0])
+    torch.set_float32_matmul_precision(before[1])
+    torch.backends.cudnn.allow_tf32 = before[2]
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+@pytest.mark.usefixtures("torch_settings")
+def test_tf32_applies_to_matrix_products_and_convolutions(tf32: bool) -> None:
+    config = preflight.read([f"trainer.tf32={str(tf32).lower()}"])
+    gpu = replace(devices.choose(config), accelerator="cuda")
+    devices.configure_torch(gpu, tf32=config.trainer.tf32)
+    assert torch.backends.cuda.matmul.allow_tf32 is tf32
+    assert torch.backends.cudnn.allow_tf32 is tf32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("torch_settings")
+def test_without_tf32_a_gpu_rounds_like_float32() -> None:
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("TF32 needs a GPU from Ampere on")
+    matrix = torch.randn(512, 512, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).cuda()
+    errors = []
+    for tf32 in (False, True):
+        config = preflight.read([])
+        devices.configure_torch(devices.choose(config), tf32=tf32)
+        errors.append(float(((matrix.float() @ matrix.float()).double() - matrix @ matrix).abs().max()))
+    # The mantissas have 23 and 10 bits.
+    assert errors[0] * 100 < errors[1]
+
+
+def test_synchronized_batch_norm_is_refused_on_several_cpu_processes() -> None:
+    config = preflight.read(["trainer.gpus=0", "trainer.processes=2", "trainer.sync_batchnorm=true"])
+    with pytest.raises(UserError, match="trainer.sync_batchnorm=true: torch.nn.SyncBatchNorm runs on GPUs only"):
+        choose_machine(config)
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_synchronized_batch_norm_changes_nothing_on_one_process() -> None:
+    assert choose_machine(preflight.read(["trainer.gpus=0", "trainer.sync_batchnorm=true"])).devices.world_size == 1

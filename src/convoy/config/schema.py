@@ -122,8 +122,10 @@ class TrainerConfig:
     """Wall time of training as HH:MM:SS or DD:HH:MM:SS; checked after each optimizer step."""
     precision: str = "auto"
     """auto, 32, bf16-mixed or 16-mixed. auto: hardware.precision; if it is null, bf16-mixed if the card or the CPU
-    (AVX-512 BF16, AMX) supports it, else 16-mixed on a GPU and 32 on a CPU. With 32, cards from Ampere on compute
-    matrix products and convolutions in TF32, with 10 bits of mantissa instead of 23."""
+    (AVX-512 BF16, AMX) supports it, else 16-mixed on a GPU and 32 on a CPU."""
+    tf32: bool = True
+    """Whether GPUs from Ampere on compute matrix products and convolutions that are in float32 in TF32, with 10 bits
+    of mantissa instead of 23. false: true float32, several times slower there."""
     global_batch_size: int = 128
     """Samples per optimizer step, over all ranks and accumulation steps."""
     micro_batch_size: Any = None
@@ -135,6 +137,9 @@ class TrainerConfig:
     """Maximum of the total 2-norm of all gradients."""
     ema_decay: float | None = None
     """Decay per step of an exponential moving average of the weights, which is used for val and test."""
+    sync_batchnorm: bool = False
+    """Compute the statistics of batch norm over all ranks instead of over each rank's micro batch
+    (torch.nn.SyncBatchNorm; GPUs only). No effect on one GPU."""
     compile: bool = False
     """Compile the network with torch.compile."""
     activation_checkpointing: bool = False

@@ -22,7 +22,7 @@ from convoy.models.build import build_model
 from convoy.runs.layout import shown
 from convoy.runs.lookup import find_checkpoint, find_run, run_of
 from convoy.runtime.cpu_cores import own_cores
-from convoy.runtime.devices import Devices, choose, use_threads
+from convoy.runtime.devices import Devices, choose, configure_torch
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
 from convoy.training.preflight import checked
@@ -101,7 +101,7 @@ class TrainedRun:
             saved.hardware.cpu_threads = min(saved.hardware.cpu_threads, own_cores(1))
         config = checked(overlay(saved, [*overrides, *_as_trained(self.config, overrides)], options))
         devices = choose(config)
-        use_threads(devices)
+        configure_torch(devices, tf32=config.trainer.tf32)
         self._check_images(config)
         return RunData(config, devices, _opened(config))
 

@@ -3,6 +3,10 @@
 Forward passes are timed by hooks on the modules. Backward passes are timed by hooks on the autograd nodes between a
 module's inputs and outputs: full backward hooks of modules wrap inputs and outputs, which fails on in-place ReLU. Time
 stamps are only recorded while the steps run, and evaluated at the end.
+
+On a GPU, time stamps are events in the stream. If the GPU waited for the CPU to launch the next kernel, the time between
+two events would be that of the launch. A kernel that only waits therefore precedes each pass, until the CPU has
+launched the whole pass.
 """
 
 from __future__ import annotations
@@ -23,7 +27,15 @@ _MOST_NODES = 200
 """Largest number of autograd nodes of one call; larger graphs are not those of a single layer."""
 
 
+_GPU_CYCLES_PER_S = 2_500_000_000
+"""Upper limit of the clock rate of NVIDIA GPUs, 1.4 to 2.5 GHz; at a lower rate, a wait in cycles takes longer."""
+
+_LONGEST_WAIT_S = 1.0
+
+
 class _Clock(Protocol):
+    def begin_pass(self) -> None: ...
+
     def mark(self) -> Any: ...
 
     def between_ms(self, start: Any, end: Any) -> float: ...
@@ -31,6 +43,9 @@ class _Clock(Protocol):
 
 class _HostClock:
     """Clock for the CPU, whose operations are complete when they return."""
+
+    def begin_pass(self) -> None:
+        pass
 
     def mark(self) -> float:
         return time.perf_counter()
@@ -41,6 +56,21 @@ class _HostClock:
 
 class _CudaClock:
     """Clock for CUDA: events in the stream, which do not synchronize until they are read."""
+
+    def __init__(self) -> None:
+        self._first_began: float | None = None
+        self._wait_cycles = 0
+
+    def begin_pass(self) -> None:
+        """Let the GPU wait for one and a half times the duration of the first pass, which has no wait itself."""
+        now = time.perf_counter()
+        if self._first_began is None:
+            self._first_began = now
+            return
+        if not self._wait_cycles:
+            wait_s = min(1.5 * (now - self._first_began), _LONGEST_WAIT_S)
+            self._wait_cycles = int(wait_s * _GPU_CYCLES_PER_S)
+        torch.cuda._sleep(self._wait_cycles)
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -79,6 +109,7 @@ class LayerTimes:
         """Start a new training step, before its forward pass."""
         self._step += 1
         self._counts.clear()
+        self._clock.begin_pass()
 
     def detach(self) -> None:
         """Remove all hooks from the network."""
@@ -121,7 +152,7 @@ class LayerTimes:
             self._counts[name] = self._counts.get(name, 0) + 1
             call = (name, self._counts[name])
             self._forward[call].append((start, end))
-            if self._device.type == "cuda":
+            if self._device.type == "cuda" and self._step == 0:  # the same in every pass, and slow to read
                 self._allocated[call] = torch.cuda.memory_allocated(self._device)
             for node in _between(self._inputs.pop(name), list(_graph_nodes(result))):
                 self._time_node(node, call)

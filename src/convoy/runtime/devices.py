@@ -130,9 +130,15 @@ def _name(gpus: int, processes: int) -> str:
     return "CPU" if processes == 1 else f"CPU, {processes} processes"
 
 
-def use_threads(devices: Devices) -> None:
-    """Set the number of threads for CPU operations; more threads than cores are many times slower."""
+def configure_torch(devices: Devices, *, tf32: bool) -> None:
+    """Set the number of threads for CPU operations, and the precision of float32 operations on GPUs.
+
+    Args:
+        devices: Devices of the run. More threads than cores are many times slower.
+        tf32: Whether matrix products and convolutions in float32 are computed in TF32 (GPUs from Ampere on; ignored on
+            others). torch's default is TF32 for convolutions only.
+    """
     torch.set_num_threads(devices.cpu_threads)
     if devices.accelerator == "cuda":
-        # TF32 for operations that autocast keeps in float32 (Ampere and newer; ignored on other GPUs).
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from convoy.config.batch import BatchSizes
-from convoy.config.faults import UserError
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import signature_faults
 from convoy.optim.construction import check_optimizer, check_scheduler, try_targets
 from convoy.runtime.cpu_cores import CoreTimes, cores_of_others, own_cores
-from convoy.runtime.devices import Devices, choose, use_threads
+from convoy.runtime.devices import Devices, choose, configure_torch
 from convoy.runtime.machine_record import Recorded, choose_again
 from convoy.tasks.construction import check_task
 from convoy.training.gpu_memory import sizes_for
@@ -67,6 +67,9 @@ def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Rec
         devices = choose(config, busy)
     else:
         devices, notices = choose_again(config, recorded, busy)
+    if config.trainer.sync_batchnorm and devices.accelerator == "cpu" and devices.world_size > 1:
+        rule = "torch.nn.SyncBatchNorm runs on GPUs only"
+        raise UserError(Fault("trainer.sync_batchnorm", rule, "write trainer.sync_batchnorm=false", "true"))
     is_free = config.hardware.cpu_threads is None and devices.per_node == 1 and devices.accelerator == "cpu"
     if is_free and devices.cpu_threads < own_cores(1):
         threads = "1 thread" if devices.cpu_threads == 1 else f"{devices.cpu_threads} threads"
@@ -74,7 +77,7 @@ def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Rec
         notices.append(f"{threads}, since other processes keep {cores} busy; hardware.cpu_threads=… asks for more")
     if devices.accelerator == "cpu":
         config = replace(config, hardware=replace(config.hardware, cpu_threads=devices.cpu_threads))
-    use_threads(devices)
+    configure_torch(devices, tf32=config.trainer.tf32)
     sizes, planned = sizes_for(config, devices)
     if planned:
         notices.append(planned)

@@ -107,7 +107,7 @@ def train(
     length = run_length(
         config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(machine.devices.world_size)
     )
-    module = _build_module(config, data)
+    module = _build_module(config, data, machine.devices.world_size)
     first_step = _check_resumed(resumed, module, length)
     user_callbacks = build_user_callbacks(config.callback)
 
@@ -216,7 +216,7 @@ def _open_data(machine: Machine) -> ImageData:
     return data
 
 
-def _build_module(config: Config, data: ImageData) -> TrainingModule:
+def _build_module(config: Config, data: ImageData, world_size: int = 1) -> TrainingModule:
     task = build_task(config, data.targets, data.class_counts)
     pl.seed_everything(config.seed, verbose=False)
     network = build_model(
@@ -224,6 +224,8 @@ def _build_module(config: Config, data: ImageData) -> TrainingModule:
         **data.model_sizes,
         output_check=task.output_check,
     )
+    if config.trainer.sync_batchnorm and world_size > 1:
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.trainer.activation_checkpointing:
