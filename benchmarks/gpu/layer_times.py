@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
@@ -75,5 +76,15 @@ def _kernels_ms(step: Callable[[], None], device: str) -> float:
         step()
         if device == "cuda":
             torch.cuda.synchronize()
-    attribute = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    return float(sum(getattr(row, attribute) for row in recorded.key_averages())) / 1e3
+    if device == "cuda":
+        return kernels_ms(recorded)
+    return float(sum(row.self_cpu_time_total for row in recorded.key_averages())) / 1e3
+
+
+def kernels_ms(recorded: profile) -> float:
+    """Return the sum of the durations of all kernels on CUDA, in ms.
+
+    The rows of operations contain the time of their kernels again, and are left out.
+    """
+    rows = [row for row in recorded.key_averages() if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
+    return float(sum(row.self_device_time_total for row in rows)) / 1e3

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from benchmarks.gpu.layer_times import kernels_ms
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -42,12 +43,11 @@ def test_times_of_layers_on_a_gpu_are_those_of_their_kernels() -> None:
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
         step()
         torch.cuda.synchronize()
-    kernels_ms = sum(row.self_device_time_total for row in recorded.key_averages() if "conv" in row.key) / 1e3
     times = LayerTimes(network, torch.device("cuda"))
     for _ in range(21):
         times.begin_step()
         step()
     measured_ms = sum(one.forward_time_ms + (one.backward_time_ms or 0) for one in times.medians().values())
     times.detach()
-    # An event takes about a microsecond, and a kernel here a few.
-    assert 0.8 * kernels_ms < measured_ms < 2 * kernels_ms
+    # Without the sum, its gradient and the gradients' zeros; an event takes about a microsecond, a kernel here a few.
+    assert 0.7 * kernels_ms(recorded) < measured_ms < 2 * kernels_ms(recorded)

@@ -78,7 +78,7 @@ def test_without_tf32_a_gpu_rounds_like_float32() -> None:
 
 def test_synchronized_batch_norm_is_refused_on_several_cpu_processes() -> None:
     config = preflight.read(["trainer.gpus=0", "trainer.processes=2", "trainer.sync_batchnorm=true"])
-    with pytest.raises(UserError, match="trainer.sync_batchnorm=true: torch.nn.SyncBatchNorm runs on GPUs only"):
+    with pytest.raises(UserError, match=r"trainer\.sync_batchnorm=true: torch\.nn\.SyncBatchNorm runs on GPUs only"):
         choose_machine(config)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from convoy.records.metrics_csv import MetricsFile
 from convoy.training.running_metrics import RunningMetrics
@@ -24,6 +26,49 @@ def test_running_metrics_are_means_over_samples_not_over_batches() -> None:
     values = running.take()
     assert values == pytest.approx({"train/loss": losses.mean().item(), "train/top1": 2 / 3})
     assert running.take() == {}
+
+
+def test_a_micro_batch_takes_five_operations_to_count() -> None:
+    """As operators of torch that compute or copy, apart from views; 18 of them before."""
+    running = RunningMetrics()
+    loss, right = torch.tensor(0.5), torch.tensor(3.0)
+    running.add({"loss": loss}, {"top1": right}, 4, 0)
+    with CountedOperators() as counted:
+        running.add({"loss": loss}, {"top1": right}, 4, 1)
+    assert counted.names == ["aten.add", "aten.mul", "aten.eq", "aten.add", "aten.add"]
+
+
+class CountedOperators(TorchDispatchMode):
+    """Names of the operators that ran, without views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(str(func.overloadpacket))
+        return func(*args, **(kwargs or {}))
+
+
+def test_running_metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one() -> None:
+    whole, first, second = RunningMetrics(), RunningMetrics(), RunningMetrics()
+    losses = torch.rand(7, generator=torch.Generator().manual_seed(1))
+    for step, loss in enumerate(losses):
+        whole.add({"loss": loss, "auxiliary": loss / 3}, {"top1": loss.round()}, 5, step)
+        if step == 3:
+            second.load(first.state())
+        (first if step < 3 else second).add({"loss": loss, "auxiliary": loss / 3}, {"top1": loss.round()}, 5, step)
+    assert second.take() == whole.take()
+
+
+def test_running_metrics_know_which_micro_batch_of_a_step_broke() -> None:
+    running = RunningMetrics()
+    for micro_batch, loss in enumerate([1.0, 1.0, 1.0, float("inf"), 1.0, 1.0]):
+        running.add({"loss": torch.tensor(loss)}, {}, 1, micro_batch // 2)
+    assert running.take()["first_bad_step"] == 2
+    running.add({"loss": torch.tensor(1.0)}, {}, 1, 3)
+    assert running.take() == {"train/loss": 1.0}
 
 
 def test_running_metrics_know_the_first_step_that_broke_and_survive_a_checkpoint() -> None:

@@ -4,8 +4,8 @@ Forward passes are timed by hooks on the modules. Backward passes are timed by h
 module's inputs and outputs: full backward hooks of modules wrap inputs and outputs, which fails on in-place ReLU. Time
 stamps are only recorded while the steps run, and evaluated at the end.
 
-On a GPU, time stamps are events in the stream. If the GPU waited for the CPU to launch the next kernel, the time between
-two events would be that of the launch. A kernel that only waits therefore precedes each pass, until the CPU has
+On a GPU, time stamps are events in the stream. If the GPU waited for the CPU to launch the next kernel, the time
+between two events would include the launch. A kernel that only waits therefore precedes each pass, until the CPU has
 launched the whole pass.
 """
 
@@ -70,7 +70,7 @@ class _CudaClock:
         if not self._wait_cycles:
             wait_s = min(1.5 * (now - self._first_began), _LONGEST_WAIT_S)
             self._wait_cycles = int(wait_s * _GPU_CYCLES_PER_S)
-        torch.cuda._sleep(self._wait_cycles)
+        torch.cuda._sleep(self._wait_cycles)  # type: ignore[no-untyped-call]
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -61,7 +61,7 @@ class Classification(Task):
         losses = {"classifier": self.loss(logits, targets)}
         for number, side in enumerate(side_logits, 1):
             losses[f"auxiliary_{number}"] = self.auxiliary_weight * self.loss(side, targets)
-        self.log("top1", (logits.detach().argmax(1) == labels).sum())
+        self.log("top1", (logits.detach().argmax(1) == labels).sum(dtype=torch.float32))
         return losses
 
     def metrics(self, split: str) -> MetricCollection:

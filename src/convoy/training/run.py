@@ -225,7 +225,7 @@ def _build_module(config: Config, data: ImageData, world_size: int = 1) -> Train
         output_check=task.output_check,
     )
     if config.trainer.sync_batchnorm and world_size > 1:
-        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.trainer.activation_checkpointing:
