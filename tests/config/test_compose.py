@@ -41,7 +41,11 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("data.augment.flp=true", "data.augment.flp=true: no such key; did you mean data.augment.flip?"),
         ("trainer.max_epochs=ten", "trainer.max_epochs=ten: must be a whole number"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number"),
-        ("trainer.compile=maybe", "trainer.compile=maybe: must be true or false"),
+        (
+            "trainer.compile=maybe",
+            "trainer.compile=maybe: must be false, true, auto, reduce-overhead, max-autotune or "
+            "max-autotune-no-cudagraphs",
+        ),
         ("trainer.global_batch_size=null", "trainer.global_batch_size=null: can't be null"),
         ("data.mean=0.4", "data.mean=0.4: must be a list; write data.mean=[…]"),
         (

@@ -123,7 +123,9 @@ def _config(words: Sequence[str], options: Options) -> Config:
     faults = []
     if config.trainer.compile:
         rule = "changes the memory of a training unpredictably"
-        faults.append(Fault("trainer.compile", rule, "plan with trainer.compile=false", "true"))
+        faults.append(
+            Fault("trainer.compile", rule, "plan with trainer.compile=false", str(config.trainer.compile).lower())
+        )
     if config.hardware.usable_bytes is not None and config.hardware.context_bytes is None:
         rule = "is required with hardware.usable_bytes"
         faults.append(

@@ -18,6 +18,10 @@ from convoy.config.targets import target_faults
 
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 
+COMPILE_AUTO = "auto"
+COMPILE_MODES = ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Modes of torch.compile other than its default (docs.pytorch.org, torch.compile)."""
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": PRECISIONS,
     "trainer.on_nan": ("stop", "ignore"),
@@ -167,6 +171,13 @@ def _devices(config: Config) -> Iterable[Fault]:
         yield Fault("trainer.precision", rule, "write trainer.precision=32 or bf16-mixed", trainer.precision)
 
 
+def _compilation(config: Config) -> Iterable[Fault]:
+    value, words = config.trainer.compile, (COMPILE_AUTO, *COMPILE_MODES)
+    if not (isinstance(value, bool) or value in words):
+        choices = f"false, true, {', '.join(words[:-1])} or {words[-1]}"
+        yield Fault("trainer.compile", f"must be {choices}", did_you_mean(str(value), words), str(value))
+
+
 def _length(config: Config) -> Iterable[Fault]:
     trainer = config.trainer
     if trainer.max_time is not None:
@@ -255,6 +266,7 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _ranges,
     _name,
     _devices,
+    _compilation,
     _length,
     _interval,
     _batch,

@@ -140,8 +140,9 @@ class TrainerConfig:
     sync_batchnorm: bool = False
     """Compute the statistics of batch norm over all ranks instead of over each rank's micro batch
     (torch.nn.SyncBatchNorm; GPUs only). No effect on one GPU."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
+    compile: Any = False
+    """Compilation of the network by torch.compile: false, true, one of its modes (reduce-overhead, max-autotune,
+    max-autotune-no-cudagraphs), or auto (train without it first, then compile if that is likely to shorten the run)."""
     activation_checkpointing: bool = False
     """Recompute each block in the backward pass instead of storing its activations: much less memory, a third more
     time."""

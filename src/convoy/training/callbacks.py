@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 
 from convoy.config.faults import Fault, UserError
-from convoy.config.rules import max_time_seconds
+from convoy.config.rules import COMPILE_AUTO, max_time_seconds
 from convoy.config.targets import build
 from convoy.records.ledger_log import LedgerLog, Measuring, measures
 from convoy.records.metrics_logger import MetricsLogger
@@ -20,6 +20,7 @@ from convoy.records.run_context import RunContext
 from convoy.runtime.rank_store import RankStore
 from convoy.runtime.watchdog import watchdog
 from convoy.training.checkpoints import Checkpoints
+from convoy.training.compilation import CompileChoice
 from convoy.training.ema import WeightEma
 from convoy.training.schedule import Schedule
 from convoy.training.signals import GracefulStop
@@ -71,6 +72,8 @@ def build_callbacks(
     if trainer.ema_decay is not None:
         callbacks.append(WeightEma(trainer.ema_decay))
     callbacks.append(metrics)
+    if trainer.compile == COMPILE_AUTO:
+        callbacks.append(CompileChoice(length.total_steps, context.console))
     if (
         ledger_log is not None
         and ledger_log.ledger is not None

@@ -97,9 +97,6 @@ def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) 
     whole = divide(trainer.global_batch_size, None, devices.world_size)
     if devices.accelerator != "cuda":
         return whole, "micro batch: auto is the whole batch of each rank on the CPU"
-    if trainer.compile:
-        remedy = "write a number, or trainer.compile=false"
-        raise UserError(Fault("trainer.micro_batch_size", "can't be chosen with trainer.compile=true", remedy, "auto"))
     plan = plan_on(config, devices, total_bytes or _total_bytes(), margin=config.plan.margin)
     if plan.fitting is None:
         rule = f"finds none that fits into {gib(plan.usable_bytes)}"
@@ -108,7 +105,8 @@ def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) 
     found = plan.fitting
     steps = f" x {found.accumulation} accumulation steps" if found.accumulation > 1 else ""
     figures = f"{gib(plan.device_total_bytes)} of {gib(plan.usable_bytes)} predicted"
-    return found, f"micro batch: auto is {found.micro_batch_size}{steps}, {figures}"
+    compiled = " without trainer.compile" if trainer.compile else ""
+    return found, f"micro batch: auto is {found.micro_batch_size}{steps}, {figures}{compiled}"
 
 
 def plan_on(config: Config, devices: Devices, total_bytes: int, *, margin: float = 0.0) -> Plan:

@@ -13,6 +13,7 @@ from convoy.runtime.cpu_cores import CoreTimes, cores_of_others, own_cores
 from convoy.runtime.devices import Devices, choose, configure_torch
 from convoy.runtime.machine_record import Recorded, choose_again
 from convoy.tasks.construction import check_task
+from convoy.training.compilation import check_compilation
 from convoy.training.gpu_memory import sizes_for
 from convoy.training.preflight import check_images
 
@@ -82,4 +83,7 @@ def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Rec
     if planned:
         notices.append(planned)
         config = replace(config, trainer=replace(config.trainer, micro_batch_size=sizes.micro_batch_size))
+    if notice := check_compilation(config.trainer.compile, devices, sizes):
+        notices.append(notice)
+        config = replace(config, trainer=replace(config.trainer, compile=False))
     return Machine(config, devices, sizes, tuple(notices))

@@ -43,6 +43,7 @@ from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
+from convoy.training.compilation import compile_network
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 from convoy.training.lost_rank import lost_rank
@@ -230,8 +231,7 @@ def _build_module(config: Config, data: ImageData, world_size: int = 1) -> Train
         network = network.to(memory_format=torch.channels_last)
     if config.trainer.activation_checkpointing:
         checkpointed(network, config)
-    if config.trainer.compile:
-        network.compile()  # in place: the names in the state dict stay as they are
+    compile_network(network, config.trainer.compile)
     return TrainingModule(network, config, task)
 
 

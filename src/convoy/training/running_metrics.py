@@ -165,4 +165,3 @@ def _vector(values: Mapping[str, Tensor]) -> Tensor:
     # A conversion to the same type and the stack of one value take no operation on the device.
     found = [value if value.dtype == torch.float64 else value.to(torch.float32) for value in values.values()]
     return found[0].reshape(1) if len(found) == 1 else torch.stack(found)
-
