@@ -43,7 +43,7 @@ def valid(**changes: Any) -> DataConfig:
 
 
 def test_sources_are_those_that_can_be_read() -> None:
-    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "shards"}
+    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "torchvision", "shards"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda path: path.stem)
@@ -60,6 +60,9 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         for name in range(data.num_classes or 2):
             (tmp_path / "train" / str(name)).mkdir(parents=True)
         data.root = str(tmp_path)
+    if data.source == "torchvision":
+        assert "data.name=torchvision: is no classification set of torchvision" in str(check_data(data)[0])
+        data.name = "Flowers102"
     if data.source == "dataset":
         assert [fault.key for fault in check_data(data)] == ["data.train", "data.num_classes"]
         return

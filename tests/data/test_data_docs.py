@@ -13,6 +13,7 @@ from PIL import Image
 from tests.conftest import TINY, Run
 
 from convoy.config.schema import DataConfig
+from convoy.data.torchvision_sets import SETS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL))
@@ -38,3 +39,8 @@ def test_the_yaml_of_the_page_has_known_keys() -> None:
         settings = yaml.safe_load(block)
         settings.pop("defaults", None)
         assert vars(DataConfig(**settings))
+
+
+def test_the_page_names_all_sets_of_torchvision() -> None:
+    (names,) = re.findall(r"The sets are (.*?)\.", PAGE, re.DOTALL)
+    assert re.split(r",\s+|\s+and\s+", names) == list(SETS)

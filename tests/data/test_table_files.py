@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from tests.data.loader_checks import check_resume_and_ranks
 
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
@@ -124,6 +125,12 @@ def test_images_in_a_parquet_file(tmp_path: Path, kind: str) -> None:
         ours, theirs = (batch_of(data, split) for data in (packed, files))
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
+
+
+def test_resume_and_ranks(tmp_path: Path) -> None:
+    contents = [encoded(number, "JPEG") for number in range(20)]
+    pq.write_table(pa.table({"image": contents, "kind": ["a", "b"] * 10}), tmp_path / "set.parquet")
+    check_resume_and_ranks(table(tmp_path / "set.parquet", val_fraction=0.2))
 
 
 def batch_of(data: DataConfig, split: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,7 +37,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
-    dataset or shards."""
+    dataset, torchvision or shards."""
     root: str | None = None
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
@@ -59,6 +59,8 @@ class DataConfig:
     line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only."""
     download: bool = True
     """Whether torchvision may download missing files."""
+    arguments: dict[str, Any] | None = None
+    """Further arguments of the class of torchvision, such as {partition: 2}. Only for data.source=torchvision."""
     target: str = "class_index"
     """Kind of the targets: class_index (one class per image), multi_hot (any number of labels) or values (numbers)."""
     num_classes: int | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.config.targets import target_faults
-from convoy.data.checks import dataset, folder, memory, shards, table
+from convoy.data.checks import dataset, folder, memory, shards, table, torchvision
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.source_names import (
@@ -19,6 +19,7 @@ from convoy.data.source_names import (
     SHARDS_SOURCE,
     SOURCES,
     TABLE_SOURCE,
+    TORCHVISION_SOURCE,
     TRAIN_IMAGES,
 )
 from convoy.data.targets import CLASS_INDEX, KINDS
@@ -27,10 +28,16 @@ CHECKS: dict[str, SourceCheck] = {
     FOLDER_SOURCE: folder,
     TABLE_SOURCE: table,
     DATASET_SOURCE: dataset,
+    TORCHVISION_SOURCE: torchvision,
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
-_SOURCE_OF_KEY = {"file": TABLE_SOURCE, "group_column": TABLE_SOURCE, "split_files": FOLDER_SOURCE}
+_SOURCE_OF_KEY = {
+    "file": TABLE_SOURCE,
+    "group_column": TABLE_SOURCE,
+    "split_files": FOLDER_SOURCE,
+    "arguments": TORCHVISION_SOURCE,
+}
 """Source that reads a key that others would ignore."""
 MOST_BUFFER = 1 << 22
 """Largest value of data.shuffle_buffer, in samples."""
@@ -51,8 +58,8 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
     for name, source in _SOURCE_OF_KEY.items():
-        if (value := getattr(data, name)) is not None and data.source != source:
-            faults.append(Fault(f"data.{name}", f"requires data.source={source}", f"write data={source}", value))
+        if (value := getattr(data, name)) and data.source != source:
+            faults.append(Fault(f"data.{name}", f"requires data.source={source}", f"write data={source}", str(value)))
     faults += fold_faults(data)
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")

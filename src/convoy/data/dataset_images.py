@@ -31,12 +31,14 @@ from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, positions_of
 
 
 def build_dataset(data: DataConfig, split: str) -> Any:
-    """Build the data set of a split from `data.<split>`.
+    """Build the data set of a split from `data.<split>`, or None if it is null.
 
     Raises:
         UserError: if it can't be built or is not a map-style data set.
     """
     key, node = f"data.{split}", getattr(data, split)
+    if node is None:
+        return None
     with user_code(key, str(node.get("_target_"))):
         dataset = build(key, node)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -94,7 +96,7 @@ class DatasetImages:
         self,
         dataset: Any,
         data: DataConfig,
-        split: str,
+        key: str,
         *,
         seed: int,
         samples: Tensor | None = None,
@@ -105,14 +107,14 @@ class DatasetImages:
         Args:
             dataset: map-style data set.
             data: the data config.
-            split: name of the key that built the data set, for errors.
+            key: setting that names the data set, for errors.
             seed: seed of torch's random functions in `__getitem__`.
             samples: indices of the images that belong to the split, int64; None for all.
             positions: index of each class of the data set among the classes of train; None if they are equal.
         """
         self._dataset = dataset
         self._data = data
-        self._key = f"data.{split}"
+        self._key = key
         self._seed = seed
         self._samples = torch.arange(len(dataset)) if samples is None else samples
         self._positions = None if positions is None else torch.tensor(positions)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from convoy.config.faults import UserError
 from convoy.config.schema import DataConfig
-from convoy.data.check import check_data
+from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
 from convoy.data.file_splits import SPLITS, file_splits
@@ -23,7 +24,7 @@ from convoy.data.shards.index import read_index
 from convoy.data.shards.order import ShardOrder
 from convoy.data.shards.shard_images import ShardImages, check_files
 from convoy.data.shards.storage import open_storage
-from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE
+from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FileImages, SplitImages
@@ -95,7 +96,12 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
     if data.source == SHARDS_SOURCE:
         return _open_shards(data, seed)
     if data.source == DATASET_SOURCE:
-        return _open_dataset(data, seed)
+        return _open_dataset(data, seed, build_dataset, None)
+    if data.source == TORCHVISION_SOURCE:
+        from convoy.data.torchvision_images import torchvision_set
+
+        data = replace(data, num_classes=num_targets(data))
+        return _open_dataset(data, seed, torchvision_set, "data.name")
     return _open_memory(data, seed)
 
 
@@ -132,24 +138,32 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
     return _open_streamed(data, seed, files.targets, images, files.notes)
 
 
-def _open_dataset(data: DataConfig, seed: int) -> OpenedData:
-    train = build_dataset(data, "train")
+def _open_dataset(data: DataConfig, seed: int, build: Callable[[DataConfig, str], Any], key: str | None) -> OpenedData:
+    """Open map-style data sets.
+
+    Args:
+        data: the data config, with the number of classes.
+        seed: seed of torch's random functions in `__getitem__`.
+        build: function that returns the data set of a split, or None if there is no such split.
+        key: setting that names the data set, for errors; None for the key of the split, `data.train`.
+    """
+    train = build(data, "train")
     targets = dataset_targets(data, train)
-    images = {"train": DatasetImages(train, data, "train", seed=seed)}
+    own = partial(DatasetImages, train, data, key or "data.train", seed=seed)
+    images = {"train": own()}
     notes = []
     kept = torch.arange(len(train))
     labels = images["train"].targets if data.target == CLASS_INDEX else None
     strata = torch.zeros_like(kept) if labels is None else labels
     for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction)):
-        if getattr(data, split) is not None:
-            dataset = build_dataset(data, split)
+        if (dataset := build(data, split)) is not None:
             positions = class_positions(data, dataset, split, targets)
-            images[split] = DatasetImages(dataset, data, split, seed=seed, positions=positions)
+            images[split] = DatasetImages(dataset, data, key or f"data.{split}", seed=seed, positions=positions)
         elif fraction:
             places, held_out = stratified_split(strata[kept], fraction, f"data.{split}_fraction")
-            images[split] = DatasetImages(train, data, "train", seed=seed, samples=kept[held_out])
+            images[split] = own(samples=kept[held_out])
             kept = kept[places]
-            images["train"] = DatasetImages(train, data, "train", seed=seed, samples=kept)
+            images["train"] = own(samples=kept)
             notes.append(held_out_note(data, split, len(held_out)))
     if "test" not in images:
         notes.append(no_test_note(data))

@@ -6,7 +6,8 @@ FOLDER_SOURCE = "image_folder"
 SHARDS_SOURCE = "shards"
 TABLE_SOURCE = "table"
 DATASET_SOURCE = "dataset"
-FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, SHARDS_SOURCE)
+TORCHVISION_SOURCE = "torchvision"
+FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, TORCHVISION_SOURCE, SHARDS_SOURCE)
 """Sources whose images are read while training runs."""
 LISTED_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE)
 """Sources whose images and targets are listed before training, so that they can be divided into folds."""

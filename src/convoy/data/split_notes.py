@@ -7,7 +7,7 @@ from typing import Any
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.source_names import DATASET_SOURCE, TABLE_SOURCE
+from convoy.data.source_names import DATASET_SOURCE, TABLE_SOURCE, TORCHVISION_SOURCE
 from convoy.data.targets import CLASS_INDEX, Targets, listed
 
 
@@ -19,6 +19,9 @@ def missing_split(data: DataConfig, split: str) -> UserError:
     if data.source == DATASET_SOURCE:
         remedy = f"give data.{split}, or set data.{split}_fraction"
         return UserError(Fault(f"data.{split}", f"{data.name} has no {split} split", remedy))
+    if data.source == TORCHVISION_SOURCE:
+        remedy = f"set data.{split}_fraction"
+        return UserError(Fault("data.name", f"has no {split} split", remedy, data.name))
     remedy = f"add a folder {split}/ beside train/, or train with trainer.test=false"
     return UserError(Fault("data.root", f"has no {split} split", remedy, data.root))
 
@@ -50,6 +53,6 @@ def no_test_note(data: DataConfig) -> str:
 
 
 def place_of(data: DataConfig) -> str:
-    if data.source == DATASET_SOURCE:
+    if data.source in (DATASET_SOURCE, TORCHVISION_SOURCE):
         return data.name
     return str(data.file if data.source == TABLE_SOURCE else data.root)

@@ -59,7 +59,7 @@ def locate(locations: FileLocations, data: DataConfig) -> Mapping[str, Path]:
     cache = cache_folder()
     folders = [cache / folder for folder in locations.folders]
     if data.download:
-        with _lock(cache, locations.torchvision_class):
+        with download_lock(cache, locations.torchvision_class):
             if not any(len(_existing(locations, folder)) == len(locations.files) for folder in folders):
                 _download(locations, cache)
     if found := _find(locations, folders):
@@ -129,7 +129,7 @@ def _download(locations: FileLocations, cache: Path) -> None:
 
 
 @contextmanager
-def _lock(cache: Path, name: str) -> Iterator[None]:
+def download_lock(cache: Path, name: str) -> Iterator[None]:
     """Admit one process at a time, so that no rank reads files that another rank is downloading.
 
     If the lock can't be created, the block runs without a lock: the cache isn't writable, or its file system has no
