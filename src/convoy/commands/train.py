@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
@@ -38,6 +39,8 @@ def _train(parsed: arguments.Arguments) -> int:
     config = resumed.config if resumed else preflight.read(parsed.overrides, parsed.options, parsed.saved)
     preflight.check_launch(config)
     use_allocator(config.hardware)
+    if config.debug.profile_steps:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch reads it when imported; below, its profiler prints
     # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
     since = CoreTimes.now()
     # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.

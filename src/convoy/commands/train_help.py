@@ -27,6 +27,7 @@ _TYPED: dict[str, list[type]] = {
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
     "ledger": [schema.LedgerConfig],
+    "debug": [schema.DebugConfig],
     "cluster": [
         cluster_schema.ClusterConfig,
         cluster_schema.CardConfig,

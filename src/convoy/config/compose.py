@@ -187,7 +187,7 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
     TRUST.add_typed(request.values)
     if fresh is not None:
         TRUST.add_composed(fresh)
-        groups = {override.key_or_group for override in request.groups} - {"experiment"}
+        groups = {override.key_or_group for override in request.groups} - {"experiment", "debug"}
         if "model" not in groups:
             fresh.model = saved.model  # an optimizer option reads the model's learning rates
         for group in groups:
@@ -195,6 +195,9 @@ def overlay(saved: DictConfig, overrides: Sequence[str], options: Options | None
     if any(override.key_or_group == "experiment" for override in request.groups):
         rule = "an experiment can't override an existing run"
         faults.append(Fault("experiment", rule, "start a new run with the experiment"))
+    if any(override.key_or_group == "debug" for override in request.groups):
+        remedy = "write debug.detect_anomaly=true or debug.profile_steps=20, or start a new run"
+        faults.append(Fault("debug", "an option of debug can't override an existing run", remedy))
     if faults:
         raise UserError(*faults)
     config = _structured(content)

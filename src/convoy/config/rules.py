@@ -51,6 +51,8 @@ _AT_LEAST: dict[str, float] = {
     "hardware.cpu_threads": 1,
     "hardware.usable_bytes": 1,
     "hardware.context_bytes": 0,
+    "debug.eval_batches": 1,
+    "debug.profile_steps": 0,
     "optimizer.weight_decay": 0,
     "scheduler.warmup_epochs": 0,
     "scheduler.warmup_steps": 0,
@@ -68,7 +70,7 @@ _AT_MOST: dict[str, float] = {
     "scheduler.warmup_epochs": 1e6,
 }
 
-_ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm")
+_ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm", "debug.overfit_below")
 
 _BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
 
@@ -235,6 +237,16 @@ def _mixing(config: Config) -> Iterable[Fault]:
             return
 
 
+def _overfitting(config: Config) -> Iterable[Fault]:
+    if config.debug.overfit_below is None:
+        return
+    for group, name in (("task", "mixup"), ("task", "cutmix"), ("loss", "label_smoothing")):
+        value = getattr(config, group).get(name)
+        if isinstance(value, (int, float)) and value > 0:
+            rule = "keeps the loss of a batch above 0, which debug=overfit lowers"
+            yield Fault(f"{group}.{name}", rule, f"add {group}.{name}=0", str(value))
+
+
 def _measuring(config: Config) -> Iterable[Fault]:
     steps = config.ledger.measure_steps
     if steps != 0 and steps < FEWEST_MEASURED_STEPS:
@@ -271,6 +283,7 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _interval,
     _batch,
     _mixing,
+    _overfitting,
     _measuring,
     _paths,
     _targets,

@@ -241,6 +241,25 @@ class LedgerConfig:
 
 
 @dataclass
+class DebugConfig:
+    """Checks of a training, which `debug=fast`, `overfit`, `profile` and `anomaly` switch on (docs/training.md)."""
+
+    eval_batches: int | None = None
+    """Batches of val and of test; null: all."""
+    overfit_below: float | None = None
+    """Train and validate on the first batch alone until its loss is below this value; the run fails otherwise."""
+    profile_steps: int = 0
+    """Optimizer steps whose parts are timed, after 5 others; 5 further ones are traced by torch's profiler. 0: off."""
+    detect_anomaly: bool = False
+    """Stop at the first operation whose backward pass returns NaN, with its forward call; several times slower."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any check is on."""
+        return self != DebugConfig()
+
+
+@dataclass
 class CheckpointConfig:
     """Checkpoints that are kept in addition to last.ckpt and best.ckpt."""
 
@@ -281,6 +300,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
     cluster: ClusterConfig | None = None
     """Scheduler that runs the job, for `convoy submit`; a run doesn't read it."""
     name: str = MISSING
@@ -309,8 +329,9 @@ GROUPS = (
     "logger",
     "cluster",
     "experiment",
+    "debug",
 )
 LIST_GROUPS = ("logger", "metric", "callback")
 """Groups that accept several options: logger=[wandb,tensorboard]."""
-OPTIONAL_GROUPS = ("metric", "callback", "cluster", "experiment")
+OPTIONAL_GROUPS = ("metric", "callback", "cluster", "experiment", "debug")
 """Groups without a default option."""

@@ -64,6 +64,12 @@ class Classification(Task):
         self.log("top1", (logits.detach().argmax(1) == labels).sum(dtype=torch.float32))
         return losses
 
+    def uninformed_loss(self, device: torch.device) -> float:
+        """Return the loss of equal logits, over all classes."""
+        num_classes = len(self.targets.names)
+        logits = torch.zeros(num_classes, num_classes, device=device)
+        return float(self.loss(logits, torch.arange(num_classes, device=device)))
+
     def metrics(self, split: str) -> MetricCollection:
         num_classes = len(self.targets.names)
         found: dict[str, Any] = {

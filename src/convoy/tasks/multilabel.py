@@ -44,6 +44,12 @@ class Multilabel(Task):
         self.log("accuracy", right.float().mean(1).sum())
         return {"labels": self.loss(logits, batch.targets)}
 
+    def uninformed_loss(self, device: torch.device) -> float:
+        """Return the loss of probabilities of 1/2, for labels that are all absent or all present."""
+        outputs = torch.zeros(2, len(self.targets.names), device=device)
+        targets = torch.stack([torch.zeros_like(outputs[0]), torch.ones_like(outputs[0])])
+        return float(self.loss(outputs, targets))
+
     def metrics(self, split: str) -> MetricCollection:
         num_labels = len(self.targets.names)
         common: dict[str, Any] = {"num_labels": num_labels, "validate_args": False}

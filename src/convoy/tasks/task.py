@@ -168,6 +168,16 @@ class Task(nn.Module, ABC):
         """`output_fault` of a task that overrides it; None: outputs are [N, number of target names]."""
         return None if type(self).output_fault is Task.output_fault else self.output_fault
 
+    def uninformed_loss(self, device: torch.device) -> float | None:
+        """Return the training loss of outputs that say nothing about the targets; None if it is not known.
+
+        The first loss of a run should be close to it: ln(K) for K classes with cross entropy.
+
+        Args:
+            device: device of the task.
+        """
+        return None
+
     def example_targets(self, num_images: int, image_size: int) -> Any:
         """Return targets of the right shape and type without meaning, for tracing without data.
 

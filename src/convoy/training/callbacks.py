@@ -21,9 +21,11 @@ from convoy.runtime.rank_store import RankStore
 from convoy.runtime.watchdog import watchdog
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.compilation import CompileChoice
+from convoy.training.debugging import FirstLoss, Overfit
 from convoy.training.ema import WeightEma
 from convoy.training.schedule import Schedule
 from convoy.training.signals import GracefulStop
+from convoy.training.step_profile import StepProfile
 
 _STEPS_WITHOUT_LENGTH = 1000
 """Epochs of a schedule's length where only time ends the run: its schedule is constant then."""
@@ -37,11 +39,13 @@ class Callbacks:
         all: in order.
         checkpoints: knows the best step.
         metrics: knows training time and images/s.
+        overfit: verdict on the repeated batch; None without debug.overfit_below.
     """
 
     all: list[pl.Callback]
     checkpoints: Checkpoints
     metrics: MetricsLogger
+    overfit: Overfit | None
 
 
 def build_callbacks(
@@ -69,6 +73,8 @@ def build_callbacks(
     checkpoints = Checkpoints(run, config.checkpoint, monitor, mode, every_steps, context.console)
     total_steps = length.total_steps or length.steps_per_epoch * _STEPS_WITHOUT_LENGTH
     callbacks = watchdog()
+    if config.debug.profile_steps and context.is_first_rank:
+        callbacks.append(StepProfile(run, config.debug.profile_steps, context.console))
     if trainer.ema_decay is not None:
         callbacks.append(WeightEma(trainer.ema_decay))
     callbacks.append(metrics)
@@ -88,12 +94,17 @@ def build_callbacks(
         # Lightning would check at the end of the epoch, after the checkpoint, which would hold the count before.
         early = EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
         callbacks.append(early)
+    if config.debug.is_on:
+        callbacks.append(FirstLoss(context.console))
+    below = config.debug.overfit_below
+    overfit = None if below is None else Overfit(below, context.console)
+    callbacks += [overfit] if overfit else []
     callbacks += users
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
     callbacks.append(GracefulStop(checkpoints, context.console, seconds, store))
-    return Callbacks(callbacks, checkpoints, metrics)
+    return Callbacks(callbacks, checkpoints, metrics, overfit)
 
 
 def build_user_callbacks(nodes: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:

@@ -30,11 +30,13 @@ class NotFiniteError(Exception):
     Attributes:
         step: the optimizer step (counted from 1) at which it did.
         learning_rate: at that step, or where it was noticed.
+        operation: torch's message on the operation, with debug.detect_anomaly; else empty.
     """
 
-    def __init__(self, step: int, learning_rate: float) -> None:
-        self.step, self.learning_rate = step, learning_rate
-        super().__init__(f"the loss is not finite at step {step} (learning rate {learning_rate:g})")
+    def __init__(self, step: int, learning_rate: float, operation: str = "") -> None:
+        self.step, self.learning_rate, self.operation = step, learning_rate, operation
+        reason = f": {operation}; debug.log has its forward call" if operation else ""
+        super().__init__(f"the loss is not finite at step {step} (learning rate {learning_rate:g}){reason}")
 
 
 class TrainingModule(pl.LightningModule):
@@ -48,6 +50,7 @@ class TrainingModule(pl.LightningModule):
     Attributes:
         running: sums of the training metrics since the last row that was logged, on the device.
         latest: the newest value of every metric, for the progress bar and the summary.
+        losses: the task's losses of the last micro batch, on the device.
         test_report: results of a test beyond scalar metrics.
     """
 
@@ -58,6 +61,7 @@ class TrainingModule(pl.LightningModule):
         self.task = task
         self.running = RunningMetrics()
         self.latest: dict[str, float] = {}
+        self.losses: dict[str, Tensor] = {}
         self.test_report = Report()
         self.val_metrics = metrics_of(task, config, "val")
         self.test_metrics = metrics_of(task, config, "test")
@@ -120,10 +124,20 @@ class TrainingModule(pl.LightningModule):
         losses = self.task.training_losses(self.network, batch)
         total = total_loss(losses)
         values = {"loss": total.detach()}
+        self.losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:
-            values |= {name: value.detach() for name, value in losses.items()}
+            values |= self.losses
         self.running.add(values, self.task.take_logged(), len(batch.images), self.trainer.global_step)
         return total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().backward(loss, *args, **kwargs)
+        except RuntimeError as error:
+            if not self.config.debug.detect_anomaly or "returned nan values" not in str(error):
+                raise
+            operation = str(error).splitlines()[0].rstrip(".")
+            raise NotFiniteError(self.trainer.global_step + 1, self.learning_rate(), operation) from error
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.task.update(self.val_metrics, self.network, Batch(*batch))

@@ -19,6 +19,7 @@ from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.data.data_module import ImageData
+from convoy.data.repeated_batch import RepeatedBatch
 from convoy.models.build import build_model
 from convoy.models.freezing import note_on
 from convoy.planner.workload import checkpointed
@@ -193,7 +194,8 @@ def _fit_and_test(trainer: pl.Trainer, context: RunContext, parts: _Parts, check
     try:
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
         _test_best(trainer, context, parts)
-        return _conclude(0, "finished", context, parts)
+        overfit = parts.callbacks.overfit
+        return _conclude(int(overfit is not None and overfit.failed), "finished", context, parts)
     except StoppedError as stop:
         context.console.say(f"{stop}; to resume: convoy train resume={shown(context.run.path)}")
         return _conclude(128 + stop.signal, "stopped", context, parts)
@@ -204,7 +206,7 @@ def _fit_and_test(trainer: pl.Trainer, context: RunContext, parts: _Parts, check
 
 def _open_data(machine: Machine) -> ImageData:
     config, sizes = machine.config, machine.sizes
-    data = ImageData(
+    data = (ImageData if config.debug.overfit_below is None else RepeatedBatch)(
         config.data,
         seed=config.seed,
         micro_batch_size=sizes.micro_batch_size,

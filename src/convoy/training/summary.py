@@ -212,6 +212,8 @@ def report_not_finite(context: RunContext, broken: NotFiniteError, best_step: in
     """Print the step at which the loss broke, and the command that resumes from the last good checkpoint."""
     console, run = context.console, context.run
     console.say(f"stopped: {broken}", style="bold red")
+    if broken.operation:
+        return
     if run.last.is_file():
         console.say(f"last good checkpoint: {shown(run.last)}" + (f", best step {best_step}" if best_step else ""))
         console.say(f"to resume: convoy train resume={shown(run.path)} optimizer.lr={broken.learning_rate / 10:g}")
