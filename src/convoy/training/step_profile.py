@@ -26,7 +26,7 @@ class StepProfile(pl.Callback):
     """Lightning callback that writes profile.txt and trace.json, and prints the time of each part of a step.
 
     The parts are timed in steps without the profiler, which slows them down. Between two parts the device is
-    synchronized, so that each has the time of its own kernels.
+    synchronized, so that the time of a kernel counts in its part.
 
     Args:
         run: folder of the run.
