@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
-from convoy.data.augment import Normalizer, cut_out
+from convoy.data.augmentation.normalization import Normalizer, cut_out
 
 
 class Batch(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.augment import WindowLayout, WindowSource, draw
+from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
 from convoy.data.decode import BadImageError, LazyImage

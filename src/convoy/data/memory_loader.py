@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
-from convoy.data.augment import WindowLayout, WindowSource, draw
+from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convoy.config.schema import DataConfig
-from convoy.data.augment import Normalizer
+from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, open_image
 from convoy.data.resize import fit_images, resize_and_center, with_channels
 from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES

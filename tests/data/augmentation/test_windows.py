@@ -8,7 +8,8 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from convoy.config.schema import AugmentConfig
-from convoy.data.augment import Draws, Normalizer, WindowLayout, WindowSource, cut_out, draw
+from convoy.data.augmentation.normalization import Normalizer, cut_out
+from convoy.data.augmentation.windows import Draws, WindowLayout, WindowSource, draw
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(3)

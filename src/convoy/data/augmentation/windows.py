@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device: padded crop, flip, normalization, cutout.
+"""Padded crops and flips of whole batches on the device.
 
 Images are stored in NHWC memory, so that one gather copies whole rows of all channels and the result is channels_last.
 With flips, a mirrored copy is stored beside each image, which makes the flip part of the same gather.
@@ -127,64 +127,3 @@ class WindowSource:
         windows = self.pixels.as_strided((num_windows, self.size, window_row), (1, row, 1))
         cut = torch.index_select(windows, 0, starts)
         return cut.view(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
-
-
-class Normalizer:
-    """Normalization of uint8 images to float32 with mean 0 and standard deviation 1 per channel over the data set.
-
-    The values equal division by 255, subtraction of the mean and division by the standard deviation, with one
-    multiplication and one addition per pixel.
-    """
-
-    def __init__(
-        self,
-        mean: Sequence[float],
-        std: Sequence[float],
-        channels: int,
-        image_size: int,
-        device: torch.device,
-    ) -> None:
-        """Store the scale and offset of each channel.
-
-        Args:
-            mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
-            std: standard deviation of pixel values in 0..1, likewise.
-            channels: number of channels.
-            image_size: side of the images, in pixels.
-            device: device of the images.
-        """
-        deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
-        shift = -torch.tensor(mean, dtype=torch.float64) / deviations
-        # Scale and offset are repeated along a row: a loop over whole rows is 6 times faster than over 3 channels.
-        self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32, non_blocking=True)
-        self._shift = shift.repeat(image_size).to(device, torch.float32, non_blocking=True)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
-        batch, channels, height, width = images.shape
-        rows = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
-        normalized = rows.to(torch.float32)
-        torch.addcmul(self._shift, normalized, self._scale, out=normalized)
-        return normalized.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Set a square of each image to 0, the mean of normalized images, in place.
-
-    Parts of the square outside the image are cut off, as in the authors' code (DeVries & Taylor 2017: "Improved
-    Regularization of Convolutional Neural Networks with Cutout").
-
-    Args:
-        images: [B, C, S, S] in channels_last.
-        corner: [2, B] int64, first row and column of the square.
-        side: side of the square, in pixels.
-    """
-    batch, channels, height, width = images.shape
-    row = torch.arange(height, device=images.device) - corner[0, :, None]
-    column = torch.arange(width, device=images.device).repeat_interleave(channels) - corner[1, :, None]
-    keep_row = ((row < 0) | (row >= side)).to(images.dtype)[:, :, None]
-    keep_column = ((column < 0) | (column >= side)).to(images.dtype)[:, None, :]
-    rows = images.permute(0, 2, 3, 1).view(batch, height, width * channels)
-    # A product with 0 and 1 takes a third of the time of masked_fill_.
-    rows.mul_(torch.maximum(keep_row, keep_column))
-    return images
