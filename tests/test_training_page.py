@@ -14,12 +14,15 @@ from tests.conftest import TINY, Run
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.partition("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", PAGE, re.DOTALL)
     for line in block.splitlines()
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_trains(command: str, convoy: Callable[..., Run]) -> None:
-    done = convoy("train", *shlex.split(command)[2:], *TINY, "trainer.max_steps=2", "trainer.test=false")
+    verb, *words = shlex.split(command)[1:]
+    words = [word for word in words if not word.startswith(("model=", "data="))]
+    short = ["steps=20"] if verb == "lr" else ["trainer.max_steps=2", "trainer.test=false"]
+    done = convoy(verb, *words, *TINY, *short)
     assert done.code == 0, done.err

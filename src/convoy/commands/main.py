@@ -23,6 +23,7 @@ VERBS = {
     "ledger": ("print memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "plan": ("predict the peak GPU memory of a training", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
+    "lr": ("suggest a learning rate by a range test", "convoy lr model=resnet20 data=cifar10 output=range"),
     "evaluate": ("evaluate a run on any split or data set", "convoy evaluate run=outputs/lenet5/<run> split=val"),
     "export": ("export a run's network to a file", "convoy export run=latest format=onnx"),
     "predict": ("predict the targets of images", "convoy predict run=latest images/*.png"),

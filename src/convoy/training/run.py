@@ -19,14 +19,11 @@ from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.data.data_module import ImageData
-from convoy.data.repeated_batch import RepeatedBatch
-from convoy.models.build import build_model
 from convoy.models.freezing import note_on
-from convoy.planner.workload import checkpointed
 from convoy.records.console import Console
 from convoy.records.ledger_log import open_ledger_log
 from convoy.records.loggers import Loggers, open_loggers
-from convoy.records.run_context import RunContext, eval_batch_size
+from convoy.records.run_context import RunContext
 from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
 from convoy.runs.lock import RunLock
@@ -41,14 +38,13 @@ from convoy.runtime.rank_store import RankStore
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.ranks import is_first_rank, share_run_folder, shared_run_folder
 from convoy.runtime.stop_signals import StopSignal, end_at_once
-from convoy.tasks.construction import build_task
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
-from convoy.training.compilation import compile_network
+from convoy.training.construction import build_module, open_data
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 from convoy.training.lost_rank import lost_rank
-from convoy.training.machine import Machine, check_with_torch, choose_machine
+from convoy.training.machine import check_with_torch, choose_machine
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory
 from convoy.training.out_of_memory_errors import is_out_of_memory
 from convoy.training.resume import Resumed, load, load_weights
@@ -105,11 +101,11 @@ def train(
     recorded = Recorded.of(resumed.environment) if resumed else None
     machine = choose_machine(config, since, recorded)
     config = machine.config
-    data = _open_data(machine)
+    data = open_data(machine)
     length = run_length(
         config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(machine.devices.world_size)
     )
-    module = _build_module(config, data, machine.devices.world_size)
+    module = build_module(config, data, machine.devices.world_size)
     first_step = _check_resumed(resumed, module, length)
     user_callbacks = build_user_callbacks(config.callback)
 
@@ -202,39 +198,6 @@ def _fit_and_test(trainer: pl.Trainer, context: RunContext, parts: _Parts, check
     except NotFiniteError as broken:
         run_summary.report_not_finite(context, broken, parts.callbacks.checkpoints.best_step)
         return _conclude(1, "not finite", context, parts)
-
-
-def _open_data(machine: Machine) -> ImageData:
-    config, sizes = machine.config, machine.sizes
-    data = (ImageData if config.debug.overfit_below is None else RepeatedBatch)(
-        config.data,
-        seed=config.seed,
-        micro_batch_size=sizes.micro_batch_size,
-        accumulation=sizes.accumulation,
-        eval_batch_size=eval_batch_size(config, sizes),
-        channels_last=config.trainer.channels_last,
-        max_steps=config.trainer.max_steps,
-    )
-    data.open()
-    return data
-
-
-def _build_module(config: Config, data: ImageData, world_size: int = 1) -> TrainingModule:
-    task = build_task(config, data.targets, data.class_counts)
-    pl.seed_everything(config.seed, verbose=False)
-    network = build_model(
-        config.model,
-        **data.model_sizes,
-        output_check=task.output_check,
-    )
-    if config.trainer.sync_batchnorm and world_size > 1:
-        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    if config.trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    if config.trainer.activation_checkpointing:
-        checkpointed(network, config)
-    compile_network(network, config.trainer.compile)
-    return TrainingModule(network, config, task)
 
 
 def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunLength) -> int | None:
