@@ -77,8 +77,9 @@ def test_a_card_brings_its_precision(convoy: Convoy) -> None:
 
 @pytest.mark.parametrize("data", [name for name in Options().of("data") if name != "dataset"])
 def test_every_data_option_works_without_its_files(convoy: Convoy, data: str) -> None:
-    classes = ("data.num_classes=7",) if data in ("image_folder", "shards", "table") else ()
-    done = convoy("ledger", "model=resnet18", f"data={data}", *classes)
+    classes = ("data.num_classes=7",) if data in ("image_folder", "shards", "table", "huggingface") else ()
+    name = ("data.name=DTD",) if data == "torchvision" else ()
+    done = convoy("ledger", "model=resnet18", f"data={data}", *classes, *name)
     assert done.code == 0, done.err
 
 

@@ -53,6 +53,15 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         file = root / "labels.csv"
         file.write_text("".join(f"{line}\n" for line in ("path,kind", "0.png,a", "1.png,b", "2.png,a", "3.png,b")))
         return [*chosen, f"data.file={file}", "data.image_column=path", "data.target_column=kind", "model=resnet18"]
+    if (group, option) == ("data", "torchvision"):
+        return [*chosen, "data.name=Flowers102", "model=resnet18"]
+    if (group, option) == ("data", "huggingface"):
+        from datasets import load_dataset
+
+        load_dataset("imagefolder", data_dir=folder_of_images(root / "images"), cache_dir=root).save_to_disk(
+            root / "saved"
+        )
+        return [*chosen, f"data.root={root / 'saved'}", "model=resnet18"]
     if (group, option) == ("data", "shards"):
         return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
     if group == "model":

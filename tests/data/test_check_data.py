@@ -43,7 +43,7 @@ def valid(**changes: Any) -> DataConfig:
 
 
 def test_sources_are_those_that_can_be_read() -> None:
-    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "torchvision", "shards"}
+    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "torchvision", "huggingface", "shards"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda path: path.stem)
@@ -69,7 +69,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
     if data.source == "table":
         assert [fault.key for fault in check_data(data)] == ["data.file", "data.image_column", "data.target_column"]
         return
-    if data.source == "shards":
+    if data.source in ("shards", "huggingface"):
         assert [fault.key for fault in check_data(data)] == ["data.root"]
         return
     assert check_data(data) == []

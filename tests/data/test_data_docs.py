@@ -20,14 +20,31 @@ COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL))
 SHORT = ["data.image_size=32", "data.eval_resize=32", "trainer.max_steps=2", "trainer.global_batch_size=4"]
 
 
+def write_flowers(folder: Path) -> None:
+    from datasets import ClassLabel, Dataset, DatasetDict, Features
+    from datasets import Image as ImageFeature
+
+    names = ["daisy", "tulip"]
+    pixels = [Image.new("RGB", (40, 36), (number * 10, 90, 9)) for number in range(20)]
+    features = Features({"picture": ImageFeature(), "species": ClassLabel(names=names)})
+    flowers = Dataset.from_dict({"picture": pixels, "species": [0, 1] * 10}, features=features)
+    DatasetDict(train=flowers).save_to_disk(folder / "flowers")
+    flowers.to_parquet(folder / "flowers" / "train.parquet")
+
+
 @pytest.mark.parametrize("command", COMMANDS.splitlines(), ids=lambda command: shlex.split(command)[-1])
-def test_the_commands_of_the_page_train(command: str, convoy: Callable[..., Run], tmp_path: Path) -> None:
+def test_the_commands_of_the_page_train(
+    command: str, convoy: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     lines = ["file,species,habitats,length,weight"]
     (tmp_path / "images").mkdir()
     for number in range(20):
         Image.new("RGB", (40, 36), (number * 10, 90, 9)).save(tmp_path / "images" / f"{number}.jpg")
         habitats = "river|lake" if number % 3 else "sea"
         lines.append(f"{number}.jpg,{'pike' if number % 2 else 'carp'},{habitats},{number / 2},{number + 3}")
+    if "huggingface" in command:
+        write_flowers(tmp_path)
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     done = convoy(*shlex.split(command)[1:], *[word for word in TINY if not word.startswith("model")], *SHORT)
     assert done.code == 0, done.err

@@ -91,4 +91,4 @@ def test_fault_of_folds(digits_folder: Path, folder_data: Any, changes: dict[str
 def test_folds_of_another_source() -> None:
     data = DataConfig(name="digits", source="digits", image_size=32, channels=1, mean=[0.3], std=[0.3], folds=2, fold=0)
     (fault,) = check_data(data)
-    assert "data.folds=2: applies only to image folders and tables" in str(fault)
+    assert "data.folds=2: applies only to image folders, tables and data sets of Hugging Face" in str(fault)

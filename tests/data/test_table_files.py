@@ -271,6 +271,13 @@ def test_fault_of_a_parquet_column(tmp_path: Path) -> None:
     assert "is a folder; give one file; a folder of Parquet files is read by data=huggingface" in str(fault)
 
 
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(FRAME, tmp_path / "labels.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (fault,) = check_data(table(tmp_path / "labels.parquet"))
+    assert "a Parquet file needs the package pyarrow; pip install 'convoy[parquet]'" in str(fault)
+
+
 def test_text_tables_do_not_import_pyarrow_or_torch(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(json.dumps({"image": "0.png", "kind": "a"}) + "\n")
     code = (

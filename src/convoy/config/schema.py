@@ -37,7 +37,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
-    dataset, torchvision or shards."""
+    dataset, torchvision, huggingface or shards."""
     root: str | None = None
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
@@ -57,6 +57,8 @@ class DataConfig:
     split_files: str | None = None
     """Folder of train.txt, and optionally val.txt and test.txt, relative to data.root: one path below data.root per
     line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only."""
+    subset: str | None = None
+    """Name of the configuration of a data set on the Hub that has several. Only for data.source=huggingface."""
     download: bool = True
     """Whether torchvision may download missing files."""
     arguments: dict[str, Any] | None = None
@@ -85,7 +87,7 @@ class DataConfig:
     data sets of the user."""
     folds: int | None = None
     """Number of folds of cross-validation: data.fold is val, the others are train, stratified by class. For image
-    folders and tables without a val split; data.test_fraction is held out before."""
+    folders, tables and data sets of Hugging Face without a val split; data.test_fraction is held out before."""
     fold: int | None = None
     """Fold that is val, from 0 to data.folds - 1."""
     on_bad_image: str = "error"

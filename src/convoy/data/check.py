@@ -8,13 +8,14 @@ from typing import Any
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.schema import AugmentConfig, DataConfig
 from convoy.config.targets import target_faults
-from convoy.data.checks import dataset, folder, memory, shards, table, torchvision
+from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.source_names import (
     DATASET_SOURCE,
     FILE_SOURCES,
     FOLDER_SOURCE,
+    HUGGINGFACE_SOURCE,
     NUM_CLASSES,
     SHARDS_SOURCE,
     SOURCES,
@@ -29,16 +30,18 @@ CHECKS: dict[str, SourceCheck] = {
     TABLE_SOURCE: table,
     DATASET_SOURCE: dataset,
     TORCHVISION_SOURCE: torchvision,
+    HUGGINGFACE_SOURCE: huggingface,
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
-_SOURCE_OF_KEY = {
-    "file": TABLE_SOURCE,
-    "group_column": TABLE_SOURCE,
-    "split_files": FOLDER_SOURCE,
-    "arguments": TORCHVISION_SOURCE,
+_SOURCES_OF_KEY = {
+    "file": (TABLE_SOURCE,),
+    "group_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
+    "split_files": (FOLDER_SOURCE,),
+    "arguments": (TORCHVISION_SOURCE,),
+    "subset": (HUGGINGFACE_SOURCE,),
 }
-"""Source that reads a key that others would ignore."""
+"""Sources that read a key that others would ignore."""
 MOST_BUFFER = 1 << 22
 """Largest value of data.shuffle_buffer, in samples."""
 
@@ -54,12 +57,13 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
-    elif data.target != CLASS_INDEX and data.source not in (TABLE_SOURCE, DATASET_SOURCE):
+    elif data.target != CLASS_INDEX and data.source not in (TABLE_SOURCE, HUGGINGFACE_SOURCE, DATASET_SOURCE):
         rule = f"data.source={data.source} has one class per image"
         faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
-    for name, source in _SOURCE_OF_KEY.items():
-        if (value := getattr(data, name)) and data.source != source:
-            faults.append(Fault(f"data.{name}", f"requires data.source={source}", f"write data={source}", str(value)))
+    for name, sources in _SOURCES_OF_KEY.items():
+        if (value := getattr(data, name)) and data.source not in sources:
+            rule = f"requires data.source={' or '.join(sources)}"
+            faults.append(Fault(f"data.{name}", rule, f"write data={sources[0]}", str(value)))
     faults += fold_faults(data)
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")

@@ -1,18 +1,22 @@
-"""Splits of the sources whose images are listed before training: folders and tables."""
+"""Splits of the sources whose images are listed before training: folders, tables and data sets of Hugging Face."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from convoy.config.schema import DataConfig
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
-from convoy.data.source_names import TABLE_SOURCE
+from convoy.data.source_names import FOLDER_SOURCE, HUGGINGFACE_SOURCE, TABLE_SOURCE
 from convoy.data.split_lists import find_lists, list_files
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
 from convoy.data.tables.listed_images import table_images
 from convoy.data.targets import CLASS_INDEX, Targets
+
+Listed = tuple[Targets, dict[str, ImageFiles], list[str]]
+"""Targets of a source, its images by split, and notes."""
 
 SPLITS = ("train", "val", "test")
 
@@ -38,8 +42,8 @@ def file_splits(data: DataConfig) -> FileSplits:
     Raises:
         UserError: if the source can't be used.
     """
-    targets, splits, notes = table_images(data) if data.source == TABLE_SOURCE else _folder_images(data)
-    kind = targets.kind
+    targets, splits, notes = _READERS[data.source](data)
+    kind, all_of_train = targets.kind, splits["train"]
     if "test" not in splits and data.test_fraction:
         key = "data.test_fraction"
         splits["train"], splits["test"] = hold_out(splits["train"], kind, data.test_fraction, key)
@@ -50,14 +54,22 @@ def file_splits(data: DataConfig) -> FileSplits:
     elif "val" not in splits:
         splits["train"], splits["val"] = hold_out(splits["train"], kind, data.val_fraction, "data.val_fraction")
         notes.append(held_out_note(data, "val", len(splits["val"])))
-    check_training_classes(splits["train"], targets.names, kind, "data.folds" if data.folds else "data.val_fraction")
+    key = "data.folds" if data.folds else "data.val_fraction"
+    check_training_classes(all_of_train, splits["train"], targets, key)
     if "test" not in splits:
         notes.append(no_test_note(data))
     notes += absent_notes(data, targets, {name: split.targets for name, split in splits.items()})
     return FileSplits(targets, {name: splits[name] for name in SPLITS if name in splits}, tuple(notes))
 
 
-def _folder_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list[str]]:
+def _huggingface_images(data: DataConfig) -> Listed:
+    # Imported here, since it needs an optional package.
+    from convoy.data.huggingface.listed_images import huggingface_images
+
+    return huggingface_images(data)
+
+
+def _folder_images(data: DataConfig) -> Listed:
     assert data.root is not None, "check_data requires it"
     if (lists := find_lists(data)) is not None:
         classes, splits = list_files(lists)
@@ -72,3 +84,10 @@ def _folder_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], li
         splits[split] = list_images(folder, classes, complete=False)
     notes += [note for files in splits.values() for note in files.notes]
     return Targets(CLASS_INDEX, classes), splits, notes
+
+
+_READERS: dict[str, Callable[[DataConfig], Listed]] = {
+    FOLDER_SOURCE: _folder_images,
+    TABLE_SOURCE: table_images,
+    HUGGINGFACE_SOURCE: _huggingface_images,
+}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from convoy.config.faults import Fault, UserError
 from convoy.data.image_files import ImageFiles
 from convoy.data.splits import SPLIT_SEED, stratified_split
-from convoy.data.targets import CLASS_INDEX, counted
+from convoy.data.targets import CLASS_INDEX, Targets, counted, listed
 
 MOST_PARTS = 20
 """Largest number of parts of equal size into which groups are divided, to hold out a share of them."""
@@ -66,17 +66,23 @@ def fold_of(files: ImageFiles, kind: str, folds: int, fold: int) -> Two:
     return _divided(files, _parts(files, kind, folds) == fold)
 
 
-def check_training_classes(files: ImageFiles, names: tuple[str, ...], kind: str, key: str) -> None:
-    """Check that the training images have every class after val and test were held out.
+def check_training_classes(before: ImageFiles, files: ImageFiles, targets: Targets, key: str) -> None:
+    """Check that the training images have every class that they had before val and test were held out.
+
+    Args:
+        before: training images before.
+        files: training images that were kept.
+        targets: targets of the data set.
+        key: setting that determined the split, for the error.
 
     Raises:
         UserError: if a class is missing.
     """
-    if kind != CLASS_INDEX:
+    if targets.kind != CLASS_INDEX:
         return
-    lacking = [name for label, name in enumerate(names) if label not in set(files.targets)]
+    lacking = sorted(set(before.targets) - set(files.targets))
     if lacking:
-        rule = f"leaves train without images of {', '.join(lacking[:5])}"
+        rule = f"leaves train without images of {listed([targets.names[label] for label in lacking])}"
         remedy = "add images or groups of this class, or assign images to splits with data.split_column"
         raise UserError(Fault(key, rule, remedy))
 

@@ -7,9 +7,10 @@ SHARDS_SOURCE = "shards"
 TABLE_SOURCE = "table"
 DATASET_SOURCE = "dataset"
 TORCHVISION_SOURCE = "torchvision"
-FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, TORCHVISION_SOURCE, SHARDS_SOURCE)
+HUGGINGFACE_SOURCE = "huggingface"
+FILE_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, DATASET_SOURCE, TORCHVISION_SOURCE, HUGGINGFACE_SOURCE, SHARDS_SOURCE)
 """Sources whose images are read while training runs."""
-LISTED_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE)
+LISTED_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, HUGGINGFACE_SOURCE)
 """Sources whose images and targets are listed before training, so that they can be divided into folds."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}

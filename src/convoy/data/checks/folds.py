@@ -19,7 +19,7 @@ def fold_faults(data: DataConfig) -> Iterator[Fault]:
             yield fault_of("data.fold", fold, "requires data.folds", "write data.folds=5 for five folds")
         return
     if data.source not in LISTED_SOURCES:
-        rule = "applies only to image folders and tables"
+        rule = "applies only to image folders, tables and data sets of Hugging Face"
         yield fault_of("data.folds", folds, rule, "write data.folds=null data.fold=null")
     if folds < 2:
         yield fault_of("data.folds", folds, "must be at least 2", "5 and 10 are usual")

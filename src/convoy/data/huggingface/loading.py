@@ -1,0 +1,130 @@
+"""Opening of a data set of `datasets`: files, a folder, or a name on the Hub. Imports no torch.
+
+Arrow files are mapped into memory. Parquet files are converted once to Arrow files in the cache of `datasets`, which it
+locks, so that several ranks can open the same set.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from convoy.config.faults import Fault, UserError, one_line
+from convoy.config.schema import DataConfig
+from convoy.data.folders import VAL_NAMES
+
+_SPLITS = {"train": ("train", "training"), "val": (*VAL_NAMES, "dev"), "test": ("test",)}
+
+
+def library(data: DataConfig) -> Any:
+    """Import `datasets`.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        found = import_module("datasets")
+    except ImportError as error:
+        rule, remedy = "needs the package datasets", "pip install 'convoy[huggingface]'"
+        raise UserError(Fault("data.source", rule, remedy, data.source)) from error
+    if not hasattr(found, "load_dataset"):
+        rule = f"needs the package datasets, but a module of the same name hides it: {getattr(found, '__file__', None)}"
+        raise UserError(Fault("data.source", rule, "rename that module", data.source))
+    if not sys.stderr.isatty():
+        found.disable_progress_bars()
+    return found
+
+
+def is_local(data: DataConfig) -> bool:
+    """Return whether `data.root` is a file or a folder instead of a name on the Hub."""
+    return data.root is not None and Path(data.root).expanduser().exists()
+
+
+def read_features(data: DataConfig) -> Mapping[str, Any]:
+    """Return the features of the columns; the images are not read, except by sets that don't declare their features.
+
+    Raises:
+        UserError: if the set can't be opened.
+    """
+    datasets = library(data)
+    path = _path(data)
+    if path.suffix == ".parquet" and path.is_file():
+        schema = _attempt(data, lambda: import_module("pyarrow.parquet").read_schema(path))
+        features: Mapping[str, Any] = datasets.Features.from_arrow_schema(schema)
+        return features
+    if not path.is_file() and not _is_saved(path):
+        builder = _attempt(data, lambda: datasets.load_dataset_builder(_name(data), data.subset))
+        if builder.info.features is not None:
+            return dict(builder.info.features)
+    return dict(next(iter(load_splits(data)[0].values())).features)
+
+
+def load_splits(data: DataConfig) -> tuple[dict[str, Any], list[str]]:
+    """Return the data sets of train, val and test, of those that exist, and notes.
+
+    Raises:
+        UserError: if the set can't be opened, or has several splits without train.
+    """
+    datasets = library(data)
+    path = _path(data)
+    if path.suffix == ".arrow" and path.is_file():
+        found = _attempt(data, lambda: datasets.Dataset.from_file(str(path)))
+    elif path.is_file():
+        found = _attempt(data, lambda: datasets.load_dataset("parquet", data_files={"train": [str(path)]}))
+    elif _is_saved(path):
+        found = _attempt(data, lambda: datasets.load_from_disk(str(path)))
+    else:
+        found = _attempt(data, lambda: datasets.load_dataset(_name(data), data.subset))
+    if isinstance(found, datasets.Dataset):
+        return {"train": found}, []
+    by_split = {
+        split: next(found[name] for name in names if name in found)
+        for split, names in _SPLITS.items()
+        if any(name in found for name in names)
+    }
+    if "train" in by_split:
+        return by_split, []
+    if len(found) == 1:
+        name, dataset = next(iter(found.items()))
+        return {"train": dataset}, [f"{data.root} has the split {name} only, which is used for train."]
+    rule = f"has the splits {', '.join(found)}, but no train"
+    remedy = "save one that has train with save_to_disk, or give the file or folder of one split"
+    raise UserError(Fault("data.root", rule, remedy, data.root))
+
+
+def _path(data: DataConfig) -> Path:
+    path = Path(str(data.root)).expanduser()
+    if path.is_file() and path.suffix not in (".parquet", ".arrow"):
+        rule = "is neither a Parquet nor an Arrow file"
+        remedy = f"CSV and JSON lines are read by data=table data.file={data.root}"
+        raise UserError(Fault("data.root", rule, remedy, data.root))
+    return path
+
+
+def _name(data: DataConfig) -> str:
+    """Return what `load_dataset` takes: a folder as an absolute path, or a name on the Hub."""
+    return str(Path(str(data.root)).expanduser().resolve()) if is_local(data) else str(data.root)
+
+
+def _is_saved(path: Path) -> bool:
+    """Return whether a folder was written by `save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def _attempt(data: DataConfig, read: Any) -> Any:
+    try:
+        return read()
+    # The library raises exceptions of many packages: its own, pyarrow's, those of requests, and others.
+    except Exception as error:
+        message = one_line(error)
+        if "Config name is missing" in message or "not found. Available" in message:
+            raise UserError(Fault("data.subset", message, "", data.subset or "null")) from error
+        if isinstance(error, MemoryError):
+            raise
+        remedy = "give Parquet or Arrow files, a folder of them, or one that save_to_disk wrote"
+        if not is_local(data):
+            remedy = "there is no such file or folder, and no data set of that name was found on the Hub"
+        raise UserError(Fault("data.root", f"datasets can't read it ({message})", remedy, data.root)) from error
