@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks import (
     lightning_overhead,
     optimizer_step,
     precision,
+    published_memory,
     shards,
     startup,
     step_overhead,
@@ -111,10 +113,19 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     """All modules with a `main` except long or GPU ones, the peer, the table and the comparison of numbers."""
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
-    assert mains - set(__main__.BENCHMARKS) == {"__main__", "numerics", "pack_accuracy", "template"}
+    assert mains - set(__main__.BENCHMARKS) == {"__main__", "numerics", "pack_accuracy", "published_memory", "template"}
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err
+
+
+def test_published_runs_are_fitted_or_reported_but_not_both() -> None:
+    for name, rows in (("peaks", 63), ("batches", 59)):
+        found = published_memory.runs(name)
+        assert len(found) == len({replace(run, part="", used_mib=None) for run in found}) == rows
+        assert {run.part for run in found} == {"fit", "report"}
+        assert {run.source for run in found} <= set(published_memory.SOURCES)
+    assert published_memory._quantile([3.0, 1.0, 2.0], 0.75) == 2.5
 
 
 @pytest.mark.slow

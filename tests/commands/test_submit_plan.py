@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from convoy.commands.submit_plan import memory_lines
@@ -20,6 +22,7 @@ def test_points_with_the_same_memory_are_planned_once() -> None:
     configs = [read("hardware=a100_80gb", f"seed={seed}", f"optimizer.lr={lr}") for seed in (1, 2) for lr in (0.1, 0.2)]
     (line,) = memory_lines(configs)
     assert line.startswith("memory  ")
+    assert re.search(r"  \d+\.\d\d to \d+\.\d\d GiB of 79.15 GiB", line)
     assert " of 79.15 GiB on a100_80gb (predicted, not calibrated): resnet18, micro batch 4096" in line
     assert len(memory_lines([configs[0], read("hardware=a100_80gb", "trainer.precision=16-mixed")])) == 2
 

@@ -57,7 +57,7 @@ def test_auto_on_the_cpu_is_the_whole_batch() -> None:
 
 
 def test_a_missing_choice_has_a_remedy() -> None:
-    with pytest.raises(UserError, match=r"finds none that fits into 0\.47 GiB"):
+    with pytest.raises(UserError, match=r"finds none that fits into 0\.50 GiB"):
         sizes_for(read("trainer.micro_batch_size=auto"), card(), GIB // 2)
 
 

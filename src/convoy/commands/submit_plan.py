@@ -39,7 +39,7 @@ def memory_lines(configs: Sequence[Config]) -> list[str]:
 def _of(config: Config) -> tuple[str, Fault | None]:
     from convoy.ledger.rows import UntraceableError
     from convoy.planner.memory_plan import predicted
-    from convoy.planner.plan_table import gib, remedy
+    from convoy.planner.plan_table import gib, needed, remedy
 
     name = config.hardware.name
     try:
@@ -48,13 +48,13 @@ def _of(config: Config) -> tuple[str, Fault | None]:
         if isinstance(error.__cause__, UntraceableError):
             return f"memory  not predicted: {error}", None
         raise
-    figures = f"{gib(plan.device_total_bytes)} of {gib(plan.usable_bytes)}"
+    figures = f"{needed(plan)} of {gib(plan.usable_bytes)}"
     known = "predicted" if plan.calibrated else "predicted, not calibrated"
     batch = f"{plan.model}, micro batch {plan.sizes.micro_batch_size}"
     line = f"memory  {figures} on {name} ({known}): {batch}"
     if plan.fits is not False:
         return line, None
-    takes = f"is predicted to take {gib(plan.device_total_bytes)}"
+    takes = f"is predicted to take {needed(plan)}"
     rule = f"has {gib(plan.usable_bytes)}, and {batch} in {plan.precision} {takes}"
     other = "'convoy plan hardware=*' shows every card; plan.force=true queues the job anyway"
     return line, Fault("hardware", rule, f"{remedy(plan)}; {other}", name)

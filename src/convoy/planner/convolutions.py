@@ -25,7 +25,7 @@ class Convolution:
         dilation: (vertical, horizontal).
         groups: Number of groups of channels.
         dtype: "float32", "bfloat16" or "float16".
-        channels_last: Whether the images have this memory format.
+        channels_last: Whether it is computed in this memory format.
     """
 
     direction: str
@@ -59,8 +59,20 @@ class Convolution:
             _pair(dilation),
             groups,
             str(images.dtype).removeprefix("torch."),
-            _is_channels_last(images),
+            # As cudnn_conv_suggest_memory_format of ATen: images may be a slice, which has no memory format.
+            _is_channels_last(images) or _is_channels_last(weight),
         )
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the output."""
+        height, width = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in zip(
+                self.input_shape[1:], self.weight_shape[2:], self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        return self.weight_shape[0], height, width
 
     @property
     def signature(self) -> str:
@@ -83,5 +95,5 @@ def _pair(numbers: list[int]) -> tuple[int, int]:
     return (numbers[0], numbers[-1])
 
 
-def _is_channels_last(images: Tensor) -> bool:
-    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()

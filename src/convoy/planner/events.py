@@ -101,8 +101,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.ones((), dtype=args[0].dtype, device="cpu").tolist() if _is_real(args[0]) else 1
         if not self._on_cuda and func is torch.ops.aten.mean.dim and args[0].dtype in _HALVES:
             return self._mean_on_the_cpu(*args, **(kwargs or {}))
-        if self._on_cuda and (convolution := Convolution.of(func, args)) is not None:
-            self._pass_by(0, WORKSPACE, convolution.signature)
         result = func(*args, **(kwargs or {}))
         backward = torch._C._current_graph_task_id() != -1
         name = func._schema.name
@@ -112,6 +110,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._see(leaf, name, backward=backward)
+        if self._on_cuda and (convolution := Convolution.of(func, args)) is not None:
+            # ATen allocates the results before the workspace (cudnn_convolution in aten/src/ATen/native/cudnn).
+            self._pass_by(0, WORKSPACE, convolution.signature)
         if not self._on_cuda and func is torch.ops.aten.convolution_backward.default:
             # oneDNN sums the gradient of the weights in a float32 copy.
             self._pass_by(4 * args[2].numel(), self.category, name)

@@ -15,6 +15,7 @@ from convoy.planner.allocator import Heap
 from convoy.planner.calibration import Calibration
 from convoy.planner.convolutions import Convolution
 from convoy.planner.events import WORKSPACE
+from convoy.planner.intervals import BASIS, Spread, spread_of
 from convoy.planner.peak_memory import BatchSizeModel, Card, Peak
 from convoy.planner.traced_training import Training, record
 from convoy.planner.workload import (
@@ -33,6 +34,8 @@ from convoy.planner.workload import (
 class Plan:
     """Predicted memory of a training on a card; unknown values are None.
 
+    A training fits if the upper end of its interval does.
+
     Attributes:
         model: Name of the model.
         hardware: Name of the card.
@@ -42,7 +45,8 @@ class Plan:
         peak: Peak of allocated and reserved memory.
         usable_bytes: Memory of the card.
         context_bytes: Memory that a process takes before its first tensor.
-        fits: Whether a replay of the allocator found room.
+        spread: Differences between predicted and measured memory; none on the CPU and on a calibrated card.
+        fits: Whether a replay of the allocator found room below the limit that the spread leaves.
         largest_micro_batch: Largest micro batch size that fits; 0 if none does.
         fitting: Batch sizes with the largest micro batch that divides the global batch and fits; None if there is
             none or it is unknown.
@@ -57,6 +61,7 @@ class Plan:
     peak: Peak
     usable_bytes: int | None
     context_bytes: int | None
+    spread: Spread
     fits: bool | None
     largest_micro_batch: int | None
     fitting: BatchSizes | None
@@ -66,6 +71,16 @@ class Plan:
     def device_total_bytes(self) -> int | None:
         """Memory that the driver will report for this process; on the CPU, memory of the tensors."""
         return None if self.context_bytes is None else self.peak.reserved_bytes + self.context_bytes
+
+    @property
+    def interval_bytes(self) -> tuple[int, int] | None:
+        """Lower and upper end of `device_total_bytes`; equal on the CPU and on a calibrated card."""
+        return None if self.context_bytes is None else self.spread.ends(self.peak.reserved_bytes, self.context_bytes)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the interval is a single value."""
+        return self.spread == Spread()
 
     @property
     def slack_bytes(self) -> int | None:
@@ -81,8 +96,7 @@ class Plan:
         found: dict[str, int | None] = {name: size for name, size in ordered if name != WORKSPACE}
         if not self.on_cuda:
             return found
-        workspace = self.peak.categories.get(WORKSPACE, 0) if self.calibrated else None
-        return found | {WORKSPACE: workspace, "context": self.context_bytes}
+        return found | {WORKSPACE: self.peak.categories.get(WORKSPACE, 0), "context": self.context_bytes}
 
     @property
     def at(self) -> str:
@@ -102,6 +116,9 @@ class Plan:
             "peak_allocated_bytes": self.peak.allocated_bytes,
             "peak_reserved_bytes": self.peak.reserved_bytes,
             "device_total_bytes": self.device_total_bytes,
+            "device_lower_bytes": self.interval_bytes[0] if self.interval_bytes else None,
+            "device_upper_bytes": self.interval_bytes[1] if self.interval_bytes else None,
+            "interval": None if self.is_certain else BASIS,
             "usable_bytes": self.usable_bytes,
             "fits": self.fits,
             "slack_bytes": self.slack_bytes,
@@ -131,12 +148,13 @@ class Planner:
         self._task = task_of(config)
         self._models: dict[tuple[bool, bool, bool, bool], BatchSizeModel] = {}
 
-    def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None) -> Plan:
+    def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None, *, margin: float = 0.0) -> Plan:
         """Return the memory plan for a card.
 
         Args:
             hardware: The card.
             calibration: Measurements of the card.
+            margin: Share of the usable memory that the prediction leaves free.
 
         Raises:
             UserError: The training can't be traced without data.
@@ -144,15 +162,17 @@ class Planner:
         measured = calibration or Calibration()
         usable = measured.usable_bytes or hardware.usable_bytes
         context = hardware.context_bytes if measured.context_bytes is None else measured.context_bytes
-        limit = None if usable is None or context is None else max(0, usable - context)
-        resident = set_bytes(self._config.data)
-        if limit is not None and resident > limit // 4:
-            resident = 0  # the data set then stays in host memory; see data.memory
-        card = Card(limit, hardware.expandable_segments, measured.workspaces, resident)
         cuda = on_cuda(self._config, hardware)
         sizes = self._sizes
         precision = precision_on(self._config, hardware)
         model = self._model_for(precision, cuda=cuda, accumulates=sizes.accumulation > 1)
+        spread = spread_of(model.convolutions.values(), measured) if cuda else Spread()
+        limit, resident = None, set_bytes(self._config.data)
+        if usable is not None and context is not None:
+            limit = min(spread.limit_bytes(usable, context), max(0, int(usable * (1 - margin)) - context))
+            if resident > (usable - context) // 4:
+                resident = 0  # the data set then stays in host memory; see data.memory
+        card = Card(limit, hardware.expandable_segments, measured.workspaces, resident)
         largest = fitting = fits = None
         if cuda and limit is not None:
             largest, fitting = model.largest(card), self._fitting(precision, card)
@@ -171,6 +191,7 @@ class Planner:
             peak,
             usable if cuda else None,
             context if cuda else 0,
+            spread,
             fits,
             largest,
             fitting,
@@ -189,9 +210,7 @@ class Planner:
             UserError: The training can't be traced without data.
         """
         model = self._model_for(precision_on(self._config, hardware), cuda=True, accumulates=False)
-        storages = model.recording.storages
-        signatures = dict.fromkeys(one.operation for one in storages if one.category == WORKSPACE)
-        return [Convolution.parse(signature) for signature in signatures]
+        return list(model.convolutions.values())
 
     def _fitting(self, precision: str, card: Card) -> BatchSizes | None:
         """Return the batch sizes with the largest micro batch that divides the global batch and fits."""

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 from convoy.ledger.rows import UntraceableError
 from convoy.planner.allocator import Allocator, OutOfMemoryError
+from convoy.planner.convolutions import Convolution
 from convoy.planner.events import WORKSPACE, Recording
+from convoy.planner.workspaces import estimated_bytes
 
 _MOST = 2**20
 """Largest micro batch size that is tried."""
@@ -25,7 +27,7 @@ class Peak:
         categories: Bytes at the allocated peak by category. Their sum is `allocated_bytes`.
         module: Module whose allocation reached the peak; empty if none.
         phase: Phase of this allocation.
-        operation: ATen operation of this allocation.
+        operation: ATen operation of this allocation, or "workspace of a convolution".
     """
 
     allocated_bytes: int
@@ -64,7 +66,7 @@ class Card:
     Attributes:
         limit_bytes: Memory that the allocator may reserve: usable memory of the device without the CUDA context.
         expandable: Whether `expandable_segments:True` is set.
-        workspaces: Measured workspaces of convolutions.
+        workspaces: Measured workspaces of convolutions; the others are estimated.
         resident_bytes: Bytes of a data set that is kept on the device.
     """
 
@@ -85,6 +87,7 @@ class BatchSizeModel:
 
     Attributes:
         recording: The recording with the smaller batch.
+        convolutions: Convolutions whose workspaces are recorded, by signature in the order in which they first run.
 
     Raises:
         UntraceableError: The recordings differ in more than sizes, or a size is not linear in the batch size.
@@ -101,6 +104,8 @@ class BatchSizeModel:
                 raise UntraceableError("the memory of its training does not grow linearly with the batch size")
             slopes.append(slope)
         self.recording, self._slopes = small, slopes
+        signatures = dict.fromkeys(one.operation for one in small.storages if one.category == WORKSPACE)
+        self.convolutions = {signature: Convolution.parse(signature) for signature in signatures}
 
     def peak(
         self,
@@ -114,14 +119,15 @@ class BatchSizeModel:
         Args:
             batch: Samples per micro batch.
             allocator: New allocator with the limit of the device; None for a CUDA allocator without a limit.
-            workspaces: Measured workspaces; a convolution without one counts as 0 bytes.
+            workspaces: Measured workspaces; those of other convolutions are estimated.
             resident_bytes: Bytes of a data set that is kept on the device.
 
         Raises:
             OutOfMemoryError: The training does not fit under the limit of the allocator.
         """
         allocator = Allocator() if allocator is None else allocator
-        sizes = self._sizes(batch, workspaces or {})
+        measured = workspaces or {}
+        sizes = self._sizes(batch, measured)
         live: dict[int, tuple[Any, int]] = {}
         at_peak: dict[int, int] = {}
         if resident_bytes:
@@ -133,7 +139,13 @@ class BatchSizeModel:
                 if not sizes[event]:
                     continue
                 before, in_use = allocator.peak_allocated_bytes, allocator.allocated_bytes
-                block = allocator.allocate(sizes[event])
+                try:
+                    block = allocator.allocate(sizes[event])
+                except OutOfMemoryError:
+                    storage = self.recording.storages[event]
+                    if storage.category != WORKSPACE or storage.operation in measured:
+                        raise
+                    continue  # an estimated workspace takes free memory only; see convoy.planner.workspaces
                 live[event] = block, allocator.allocated_bytes - in_use
                 if allocator.peak_allocated_bytes > before:
                     last = event
@@ -155,7 +167,7 @@ class BatchSizeModel:
             dict(categories),
             top.module,
             top.phase,
-            top.operation,
+            "workspace of a convolution" if top.category == WORKSPACE else top.operation,
         )
 
     def fits(self, batch: int, card: Card) -> bool:
@@ -182,14 +194,19 @@ class BatchSizeModel:
     def _sizes(self, batch: int, workspaces: Workspaces) -> list[int]:
         extra = batch - self.recording.batch
         sizes = [one + extra * slope for one, slope in zip(self.recording.sizes(), self._slopes, strict=True)]
-        if workspaces:
-            for number, storage in enumerate(self.recording.storages):
-                if storage.category == WORKSPACE:
-                    sizes[number] = _workspace(workspaces.get(storage.operation, {}), batch)
+        bytes_of = {
+            signature: _measured_bytes(workspaces[signature], batch)
+            if signature in workspaces
+            else estimated_bytes(convolution, batch)
+            for signature, convolution in self.convolutions.items()
+        }
+        for number, storage in enumerate(self.recording.storages):
+            if storage.category == WORKSPACE:
+                sizes[number] = bytes_of[storage.operation]
         return sizes
 
 
-def _workspace(measured: Mapping[int, int], batch: int) -> int:
+def _measured_bytes(measured: Mapping[int, int], batch: int) -> int:
     """Return the bytes at a batch size: the next larger measured size, or in proportion beyond the largest."""
     if not measured:
         return 0

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.config.faults import UserError
+from convoy.planner.intervals import BASIS
 from convoy.planner.memory_plan import Plan
 
 _NAMES = {"cudnn_workspace": "cuDNN workspace", "cublas_workspace": "cuBLAS workspace", "ddp_buffers": "DDP buckets"}
@@ -31,17 +32,19 @@ def rendered(plan: Plan) -> RenderableType:
         peaks.add_row("peak reserved", gib(plan.peak.reserved_bytes), "by PyTorch's caching allocator")
         of = f"of {gib(plan.usable_bytes)}, " if plan.usable_bytes else ""
         peaks.add_row("on the card", gib(plan.device_total_bytes), f"{of}with CUDA's context")
+        if not plan.is_certain and plan.context_bytes is not None:
+            peaks.add_row("", "", f"not calibrated: {needed(plan)}")
     parts = [Text(_headline(plan), style="bold"), Text(), grid, Text(), peaks, Text(), *_verdict(plan), *_footer(plan)]
     return Group(*parts)
 
 
 def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
-    """Return one line per card: usable memory, needed memory, and the largest micro batch that fits."""
+    """Return one line per card: usable memory, interval of needed memory, and the largest micro batch that fits."""
     plans = [plan for _, plan in rows if isinstance(plan, Plan)]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("card", "precision"):
         grid.add_column(heading, no_wrap=True)
-    for heading in ("usable", "needed", "free"):
+    for heading in ("usable", "needed"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("largest", justify="right", no_wrap=True)
@@ -49,7 +52,7 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
     refused = []
     for name, plan in rows:
         if isinstance(plan, UserError):
-            grid.add_row(name, *["-"] * 4, Text("no", style="red"), "-", "-")
+            grid.add_row(name, *["-"] * 3, Text("no", style="red"), "-", "-")
             refused += [f"{name}: {fault}" for fault in plan.faults]
             continue
         kept = f"{plan.fitting.micro_batch_size} x {plan.fitting.accumulation}" if plan.fitting else "-"
@@ -57,8 +60,7 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
             name,
             plan.precision,
             _bare(plan.usable_bytes),
-            _bare(plan.device_total_bytes),
-            _bare(plan.slack_bytes),
+            _interval(plan),
             _yes_or_no(plan.fits),
             "-" if plan.largest_micro_batch is None else str(plan.largest_micro_batch),
             kept,
@@ -71,12 +73,24 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
         parts += [Text(f"{heading}, micro batch {first.sizes.micro_batch_size}", style="bold"), Text()]
     parts += [grid, *(Text(line) for line in refused), Text()]
     legend = "In GiB. Largest: largest micro batch that fits. Global batch: micro batch x accumulation that fits."
-    return Group(*parts, Text(legend, style="dim"), *(_footer(plans[0]) if plans else []))
+    return Group(*parts, Text(legend, style="dim"), *_footer(*plans))
 
 
 def gib(size: int | None) -> str:
     """Format bytes in GiB."""
     return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
+
+
+def needed(plan: Plan) -> str:
+    """Return the predicted memory on the card, an interval unless the card is calibrated."""
+    return "unknown" if plan.device_total_bytes is None else f"{_interval(plan)} GiB"
+
+
+def _interval(plan: Plan) -> str:
+    if plan.interval_bytes is None or plan.is_certain:
+        return _bare(plan.device_total_bytes)
+    lower, upper = plan.interval_bytes
+    return f"{_bare(lower)} to {_bare(upper)}"
 
 
 def _bare(size: int | None) -> str:
@@ -110,12 +124,14 @@ def _headline(plan: Plan) -> str:
 def _verdict(plan: Plan) -> list[RenderableType]:
     if not plan.on_cuda:
         return []
-    if plan.fits is None or plan.slack_bytes is None:
+    if plan.fits is None or plan.usable_bytes is None or plan.interval_bytes is None:
         return [Text("The memory of the card is unknown: choose one with hardware=…, or all with 'hardware=*'.")]
+    lower, upper = plan.interval_bytes
     if plan.fits:
-        lines = [Text(f"fits, with {gib(plan.slack_bytes)} free", style="bold green")]
+        lines = [Text(f"fits, with at least {gib(plan.usable_bytes - upper)} free", style="bold green")]
     else:
-        lines = [Text(f"does not fit; {remedy(plan)}", style="bold red")]
+        verdict = "does not fit" if plan.is_certain or lower > plan.usable_bytes else "may not fit"
+        lines = [Text(f"{verdict}; {remedy(plan)}", style="bold red")]
     if plan.largest_micro_batch:
         kept = ""
         if plan.fitting is not None:
@@ -127,15 +143,17 @@ def _verdict(plan: Plan) -> list[RenderableType]:
     return [*lines]
 
 
-def _footer(plan: Plan) -> list[RenderableType]:
-    if not plan.on_cuda:
-        return []
-    text = (
-        f"Calibrated: {plan.calibrated}."
-        if plan.calibrated
-        else "Not calibrated: cuDNN workspaces and NCCL buffers are not counted (docs/planner.md)."
-    )
-    return [Text(), Text(text, style="dim")]
+def _footer(*plans: Plan) -> list[RenderableType]:
+    on_cuda = [plan for plan in plans if plan.on_cuda]
+    lines = []
+    if not all(plan.is_certain for plan in on_cuda):
+        lines += [
+            f"Not calibrated: the interval {BASIS}.",
+            "cuDNN's workspaces are estimated, NCCL's buffers are not counted (docs/planner.md).",
+        ]
+    if len(plans) == 1 and on_cuda and plans[0].calibrated:
+        lines.append(f"Calibrated: {plans[0].calibrated}.")
+    return [Text(), *(Text(line, style="dim") for line in lines)] if lines else []
 
 
 def _yes_or_no(fits: bool | None) -> Text:

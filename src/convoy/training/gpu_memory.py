@@ -12,9 +12,9 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config, HardwareConfig
 from convoy.ledger.rows import UntraceableError
-from convoy.planner.calibration import Calibration, calibration_of
+from convoy.planner.calibration import calibration_of
 from convoy.planner.memory_plan import Plan, Planner
-from convoy.planner.plan_table import gib
+from convoy.planner.plan_table import gib, needed
 from convoy.runtime.devices import Devices
 
 USUAL_CONTEXT_BYTES = 512 * 2**20
@@ -104,7 +104,7 @@ def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) 
         raise UserError(Fault("trainer.micro_batch_size", rule, remedy, "auto"))
     found = plan.fitting
     steps = f" x {found.accumulation} accumulation steps" if found.accumulation > 1 else ""
-    figures = f"{gib(plan.device_total_bytes)} of {gib(plan.usable_bytes)} predicted"
+    figures = f"{needed(plan)} of {gib(plan.usable_bytes)} predicted"
     compiled = " without trainer.compile" if trainer.compile else ""
     return found, f"micro batch: auto is {found.micro_batch_size}{steps}, {figures}{compiled}"
 
@@ -116,24 +116,23 @@ def plan_on(config: Config, devices: Devices, total_bytes: int, *, margin: float
         config: of the run.
         devices: where it trains.
         total_bytes: memory of one GPU.
-        margin: share of it that is to stay free.
+        margin: share of it that the prediction leaves free.
 
     Raises:
         UserError: the training can't be followed without data.
     """
     hardware = config.hardware
     measured = calibration_of(config.output_root, hardware.name)
-    context = hardware.context_bytes if measured.context_bytes is None else measured.context_bytes
     card = replace(
         hardware,
         accelerator="gpu",
         precision="32" if devices.precision == "32-true" else devices.precision,
-        usable_bytes=int(total_bytes * (1 - margin)),
-        context_bytes=USUAL_CONTEXT_BYTES if context is None else context,
+        usable_bytes=total_bytes,
+        context_bytes=USUAL_CONTEXT_BYTES if hardware.context_bytes is None else hardware.context_bytes,
     )
-    own = Calibration(measured.device, measured.measured, workspaces=measured.workspaces)
+    own = replace(measured, usable_bytes=None)
     gpus = replace(config.trainer, gpus=devices.per_node, nodes=devices.nodes)
-    return Planner(replace(config, trainer=gpus)).plan(_named(card, devices), own)
+    return Planner(replace(config, trainer=gpus)).plan(_named(card, devices), own, margin=margin)
 
 
 def comparison(config: Config, devices: Devices, measured: Measured | None) -> dict[str, Any]:
