@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import webdataset
 from PIL import Image
 from tests.conftest import TINY, Run
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "shards.md").read_text(encoding="utf-8")
-(BLOCK,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+BLOCK, INDEXING = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SHORT = [word for word in TINY if not word.startswith("model")]
 
 
@@ -30,3 +31,18 @@ def test_the_commands_of_the_page_run(convoy: Callable[..., Run]) -> None:
         assert done.code == 0, done.err
     assert "18 train, 2 val images" in done.out
     assert Path("raw256/train-000000.u8").stat().st_size == 18 * 256 * 256 * 3
+
+
+def test_the_commands_for_tar_files_of_others_run(convoy: Callable[..., Run]) -> None:
+    Path("tars").mkdir()
+    with webdataset.TarWriter("tars/train-0.tar") as writer:
+        for number in range(20):
+            image = Image.new("RGB", (60, 50), (10 * number, 90, 9))
+            writer.write({"__key__": f"{number:02}", "jpg": image, "cls": number % 2})
+    for command in INDEXING.splitlines():
+        words = shlex.split(command)[1:]
+        if words[0] == "train":
+            words += [*SHORT, "data.image_size=32", "trainer.max_steps=1", "trainer.global_batch_size=4"]
+        done = convoy(*words)
+        assert done.code == 0, done.err
+    assert "18 train, 2 val" in done.out

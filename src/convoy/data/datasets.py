@@ -180,7 +180,7 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     index = read_index(data.root, storage)
     check_files(storage, index)
     notes = [] if "test" in index.splits else [no_test_note(data)]
-    if (shorter := data.eval_resize or data.image_size) > index.size:
+    if 0 < index.size < (shorter := data.eval_resize or data.image_size):
         notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
     images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
     targets = Targets(CLASS_INDEX, index.classes)

@@ -187,7 +187,7 @@ def test_a_finished_set_has_its_damaged_shards_rewritten(
         "train-000001.tar is damaged (its checksum differs)",
         "val-000000.tar is missing",
     ]
-    assert all("pack again into the same folder" in fault.remedy for fault in caught.value.faults)
+    assert all("repeat convoy pack" in fault.remedy for fault in caught.value.faults)
     pack_folder(digits_folder, packed)
     assert digests(packed) == before
 

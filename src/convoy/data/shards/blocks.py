@@ -31,7 +31,7 @@ OpenBlock = Callable[[str, int, int], Block]
 
 def damaged(root: str, file: str, what: str) -> UserError:
     """Return the error of a missing or damaged file of a packed data set."""
-    remedy = f"convoy pack verify={root} checks all files; copy the file again, or pack again into the same folder"
+    remedy = f"convoy pack verify={root} checks all files; copy the file again, or repeat convoy pack or convoy index"
     return UserError(Fault("data.root", f"{file} {what}", remedy, root))
 
 

@@ -16,10 +16,13 @@ from convoy.data.shards.storage import Storage, open_storage
 FILE = "index.json"
 VERSION = 1
 FORMATS = ("jpeg", "raw")
+TAR_FORMAT = "tar"
+"""Format of tar files that others have written, which `indexing` has indexed."""
 SUFFIXES = {"jpeg": "tar", "raw": "u8"}
 COLUMNS = ("offset", "length", "label", "crc32")
-"""Columns of the table of a split's samples, an .npy file of uint32 [samples, 4]: position of the image's first byte in
-its shard, number of bytes, class, and checksum (zlib.crc32). The rows have the order of the shards."""
+"""Columns of the table of a split's samples, an .npy file of uint32 [samples, 4] (uint64 for files above 4 GiB):
+position of the image's first byte in its shard, number of bytes, class, and checksum (zlib.crc32). The rows have the
+order of the shards."""
 
 _PACK = "pack it with convoy pack data=image_folder data.root=… output=…"
 
@@ -63,8 +66,8 @@ class Index:
     """Description of a packed data set.
 
     Attributes:
-        format: one of `FORMATS`.
-        size: length of the shorter side of the images in pixels; of both sides for raw.
+        format: one of `FORMATS`, or `TAR_FORMAT`.
+        size: length of the shorter side of the images in pixels; of both sides for raw; 0 if it is not known.
         classes: names of the classes; a label is an index into them.
         splits: train, val and possibly test, by name.
         settings: source and settings of the packing, which `packing` compares.
@@ -102,8 +105,9 @@ class Index:
         index = cls(
             values["format"], values["size"], tuple(values["classes"]), splits, values["settings"], values["skipped"]
         )
-        if index.format not in FORMATS:
-            raise ValueError(f"format {index.format}; this Convoy reads {' and '.join(FORMATS)}")
+        known = (*FORMATS, TAR_FORMAT)
+        if index.format not in known:
+            raise ValueError(f"format {index.format}; this Convoy reads {', '.join(known)}")
         return index
 
 
@@ -122,9 +126,11 @@ def read_index(root: str, storage: Storage | None = None) -> Index:
             remedy = f"a folder with train/ is read by data=image_folder, or {_PACK}"
         elif missing := storage.missing():
             rule, remedy = missing
+        elif any(name.endswith(".tar") for name in storage.sizes() or ()):
+            remedy = f"write it with convoy index tars={root}"
         raise UserError(Fault("data.root", rule, remedy, root)) from error
     try:
         return Index.from_json(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         rule = f"{FILE} can't be read ({type(error).__name__}: {error})"
-        raise UserError(Fault("data.root", rule, "pack it again with convoy pack", root)) from error
+        raise UserError(Fault("data.root", rule, "write it again with convoy pack, or convoy index", root)) from error

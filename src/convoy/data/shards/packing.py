@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from convoy.data.shards.index import COLUMNS, FILE, SUFFIXES, Index, Shard, Spli
 from convoy.data.shards.shard_images import Table, read_table
 from convoy.data.shards.storage import LocalFolder, digest
 from convoy.data.shards.tar import END, member
+from convoy.data.shards.writing import table_bytes, write_whole
 
 RECORDS = ".packing"
 ReportShard = Callable[[str, Shard], None]
@@ -106,18 +106,18 @@ def pack(packing: Packing, report: ReportShard = lambda *_: None) -> Index:
         skipped: dict[str, str] = {}
         splits = {}
         with _lock(output), ThreadPoolExecutor(packing.num_threads, thread_name_prefix="convoy-pack") as pool:
-            _write_whole(output / RECORDS / "settings.json", json.dumps(_head(packing, settings)).encode())
+            write_whole(output / RECORDS / "settings.json", json.dumps(_head(packing, settings)).encode())
             for name, files in packing.splits.items():
                 written = list(_split(packing, name, files, known, pool, report))
-                table = _table_bytes(np.concatenate([part.rows for part in written]))
-                _write_whole(output / f"{name}.samples.npy", table)
+                table = table_bytes(np.concatenate([part.rows for part in written]))
+                write_whole(output / f"{name}.samples.npy", table)
                 shards = tuple(part.shard for part in written)
                 splits[name] = Split(shards, f"{name}.samples.npy", hashlib.sha256(table).hexdigest())
                 for part in written:
                     skipped |= part.skipped
         _check_not_empty(splits)
         index = Index(packing.format, packing.size, packing.classes, splits, settings, skipped)
-        _write_whole(output / FILE, index.as_json().encode())
+        write_whole(output / FILE, index.as_json().encode())
         shutil.rmtree(output / RECORDS)
     except OSError as error:
         rule = f"can't be written ({error.strerror or error})"
@@ -229,7 +229,7 @@ def _split(
             images.seek(begin)
             written = _write_shard(packing, file, images, begin)
             record = {"shard": asdict(written.shard), "rows": written.rows.tolist(), "skipped": written.skipped}
-            _write_whole(packing.output / RECORDS / f"{file}.json", json.dumps(record).encode())
+            write_whole(packing.output / RECORDS / f"{file}.json", json.dumps(record).encode())
             report("written", written.shard)
         yield written
         begin, number = written.shard.end, number + 1
@@ -289,19 +289,3 @@ def _note_bad(error: BadImageError, skip: bool, skipped: dict[str, str]) -> None
 
 def _as_table(rows: Sequence[Row]) -> Table:
     return np.array(rows, dtype=np.uint32).reshape(-1, len(COLUMNS))
-
-
-def _table_bytes(table: Table) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, table)
-    return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely, or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    partial.replace(path)

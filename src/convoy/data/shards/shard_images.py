@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ BLOCK_BYTES = 8 << 20
 BLOCKS_AHEAD = 8
 """Number of blocks that are requested in advance."""
 
-Table = NDArray[np.uint32]
+Table = NDArray[np.unsignedinteger[Any]]
 """[samples, 4], see `COLUMNS`."""
 
 

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 8 << 20
 
 
 class Storage(Protocol):
-    """Flat folder of files. A missing file raises FileNotFoundError, any other error UserError."""
+    """Folder of files, named by their paths in it. A missing file raises FileNotFoundError, other errors UserError."""
 
     root: str
     is_remote: bool
@@ -31,7 +31,7 @@ class Storage(Protocol):
         ...
 
     def sizes(self) -> dict[str, int] | None:
-        """Return the size of each file in bytes, or None without permission to list them."""
+        """Return the size of each file in bytes, also in subfolders, or None without permission to list them."""
         ...
 
     def has_folder(self, name: str) -> bool:
@@ -85,8 +85,9 @@ class LocalFolder:
             return os.pread(file.fileno(), end - begin, begin)
 
     def sizes(self) -> dict[str, int] | None:
-        with self._as_user_error(), os.scandir(self.path) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        with self._as_user_error():
+            files = [Path(parent) / name for parent, _, names in os.walk(self.path) for name in names]
+            return {str(file.relative_to(self.path)): file.stat().st_size for file in files if file.is_file()}
 
     def has_folder(self, name: str) -> bool:
         return (self.path / name).is_dir()
@@ -140,12 +141,12 @@ class _Bucket:
 
     def sizes(self) -> dict[str, int] | None:
         try:
-            entries = self._files.ls(self._prefix, detail=True)
+            entries = self._files.find(self._prefix, detail=True)
         except PermissionError:
             return None
         except self._errors as error:
             raise self._fault(error) from error
-        return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
+        return {name.removeprefix(f"{self._prefix}/"): entry["size"] for name, entry in entries.items()}
 
     def has_folder(self, name: str) -> bool:
         try:

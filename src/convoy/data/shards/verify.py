@@ -18,7 +18,7 @@ def verify(root: str) -> Index:
     storage = open_storage(root)
     index = read_index(root, storage)
     faults = []
-    for file, sha256 in _files(index):
+    for file, sha256 in dict(_files(index)).items():
         try:
             _, actual = digest(storage, file)
         except FileNotFoundError:
@@ -31,7 +31,7 @@ def verify(root: str) -> Index:
     return index
 
 
-_REMEDY = "copy it again, or pack again into the same folder, which rewrites damaged files"
+_REMEDY = "copy it again, or repeat convoy pack, which rewrites damaged files, or convoy index"
 
 
 def _files(index: Index) -> Iterator[tuple[str, str]]:
