@@ -94,7 +94,10 @@ def test_faults_are_found_together_and_without_torch() -> None:
     }
     faults = check_model(model, **SIZES)
     assert [(fault.key, fault.remedy) for fault in faults][:2] == [
-        ("model.pretrained", "write true for the library's weights, or a file's path"),
+        (
+            "model.pretrained",
+            "write true for the library's weights, a run's folder, or the path of a checkpoint or .safetensors file",
+        ),
         ("model.activaton", "did you mean activation?"),
     ]
     assert faults[2].key == "model.layers[0]"

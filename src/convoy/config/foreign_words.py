@@ -54,6 +54,8 @@ KEYS = {
     "pretrained": "model.pretrained",
     "weights": "model.pretrained",
     "freeze": "model.freeze",
+    "layer_decay": "optimizer.layer_decay",
+    "freeze_bn": "model.freeze_norms",
     "gradient_clip_val": "trainer.clip_grad_norm",
     "clip_grad": "trainer.clip_grad_norm",
     "max_grad_norm": "trainer.clip_grad_norm",

@@ -68,9 +68,10 @@ _AT_MOST: dict[str, float] = {
     "data.num_workers": 4096,
     "trainer.processes": 1024,
     "scheduler.warmup_epochs": 1e6,
+    "optimizer.layer_decay": 1,
 }
 
-_ABOVE_ZERO = ("optimizer.lr", "trainer.clip_grad_norm", "debug.overfit_below")
+_ABOVE_ZERO = ("optimizer.lr", "optimizer.layer_decay", "trainer.clip_grad_norm", "debug.overfit_below")
 
 _BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
 

@@ -28,8 +28,13 @@ CHAIN_KEYS = (
     "weights",
     "lr",
     "freeze",
+    "unfreeze_epoch",
+    "freeze_norms",
     "card",
 )
+
+_BEST = "checkpoints/best.ckpt"
+"""Weights of a run, relative to its folder."""
 
 _AUXILIARY_REASON = "its auxiliary classifier needs more"
 
@@ -51,7 +56,7 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
         faults.append(Fault("model.name", "is missing", "name the model, such as model.name=resnet18"))
     faults += _pretrained_faults(model.get("pretrained", False))
     faults += _auxiliary_faults(model.get("auxiliary_weight", 0))
-    faults += freeze_faults(model.get("freeze"), aux_logits=bool(model.get("aux_logits", False)))
+    faults += freeze_faults(model)
     if "stem" in model and str(model.get("_target_")).startswith("convoy.models."):
         faults += stem_faults(model["stem"])
     if model.get("_target_") == CHAIN:
@@ -121,12 +126,12 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
 
         load_weights(
             network,
-            read_weights(Path(pretrained)),
+            read_weights(_weights_file(pretrained)),
             num_classes=num_classes,
             in_channels=in_channels,
-            source=pretrained,
+            source=str(_weights_file(pretrained)),
         )
-    freeze_weights(network, model.get("freeze"), num_classes)
+    freeze_weights(network, model, num_classes)
     return network
 
 
@@ -144,11 +149,21 @@ def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mappi
 
 
 def _pretrained_faults(pretrained: Any) -> list[Fault]:
-    if isinstance(pretrained, bool) or (isinstance(pretrained, str) and Path(pretrained).is_file()):
+    if isinstance(pretrained, bool) or (isinstance(pretrained, str) and _weights_file(pretrained).is_file()):
         return []
-    rule = "no such file" if isinstance(pretrained, str) else "must be true, false or a file of weights"
-    remedy = "write true for the library's weights, or a file's path"
+    rule = "must be true, false, a run's folder or a file of weights"
+    if isinstance(pretrained, str):
+        rule = "no such file or run"
+        if Path(pretrained).is_dir():
+            rule = f"has no {_BEST}" if (Path(pretrained) / "config.yaml").is_file() else "is not a run's folder"
+    remedy = "write true for the library's weights, a run's folder, or the path of a checkpoint or .safetensors file"
     return [Fault("model.pretrained", rule, remedy, str(pretrained))]
+
+
+def _weights_file(text: str) -> Path:
+    """Return the best checkpoint of a run's folder, or the file itself."""
+    path = Path(text).expanduser()
+    return path / _BEST if path.is_dir() else path
 
 
 def _auxiliary_faults(weight: Any) -> list[Fault]:

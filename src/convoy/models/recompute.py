@@ -18,16 +18,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_WORKING = (nn.Conv2d, nn.Linear)
+from convoy.models.blocks import WORKING, is_block
 
 
 def recompute_activations(network: nn.Module) -> int:
     """Make a network recompute its blocks in the backward pass. Names and weights don't change.
 
-    A block is a member of a Sequential, ModuleList or ModuleDict with at least two convolutions or linear layers,
-    such as a bottleneck of a ResNet; of nested blocks, the outermost. A Sequential of n single layers, such as those
-    of VGG, is divided into about sqrt(n) parts.
+    Blocks are those of `is_block`, such as the bottlenecks of a ResNet; of nested blocks, the outermost. A Sequential
+    of n single layers, such as those of VGG, is divided into about sqrt(n) parts.
 
     Args:
         network: network to change in place.
@@ -40,7 +38,7 @@ def recompute_activations(network: nn.Module) -> int:
         return 1
     count = 0
     for child in network.children():
-        if isinstance(network, _CONTAINERS) and not isinstance(child, _CONTAINERS) and _num_working(child) > 1:
+        if is_block(network, child):
             child.__class__ = _recomputed_block(type(child))  # type: ignore[arg-type]
             count += 1
         else:
@@ -49,11 +47,7 @@ def recompute_activations(network: nn.Module) -> int:
 
 
 def _is_chain(sequence: nn.Sequential) -> bool:
-    return sum(isinstance(child, _WORKING) for child in sequence) > 3
-
-
-def _num_working(module: nn.Module) -> int:
-    return sum(isinstance(one, _WORKING) for one in module.modules())
+    return sum(isinstance(child, WORKING) for child in sequence) > 3
 
 
 @cache
@@ -86,7 +80,7 @@ def _parts(modules: list[nn.Module]) -> list[list[nn.Module]]:
 
     Each part begins with a convolution or linear layer: its input is stored, and an in-place ReLU would overwrite it.
     """
-    starts = [index for index, module in enumerate(modules) if isinstance(module, _WORKING)]
+    starts = [index for index, module in enumerate(modules) if isinstance(module, WORKING)]
     step = round(math.sqrt(len(starts)))
     cuts = [0, *starts[step::step], len(modules)]
     return [modules[begin:end] for begin, end in pairwise(cuts)]

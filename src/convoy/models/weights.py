@@ -130,7 +130,9 @@ def load_weights(
         remedy = "give weights of the same model, data.channels and data.image_size"
         raise UserError(Fault(KEY, rule, remedy))
     if left:
-        log.warning("%s: %s not loaded; they keep their initial values", source, ", ".join(sorted(left)))
+        heads = {int(state[name].shape[0]) for name in left if name not in fresh}
+        reason = f": the head has {num_classes} outputs, in the file {', '.join(map(str, heads))}" if heads else ""
+        log.warning("%s: %s not loaded; they keep their initial values%s", source, ", ".join(sorted(left)), reason)
     network.load_state_dict({**{name: own[name] for name in left}, **fitted})
 
 

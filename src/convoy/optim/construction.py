@@ -13,7 +13,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
 from convoy.optim.fusing import fused, watch_layouts
-from convoy.optim.parameters import parameter_groups
+from convoy.optim.parameters import parameter_groups, with_layer_decay
 from convoy.optim.schedules import num_warmup_steps
 
 _WARMUP = ("warmup_epochs", "warmup_steps")
@@ -61,7 +61,8 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
     """Return the optimizer of a model's parameters.
 
     Args:
-        node: The `optimizer` group. `decay_norms_and_biases` selects the parameters with weight decay.
+        node: The `optimizer` group. `decay_norms_and_biases` selects the parameters with weight decay,
+            `layer_decay` lowers the rate of blocks near the input.
         model: Network whose parameters with `requires_grad` are trained.
         fuse: Update all parameters in one kernel if the optimizer supports it and the config does not decide.
 
@@ -72,6 +73,9 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = F
     node = fused(node) if fuse else node
     decay = float(node.get("weight_decay") or 0.0)
     groups = parameter_groups(model, decay, bool(node.get("decay_norms_and_biases", True)))
+    layer_decay = float(node.get("layer_decay") or 1.0)
+    if layer_decay < 1:
+        groups = with_layer_decay(model, groups, float(node["lr"]), layer_decay)
     optimizer = build("optimizer", node, groups)
     if not isinstance(optimizer, Optimizer):
         raise UserError(_type_fault("optimizer", node, optimizer, "a torch.optim.Optimizer"))

@@ -65,6 +65,7 @@ def checkpointed(network: nn.Module, config: Config) -> None:
 
 def optimizer_of(config: Config, network: nn.Module, *, fuse: bool = False) -> Optimizer:
     """Return the config's optimizer for a network's parameters, fused if `fuse` is set and it is possible."""
+    fuse = fuse and config.model.get("unfreeze_epoch") is None  # as in training
     return build_optimizer(config.optimizer, network, fuse=fuse)
 
 

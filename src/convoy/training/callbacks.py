@@ -26,6 +26,7 @@ from convoy.training.ema import WeightEma
 from convoy.training.schedule import Schedule
 from convoy.training.signals import GracefulStop
 from convoy.training.step_profile import StepProfile
+from convoy.training.unfreezing import Unfreezing
 
 _STEPS_WITHOUT_LENGTH = 1000
 """Epochs of a schedule's length where only time ends the run: its schedule is constant then."""
@@ -77,6 +78,8 @@ def build_callbacks(
         callbacks.append(StepProfile(run, config.debug.profile_steps, context.console))
     if trainer.ema_decay is not None:
         callbacks.append(WeightEma(trainer.ema_decay))
+    if config.model.get("unfreeze_epoch") is not None:
+        callbacks.append(Unfreezing(context.console))
     callbacks.append(metrics)
     if trainer.compile == COMPILE_AUTO:
         callbacks.append(CompileChoice(length.total_steps, context.console))

@@ -65,7 +65,12 @@ class TrainingModule(pl.LightningModule):
         self.test_report = Report()
         self.val_metrics = metrics_of(task, config, "val")
         self.test_metrics = metrics_of(task, config, "test")
-        self._frozen_norms = frozen_norms(network, config.model.get("freeze"), len(task.targets.names))
+        self._frozen_norms: list[nn.Module] = []
+        self.freeze_norms(epoch=0)
+
+    def freeze_norms(self, epoch: int) -> None:
+        """Set the mode of all modules for training after a number of epochs."""
+        self._frozen_norms = frozen_norms(self.network, self.config.model, len(self.task.targets.names), epoch)
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModule:
@@ -82,6 +87,8 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         clips = self.config.trainer.clip_grad_norm is not None
         fuse = may_fuse(self.device.type, str(self.trainer.precision), clips=clips)
+        # torch's fused SGD fails where some parameters of a group have had no gradient yet.
+        fuse = fuse and self.config.model.get("unfreeze_epoch") is None
         return build_optimizer(self.config.optimizer, self.network, fuse=fuse)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -188,9 +195,8 @@ class TrainingModule(pl.LightningModule):
             raise NotFiniteError(step, self.learning_rate())
 
     def learning_rate(self) -> float:
-        """Return the learning rate of the first parameter group at this step."""
-        optimizer = self.trainer.optimizers[0]
-        return float(optimizer.param_groups[0]["lr"])
+        """Return the learning rate at this step, with layer decay that of the head."""
+        return max(float(group["lr"]) for group in self.trainer.optimizers[0].param_groups)
 
     def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
         return {f"{split}/{name}": value for name, value in self.task.compute(metrics).items()}

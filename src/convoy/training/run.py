@@ -142,7 +142,7 @@ def _train(
     config = context.config
     loggers = open_loggers(context, _plain(config))
     ledger_log = open_ledger_log(module.network, context, loggers.wandb) if context.is_first_rank else None
-    frozen = note_on(config.model.get("freeze"), config.model.get("pretrained"))
+    frozen = note_on(config.model)
     ledger_notice = ledger_log.notice if ledger_log else ""
     notices = [*loggers.notices, *notices, *(text for text in (ledger_notice, frozen) if text)]
     store = RankStore()
