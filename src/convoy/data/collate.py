@@ -59,16 +59,21 @@ class BatchFinalizer:
         self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, spec.device)
         self._spec = spec
 
-    def __call__(self, images: Tensor, targets: Any, cutout: Tensor | None = None) -> Batch:
+    def __call__(
+        self, images: Tensor, targets: Any, cutout: Tensor | None = None, erasing: Tensor | None = None
+    ) -> Batch:
         """Return the batch, with all of its tensors on the spec's device.
 
         Args:
             images: uint8 [B, C, S, S] on the spec's device.
             targets: see `Batch`, on any device.
             cutout: [2, B] int64, top and left of the square that is set to the mean; None without cutout.
+            erasing: [4, B] int64, top, left, height and width of a rectangle that is set to the mean; None without.
         """
         normalized = self._normalize(images)
         if cutout is not None:
-            normalized = cut_out(normalized, cutout, self._cutout)
+            normalized = cut_out(normalized, cutout, (self._cutout, self._cutout))
+        if erasing is not None:
+            normalized = cut_out(normalized, erasing[:2], tuple(erasing[2:]))
         memory_format = torch.channels_last if self._spec.channels_last else torch.contiguous_format
         return Batch(normalized.contiguous(memory_format=memory_format), targets_to(targets, self._spec.device))

@@ -52,6 +52,27 @@ def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequenc
     return CropBox((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
 
 
+NUM_JITTER_NUMBERS = 3
+
+
+def jittered_box(width: int, height: int, sides: Sequence[int], image_size: int, numbers: Sequence[float]) -> CropBox:
+    """Return a random square of an image that is resized to a random size (Simonyan & Zisserman 2014, section 3.1).
+
+    Resizing this square to `image_size` equals resizing the image to a shorter side that is uniform in `sides`, and
+    cropping a square of `image_size` at a random position.
+
+    Args:
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
+        sides: [smallest, largest] shorter side of the resized image, in pixels, at least `image_size`.
+        image_size: side of the crop, in pixels.
+        numbers: `NUM_JITTER_NUMBERS` numbers, uniform in [0, 1).
+    """
+    shorter_side = sides[0] + int(numbers[0] * (sides[1] - sides[0] + 1))
+    side = max(1, round(min(width, height) * image_size / shorter_side))
+    return CropBox(int(numbers[1] * (width - side + 1)), int(numbers[2] * (height - side + 1)), side, side)
+
+
 def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """Return width and height of an image resized to `shorter_side`, rounded down as in torchvision."""
     if width <= height:

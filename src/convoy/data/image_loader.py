@@ -21,9 +21,10 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
+from convoy.data.augmentation.batch_augmentation import BatchAugmentation, BatchOperations, augment_batch
 from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
-from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
+from convoy.data.crop_geometry import NUM_CROP_NUMBERS, NUM_JITTER_NUMBERS, jittered_box, random_box
 from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.device_copy import BatchBuffer, CopyStream
 from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
@@ -47,10 +48,14 @@ class BatchDraws(NamedTuple):
     Attributes:
         starts: int64 [B], positions of the windows, for `WindowSource.cut`.
         cutout: int64 [2, B], first row and column of the square.
+        operations: operations on the images.
+        erasing: int64 [4, B], top, left, height and width of the erased rectangle.
     """
 
     starts: Tensor | None = None
     cutout: Tensor | None = None
+    operations: BatchOperations | None = None
+    erasing: Tensor | None = None
 
 
 DrawPlaces = Callable[[Tensor], BatchDraws]
@@ -114,6 +119,7 @@ class StreamedTraining:
         self._seed = seed
         self._bad_images = bad_images
         self._transforms = ImageTransforms(data, seed)
+        self._augmentation = BatchAugmentation(data.augment, data.image_size, seed)
 
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
@@ -125,7 +131,9 @@ class StreamedTraining:
             for images, targets, draws in decoded:
                 if draws.starts is not None:
                     images = WindowSource.of(images, augment.pad_crop, augment.flip).cut(draws.starts)
-                yield finish(images, targets, draws.cutout)
+                if draws.operations is not None:
+                    images = augment_batch(images, draws.operations)
+                yield finish(images, targets, draws.cutout, draws.erasing)
 
     def decoded(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
@@ -155,28 +163,40 @@ class StreamedTraining:
     def _draws(self, epoch: int, samples: Tensor) -> BatchDraws:
         """Draw the parameters that the augmentation of whole batches uses."""
         data, augment = self._data, self._data.augment
-        # With random_resized_crop, images are mirrored while they are written.
-        cuts = augment.pad_crop or (augment.flip and augment.random_resized_crop is None)
+        others = BatchDraws(
+            operations=self._augmentation.draw(epoch, samples), erasing=self._augmentation.draw_erasing(epoch, samples)
+        )
+        # With a random crop, images are mirrored while they are written.
+        is_cropped = augment.random_resized_crop is not None or augment.scale_jitter is not None
+        cuts = augment.pad_crop or (augment.flip and not is_cropped)
         if not cuts and not augment.cutout:
-            return BatchDraws()
+            return others
         drawn = draw(augment, data.image_size, self._seed, epoch, samples)
         if not cuts:
-            return BatchDraws(cutout=drawn.cutout)
+            return others._replace(cutout=drawn.cutout)
         layout = WindowLayout(data.image_size, data.channels, augment.pad_crop, augment.flip)
-        return BatchDraws(layout.starts(torch.arange(len(samples)), drawn), drawn.cutout)
+        return others._replace(starts=layout.starts(torch.arange(len(samples)), drawn), cutout=drawn.cutout)
 
     def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
         data, augment = self._data, self._data.augment
-        scale = augment.random_resized_crop
-        if scale is None:
+        scale, sides = augment.random_resized_crop, augment.scale_jitter
+        if scale is None and sides is None:
             return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
-        streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
+        if sides is not None:
+            streams = range(Stream.SCALE_JITTER, Stream.SCALE_JITTER + NUM_JITTER_NUMBERS)
+        else:
+            streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
         numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
         coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
 
         def fill(place: int, out: NDArray[np.uint8]) -> None:
             picture = opened.image(place)
-            box = random_box(picture.width, picture.height, scale, numbers[place])
+            sizes = picture.width, picture.height
+            if sides is not None:
+                box = jittered_box(*sizes, sides, data.image_size, numbers[place])
+            else:
+                assert scale is not None
+                box = random_box(*sizes, scale, numbers[place])
             crop_and_resize(picture, box, out, mirrored=augment.flip and coins[place])
 
         return fill

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from convoy.config.schema import DataConfig
+from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.device_copy import to_device
@@ -29,6 +31,7 @@ class MemoryTraining:
         self._layout = WindowLayout(size, channels, augment.pad_crop, augment.flip)
         self._targets = images.labels
         self._transforms = ImageTransforms(data, seed)
+        self._augmentation = BatchAugmentation(augment, data.image_size, seed)
 
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
@@ -38,7 +41,8 @@ class MemoryTraining:
         finish = BatchFinalizer(self._data, spec)
         for epoch, share in sampler.epochs(rank, first_step, end_step):
             # Random parameters are drawn once per epoch, which saves a dozen small operations per batch.
-            samples = share.flatten().to(source.pixels.device)
+            on_cpu = share.flatten()
+            samples = on_cpu.to(source.pixels.device)
             draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
             starts = self._layout.starts(samples, draws)
             sample_targets = to_device(targets[samples], spec.device)
@@ -48,7 +52,18 @@ class MemoryTraining:
                 windows = to_device(source.cut(starts[batch]), spec.device)
                 if self._transforms:
                     windows = self._transformed(windows, epoch, samples[batch], spec.num_threads)
-                yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch])
+                windows, erasing = self._augmented(windows, epoch, on_cpu[batch], spec.device)
+                yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch], erasing)
+
+    def _augmented(
+        self, images: Tensor, epoch: int, samples: Tensor, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the images after the operations of the augmentation, and the rectangles to erase."""
+        operations = self._augmentation.draw(epoch, samples)
+        if operations is not None:
+            images = augment_batch(images, tree_map_only(Tensor, lambda one: to_device(one, device), operations))
+        erasing = self._augmentation.draw_erasing(epoch, samples)
+        return images, None if erasing is None else to_device(erasing, device)
 
     def _transformed(self, images: Tensor, epoch: int, samples: Tensor, num_threads: int) -> Tensor:
         """Return images, uint8 [B, C, S, S], each transformed in a thread."""

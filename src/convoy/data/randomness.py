@@ -38,8 +38,20 @@ class Stream(IntEnum):
     SHUFFLE_BUFFER = 10
     TRANSFORMS = 11
     DATASET = 12
+    ROTATION = 13
+    GRAYSCALE = 14
+    # Several streams each, as many as `BatchAugmentation` draws from.
+    AFFINE = 16
+    PERSPECTIVE = 24
+    COLOR_JITTER = 40
+    BLUR = 48
+    THREE_AUGMENT = 52
+    PCA_LIGHTING = 56
     # One stream for each of `crop_geometry.NUM_CROP_NUMBERS`.
     RESIZED_CROP = 64
+    SCALE_JITTER = 112
+    ERASING = 128
+    POLICY = 160
 
 
 def random_bits(seed: int, epoch: int, samples: Tensor, streams: Sequence[int]) -> Tensor:

@@ -93,7 +93,7 @@ def test_cutout_sets_one_clipped_square_to_the_mean(channels: int, side: int) ->
     corner = draw(AugmentConfig(cutout=side), 12, 1, 0, samples).cutout
     assert corner is not None
     images = torch.ones(200, channels, 12, 12).to(memory_format=torch.channels_last)
-    cut = cut_out(images.clone(memory_format=torch.preserve_format), corner, side)
+    cut = cut_out(images.clone(memory_format=torch.preserve_format), corner, (side, side))
     for place in range(200):
         expected = images[place].clone()
         top, left = corner[:, place].tolist()

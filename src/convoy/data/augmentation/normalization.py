@@ -47,22 +47,23 @@ class Normalizer:
         return normalized.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Set a square of each image to 0, the mean of normalized images, in place.
+def cut_out(images: Tensor, corner: Tensor, sides: Sequence[Tensor | int]) -> Tensor:
+    """Set a rectangle of each image to 0, the mean of normalized images, in place.
 
-    Parts of the square outside the image are cut off, as in the authors' code (DeVries & Taylor 2017: "Improved
-    Regularization of Convolutional Neural Networks with Cutout").
+    Parts of the rectangle outside the image are cut off, as in the authors' code of Cutout (DeVries & Taylor 2017:
+    "Improved Regularization of Convolutional Neural Networks with Cutout").
 
     Args:
         images: [B, C, S, S] in channels_last.
-        corner: [2, B] int64, first row and column of the square.
-        side: side of the square, in pixels.
+        corner: [2, B] int64, first row and column of the rectangle.
+        sides: height and width of the rectangle in pixels; each a number, or [B] int64.
     """
     batch, channels, height, width = images.shape
+    tall, wide = (side[:, None] if isinstance(side, Tensor) else side for side in sides)
     row = torch.arange(height, device=images.device) - corner[0, :, None]
     column = torch.arange(width, device=images.device).repeat_interleave(channels) - corner[1, :, None]
-    keep_row = ((row < 0) | (row >= side)).to(images.dtype)[:, :, None]
-    keep_column = ((column < 0) | (column >= side)).to(images.dtype)[:, None, :]
+    keep_row = ((row < 0) | (row >= tall)).to(images.dtype)[:, :, None]
+    keep_column = ((column < 0) | (column >= wide)).to(images.dtype)[:, None, :]
     rows = images.permute(0, 2, 3, 1).view(batch, height, width * channels)
     # A product with 0 and 1 takes a third of the time of masked_fill_.
     rows.mul_(torch.maximum(keep_row, keep_column))
