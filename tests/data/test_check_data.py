@@ -107,8 +107,26 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         (
             {"augment": AugmentConfig(random_resized_crop=[0.5, 1.0])},
             "data.augment.random_resized_crop",
-            "applies only to image folders",
+            "applies only to images that are read from files",
         ),
+        ({"augment": AugmentConfig(rotation=190)}, "data.augment.rotation", "0 to 180"),
+        ({"augment": AugmentConfig(rand_augment=[2])}, "data.augment.rand_augment", "[2,9] is usual"),
+        ({"augment": AugmentConfig(rand_augment=[2, 31])}, "data.augment.rand_augment", "magnitude must be 0 to 30"),
+        ({"augment": AugmentConfig(auto_augment="cifar")}, "data.augment.auto_augment", "did you mean cifar10?"),
+        (
+            {"augment": AugmentConfig(rand_augment=[2, 9], augmix=3)},
+            "data.augment.augmix",
+            "can't be combined with data.augment.rand_augment",
+        ),
+        ({"augment": AugmentConfig(color_jitter=[1, 1, 1, 0.6])}, "data.augment.color_jitter", "hue must be 0 to 0.5"),
+        ({"augment": AugmentConfig(erasing=1.5)}, "data.augment.erasing", "0 to 1"),
+        ({"augment": AugmentConfig(pca_lighting=0.1)}, "data.augment.pca_lighting", "needs data.channels=3"),
+        (
+            {"augment": AugmentConfig(blur=0.5), "image_size": 6, "fit": "resize"},
+            "data.augment.blur",
+            "needs data.image_size=7 or more",
+        ),
+        ({"augment": AugmentConfig(scale_jitter=[40, 64])}, "data.augment.scale_jitter", "read from files"),
     ],
 )
 def test_one_fault(changes: dict[str, Any], key: str, words: str) -> None:
@@ -126,6 +144,7 @@ def test_one_fault(changes: dict[str, Any], key: str, words: str) -> None:
             "data.augment.pad_crop",
             "can't be combined with random_resized_crop",
         ),
+        ({"augment": AugmentConfig(scale_jitter=[20, 40])}, "data.augment.scale_jitter", "[27,55] is usual"),
         ({"eval_resize": 20}, "data.eval_resize", "must not be less than data.image_size=24"),
         ({"fit": "pad"}, "data.fit", "use data.fit=resize"),
         ({"num_classes": 4}, "data.num_classes", "has 3 classes"),

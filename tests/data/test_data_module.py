@@ -96,10 +96,14 @@ def test_resumed_run_is_bit_equal(accumulation: int) -> None:
                 assert torch.equal(ours[1], uninterrupted[1])
 
 
+OPERATIONS = AugmentConfig(pad_crop=2, trivial_augment=True, rotation=10, blur=0.5, erasing=0.5)
+
+
+@pytest.mark.parametrize("augment", [AUGMENT, OPERATIONS])
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_any_world_size_reads_the_same_augmented_samples(world_size: int) -> None:
-    alone = opened(micro_batch_size=64)
-    shared = opened(micro_batch_size=64 // world_size)
+def test_any_world_size_reads_the_same_augmented_samples(world_size: int, augment: AugmentConfig) -> None:
+    alone = opened(digits(augment=augment), micro_batch_size=64)
+    shared = opened(digits(augment=augment), micro_batch_size=64 // world_size)
     ranks = [list(shared.training_loader(20, rank=rank, world_size=world_size)) for rank in range(world_size)]
     for step, batch in enumerate(alone.training_loader(20)):
         assert by_content([rank[step] for rank in ranks]) == by_content([batch])

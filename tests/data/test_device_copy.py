@@ -44,6 +44,8 @@ def counts_per_batch(data: DataConfig, monkeypatch: pytest.MonkeyPatch, split: s
         (AugmentConfig(random_resized_crop=[0.3, 1.0], flip=True), 2),
         (AugmentConfig(pad_crop=2), 5),  # zeros, copy, gather
         (AugmentConfig(pad_crop=2, flip=True), 7),  # a mirrored copy
+        (AugmentConfig(color_jitter=[0.4, 0.4, 0.4, 0.0]), 160),  # 4 steps of up to 3 kinds
+        (AugmentConfig(rand_augment=[2, 9], erasing=0.5), 200),  # 2 steps of up to 5 kinds in 5 images
     ],
 )
 def test_a_training_batch_of_a_folder_is_one_asynchronous_copy(

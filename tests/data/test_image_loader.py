@@ -70,7 +70,14 @@ def test_evaluation_is_torchvisions(digits_folder: Path, folder_data: MakeData, 
         assert float((image - expected).abs().mean()) <= 0.1 / 255 / 0.25
 
 
-@pytest.mark.parametrize("augment", [ALL_AUGMENTATION, AugmentConfig(pad_crop=3, flip=True), AugmentConfig()])
+BATCH_OPERATIONS = AugmentConfig(
+    scale_jitter=[26, 40], flip=True, rand_augment=[2, 9], color_jitter=[0.4, 0.4, 0.4, 0.1], erasing=0.5
+)
+
+
+@pytest.mark.parametrize(
+    "augment", [ALL_AUGMENTATION, BATCH_OPERATIONS, AugmentConfig(pad_crop=3, flip=True, augmix=3), AugmentConfig()]
+)
 def test_training_does_not_depend_on_threads_or_the_first_step(
     digits_folder: Path, folder_data: MakeData, augment: AugmentConfig
 ) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convoy.config.faults import Fault, did_you_mean, fault_of
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.schema import DataConfig
 from convoy.config.targets import target_faults
 from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
+from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.source_names import (
@@ -53,7 +54,7 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         data: the data config.
         present: whether the data must exist; if not, only the number of classes must be known.
     """
-    faults = [*_number_faults(data), *_channel_faults(data), *_augment_faults(data), *_built_faults(data)]
+    faults = [*_number_faults(data), *_channel_faults(data), *augment_faults(data), *_built_faults(data)]
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
@@ -154,41 +155,6 @@ def _channel_faults(data: DataConfig) -> Iterator[Fault]:
             yield fault_of("data.mean", values, "must be of pixel values in 0 to 1", "divide by 255")
         elif name == "std" and not all(0 < value <= 1 for value in values):
             yield fault_of("data.std", values, "must be above 0, of pixel values in 0 to 1", "divide by 255")
-
-
-def _augment_faults(data: DataConfig) -> Iterator[Fault]:
-    augment: AugmentConfig = data.augment
-    size = data.image_size if isinstance(data.image_size, int) else None
-    for name in ("pad_crop", "cutout"):
-        value = getattr(augment, name)
-        if value < 0:
-            yield fault_of(f"data.augment.{name}", value, "must be at least 0", "0 turns it off")
-        elif size is not None and value >= size:
-            yield fault_of(f"data.augment.{name}", value, f"must be less than data.image_size={size}")
-    crop = augment.random_resized_crop
-    if crop is None:
-        return
-    if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
-        yield fault_of(
-            "data.augment.random_resized_crop",
-            crop,
-            "must be [smallest, largest] with 0 < smallest <= largest <= 1",
-            "[0.08,1.0] is usual",
-        )
-    if data.source in NUM_CLASSES:
-        yield fault_of(
-            "data.augment.random_resized_crop",
-            crop,
-            f"applies only to image folders and shards, not to data.source={data.source}",
-            "use data.augment.pad_crop",
-        )
-    if augment.pad_crop > 0:
-        yield fault_of(
-            "data.augment.pad_crop",
-            augment.pad_crop,
-            "can't be combined with random_resized_crop",
-            "set one of them",
-        )
 
 
 def _built_faults(data: DataConfig) -> Iterator[Fault]:

@@ -100,7 +100,7 @@ ANGLES = np.array([-135.0, -30.0, -4.5, 0.0, 17.0, 90.0])
 def test_a_warp_equals_that_of_torchvision(coefficients: Any, reference: Callable[[Tensor, int], Tensor]) -> None:
     images = pictures(len(ANGLES))
     expected = torch.stack([reference(image, index) for index, image in enumerate(images)])
-    apply(images, step_of(np.full(len(ANGLES), int(Kind.WARP)), padded(coefficients)))
+    apply(images, step_of(np.full(len(ANGLES), int(Kind.AFFINE)), padded(coefficients)))
     assert (images.int() - expected.int()).abs().max() <= 1
 
 
@@ -124,7 +124,7 @@ def test_a_perspective_equals_that_of_torchvision() -> None:
             for image, start, end in zip(images, starts, ends, strict=True)
         ]
     )
-    apply(images, step_of(np.full(4, int(Kind.WARP)), padded(warps.perspective(starts, ends))))
+    apply(images, step_of(np.full(4, int(Kind.PERSPECTIVE)), padded(warps.perspective(starts, ends))))
     assert (images.int() - expected.int()).abs().max() <= 1
 
 

@@ -127,12 +127,12 @@ class BatchAugmentation:
         augment, size = self._augment, self._size
         if augment.rotation:
             degrees = _around(numbers.of(Stream.ROTATION, 1)[0], augment.rotation)
-            yield _everywhere(Kind.WARP, warps.rotate(degrees, size))
+            yield _everywhere(Kind.AFFINE, warps.rotate(degrees, size))
         if augment.affine is not None:
             most_degrees, most_shift, most_scale, most_shear = augment.affine
             drawn = numbers.of(Stream.AFFINE, 5)
             yield _everywhere(
-                Kind.WARP,
+                Kind.AFFINE,
                 warps.about_center(
                     _around(drawn[0], most_degrees),
                     np.round(_around(drawn[1:3], most_shift * size)),
@@ -168,6 +168,8 @@ def augment_batch(images: Tensor, operations: BatchOperations) -> Tensor:
         images: uint8 [B, C, S, S].
         operations: from `BatchAugmentation.draw`, on the device of the images.
     """
+    # Planes, over which color operations are vectorized; the normalization restores any memory format.
+    images = images.contiguous()
     for step in operations.steps:
         apply(images, step)
     if operations.weights is not None:
@@ -248,5 +250,5 @@ def _perspective(numbers: Numbers, distortion: float, size: int) -> Drawn:
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
     moved = np.floor(numbers[1:].T.reshape(-1, 4, 2) * (most + 1)) * inwards
     coefficients = warps.perspective(np.broadcast_to(corners, moved.shape), corners + moved)
-    kinds, values = _everywhere(Kind.WARP, coefficients)
+    kinds, values = _everywhere(Kind.PERSPECTIVE, coefficients)
     return np.where(numbers[0] < 0.5, kinds, int(Kind.NONE)), values

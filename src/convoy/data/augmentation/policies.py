@@ -78,15 +78,15 @@ class Space:
         shift = np.trunc(strength * (self.translate_pixels or self.translate * size) * signs)
         match name:
             case "ShearX":
-                return Kind.WARP, warps.shear_x(strength * self.shear * signs)
+                return Kind.AFFINE, warps.shear_x(strength * self.shear * signs)
             case "ShearY":
-                return Kind.WARP, warps.shear_y(strength * self.shear * signs)
+                return Kind.AFFINE, warps.shear_y(strength * self.shear * signs)
             case "TranslateX":
-                return Kind.WARP, warps.translate(shift, zeros)
+                return Kind.AFFINE, warps.translate(shift, zeros)
             case "TranslateY":
-                return Kind.WARP, warps.translate(zeros, shift)
+                return Kind.AFFINE, warps.translate(zeros, shift)
             case "Rotate":
-                return Kind.WARP, warps.rotate(strength * self.rotate * signs, size)
+                return Kind.AFFINE, warps.rotate(strength * self.rotate * signs, size)
             case "Posterize":
                 return Kind.POSTERIZE, np.round(self.first_bits - strength * self.lost_bits)[:, None]
             case "Solarize":

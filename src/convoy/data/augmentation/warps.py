@@ -1,4 +1,4 @@
-"""Coefficients of `Kind.WARP` for geometric transforms, as float64 [B, 8]."""
+"""Coefficients of `Kind.AFFINE` and `Kind.PERSPECTIVE` for geometric transforms, float64 [B, 6] or [B, 8]."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ def _affine(
     e: Numbers | float = 1.0,
     f: Numbers | float = 0.0,
 ) -> Numbers:
-    return np.stack(np.broadcast_arrays(a, b, c, d, e, f, 0.0, 0.0), axis=-1)
+    return np.stack(np.broadcast_arrays(a, b, c, d, e, f), axis=-1)

@@ -1,0 +1,106 @@
+"""Checks of `data.augment`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from convoy.config.faults import Fault, did_you_mean, fault_of
+from convoy.config.schema import DataConfig
+from convoy.data.source_names import NUM_CLASSES
+
+POLICIES = ("rand_augment", "trivial_augment", "auto_augment", "augmix")
+AUTO_AUGMENT_POLICIES = ("imagenet", "cifar10", "svhn")
+SMALLEST_BLURRED = 7
+"""Side of the smallest image that the blur's kernel, which is mirrored at the border, fits into."""
+
+# Largest value of each; the smallest is 0.
+_UP_TO: dict[str, float] = {
+    "augmix": 10,
+    "rotation": 180,
+    "perspective": 1,
+    "grayscale": 1,
+    "blur": 1,
+    "pca_lighting": 10,
+    "erasing": 1,
+}
+# Largest value of each number of a list, and the usual list.
+_LISTS: dict[str, tuple[dict[str, float], str]] = {
+    "rand_augment": ({"number of operations": 10, "magnitude": 30}, "[2,9]"),
+    "affine": ({"angle": 180, "shift": 1, "change of scale": 0.99, "shear": 89}, "[15,0.1,0.1,10]"),
+    "color_jitter": ({"brightness": 10, "contrast": 10, "saturation": 10, "hue": 0.5}, "[0.4,0.4,0.4,0.1]"),
+}
+
+
+def augment_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield the faults of the augmentation, each by itself and in combination."""
+    yield from _numbers(data)
+    yield from _lists(data)
+    yield from _crops(data)
+    augment = data.augment
+    policies = [name for name in POLICIES if getattr(augment, name)]
+    if len(policies) > 1:
+        rule = f"can't be combined with data.augment.{policies[0]}"
+        yield _fault(policies[1], getattr(augment, policies[1]), rule, "set one of them")
+    policy = augment.auto_augment
+    if policy is not None and policy not in AUTO_AUGMENT_POLICIES:
+        rule = f"must be {', '.join(AUTO_AUGMENT_POLICIES[:-1])} or {AUTO_AUGMENT_POLICIES[-1]}"
+        yield _fault("auto_augment", policy, rule, did_you_mean(policy, AUTO_AUGMENT_POLICIES))
+    if augment.pca_lighting and data.channels != 3:
+        yield _fault("pca_lighting", augment.pca_lighting, "needs data.channels=3", "write 0")
+    for name in ("blur", "three_augment"):
+        value, size = getattr(augment, name), data.image_size
+        if value and isinstance(size, int) and size < SMALLEST_BLURRED:
+            yield _fault(name, value, f"needs data.image_size={SMALLEST_BLURRED} or more", "set a larger size")
+
+
+def _numbers(data: DataConfig) -> Iterator[Fault]:
+    size = data.image_size if isinstance(data.image_size, int) else None
+    for name in ("pad_crop", "cutout"):
+        value = getattr(data.augment, name)
+        if value < 0:
+            yield _fault(name, value, "must be at least 0", "0 turns it off")
+        elif size is not None and value >= size:
+            yield _fault(name, value, f"must be less than data.image_size={size}")
+    for name, most in _UP_TO.items():
+        value = getattr(data.augment, name)
+        if not 0 <= value <= most:
+            yield _fault(name, value, f"must be 0 to {most:g}", "0 turns it off")
+
+
+def _lists(data: DataConfig) -> Iterator[Fault]:
+    for name, (limits, usual) in _LISTS.items():
+        values = getattr(data.augment, name)
+        if values is None:
+            continue
+        if len(values) != len(limits):
+            yield _fault(name, values, f"must be [{', '.join(limits)}]", f"{usual} is usual")
+            continue
+        for value, (what, most) in zip(values, limits.items(), strict=True):
+            if not 0 <= value <= most:
+                yield _fault(name, values, f"{what} must be 0 to {most:g}", f"{usual} is usual")
+
+
+def _crops(data: DataConfig) -> Iterator[Fault]:
+    augment = data.augment
+    crop, sides = augment.random_resized_crop, augment.scale_jitter
+    if crop is not None and (len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1):
+        rule = "must be [smallest, largest] with 0 < smallest <= largest <= 1"
+        yield _fault("random_resized_crop", crop, rule, "[0.08,1.0] is usual")
+    size = data.image_size if isinstance(data.image_size, int) else 1
+    if sides is not None and (len(sides) != 2 or not size <= sides[0] <= sides[1]):
+        rule = f"must be [smallest, largest] with data.image_size={size} <= smallest <= largest"
+        yield _fault("scale_jitter", sides, rule, f"[{round(size * 8 / 7)},{round(size * 16 / 7)}] is usual")
+    given = [(name, value) for name, value in (("random_resized_crop", crop), ("scale_jitter", sides)) if value]
+    for name, value in given:
+        if data.source in NUM_CLASSES:
+            rule = f"applies only to images that are read from files, not to data.source={data.source}"
+            yield _fault(name, value, rule, "use data.augment.pad_crop")
+    if given and augment.pad_crop > 0:
+        yield _fault("pad_crop", augment.pad_crop, f"can't be combined with {given[0][0]}", "set one of them")
+    if len(given) == 2:
+        yield _fault("scale_jitter", sides, "can't be combined with random_resized_crop", "set one of them")
+
+
+def _fault(name: str, value: Any, rule: str, remedy: str = "") -> Fault:
+    return fault_of(f"data.augment.{name}", value, rule, remedy)
