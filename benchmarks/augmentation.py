@@ -22,7 +22,8 @@ from torchvision import transforms
 from benchmarks.photos import tiles
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 from convoy.data.collate import BatchSpec
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler

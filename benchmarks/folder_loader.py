@@ -27,7 +27,8 @@ from torchvision.datasets import ImageFolder
 from benchmarks.photos import write_folder
 from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 from convoy.data.check import FOLDER_SOURCE
 from convoy.data.collate import BatchSpec
 from convoy.data.folders import find_layout, list_images, read_classes

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 
 MakeData = Callable[..., DataConfig]
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 from convoy.data.data_module import ImageData
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.resize import fit_images
 from convoy.data.source_names import SOURCES

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from convoy.data.crop_geometry import NUM_CROP_NUMBERS, random_box
+from convoy.config.augment_schema import AugmentConfig
+from convoy.data.crop_geometry import NUM_CROP_NUMBERS, RandomCrop, random_box
 from convoy.data.randomness import Stream, as_uniform, random_bits
 
 
@@ -41,3 +42,15 @@ def test_box_of_a_narrow_image_is_its_center(width: int, height: int) -> None:
     (box,) = {tuple(row) for row in boxes(width, height, [0.9, 1.0], 20).tolist()}
     long = round(20 * 4 / 3)
     assert box == ((1000 - long) // 2, 0, long, 20) if width > height else (0, (1000 - long) // 2, 20, long)
+
+
+def test_scale_jitter_crops_a_resized_image() -> None:
+    """Simonyan & Zisserman 2014: the shorter side is 256 to 512 pixels, and the crop 224 at any position."""
+    crop = RandomCrop(AugmentConfig(scale_jitter=[256, 512]), 224, seed=1)
+    drawn = [crop.box(600, 300, row) for row in crop.numbers(0, torch.arange(4000))]
+    assert all(box.width == box.height and box.left + box.width <= 600 and box.bottom <= 300 for box in drawn)
+    shorter_sides = np.array([300 * 224 / box.width for box in drawn])
+    assert stats.kstest(shorter_sides, stats.uniform(256, 257).cdf).statistic < 0.03
+    assert stats.kstest([box.left / (600 - box.width) for box in drawn], "uniform").statistic < 0.03
+    assert min(box.top for box in drawn) == 0
+    assert max(box.bottom for box in drawn) == 300

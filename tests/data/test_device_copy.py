@@ -10,7 +10,8 @@ import torch
 from tests.data.fake_cuda import CUDA, FakeCopyStream, fake_cuda
 from tests.data.test_data_module import digits
 
-from convoy.config.schema import AugmentConfig, DataConfig
+from convoy.config.augment_schema import AugmentConfig
+from convoy.config.schema import DataConfig
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import open_data
 from convoy.data.device_copy import BatchBuffer
@@ -45,7 +46,7 @@ def counts_per_batch(data: DataConfig, monkeypatch: pytest.MonkeyPatch, split: s
         (AugmentConfig(pad_crop=2), 5),  # zeros, copy, gather
         (AugmentConfig(pad_crop=2, flip=True), 7),  # a mirrored copy
         (AugmentConfig(color_jitter=[0.4, 0.4, 0.4, 0.0]), 160),  # 4 steps of up to 3 kinds
-        (AugmentConfig(rand_augment=[2, 9], erasing=0.5), 200),  # 2 steps of up to 5 kinds in 5 images
+        (AugmentConfig(rand_augment=[2, 9], erasing=0.5), 250),  # 2 steps of up to 5 kinds in 5 images
     ],
 )
 def test_a_training_batch_of_a_folder_is_one_asynchronous_copy(

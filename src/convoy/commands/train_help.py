@@ -7,6 +7,7 @@ from typing import Any
 
 from convoy.commands.verb import field_notes, wrapped
 from convoy.config import cluster_schema, schema
+from convoy.config.augment_schema import AugmentConfig
 from convoy.config.cards import FAMILIES, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
@@ -22,7 +23,7 @@ flags:
 """
 
 _TYPED: dict[str, list[type]] = {
-    "data": [schema.DataConfig, schema.AugmentConfig],
+    "data": [schema.DataConfig, AugmentConfig],
     "trainer": [schema.TrainerConfig],
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],
@@ -37,7 +38,7 @@ _TYPED: dict[str, list[type]] = {
 }
 
 _PREFIXES: dict[type, str] = {
-    schema.AugmentConfig: "data.augment",
+    AugmentConfig: "data.augment",
     schema.WandbConfig: "logger.wandb",
     schema.TensorBoardConfig: "logger.tensorboard",
     schema.CsvConfig: "logger.csv",

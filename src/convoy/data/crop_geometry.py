@@ -6,6 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from convoy.config.augment_schema import AugmentConfig
+from convoy.data.randomness import Stream, as_uniform, random_bits
+
 _RATIO_LOG = math.log(4 / 3)
 NUM_TRIES = 10
 NUM_CROP_NUMBERS = 4 * NUM_TRIES
@@ -71,6 +76,41 @@ def jittered_box(width: int, height: int, sides: Sequence[int], image_size: int,
     shorter_side = sides[0] + int(numbers[0] * (sides[1] - sides[0] + 1))
     side = max(1, round(min(width, height) * image_size / shorter_side))
     return CropBox(int(numbers[1] * (width - side + 1)), int(numbers[2] * (height - side + 1)), side, side)
+
+
+class RandomCrop:
+    """Random crop of images that are read from files: random_resized_crop or scale_jitter of `data.augment`.
+
+    Args:
+        augment: settings.
+        image_size: side of the crop after it is resized, in pixels.
+        seed: seed of the run.
+
+    Attributes:
+        is_on: whether one of the two is set.
+    """
+
+    def __init__(self, augment: AugmentConfig, image_size: int, seed: int) -> None:
+        self._scale, self._sides = augment.random_resized_crop, augment.scale_jitter
+        self._image_size = image_size
+        self._seed = seed
+        self.is_on = self._scale is not None or self._sides is not None
+
+    def numbers(self, epoch: int, samples: Tensor) -> list[list[float]]:
+        """Return the random numbers of each of `samples`, int64 [B], for `box`."""
+        if self._sides is not None:
+            streams = range(Stream.SCALE_JITTER, Stream.SCALE_JITTER + NUM_JITTER_NUMBERS)
+        else:
+            streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
+        numbers: list[list[float]] = as_uniform(random_bits(self._seed, epoch, samples, streams)).T.tolist()
+        return numbers
+
+    def box(self, width: int, height: int, numbers: Sequence[float]) -> CropBox:
+        """Return the crop of an image of width and height in pixels."""
+        if self._sides is not None:
+            return jittered_box(width, height, self._sides, self._image_size, numbers)
+        assert self._scale is not None
+        return random_box(width, height, self._scale, numbers)
 
 
 def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:

@@ -24,10 +24,10 @@ from convoy.config.schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, BatchOperations, augment_batch
 from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
-from convoy.data.crop_geometry import NUM_CROP_NUMBERS, NUM_JITTER_NUMBERS, jittered_box, random_box
+from convoy.data.crop_geometry import RandomCrop
 from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.device_copy import BatchBuffer, CopyStream
-from convoy.data.randomness import Stream, as_coin, as_uniform, random_bits
+from convoy.data.randomness import Stream, as_coin, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 from convoy.data.sampling import EvaluationSampler, MicroBatch, TrainingSampler
 from convoy.data.split_images import OpenBatch, SplitImages
@@ -119,6 +119,7 @@ class StreamedTraining:
         self._seed = seed
         self._bad_images = bad_images
         self._transforms = ImageTransforms(data, seed)
+        self._crop = RandomCrop(data.augment, data.image_size, seed)
         self._augmentation = BatchAugmentation(data.augment, data.image_size, seed)
 
     def batches(
@@ -167,8 +168,7 @@ class StreamedTraining:
             operations=self._augmentation.draw(epoch, samples), erasing=self._augmentation.draw_erasing(epoch, samples)
         )
         # With a random crop, images are mirrored while they are written.
-        is_cropped = augment.random_resized_crop is not None or augment.scale_jitter is not None
-        cuts = augment.pad_crop or (augment.flip and not is_cropped)
+        cuts = augment.pad_crop or (augment.flip and not self._crop.is_on)
         if not cuts and not augment.cutout:
             return others
         drawn = draw(augment, data.image_size, self._seed, epoch, samples)
@@ -178,26 +178,16 @@ class StreamedTraining:
         return others._replace(starts=layout.starts(torch.arange(len(samples)), drawn), cutout=drawn.cutout)
 
     def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
-        data, augment = self._data, self._data.augment
-        scale, sides = augment.random_resized_crop, augment.scale_jitter
-        if scale is None and sides is None:
+        data, flip = self._data, self._data.augment.flip
+        if not self._crop.is_on:
             return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
-        if sides is not None:
-            streams = range(Stream.SCALE_JITTER, Stream.SCALE_JITTER + NUM_JITTER_NUMBERS)
-        else:
-            streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
-        numbers: list[list[float]] = as_uniform(random_bits(self._seed, batch.epoch, batch.samples, streams)).T.tolist()
+        numbers = self._crop.numbers(batch.epoch, batch.samples)
         coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
 
         def fill(place: int, out: NDArray[np.uint8]) -> None:
             picture = opened.image(place)
-            sizes = picture.width, picture.height
-            if sides is not None:
-                box = jittered_box(*sizes, sides, data.image_size, numbers[place])
-            else:
-                assert scale is not None
-                box = random_box(*sizes, scale, numbers[place])
-            crop_and_resize(picture, box, out, mirrored=augment.flip and coins[place])
+            box = self._crop.box(picture.width, picture.height, numbers[place])
+            crop_and_resize(picture, box, out, mirrored=flip and coins[place])
 
         return fill
 

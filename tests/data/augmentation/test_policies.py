@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from convoy.config.schema import AugmentConfig
+from convoy.config.augment_schema import AugmentConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 
 SIZE, DRAWS = 32, 500

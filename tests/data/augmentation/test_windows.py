@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from convoy.config.schema import AugmentConfig
+from convoy.config.augment_schema import AugmentConfig
 from convoy.data.augmentation.normalization import Normalizer, cut_out
 from convoy.data.augmentation.windows import Draws, WindowLayout, WindowSource, draw
 

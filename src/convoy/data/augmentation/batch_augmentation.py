@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convoy.config.schema import AugmentConfig
+from convoy.config.augment_schema import AugmentConfig
 from convoy.data.augmentation import policies, warps
 from convoy.data.augmentation.operations import NUM_VALUES, Kind, Step, apply, step_of
 from convoy.data.augmentation.policies import Drawn

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convoy.config.schema import AugmentConfig
+from convoy.config.augment_schema import AugmentConfig
 from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
 
 
