@@ -23,6 +23,6 @@ COMMANDS = [
 def test_a_command_trains(command: str, convoy: Callable[..., Run]) -> None:
     verb, *words = shlex.split(command)[1:]
     words = [word for word in words if not word.startswith(("model=", "data="))]
-    short = ["steps=20"] if verb == "lr" else ["trainer.max_steps=2", "trainer.test=false"]
+    short = ["steps=20"] if verb == "lr" else ["trainer.max_epochs=20", "trainer.max_steps=2", "trainer.test=false"]
     done = convoy(verb, *words, *TINY, *short)
     assert done.code == 0, done.err

@@ -118,7 +118,14 @@ def test_classes_that_are_not_counted_yet_are_no_fault() -> None:
 
 def test_keys_of_a_chain_are_those_of_its_class() -> None:
     parameters = set(inspect.signature(Chain).parameters)
-    assert set(build.CHAIN_KEYS) - {"_target_", "lr", "freeze", "card"} == parameters - set(SIZES)
+    assert set(build.CHAIN_KEYS) - {
+        "_target_",
+        "lr",
+        "freeze",
+        "unfreeze_epoch",
+        "freeze_norms",
+        "card",
+    } == parameters - set(SIZES)
 
 
 class TestWeightsFromAFile:

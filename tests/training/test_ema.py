@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from tests.conftest import TINY, Run
 from tests.scalar_reads import ScalarReads
+from tests.training.test_schedule import STOPPING
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -80,3 +85,47 @@ def test_an_update_reads_no_number_from_the_device() -> None:
         for _ in range(3):
             averaged.update_parameters(model)
     assert reads.count == 0
+
+
+@pytest.mark.slow
+def test_stochastic_weight_averaging_is_the_mean_of_the_weights_after_epochs(convoy: Callable[..., Run]) -> None:
+    """The weights after each epoch are those of the same run without averaging, which keeps all checkpoints."""
+    norms = [word.replace("CONV3-8", "'CONV3-8 bn'") for word in TINY]
+    words = (*norms, "trainer.max_epochs=4", "trainer.test=false")
+    raw = convoy("train", *words, "checkpoint.save_top_k=9", folder="raw")
+    assert raw.code == 0, raw.err
+    steps = [raw.folder / "checkpoints" / f"step-{step}.ckpt" for step in (20, 30, 40)]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in steps]
+    averaged = convoy("train", *words, "trainer.swa_start_epoch=1", folder="averaged")
+    assert averaged.code == 0, averaged.err
+    content = averaged.checkpoint()
+    for name, value in content["state_dict"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, torch.stack([state[name] for state in states]).mean(0))
+            assert torch.equal(content["current_model_state"][name], states[2][name])
+    rows = [row["val/loss"] for row in averaged.rows() if row["val/loss"]]
+    assert rows[:2] == [row["val/loss"] for row in raw.rows() if row["val/loss"]][:2]
+    # The run stopped in the third epoch: its state is that of the average after the second.
+    Path("stopping.py").write_text(STOPPING)
+    stop = ("+callback.stop={_target_:stopping.StopAt,step:23}", "trainer.swa_start_epoch=1")
+    assert convoy("train", *words, *stop, folder="parts").code == 143
+    assert convoy("train", "resume=parts").code == 0
+    parts = torch.load("parts/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, parts[name]) for name, value in content["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trainer.swa_start_epoch=2", "trainer.swa_start_epoch=2: must be below trainer.max_epochs=2; write 1"),
+        ("trainer.ema_decay=0.9", "can't be combined with trainer.ema_decay"),
+        (
+            "+callback.swa={_target_:pytorch_lightning.callbacks.StochasticWeightAveraging,swa_lrs:0.01}",
+            "write trainer.swa_start_epoch=… instead",
+        ),
+    ],
+)
+def test_averages_that_can_not_be_computed_are_refused(word: str, message: str, convoy: Callable[..., Run]) -> None:
+    refused = convoy("train", *TINY, "trainer.swa_start_epoch=1", word)
+    assert refused.code == 2
+    assert message in refused.err

@@ -44,6 +44,7 @@ _AT_LEAST: dict[str, float] = {
     "checkpoint.save_top_k": 1,
     "checkpoint.every_epochs": 1,
     "trainer.early_stopping_epochs": 1,
+    "trainer.swa_start_epoch": 0,
     "trainer.log_every_steps": 1,
     "trainer.checkpoint_every_steps": 1,
     "ledger.norms_every_steps": 0,
@@ -238,6 +239,20 @@ def _mixing(config: Config) -> Iterable[Fault]:
             return
 
 
+def _averaging(config: Config) -> Iterable[Fault]:
+    start, trainer = config.trainer.swa_start_epoch, config.trainer
+    if start is not None and trainer.ema_decay is not None:
+        rule = "can't be combined with trainer.ema_decay"
+        yield Fault("trainer.swa_start_epoch", rule, "set one of them to null", str(start))
+    if start is not None and trainer.max_epochs is not None and start >= trainer.max_epochs:
+        rule = f"must be below trainer.max_epochs={trainer.max_epochs}"
+        yield Fault("trainer.swa_start_epoch", rule, f"write {trainer.max_epochs * 3 // 4}", str(start))
+    for name, node in config.callback.items():
+        if str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
+            rule = "replaces the schedule and adds an epoch, which Convoy's schedules and checkpoints don't follow"
+            yield Fault(f"callback.{name}", rule, "write trainer.swa_start_epoch=… instead", str(node["_target_"]))
+
+
 def _overfitting(config: Config) -> Iterable[Fault]:
     if config.debug.overfit_below is None:
         return
@@ -284,6 +299,7 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _interval,
     _batch,
     _mixing,
+    _averaging,
     _overfitting,
     _measuring,
     _paths,

@@ -126,7 +126,10 @@ class TrainerConfig:
     clip_grad_norm: float | None = None
     """Maximum of the total 2-norm of all gradients."""
     ema_decay: float | None = None
-    """Decay per step of an exponential moving average of the weights, which is used for val and test."""
+    """Decay per step of an exponential moving average of the weights, which is used for val and test. It begins
+    lower: (1 + t) / (10 + t) in step t."""
+    swa_start_epoch: int | None = None
+    """Stochastic weight averaging: epochs after which val and test use the mean of the weights at the end of epochs."""
     sync_batchnorm: bool = False
     """Compute the statistics of batch norm over all ranks instead of over each rank's micro batch
     (torch.nn.SyncBatchNorm; GPUs only). No effect on one GPU."""

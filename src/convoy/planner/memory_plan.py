@@ -256,7 +256,7 @@ class Planner:
             accumulation=2 if accumulates else 1,  # a third is like the second
             ranks=self._sizes.world_size,
             clip_grad_norm=trainer.clip_grad_norm is not None,
-            averages=trainer.ema_decay is not None,
+            averages=trainer.ema_decay is not None or trainer.swa_start_epoch is not None,
             channels_last=trainer.channels_last,
         )
 

@@ -22,7 +22,7 @@ from convoy.runtime.watchdog import watchdog
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.compilation import CompileChoice
 from convoy.training.debugging import FirstLoss, Overfit
-from convoy.training.ema import WeightEma
+from convoy.training.ema import WeightEma, WeightSwa
 from convoy.training.schedule import Schedule
 from convoy.training.signals import GracefulStop
 from convoy.training.step_profile import StepProfile
@@ -78,6 +78,8 @@ def build_callbacks(
         callbacks.append(StepProfile(run, config.debug.profile_steps, context.console))
     if trainer.ema_decay is not None:
         callbacks.append(WeightEma(trainer.ema_decay))
+    if trainer.swa_start_epoch is not None:
+        callbacks.append(WeightSwa(trainer.swa_start_epoch, length.steps_per_epoch))
     if config.model.get("unfreeze_epoch") is not None:
         callbacks.append(Unfreezing(context.console))
     callbacks.append(metrics)

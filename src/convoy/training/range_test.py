@@ -94,7 +94,7 @@ def range_test(config: Config, lowest: float, highest: float, steps: int) -> Ran
     Raises:
         UserError: the run can't be trained here, or needs several processes.
     """
-    trainer = replace(config.trainer, max_epochs=None, max_steps=steps, max_time=None, ema_decay=None)
+    trainer = replace(config.trainer, max_epochs=None, max_steps=steps, max_time=None)
     config = replace(config, trainer=trainer, debug=DebugConfig())
     check_with_torch(config)
     machine = choose_machine(config)
