@@ -56,10 +56,6 @@ class Columns:
             self.faults.append(Fault(key, listed(cells, MOST_LISTED), remedy, column))
         return values
 
-    def shown(self, place: int) -> str:
-        """Return a row for messages, such as `line 7`."""
-        return f"{self.table.unit} {self.table.lines[place]}"
-
 
 def text(cell: str) -> str:
     """Return the text of a cell that must not be empty.

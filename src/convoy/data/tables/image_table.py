@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
@@ -49,12 +50,29 @@ class ImageTable:
 
 
 def read_table(data: DataConfig) -> ImageTable:
-    """Read the table at `data.file`, without the images.
+    """Read the table at `data.file`, without the images. The last table is kept, since a run reads it several times.
 
     Raises:
         UserError: if a setting is missing, the file can't be read, or a cell is invalid; the message names the first
-            such cells. Image files are checked by `table_files`.
+            such cells. Image files are checked by `listed_images`.
     """
+    try:
+        status = Path(str(data.file)).expanduser().stat()
+    except OSError:
+        return _read(data)
+    key = repr((data, status.st_mtime_ns, status.st_size, status.st_ino))
+    if _last.get("key") != key:
+        _last.clear()
+        _last.update(table=_read(data), key=key)
+    table: ImageTable = _last["table"]
+    return table
+
+
+_last: dict[str, Any] = {}
+"""The last table, with the settings and the state of the file from which it was read."""
+
+
+def _read(data: DataConfig) -> ImageTable:
     table = open_table(data)
     if faults := list(column_faults(data, table.header)):
         raise UserError(*faults)
@@ -72,7 +90,7 @@ def read_table(data: DataConfig) -> ImageTable:
     targets, rows, notes = read_targets(data, columns)
     if columns.faults:
         raise UserError(*columns.faults)
-    found = Rows(paths, rows, splits, groups, [columns.shown(place) for place in range(len(paths))])
+    found = Rows(paths, rows, splits, groups, table.lines, table.unit)
     kept, repeated = repeated_rows(data, found)
     read = found.at(kept)
     if faults := list(split_faults(data, targets, read)):
@@ -83,7 +101,7 @@ def read_table(data: DataConfig) -> ImageTable:
         tuple(read.targets),
         None if read.splits is None else tuple(read.splits),
         None if read.groups is None else tuple(read.groups),
-        tuple(table.lines[place] for place in kept),
+        tuple(read.lines),
         table.unit,
         (*notes, *repeated),
         table if in_table else None,

@@ -14,7 +14,8 @@ def setting_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield the faults of the settings of a table."""
     if data.file is None:
         yield Fault("data.file", "is missing", f"give a {FORMATS} file with one row per image", "null")
-    columns = "" if data.file is None else f"; {_shown_columns(data)}"
+    is_missing = data.image_column is None or not target_columns(data)
+    columns = f"; {_shown_columns(data)}" if is_missing and data.file is not None else ""
     if data.image_column is None:
         yield Fault("data.image_column", "is missing", f"name the column of the image paths{columns}", "null")
     if not target_columns(data):

@@ -23,14 +23,20 @@ class Rows:
         targets: target of each row.
         splits: split of each row, or None.
         groups: group of each row, or None.
-        shown: name of each row in messages, such as "line 7".
+        lines: number of each row in the file.
+        unit: meaning of `lines`, "line" or "row".
     """
 
     paths: Sequence[str]
     targets: Sequence[Row]
     splits: Sequence[str] | None
     groups: Sequence[str] | None
-    shown: Sequence[str]
+    lines: Sequence[int]
+    unit: str
+
+    def shown(self, place: int) -> str:
+        """Return a row for messages, such as `line 7`."""
+        return f"{self.unit} {self.lines[place]}"
 
     def at(self, places: Sequence[int]) -> Rows:
         """Return the rows at the indices `places`."""
@@ -43,7 +49,8 @@ class Rows:
             [self.targets[place] for place in places],
             None if self.splits is None else chosen(self.splits),
             None if self.groups is None else chosen(self.groups),
-            chosen(self.shown),
+            [self.lines[place] for place in places],
+            self.unit,
         )
 
 
@@ -72,14 +79,14 @@ def repeated_rows(data: DataConfig, rows: Rows) -> tuple[list[int], list[str]]:
     if not equal:
         return kept, []
     place = equal[0]
-    shown = f"{rows.shown[place]} and {rows.shown[first_of[rows.paths[place]]]}"
+    shown = f"{rows.shown(place)} and {rows.shown(first_of[rows.paths[place]])}"
     were = "was" if len(equal) == 1 else "were"
     return kept, [f"{counted(len(equal), 'row')} of {data.file} repeated an image and {were} left out: {shown}."]
 
 
 def _contradiction(data: DataConfig, key: str, rows: Rows, first: int, place: int) -> Fault:
     path = rows.paths[place]
-    shown = f"{rows.shown[first]} and {rows.shown[place]} have the same image, {path}"
+    shown = f"{rows.shown(first)} and {rows.shown(place)} have the same image, {path}"
     column = ",".join(target_columns(data)) if key == "data.target_column" else getattr(data, key.partition(".")[2])
     if key == "data.target_column":
         remedy = "keep one row per image"
@@ -133,7 +140,7 @@ def _group_faults(data: DataConfig, rows: Rows) -> Iterator[Fault]:
     for place, group in enumerate(rows.groups):
         first = first_of.setdefault(group, place)
         if rows.splits[first] != rows.splits[place]:
-            shown = [f"{rows.shown[one]} ({rows.splits[one]})" for one in (first, place)]
+            shown = [f"{rows.shown(one)} ({rows.splits[one]})" for one in (first, place)]
             rule = f"the group {group} is in several splits: {' and '.join(shown)}"
             yield Fault("data.group_column", rule, "move its rows to one split", data.group_column)
             return
@@ -143,8 +150,8 @@ def _single_faults(data: DataConfig, names: Sequence[str], rows: Rows, single: s
     if not single:
         return
     cells = [
-        f"{names[row]} ({shown})"
-        for shown, row in zip(rows.shown, rows.targets, strict=True)
+        f"{names[row]} ({rows.shown(place)})"
+        for place, row in enumerate(rows.targets)
         if isinstance(row, int) and row in single
     ]
     rule = f"{counted(len(single), 'class', 'classes')} with one image, so none is left for val: "

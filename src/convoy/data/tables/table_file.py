@@ -156,15 +156,14 @@ def _read_delimited(path: Path, data: DataConfig) -> TableFile:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(reader, [])]
         for row in reader:
-            stripped = [cell.strip() for cell in row]
-            if not any(stripped):
+            if not any(map(str.strip, row)):
                 continue
-            if len(stripped) != len(header):
-                rule = f"line {reader.line_num} has {counted(len(stripped), 'cell')}, the header {len(header)}"
+            if len(row) != len(header):
+                rule = f"line {reader.line_num} has {counted(len(row), 'cell')}, the header {len(header)}"
                 remedy = f"quote cells that contain the separator, a {DELIMITERS[delimiter]}"
                 raise UserError(Fault("data.file", rule, remedy, str(data.file)))
             lines.append(reader.line_num)
-            cells.append(stripped)
+            cells.append(row)
     if not cells:
         raise UserError(Fault("data.file", "has no rows below its header", "add one row per image", str(data.file)))
     return _TextTable(header, lines, cells, is_json=False)
