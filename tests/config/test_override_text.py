@@ -109,6 +109,18 @@ def test_data_takes_a_folder_of_shards_too(convoy: Convoy) -> None:
     assert "root: packed" in shown
 
 
+def test_data_takes_a_folder_of_hugging_face_and_names_the_index_of_tar_files(convoy: Convoy) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"label": [0, 1]}).save_to_disk("saved")
+    shown = convoy("train", "--cfg", "job", "data=./saved", folder=None).out
+    assert "source: huggingface" in shown
+    Path("tars").mkdir()
+    Path("tars/0.tar").touch()
+    done = convoy("train", "data=tars", folder=None)
+    assert done.err == "error: data=tars: has tar files without an index; index them first: convoy index tars=tars\n"
+
+
 def test_every_word_of_another_tool_leads_to_a_key_that_exists() -> None:
     known = {*known_keys(compose([])), *GROUPS}
     assert {key: target for key, target in KEYS.items() if target not in known} == {}

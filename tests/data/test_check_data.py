@@ -94,6 +94,8 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         ({"eval_resize": 40}, "data.eval_resize", "applies only to image folders"),
         ({"test_fraction": 0.1}, "data.test_fraction", "applies only to image folders, tables and data sets"),
         ({"file": "labels.csv"}, "data.file", "requires data.source=table"),
+        ({"split_column": "part"}, "data.split_column", "requires data.source=table"),
+        ({"target_column": ["a", "b"]}, "data.target_column", "requires data.source=table or huggingface"),
         ({"target": "values"}, "data.target", "has one class per image"),
         ({"val_fraction": 0.0}, "data.val_fraction", "between 0 and 1"),
         ({"val_fraction": 1.0}, "data.val_fraction", "between 0 and 1"),

@@ -130,7 +130,8 @@ def _pack(given: Pack, config: Config) -> int:
 
 
 def _described(index: Index) -> str:
-    shards = [shard for split in index.splits.values() for shard in split.shards]
+    # By file, since the val split that `convoy index` has held out shares the files of train.
+    shards = {shard.file: shard for split in index.splits.values() for shard in split.shards}.values()
     counts = ", ".join(f"{split.num_samples:,} {name}" for name, split in index.splits.items())
     size = sum(shard.num_bytes for shard in shards) / 2**30
     return f"{counts} images of {len(index.classes)} classes in {len(shards)} shards, {size:,.2f} GiB"

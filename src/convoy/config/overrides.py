@@ -17,8 +17,8 @@ from convoy.config.options import Options
 from convoy.config.override_text import parse_override
 from convoy.config.schema import GROUPS, LIST_GROUPS, OPTIONAL_GROUPS
 
-SHARD_INDEX = "index.json"
-"""File in a folder of packed shards (docs/data.md)."""
+FOLDERS = {"index.json": "shards", "dataset_dict.json": "huggingface", "state.json": "huggingface"}
+"""Data option for a folder with a file of that name, of packed shards or written by `save_to_disk` (docs/data.md)."""
 
 _HYDRA_FLAGS = {
     "--config-name": "choose options instead: model=…, experiment=…",
@@ -101,10 +101,14 @@ def _is_path(name: object, options: Options) -> bool:
 
 
 def _choose_by_path(text: str, request: Request) -> None:
-    """Choose the data option for a folder: packed shards or a folder of images."""
+    """Choose the data option for a folder: one of `FOLDERS`, or else a folder of images."""
     path = Path(text).expanduser()
     if path.is_dir():
-        option = "shards" if (path / SHARD_INDEX).is_file() else "image_folder"
+        option = next((option for file, option in FOLDERS.items() if (path / file).is_file()), "image_folder")
+        if option == "image_folder" and next(path.glob("*.tar"), None) is not None:
+            rule, remedy = "has tar files without an index", f"index them first: convoy index tars={text}"
+            request.faults.append(Fault("data", rule, remedy, text))
+            return
         request.groups.append(parse_override(f"data={option}"))
         request.values.insert(0, parse_override(f"data.root={path}"))
     elif path.is_file():

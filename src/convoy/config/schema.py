@@ -28,7 +28,8 @@ class DataConfig:
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
     file: str | None = None
-    """CSV, TSV, JSON lines or Parquet file with one row per image. Tables only, like the next five."""
+    """CSV, TSV, JSON lines or Parquet file with one row per image. Tables only, like the next five; image_column,
+    target_column and group_column also for data sets of Hugging Face."""
     image_column: str | None = None
     """Column of the image paths, relative to data.root, or to the folder of data.file if data.root is null. In Parquet
     also of encoded images: bytes, or {bytes, path} as Hugging Face writes them."""

@@ -37,6 +37,9 @@ CHECKS: dict[str, SourceCheck] = {
 }
 _SOURCES_OF_KEY = {
     "file": (TABLE_SOURCE,),
+    "image_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
+    "target_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
+    "split_column": (TABLE_SOURCE,),
     "group_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
     "split_files": (FOLDER_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
