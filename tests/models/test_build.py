@@ -124,6 +124,7 @@ def test_keys_of_a_chain_are_those_of_its_class() -> None:
         "freeze",
         "unfreeze_epoch",
         "freeze_norms",
+        "stochastic_depth",
         "card",
     } == parameters - set(SIZES)
 

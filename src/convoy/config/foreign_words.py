@@ -141,7 +141,7 @@ ADVICE = {
     "limit_train_batches": "write trainer.max_steps=…",
     "dropout": "write +model.dropout=… if the network takes it, or DROPOUT<p> in model.layers",
     "drop": "write +model.drop_rate=… for a network of timm",
-    "drop_path": "write +model.drop_path_rate=… for a network of timm",
+    "drop_path": "write model.stochastic_depth=… for a ResNet, +model.drop_path_rate=… for a network of timm",
     "shuffle": "omit it: training data is always shuffled",
     "pin_memory": "omit it: memory is pinned for GPUs",
     "persistent_workers": "omit it: images are decoded by threads",

@@ -18,7 +18,9 @@ from convoy.config.trust import TRUST, nested_targets
 from convoy.config.user_modules import described, import_target
 
 SETTINGS: dict[str, frozenset[str]] = {
-    "model": frozenset({"lr", "auxiliary_weight", "freeze", "unfreeze_epoch", "freeze_norms", "card"}),
+    "model": frozenset(
+        {"lr", "auxiliary_weight", "freeze", "unfreeze_epoch", "freeze_norms", "stochastic_depth", "card"}
+    ),
     "optimizer": frozenset({"decay_norms_and_biases", "layer_decay"}),
     "scheduler": frozenset({"interval", "monitor"}),
     "task": frozenset({"target", "monitor", "mode", "percent"}),

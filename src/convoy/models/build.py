@@ -12,6 +12,7 @@ from convoy.models import diagnosis
 from convoy.models.freezing import freeze_faults, freeze_weights
 from convoy.models.libraries import stem_faults
 from convoy.models.shapes import read_chain
+from convoy.models.stochastic_depth import drop_branches, stochastic_depth_faults
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,7 @@ CHAIN_KEYS = (
     "freeze",
     "unfreeze_epoch",
     "freeze_norms",
+    "stochastic_depth",
     "card",
 )
 
@@ -56,7 +58,7 @@ def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channel
         faults.append(Fault("model.name", "is missing", "name the model, such as model.name=resnet18"))
     faults += _pretrained_faults(model.get("pretrained", False))
     faults += _auxiliary_faults(model.get("auxiliary_weight", 0))
-    faults += freeze_faults(model)
+    faults += freeze_faults(model) + stochastic_depth_faults(model)
     if "stem" in model and str(model.get("_target_")).startswith("convoy.models."):
         faults += stem_faults(model["stem"])
     if model.get("_target_") == CHAIN:
@@ -132,6 +134,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
             source=str(_weights_file(pretrained)),
         )
     freeze_weights(network, model, num_classes)
+    drop_branches(network, float(model.get("stochastic_depth", 0.0)))
     return network
 
 

@@ -77,7 +77,7 @@ class TrainingModule(pl.LightningModule):
         """Set the mode of all modules except frozen batch norms, whose statistics would otherwise keep changing."""
         super().train(mode)
         for norm in self._frozen_norms:
-            norm.eval()
+            norm.training = False  # not `eval()`, which includes a norm's stochastic depth
         return self
 
     def forward(self, images: Tensor) -> Any:
