@@ -82,6 +82,14 @@ class DataConfig:
     memory."""
     num_workers: int | None = None
     """Decoding threads per process; null: number of CPU cores available to the process. Not for sets in memory."""
+    sampler: str = "none"
+    """Choice of the training images of an epoch: none (each once), balanced (with replacement, all classes equally
+    often) or sqrt (with replacement, a class in proportion to the square root of its size). Not for shards, like the
+    next two."""
+    repeats: int = 1
+    """How often an image occurs in a batch, with different augmentation; an epoch then has a part of the images."""
+    max_per_class: int | None = None
+    """Largest number of training images per class, the same ones in every run; null: all."""
     shuffle_buffer: int = 8192
     """Size of the shuffle buffer in samples per rank; 1: read in sequence. Shards only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

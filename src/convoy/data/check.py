@@ -11,6 +11,7 @@ from convoy.config.targets import target_faults
 from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
 from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.folds import fold_faults
+from convoy.data.checks.sampling import sampling_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.source_names import (
     DATASET_SOURCE,
@@ -69,6 +70,7 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
             rule = f"requires data.source={' or '.join(sources)}"
             faults.append(Fault(f"data.{name}", rule, f"write data={sources[0]}", str(value)))
     faults += fold_faults(data)
+    faults += sampling_faults(data)
     if data.source not in SOURCES:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
         faults.append(Fault("data.source", "is not a source", remedy, data.source))

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
+from convoy.data.checks.sampling import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
-from convoy.data.split_notes import missing_split
-from convoy.data.targets import Targets, positions_of
+from convoy.data.split_notes import missing_split, unequal_notes
+from convoy.data.targets import CLASS_INDEX, Targets, positions_of
 
 
 class Batches:
@@ -179,7 +180,11 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self._set.notes
+        opened = self._set
+        labels = opened.training_targets
+        if labels is None or opened.targets.kind != CLASS_INDEX or self.data.sampler != NO_SAMPLER:
+            return opened.notes
+        return (*opened.notes, *unequal_notes(opened.targets, self.class_counts().tolist()))
 
     @property
     def skipped_images(self) -> dict[str, str]:
@@ -278,7 +283,13 @@ class ImageData(pl.LightningDataModule):
     def _sampler(self, world_size: int) -> TrainingSampler:
         opened = self._set
         return TrainingSampler(
-            opened.sizes["train"], self.seed, self.micro_batch_size, self.accumulation, world_size, opened.order
+            opened.sizes["train"],
+            self.seed,
+            self.micro_batch_size,
+            self.accumulation,
+            world_size,
+            opened.order,
+            opened.shared,
         )
 
     def _batch_spec(self, device: torch.device | str) -> BatchSpec:

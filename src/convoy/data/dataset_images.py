@@ -134,7 +134,10 @@ class DatasetImages:
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`."""
         for batch in batches:
-            yield batch, _DatasetBatch(self.read, self._samples[batch.samples], self._seed, batch.epoch)
+            indices = self._samples[batch.samples]
+            keys = indices if torch.equal(batch.keys, batch.samples) else batch.keys
+            seeds = random_bits(self._seed, batch.epoch, keys, [Stream.DATASET])[0].tolist()
+            yield batch, _DatasetBatch(self.read, indices.tolist(), seeds)
 
     def read(self, index: int) -> tuple[LazyImage, Tensor]:
         """Return the image and the target at an index of the data set.
@@ -192,10 +195,12 @@ class DatasetImages:
 class _DatasetBatch:
     """See `OpenBatch`. Targets are kept as the images are read."""
 
-    def __init__(self, read: Callable[[int], tuple[LazyImage, Tensor]], indices: Tensor, seed: int, epoch: int) -> None:
+    def __init__(
+        self, read: Callable[[int], tuple[LazyImage, Tensor]], indices: Sequence[int], seeds: Sequence[int]
+    ) -> None:
         self._read = read
-        self._indices: list[int] = indices.tolist()
-        self._seeds: list[int] = random_bits(seed, epoch, indices, [Stream.DATASET])[0].tolist()
+        self._indices = indices
+        self._seeds = seeds
         self._targets: dict[int, Tensor] = {}
 
     def image(self, place: int) -> LazyImage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from convoy.data.dataset_images import DatasetImages, build_dataset, class_posit
 from convoy.data.file_splits import SPLITS, file_splits
 from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
+from convoy.data.orders import SharedOrder, Shuffled, most_of_each_class, shared_order, unknown_classes
 from convoy.data.resize import fit_images, with_channels
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
 from convoy.data.shards.index import read_index
@@ -67,6 +68,7 @@ class OpenedData:
         bad_images: images that can't be decoded.
         notes: facts that a user may not expect, one sentence each.
         order: order of the training images, if the source determines it.
+        shared: order of the training images otherwise.
     """
 
     targets: Targets
@@ -77,6 +79,7 @@ class OpenedData:
     bad_images: BadImages
     notes: tuple[str, ...] = ()
     order: Order | None = None
+    shared: SharedOrder = field(default_factory=Shuffled)
 
 
 def open_data(data: DataConfig, seed: int) -> OpenedData:
@@ -108,8 +111,9 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
 def _open_memory(data: DataConfig, seed: int) -> OpenedData:
     image_set = READERS[data.source](data)
     kept, held_out = stratified_split(image_set.train.labels, data.val_fraction)
+    training = image_set.train.at(kept)
     splits = {
-        "train": _fitted(image_set.train.at(kept), data),
+        "train": _fitted(training.at(_places(data, training.labels)), data),
         "val": _fitted(image_set.train.at(held_out), data),
         "test": _fitted(image_set.test, data),
     }
@@ -120,7 +124,15 @@ def _open_memory(data: DataConfig, seed: int) -> OpenedData:
         evaluation={name: MemoryEvaluation(split, data) for name, split in splits.items()},
         sizes={name: len(split) for name, split in splits.items()},
         bad_images=BadImages(skip=False),
+        shared=shared_order(data, splits["train"].labels),
     )
+
+
+def _places(data: DataConfig, labels: Tensor) -> Tensor:
+    """Return the indices of the training images that data.max_per_class keeps."""
+    if data.max_per_class is None:
+        return torch.arange(len(labels))
+    return most_of_each_class(labels, data.max_per_class)
 
 
 def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
@@ -131,6 +143,9 @@ def _fitted(split: LabelledImages, data: DataConfig) -> LabelledImages:
 def _open_files(data: DataConfig, seed: int) -> OpenedData:
     files = file_splits(data)
     dtype = torch.int64 if files.targets.kind == CLASS_INDEX else torch.float32
+    if data.max_per_class is not None:
+        train = files.splits["train"]
+        files.splits["train"] = train.at(_places(data, torch.tensor(train.targets)).tolist())
     images = {
         name: FileImages(split, torch.tensor(split.targets, dtype=dtype), data.channels)
         for name, split in files.splits.items()
@@ -165,6 +180,10 @@ def _open_dataset(data: DataConfig, seed: int, build: Callable[[DataConfig, str]
             kept = kept[places]
             images["train"] = own(samples=kept)
             notes.append(held_out_note(data, split, len(held_out)))
+    if data.max_per_class is not None:
+        if labels is None:
+            raise unknown_classes("data.max_per_class", data.max_per_class)
+        images["train"] = own(samples=kept[_places(data, labels[kept])])
     if "test" not in images:
         notes.append(no_test_note(data))
     known = {name: split.targets for name, split in images.items()}
@@ -215,4 +234,5 @@ def _open_streamed(
         bad_images=bad_images,
         notes=tuple(notes),
         order=order,
+        shared=shared_order(data, images["train"].targets),
     )

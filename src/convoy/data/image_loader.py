@@ -149,11 +149,11 @@ class StreamedTraining:
         fill = self._crops(batch, opened)
 
         def draw_places(places: Tensor) -> BatchDraws:
-            return self._draws(batch.epoch, batch.samples[places])
+            return self._draws(batch.epoch, batch.keys[places])
 
         if not self._transforms:
             return fill, draw_places
-        seeds = self._transforms.seeds(batch.epoch, batch.samples)
+        seeds = self._transforms.seeds(batch.epoch, batch.keys)
 
         def fill_and_transform(place: int, out: NDArray[np.uint8]) -> None:
             fill(place, out)
@@ -161,28 +161,28 @@ class StreamedTraining:
 
         return fill_and_transform, draw_places
 
-    def _draws(self, epoch: int, samples: Tensor) -> BatchDraws:
+    def _draws(self, epoch: int, keys: Tensor) -> BatchDraws:
         """Draw the parameters that the augmentation of whole batches uses."""
         data, augment = self._data, self._data.augment
         others = BatchDraws(
-            operations=self._augmentation.draw(epoch, samples), erasing=self._augmentation.draw_erasing(epoch, samples)
+            operations=self._augmentation.draw(epoch, keys), erasing=self._augmentation.draw_erasing(epoch, keys)
         )
         # With a random crop, images are mirrored while they are written.
         cuts = augment.pad_crop or (augment.flip and not self._crop.is_on)
         if not cuts and not augment.cutout:
             return others
-        drawn = draw(augment, data.image_size, self._seed, epoch, samples)
+        drawn = draw(augment, data.image_size, self._seed, epoch, keys)
         if not cuts:
             return others._replace(cutout=drawn.cutout)
         layout = WindowLayout(data.image_size, data.channels, augment.pad_crop, augment.flip)
-        return others._replace(starts=layout.starts(torch.arange(len(samples)), drawn), cutout=drawn.cutout)
+        return others._replace(starts=layout.starts(torch.arange(len(keys)), drawn), cutout=drawn.cutout)
 
     def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
         data, flip = self._data, self._data.augment.flip
         if not self._crop.is_on:
             return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
-        numbers = self._crop.numbers(batch.epoch, batch.samples)
-        coins = as_coin(random_bits(self._seed, batch.epoch, batch.samples, [Stream.MIRROR])[0]).tolist()
+        numbers = self._crop.numbers(batch.epoch, batch.keys)
+        coins = as_coin(random_bits(self._seed, batch.epoch, batch.keys, [Stream.MIRROR])[0]).tolist()
 
         def fill(place: int, out: NDArray[np.uint8]) -> None:
             picture = opened.image(place)

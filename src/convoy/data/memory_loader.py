@@ -41,9 +41,9 @@ class MemoryTraining:
         finish = BatchFinalizer(self._data, spec)
         for epoch, share in sampler.epochs(rank, first_step, end_step):
             # Random parameters are drawn once per epoch, which saves a dozen small operations per batch.
-            on_cpu = share.flatten()
-            samples = on_cpu.to(source.pixels.device)
-            draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, samples)
+            samples, keys = (part.flatten().to(source.pixels.device) for part in share)
+            keys_on_cpu = share.keys.flatten()
+            draws = draw(self._data.augment, self._data.image_size, self._seed, epoch, keys)
             starts = self._layout.starts(samples, draws)
             sample_targets = to_device(targets[samples], spec.device)
             cutout = None if draws.cutout is None else to_device(draws.cutout, spec.device)
@@ -51,24 +51,24 @@ class MemoryTraining:
                 batch = slice(begin, begin + sampler.micro_batch_size)
                 windows = to_device(source.cut(starts[batch]), spec.device)
                 if self._transforms:
-                    windows = self._transformed(windows, epoch, samples[batch], spec.num_threads)
-                windows, erasing = self._augmented(windows, epoch, on_cpu[batch], spec.device)
+                    windows = self._transformed(windows, epoch, keys_on_cpu[batch], spec.num_threads)
+                windows, erasing = self._augmented(windows, epoch, keys_on_cpu[batch], spec.device)
                 yield finish(windows, sample_targets[batch], None if cutout is None else cutout[:, batch], erasing)
 
     def _augmented(
-        self, images: Tensor, epoch: int, samples: Tensor, device: torch.device
+        self, images: Tensor, epoch: int, keys: Tensor, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Return the images after the operations of the augmentation, and the rectangles to erase."""
-        operations = self._augmentation.draw(epoch, samples)
+        operations = self._augmentation.draw(epoch, keys)
         if operations is not None:
             images = augment_batch(images, tree_map_only(Tensor, lambda one: to_device(one, device), operations))
-        erasing = self._augmentation.draw_erasing(epoch, samples)
+        erasing = self._augmentation.draw_erasing(epoch, keys)
         return images, None if erasing is None else to_device(erasing, device)
 
-    def _transformed(self, images: Tensor, epoch: int, samples: Tensor, num_threads: int) -> Tensor:
+    def _transformed(self, images: Tensor, epoch: int, keys: Tensor, num_threads: int) -> Tensor:
         """Return images, uint8 [B, C, S, S], each transformed in a thread."""
         with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-transform") as pool:
-            return torch.stack(list(pool.map(self._transforms, images, self._transforms.seeds(epoch, samples))))
+            return torch.stack(list(pool.map(self._transforms, images, self._transforms.seeds(epoch, keys))))
 
     def _on(self, device: torch.device) -> tuple[WindowSource, Tensor]:
         """Return images and targets on the device they are read from; the first call moves them there."""

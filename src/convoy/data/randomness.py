@@ -40,6 +40,8 @@ class Stream(IntEnum):
     DATASET = 12
     ROTATION = 13
     GRAYSCALE = 14
+    PER_CLASS = 15
+    WEIGHTED_ORDER = 62
     # Several streams each, as many as `BatchAugmentation` draws from.
     AFFINE = 16
     PERSPECTIVE = 24

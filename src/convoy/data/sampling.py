@@ -8,22 +8,29 @@ depend on the number of ranks, and a resumed run needs only its step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.randomness import permutation
+from convoy.data.orders import Places, SharedOrder, Shuffled
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one forward pass in `epoch`: `samples`, [B] int64 on the CPU."""
+    """Samples of one forward pass.
+
+    Attributes:
+        epoch: epoch, counted from 0.
+        samples: [B] int64 on the CPU.
+        keys: [B] int64, see `Places`.
+    """
 
     epoch: int
     samples: Tensor
+    keys: Tensor
 
 
 class Order(Protocol):
@@ -46,8 +53,9 @@ class TrainingSampler:
         micro_batch_size: samples per rank in one forward pass.
         accumulation: forward passes per rank in one optimizer step.
         world_size: number of data-parallel ranks.
-        order: order of the samples; None for one permutation that all ranks share. With an order, the content of a
-            global batch depends on the number of ranks.
+        order: order of the samples; None for one that all ranks share. With an order, the content of a global batch
+            depends on the number of ranks.
+        shared: order that all ranks share.
     """
 
     num_samples: int
@@ -56,6 +64,7 @@ class TrainingSampler:
     accumulation: int = 1
     world_size: int = 1
     order: Order | None = None
+    shared: SharedOrder = field(default_factory=Shuffled)
 
     def __post_init__(self) -> None:
         if self.num_samples < self.global_batch_size:
@@ -85,32 +94,34 @@ class TrainingSampler:
         """Return the first optimizer step after `step` that belongs to another epoch."""
         return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
 
-    def epochs(self, rank: int, first_step: int, end_step: int) -> Iterator[tuple[int, Tensor]]:
+    def epochs(self, rank: int, first_step: int, end_step: int) -> Iterator[tuple[int, Places]]:
         """Yield the samples of `rank` in the optimizer steps first_step .. end_step - 1, epoch by epoch.
 
         Yields:
-            The epoch, and the samples of its steps, int64 [micro batches, micro_batch_size] on the CPU.
+            The epoch, and the places of its steps, each int64 [micro batches, micro_batch_size] on the CPU.
         """
         steps = self.steps_per_epoch
         for epoch in range(first_step // steps, -(-end_step // steps)):
             share = self._share(epoch, rank)
             begin, end = max(first_step - epoch * steps, 0), min(end_step - epoch * steps, steps)
-            yield epoch, share[begin:end].flatten(0, 1)
+            yield epoch, Places(*(part[begin:end].flatten(0, 1) for part in share))
 
-    def _share(self, epoch: int, rank: int) -> Tensor:
-        """Return the samples of a rank in an epoch, int64 [steps, accumulation, micro_batch_size]."""
+    def _share(self, epoch: int, rank: int) -> Places:
+        """Return the places of a rank in an epoch, each int64 [steps, accumulation, micro_batch_size]."""
         steps = self.steps_per_epoch
         if self.order is not None:
             share = self.order.of_rank(epoch, rank, steps * self.accumulation * self.micro_batch_size)
-            return share.view(steps, self.accumulation, self.micro_batch_size)
-        order = permutation(self.seed, epoch, self.num_samples)[: steps * self.global_batch_size]
-        return order.view(steps, self.accumulation, self.world_size, self.micro_batch_size)[:, :, rank]
+            share = share.view(steps, self.accumulation, self.micro_batch_size)
+            return Places(share, share)
+        places = self.shared.of_epoch(self.seed, epoch, self.num_samples, steps * self.global_batch_size)
+        shape = steps, self.accumulation, self.world_size, self.micro_batch_size
+        return Places(*(part.view(shape)[:, :, rank] for part in places))
 
     def micro_batches(self, rank: int, first_step: int, end_step: int) -> Iterator[MicroBatch]:
         """Yield the same samples as micro batches, `accumulation` of them per step."""
         for epoch, share in self.epochs(rank, first_step, end_step):
-            for samples in share:
-                yield MicroBatch(epoch, samples)
+            for samples, keys in zip(*share, strict=True):
+                yield MicroBatch(epoch, samples, keys)
 
 
 @dataclass(frozen=True)
@@ -161,4 +172,4 @@ class EvaluationSampler:
         num_parts = self.num_batches * self.world_size
         for part in range(rank, num_parts, self.world_size):
             start, end = (self.num_samples * edge // num_parts for edge in (part, part + 1))
-            yield MicroBatch(0, samples[start:end])
+            yield MicroBatch(0, samples[start:end], samples[start:end])

@@ -48,6 +48,27 @@ def absent_notes(data: DataConfig, targets: Targets, labels: Mapping[str, Sequen
     return notes
 
 
+UNEQUAL = 3
+"""Ratio of the largest to the smallest class from which a note is printed."""
+
+
+def unequal_notes(targets: Targets, counts: Sequence[int]) -> list[str]:
+    """Return a note if the classes of train differ much in size.
+
+    Args:
+        targets: names of the classes.
+        counts: training images of each class.
+    """
+    present = [(count, name) for count, name in zip(counts, targets.names, strict=True) if count]
+    (least, smallest), (most, largest) = min(present), max(present)
+    if most < UNEQUAL * least:
+        return []
+    return [
+        f"train has {least:,} ({smallest}) to {most:,} ({largest}) images per class; data.sampler=balanced draws all"
+        " classes equally often, and loss.weight=balanced weighs them."
+    ]
+
+
 def no_test_note(data: DataConfig) -> str:
     return f"{place_of(data)} has no test split: val chose the checkpoint, so there is nothing to test on."
 
