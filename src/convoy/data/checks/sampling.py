@@ -26,13 +26,12 @@ def sampling_faults(data: DataConfig) -> Iterator[Fault]:
         "repeats": (data.repeats, data.repeats != 1, "1"),
         "max_per_class": (data.max_per_class, data.max_per_class is not None, "null"),
     }
-    for name, (value, is_set, default) in changed.items():
+    for name, (given, is_set, default) in changed.items():
         remedy = f"write data.{name}={default}"
         if is_set and data.source == SHARDS_SOURCE:
-            yield fault_of(f"data.{name}", value, "can't be used with shards, which are read in sequence", remedy)
+            yield fault_of(f"data.{name}", given, "can't be used with shards, which are read in sequence", remedy)
         elif is_set and data.target != CLASS_INDEX and name != "repeats":
-            yield fault_of(
-                f"data.{name}", value, f"needs classes, and the targets are data.target={data.target}", remedy
-            )
+            rule = f"needs classes, and the targets are data.target={data.target}"
+            yield fault_of(f"data.{name}", given, rule, remedy)
     if data.repeats > 1 and data.sampler != NO_SAMPLER:
         yield fault_of("data.repeats", data.repeats, "can't be combined with data.sampler", "write data.repeats=1")
