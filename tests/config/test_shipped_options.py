@@ -64,6 +64,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         return [*chosen, f"data.root={root / 'saved'}", "model=resnet18"]
     if (group, option) == ("data", "shards"):
         return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
+    if (group, option) == ("task", "distillation"):
+        chosen.append("task.teacher=outputs/teacher")
     if group == "model":
         chosen.append("data.image_size=224")
     if option in ("timm", "torchvision"):

@@ -146,6 +146,7 @@ class Planner:
         self._sizes = batch_sizes(config)
         self._network = skeleton(config)
         self._task = task_of(config)
+        self._task.prepare(config.data)
         self._models: dict[tuple[bool, bool, bool, bool], BatchSizeModel] = {}
 
     def plan(self, hardware: HardwareConfig, calibration: Calibration | None = None, *, margin: float = 0.0) -> Plan:

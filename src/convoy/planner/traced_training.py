@@ -102,6 +102,9 @@ class _Run:
             if "foreach" in group:
                 # The default of unfused optimizers on CUDA, set explicitly for the CPU.
                 group["foreach"] = group["foreach"] is not False and not group.get("fused")
+        recorder.category = "task_weights"
+        resident = training.task.resident_bytes
+        self._task_weights = torch.empty(resident, dtype=torch.uint8) if resident else None
         recorder.category = "averaged_weights"
         with torch.no_grad():
             state = [*network.parameters(), *network.buffers()] if training.averages else []

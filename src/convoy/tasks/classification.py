@@ -53,16 +53,27 @@ class Classification(Task):
         self._mixing = mixing(mixup, cutmix, len(targets.names))
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images, labels = batch
-        targets = labels
-        if self._mixing is not None:
-            images, targets = self._mixing(images, labels)
-        logits, side_logits = auxiliary.logits_of(network(images))
+        images, targets = self.mixed(batch)
+        return self.losses_of(network(images), batch.targets, targets)[0]
+
+    def mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return images and targets after mixup or CutMix."""
+        return (batch.images, batch.targets) if self._mixing is None else self._mixing(*batch)
+
+    def losses_of(self, outputs: Any, labels: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the losses by name, the main classifier's first, and its logits [B, num_classes].
+
+        Args:
+            outputs: of the network in training.
+            labels: class indices [B], for the logged accuracy.
+            targets: class indices [B], or class probabilities of mixed images.
+        """
+        logits, side_logits = auxiliary.logits_of(outputs)
         losses = {"classifier": self.loss(logits, targets)}
         for number, side in enumerate(side_logits, 1):
             losses[f"auxiliary_{number}"] = self.auxiliary_weight * self.loss(side, targets)
         self.log("top1", (logits.detach().argmax(1) == labels).sum(dtype=torch.float32))
-        return losses
+        return losses, logits
 
     def uninformed_loss(self, device: torch.device) -> float:
         """Return the loss of equal logits, over all classes."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.runs.records import metric_text
@@ -167,6 +168,21 @@ class Task(nn.Module, ABC):
     def output_check(self) -> Callable[[Any, int], str | None] | None:
         """`output_fault` of a task that overrides it; None: outputs are [N, number of target names]."""
         return None if type(self).output_fault is Task.output_fault else self.output_fault
+
+    def prepare(self, data: DataConfig) -> None:
+        """Load what training needs besides the network; called before a run's folder is created.
+
+        Args:
+            data: data config of the run, whose images the batches contain.
+
+        Raises:
+            UserError: it can't be loaded, or does not fit the data.
+        """
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of what `prepare` loaded and training keeps on the device."""
+        return 0
 
     def uninformed_loss(self, device: torch.device) -> float | None:
         """Return the training loss of outputs that say nothing about the targets; None if it is not known.

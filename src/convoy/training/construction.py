@@ -45,6 +45,7 @@ def build_module(config: Config, data: ImageData, world_size: int = 1) -> Traini
         UserError: the task or the network can't be built.
     """
     task = build_task(config, data.targets, data.class_counts)
+    task.prepare(config.data)
     pl.seed_everything(config.seed, verbose=False)
     network = build_model(
         config.model,
