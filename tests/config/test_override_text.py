@@ -115,6 +115,8 @@ def test_data_takes_a_folder_of_hugging_face_and_names_the_index_of_tar_files(co
     Dataset.from_dict({"label": [0, 1]}).save_to_disk("saved")
     shown = convoy("train", "--cfg", "job", "data=./saved", folder=None).out
     assert "source: huggingface" in shown
+    done = convoy("train", "data=ylecun/mnist", folder=None)
+    assert done.err.endswith("a set of the Hugging Face Hub is data=huggingface data.root=ylecun/mnist\n")
     Path("tars").mkdir()
     Path("tars/0.tar").touch()
     done = convoy("train", "data=tars", folder=None)

@@ -190,6 +190,10 @@ def test_a_test_split_without_labels_is_not_used(tmp_path: Path) -> None:
     [
         ({"root": None}, "data.root=null: is missing; give a folder that save_to_disk wrote"),
         ({"root": "no/such"}, "data.root=no/such: datasets can't read it ("),
+        ({"root": "/no/such"}, "data.root=/no/such: does not exist; give Parquet or Arrow files"),
+        ({"root": "./sett"}, "data.root=./sett: does not exist; did you mean set?"),
+        ({"root": "sets"}, "data.root=sets: does not exist; did you mean set?"),
+        ({"root": "set/train"}, "data.root=set/train: does not exist"),
         ({"root": "labels.csv"}, "is neither a Parquet nor an Arrow file; CSV and JSON lines are read by data=table"),
         ({"root": "broken.parquet"}, "broken.parquet: datasets can't read it ("),
         (

@@ -116,6 +116,8 @@ def _choose_by_path(text: str, request: Request) -> None:
         request.faults.append(Fault("data", "is a file, not a folder of images", remedy, text))
     else:
         remedy = "give a folder of images with train/<class>/, or an option; convoy train --help data lists them"
+        if text.count("/") == 1 and not text.startswith((".", "~", "/")) and not path.parent.exists():
+            remedy += f"; a set of the Hugging Face Hub is data=huggingface data.root={text}"
         request.faults.append(Fault("data", "no such folder", remedy, text))
 
 

@@ -6,16 +6,18 @@ locks, so that several ranks can open the same set.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from convoy.config.faults import Fault, UserError, one_line
+from convoy.config.faults import Fault, UserError, closest, one_line
 from convoy.config.schema import DataConfig
 from convoy.data.folders import VAL_NAMES
 
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SPLITS = {"train": ("train", "training"), "val": (*VAL_NAMES, "dev"), "test": ("test",)}
 
 
@@ -101,7 +103,23 @@ def _path(data: DataConfig) -> Path:
         rule = "is neither a Parquet nor an Arrow file"
         remedy = f"CSV and JSON lines are read by data=table data.file={data.root}"
         raise UserError(Fault("data.root", rule, remedy, data.root))
+    if not path.exists() and not _may_be_on_hub(data):
+        near = closest(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else None
+        remedy = f"did you mean {path.parent / near}?" if near else "give Parquet or Arrow files, or a saved data set"
+        raise UserError(Fault("data.root", "does not exist", remedy, data.root))
     return path
+
+
+def _may_be_on_hub(data: DataConfig) -> bool:
+    """Return whether `data.root` can be NAME or OWNER/NAME on the Hub: it isn't spelled like a local path.
+
+    A mistyped path is reported at once, since a search on the Hub takes half a minute without a connection.
+    """
+    name = str(data.root)
+    owner, slash, _ = name.rpartition("/")
+    if not _HUB_NAME.fullmatch(name) or (slash and Path(owner).is_dir()):
+        return False
+    return bool(slash) or closest(name, [entry.name for entry in Path().iterdir()], cutoff=0.8) is None
 
 
 def _name(data: DataConfig) -> str:
@@ -126,5 +144,5 @@ def _attempt(data: DataConfig, read: Any) -> Any:
             raise
         remedy = "give Parquet or Arrow files, a folder of them, or one that save_to_disk wrote"
         if not is_local(data):
-            remedy = "there is no such file or folder, and no data set of that name was found on the Hub"
+            remedy = "check the name on the Hub and the connection; with HF_HUB_OFFLINE=1 only the cache is searched"
         raise UserError(Fault("data.root", f"datasets can't read it ({message})", remedy, data.root)) from error
