@@ -80,16 +80,15 @@ def test_images_in_channels_last_are_not_copied() -> None:
     assert not any(estimated_bytes(one, BATCH) for one in last)
 
 
-def test_a_slice_is_computed_in_the_memory_format_of_the_weights() -> None:
-    images = torch.empty(4, 64, 9, 9).contiguous(memory_format=torch.channels_last)[:, :32]
-    weight = torch.empty(32, 32, 3, 3)
-    call = torch.ops.aten.convolution.default
-    how = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
-    last = Convolution.of(call, (images, weight.contiguous(memory_format=torch.channels_last), *how))
-    first = Convolution.of(call, (images, weight, *how))
-    assert last is not None
-    assert first is not None
-    assert (last.channels_last, first.channels_last) == (True, False)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_a_slice_of_images_has_their_memory_format(kernel: int, memory_format: torch.memory_format) -> None:
+    images = torch.empty(4, 64, 9, 9).contiguous(memory_format=memory_format)[:, :32]
+    weight = torch.empty(32, 32, kernel, kernel).contiguous(memory_format=memory_format)
+    how = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    found = Convolution.of(torch.ops.aten.convolution.default, (images, weight, *how))
+    assert found is not None
+    assert found.channels_last == (memory_format == torch.channels_last)
 
 
 def test_the_workspace_is_allocated_beside_the_output() -> None:

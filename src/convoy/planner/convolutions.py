@@ -59,7 +59,7 @@ class Convolution:
             _pair(dilation),
             groups,
             str(images.dtype).removeprefix("torch."),
-            # As cudnn_conv_suggest_memory_format of ATen: images may be a slice, which has no memory format.
+            # As cudnn_conv_suggest_memory_format of ATen.
             _is_channels_last(images) or _is_channels_last(weight),
         )
 
@@ -96,4 +96,5 @@ def _pair(numbers: list[int]) -> tuple[int, int]:
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    """Return whether channels have the smallest stride, also in a slice of images, which is not contiguous."""
+    return tensor.stride(1) == 1 and not tensor.is_contiguous()
