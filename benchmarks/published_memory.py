@@ -130,10 +130,11 @@ class Run:
         kept = _gradient_bytes(self.library, self.network, self.num_classes) if self.origin.keeps_gradients else 0
         return Card(limit, resident_bytes=kept)
 
-    def reserved_mib(self) -> float | None:
-        """Return the predicted reserved memory; None if the training is predicted not to fit."""
+    def reserved_mib(self, *, workspaces: bool = True) -> float | None:
+        """Return the predicted reserved memory, also without workspaces; None if the training is said not to fit."""
+        none = None if workspaces else {signature: {self.batch: 0} for signature in self.model.convolutions}
         try:
-            return self.model.peak(self.batch, self.card(upper=False).allocator()).reserved_bytes / MIB
+            return self.model.peak(self.batch, self.card(upper=False).allocator(), none).reserved_bytes / MIB
         except OutOfMemoryError:
             return None
 
@@ -191,6 +192,7 @@ def peaks() -> list[Result]:
     """Print predicted beside measured memory, the quantiles of their ratio, and what is said to fit."""
     errors: dict[str, list[float]] = {"fit": [], "report": []}
     ratios: dict[str, list[float]] = {"fit": [], "report": []}
+    bare: dict[str, list[float]] = {"fit": [], "report": []}
     false_fits = false_refusals = outside = 0
     for run in runs("peaks"):
         source, reserved = run.origin, run.reserved_mib()
@@ -199,7 +201,8 @@ def peaks() -> list[Result]:
         false_refusals += not fits and run.used_mib is not None
         said = "fits" if fits else "does not fit"
         text = f"{run.part:6} {run.source:9} {run.network:18} {run.optimizer:8} {run.batch:4}"
-        if run.used_mib is None or reserved is None:
+        without = run.reserved_mib(workspaces=False)
+        if run.used_mib is None or reserved is None or without is None:
             print(f"{text}  out of memory, predicted: {said}", flush=True)
             continue
         outside_allocator = source.context_mib if source.counts_context else 0
@@ -208,9 +211,14 @@ def peaks() -> list[Result]:
         inside = 1 - run.spread.below <= ratio <= 1 + run.spread.above
         outside += not inside
         errors[run.part].append(error)
+        bare[run.part].append(100 * ((without + outside_allocator) / run.used_mib - 1))
         ratios[run.part].append(ratio)
         figures = f"predicted {reserved + outside_allocator:6.0f}  measured {run.used_mib:6}  {error:+5.1f} %"
+        figures += f" (without workspaces {bare[run.part][-1]:+5.1f} %)"
         print(f"{text}  {figures}  {'' if inside else 'outside the interval, '}{said}", flush=True)
+    for part, values in bare.items():
+        low, middle = min(values), _quantile(_sizes(values), 0.5)
+        print(f"{part}: without workspaces, at most {-low:.1f} % too low, median {middle:.1f} % off")
     for part, values in ratios.items():
         low, high = _quantile(values, 0.05), _quantile(values, 0.95)
         print(f"{part}: measured through predicted reserved memory, 5 % and 95 %: {low:.3f}, {high:.3f}")
