@@ -69,6 +69,8 @@ KEYS = {
     "cutmix_alpha": "task.cutmix",
     "model_ema_decay": "trainer.ema_decay",
     "ema": "trainer.ema_decay",
+    "sam": "trainer.sam_radius",
+    "rho": "trainer.sam_radius",
     "swa": "trainer.swa_start_epoch",
     "swa_epoch_start": "trainer.swa_start_epoch",
     "patience": "trainer.early_stopping_epochs",

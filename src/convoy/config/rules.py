@@ -72,7 +72,13 @@ _AT_MOST: dict[str, float] = {
     "optimizer.layer_decay": 1,
 }
 
-_ABOVE_ZERO = ("optimizer.lr", "optimizer.layer_decay", "trainer.clip_grad_norm", "debug.overfit_below")
+_ABOVE_ZERO = (
+    "optimizer.lr",
+    "optimizer.layer_decay",
+    "trainer.clip_grad_norm",
+    "trainer.sam_radius",
+    "debug.overfit_below",
+)
 
 _BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
 

@@ -134,6 +134,9 @@ class TrainerConfig:
     """Samples per rank in one forward pass of val and test; null: twice the micro batch."""
     clip_grad_norm: float | None = None
     """Maximum of the total 2-norm of all gradients."""
+    sam_radius: float | None = None
+    """Sharpness-aware minimization: distance of the weights at which gradients are computed, such as 0.05; a step has a
+    second forward and backward pass."""
     ema_decay: float | None = None
     """Decay per step of an exponential moving average of the weights, which is used for val and test. It begins
     lower: (1 + t) / (10 + t) in step t."""

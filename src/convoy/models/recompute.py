@@ -98,7 +98,7 @@ def _recomputed(owner: nn.Module | list[nn.Module], function: Any, *inputs: Any,
         return function(*inputs, **named)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _without_statistics(owners)
+        return nullcontext(), without_statistics(owners)
 
     has_values = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
     return checkpoint(
@@ -107,8 +107,8 @@ def _recomputed(owner: nn.Module | list[nn.Module], function: Any, *inputs: Any,
 
 
 @contextmanager
-def _without_statistics(owners: list[nn.Module]) -> Iterator[None]:
-    """Keep the running statistics of batch norms during the recomputation, which repeats the same images.
+def without_statistics(owners: list[nn.Module]) -> Iterator[None]:
+    """Keep the running statistics of batch norms during another forward pass of the same images.
 
     The layers still run in training mode, since autograd must save the same tensors.
     """

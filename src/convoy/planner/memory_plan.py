@@ -258,6 +258,7 @@ class Planner:
             ranks=self._sizes.world_size,
             clip_grad_norm=trainer.clip_grad_norm is not None,
             averages=trainer.ema_decay is not None or trainer.swa_start_epoch is not None,
+            sharpness_aware=trainer.sam_radius is not None,
             channels_last=trainer.channels_last,
         )
 

@@ -23,6 +23,7 @@ from convoy.ledger.autocast import autocast
 from convoy.ledger.rows import UntraceableError
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks
 from convoy.optim.fusing import is_fused
+from convoy.optim.sharpness import perturbed
 from convoy.planner.buckets import Buckets
 from convoy.planner.dropout import fused_dropout
 from convoy.planner.events import HOST, Recorder, Recording
@@ -46,6 +47,7 @@ class Training:
         ranks: Data-parallel processes; above 1, gradients are views of DDP's buckets.
         clip_grad_norm: Whether gradients are clipped.
         averages: Whether a moving average of the weights is kept.
+        sharpness_aware: Whether a second pass at moved weights gives the gradients.
         channels_last: Whether the images have this memory format.
     """
 
@@ -58,6 +60,7 @@ class Training:
     ranks: int = 1
     clip_grad_norm: bool = False
     averages: bool = False
+    sharpness_aware: bool = False
     channels_last: bool = True
 
 
@@ -127,6 +130,11 @@ class _Run:
             self._last_micro_batch = micro_batch == self._training.accumulation - 1
             place = f"step {step}" + (f", micro batch {micro_batch + 1}" if self._training.accumulation > 1 else "")
             self._micro_batch(batch, place)
+        if self._training.sharpness_aware:
+            self._recorder.phase, self._recorder.category = f"step {step}: perturbation", "saved_weights"
+            with perturbed(self._parameters, 0.05):
+                self._optimizer.zero_grad()
+                self._micro_batch(batch, f"step {step}, second pass")
         self._update(f"step {step}")
 
     def _micro_batch(self, batch: int, place: str) -> None:

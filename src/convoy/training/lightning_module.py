@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +16,10 @@ from torchmetrics import MetricCollection
 from convoy.config.schema import Config
 from convoy.data.collate import Batch
 from convoy.models.freezing import frozen_norms
+from convoy.models.recompute import without_statistics
 from convoy.optim.construction import build_optimizer
 from convoy.optim.fusing import gradient_scale, may_fuse
+from convoy.optim.sharpness import perturbed
 from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
 from convoy.tasks.task import Report, Task, total_loss
@@ -62,6 +65,7 @@ class TrainingModule(pl.LightningModule):
         self.running = RunningMetrics()
         self.latest: dict[str, float] = {}
         self.losses: dict[str, Tensor] = {}
+        self._is_logging = True
         self.test_report = Report()
         self.val_metrics = metrics_of(task, config, "val")
         self.test_metrics = metrics_of(task, config, "test")
@@ -117,11 +121,31 @@ class TrainingModule(pl.LightningModule):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         nn.utils.clip_grad_norm_(parameters, gradient_clip_val * scale)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        radius = self.config.trainer.sam_radius
+        if radius is not None and optimizer_closure is not None:
+            optimizer_closure = partial(self._sharpness_aware, optimizer_closure, radius)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # Now rather than in the next step, where Lightning does it: there gradients and activations would add up.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
+
+    def _sharpness_aware(self, closure: Callable[[], Any], radius: float) -> Any:
+        """Run a closure of forward and backward pass again at weights moved along its gradient.
+
+        The second pass draws the same, and neither logs nor changes running statistics.
+        """
+        result = closure()
+        self._is_logging = False
+        try:
+            with perturbed(self.network.parameters(), radius), without_statistics([self.network]):
+                self.seed(0, 1)
+                closure()
+        finally:
+            self._is_logging = True
+        return result
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.loss(Batch(*batch))
@@ -130,6 +154,9 @@ class TrainingModule(pl.LightningModule):
         """Return the sum of the task's losses of a micro batch, a scalar, and count it for the log."""
         losses = self.task.training_losses(self.network, batch)
         total = total_loss(losses)
+        if not self._is_logging:
+            self.task.take_logged()
+            return total
         values = {"loss": total.detach()}
         self.losses = {name: value.detach() for name, value in losses.items()}
         if len(losses) > 1:

@@ -83,6 +83,10 @@ def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Rec
     if planned:
         notices.append(planned)
         config = replace(config, trainer=replace(config.trainer, micro_batch_size=sizes.micro_batch_size))
+    if config.trainer.sam_radius is not None and sizes.accumulation > 1:
+        rule = "repeats a pass over the whole batch, which accumulation divides"
+        remedy = f"write trainer.micro_batch_size=null, or trainer.global_batch_size={sizes.micro_batch_size}"
+        raise UserError(Fault("trainer.sam_radius", rule, remedy, f"{config.trainer.sam_radius:g}"))
     if notice := check_compilation(config.trainer.compile, devices, sizes):
         notices.append(notice)
         config = replace(config, trainer=replace(config.trainer, compile=False))
