@@ -22,6 +22,7 @@ class Evaluate(TrainedRunVerb):
 
       convoy evaluate run=latest split=val
       convoy evaluate run=outputs/lenet5/<run> data=mnist
+      convoy evaluate run=latest tta=tencrop
       convoy evaluate runs=[outputs/a,outputs/b] weights=val
     """
 
@@ -29,6 +30,9 @@ class Evaluate(TrainedRunVerb):
     """Several runs, evaluated separately and as an ensemble."""
     split: Split = "test"
     """train (without augmentation), val or test."""
+    tta: Literal["none", "flip", "tencrop", "multiscale"] = "none"
+    """Test-time augmentation: mean of the predictions of the image and its mirror
+    image (flip), of ten crops (tencrop), or of three sizes (multiscale)."""
     weights: Literal["equal", "val"] = "equal"
     """Weights of the ensemble: equal, or optimized on the val split."""
     format: Literal["table", "json"] = "table"
@@ -50,6 +54,8 @@ class Evaluate(TrainedRunVerb):
         elif self.run is not None and self.format != "table":
             remedy = "omit format; the run's folder contains the metrics in evaluation-<data>-<split>.json"
             yield Fault("format", "needs several runs", remedy, self.format)
+        elif self.runs and self.tta != "none":
+            yield Fault("tta", "needs one run", "write run=… instead of runs", self.tta)
         elif self.runs and len(self.runs) < 2:
             yield Fault("runs", "needs at least two runs", "write runs=[a,b,c], or run=… for one", listed)
         elif len(set(self.runs)) < len(self.runs):
@@ -64,7 +70,7 @@ def run(given: Evaluate, call: Call) -> int:
     if not given.runs:
         from convoy.evaluation.run_evaluation import evaluate
 
-        evaluate(given.open(), given.split, call.overrides, call.options)
+        evaluate(given.open(), given.split, call.overrides, call.options, given.tta)
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
     from convoy.evaluation.trained_run import TrainedRun

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from convoy.config.options import Options
 from convoy.data.targets import listed
 from convoy.evaluation.trained_run import RunData, TrainedRun
+from convoy.evaluation.views import ViewAverage, ViewsName, check_views, views_of
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.runs.whole_files import replace_text
@@ -20,7 +21,13 @@ from convoy.training import summary
 from convoy.training.lightning_module import TrainingModule
 
 
-def evaluate(run: TrainedRun, split: str, overrides: Sequence[str], options: Options | None = None) -> dict[str, float]:
+def evaluate(
+    run: TrainedRun,
+    split: str,
+    overrides: Sequence[str],
+    options: Options | None = None,
+    tta: ViewsName = "none",
+) -> dict[str, float]:
     """Evaluate a run's checkpoint, print the metrics and write them to the run's folder.
 
     Args:
@@ -28,6 +35,7 @@ def evaluate(run: TrainedRun, split: str, overrides: Sequence[str], options: Opt
         split: train (without augmentation), val or test.
         overrides: overrides of the run's config.
         options: folders of the options.
+        tta: views of each image whose predictions are averaged, see `views_of`.
 
     Returns:
         Metrics of the run's task, named `<split>/<name>`.
@@ -37,7 +45,7 @@ def evaluate(run: TrainedRun, split: str, overrides: Sequence[str], options: Opt
     """
     terminal = Console()
     terminal.log_to(None)
-    opened = Evaluation.open(run, split, overrides, options)
+    opened = Evaluation.open(run, split, overrides, options, tta)
     trainer = _trainer(opened.data.devices, run)
     trainer.test(opened.module, dataloaders=opened.data.batches(split), verbose=False)
     values = {name.replace("test/", f"{split}/"): value for name, value in opened.module.latest.items()}
@@ -54,21 +62,34 @@ class Evaluation:
         data: the run's data or another set.
         module: Lightning module of the network, with a task for the targets of the run.
         absent: classes of the run that the data lacks.
+        tta: views of each image.
     """
 
     run: TrainedRun
     data: RunData
     module: TrainingModule
     absent: tuple[str, ...] = ()
+    tta: ViewsName = "none"
 
     @classmethod
-    def open(cls, run: TrainedRun, split: str, overrides: Sequence[str], options: Options | None = None) -> Evaluation:
+    def open(
+        cls,
+        run: TrainedRun,
+        split: str,
+        overrides: Sequence[str],
+        options: Options | None = None,
+        tta: ViewsName = "none",
+    ) -> Evaluation:
         """Open the data for a run. See `evaluate` for arguments and errors."""
         data = run.open_data(overrides, options)
+        views = views_of(tta, data.config.data)
+        check_views(tta, run.network, data.config.data)
+        data = data.of_size(views.image_size)
         absent = data.images.match_classes(run.facts.targets)
         data.check_split(split)
         task = build_task(data.config, data.images.targets, data.images.class_counts)
-        return cls(run, data, TrainingModule(run.network, data.config, task), absent)
+        network = run.network if tta == "none" else ViewAverage(run.network, task, views)
+        return cls(run, data, TrainingModule(network, data.config, task), absent, tta)
 
 
 def _trainer(devices: Devices, run: TrainedRun) -> pl.Trainer:
@@ -89,12 +110,13 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
     """Write the metrics and tables to the run's folder and print them."""
     folder, data = opened.run.folder, opened.data
     report, task = opened.module.test_report, opened.module.task
-    stem = f"evaluation-{data.name}-{split}"
+    stem = f"evaluation-{data.name}-{split}" + ("" if opened.tta == "none" else f"-{opened.tta}")
     num_images = data.images.sizes[split]
     record = {
         "checkpoint": str(opened.run.checkpoint),
         "data": data.name,
         "split": split,
+        "tta": opened.tta,
         "images": num_images,
         **values,
         **report.values,
@@ -103,7 +125,7 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
     for name, content in report.tables.items():
         summary.write_table(folder / f"{stem}-{name}.csv", content)
     console.say(opened.run.title)
-    console.say(f"{data.name}: {num_images:,} {split} images")
+    console.say(f"{data.name}: {num_images:,} {split} images" + ("" if opened.tta == "none" else f", {opened.tta}"))
     if opened.absent:
         console.say(f"no images of {listed(opened.absent)}: these classes have no results")
     console.show(summary.metrics_grid(task, values, (split,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -148,6 +148,15 @@ class RunData:
     def device(self) -> torch.device:
         """Device of the forward passes."""
         return torch.device(self.devices.accelerator)
+
+    def of_size(self, image_size: int) -> RunData:
+        """Return the data with images of another side in pixels, of which val and test show the central square."""
+        data = self.config.data
+        if image_size == data.image_size:
+            return self
+        resize = None if data.eval_resize is None else image_size
+        config = replace(self.config, data=replace(data, image_size=image_size, eval_resize=resize))
+        return RunData(config, self.devices, _opened(config))
 
     def check_split(self, split: str) -> None:
         """Raise if the data has no such split.

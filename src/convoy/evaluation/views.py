@@ -1,0 +1,118 @@
+"""Test-time augmentation: the mean of a network's predictions over several views of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import DataConfig
+from convoy.models.sizes import takes_image_size
+from convoy.tasks.task import Task
+
+ViewsName = Literal["none", "flip", "tencrop", "multiscale"]
+
+_USUAL_RATIO = 8 / 7
+"""Side of the image from which crops are taken, over that of the crop: 256 / 224."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Views of the images of a batch.
+
+    Attributes:
+        image_size: side in pixels of the images that the views are taken from.
+        functions: each returns a view [B, C, S', S'] of images [B, C, image_size, image_size].
+    """
+
+    image_size: int
+    functions: Sequence[Callable[[Tensor], Tensor]]
+
+
+def views_of(name: ViewsName, data: DataConfig) -> Views:
+    """Return the views of a kind, for a network that was trained on images of data.image_size.
+
+    - flip: the image and its mirror image.
+    - tencrop: crops of the four corners and the center, of the image and of its mirror image (Krizhevsky et al. 2012, section 4.1),
+      from the central square of an image that is resized to data.eval_resize, or to 8/7 of the crop's side.
+    - multiscale: the image at 6/7, 1 and 8/7 of its side, and the mirror images (Simonyan & Zisserman 2014, section
+      3.2, with the mean over three sizes of one crop instead of a dense evaluation).
+    """
+    size = data.image_size
+    if name == "none":
+        return Views(size, [_whole])
+    if name == "flip":
+        return Views(size, [_whole, _mirrored])
+    larger = max(data.eval_resize or 0, round(size * _USUAL_RATIO))
+    if name == "multiscale":
+        sizes = (round(size * 6 / 7), size, round(size * _USUAL_RATIO))
+        functions = [_resized(one) for one in sizes]
+        return Views(sizes[-1], [*functions, *(_after(one, _mirrored) for one in functions)])
+    last, middle = larger - size, (larger - size) // 2
+    corners = [(0, 0), (0, last), (last, 0), (last, last), (middle, middle)]
+    crops = [_crop(top, left, size) for top, left in corners]
+    return Views(larger, [*crops, *(_after(_mirrored, one) for one in crops)])
+
+
+def check_views(name: ViewsName, network: nn.Module, data: DataConfig) -> None:
+    """Raise if a network does not take all sizes of the views.
+
+    Raises:
+        UserError: if its fully connected layers, for example, need one size.
+    """
+    sizes = {round(data.image_size * 6 / 7), round(data.image_size * _USUAL_RATIO)} if name == "multiscale" else set()
+    for size in sorted(sizes):
+        if not takes_image_size(network, data.channels, size):
+            rule = f"the network does not take images of {size}x{size}"
+            raise UserError(Fault("tta", rule, "use tta=tencrop or tta=flip", name))
+
+
+class ViewAverage(nn.Module):
+    """Network whose outputs are the mean over several views of its input.
+
+    Args:
+        network: trained network.
+        task: task of the network, which says what is averaged.
+        views: views of the images.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, views: Views) -> None:
+        super().__init__()
+        self.network = network
+        self._task = task
+        self._views = views.functions
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the averaged outputs for images [B, C, S, S]."""
+        total = sum(self._task.to_average(self._task.outputs(self.network, view(images))) for view in self._views)
+        assert isinstance(total, Tensor)
+        return self._task.from_average(total / len(self._views))
+
+
+def _whole(images: Tensor) -> Tensor:
+    return images
+
+
+def _mirrored(images: Tensor) -> Tensor:
+    return images.flip(-1)
+
+
+def _crop(top: int, left: int, size: int) -> Callable[[Tensor], Tensor]:
+    return lambda images: images[:, :, top : top + size, left : left + size]
+
+
+def _resized(size: int) -> Callable[[Tensor], Tensor]:
+    def resize(images: Tensor) -> Tensor:
+        if size == images.shape[-1]:
+            return images
+        return functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+    return resize
+
+
+def _after(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda images: second(first(images))

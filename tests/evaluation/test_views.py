@@ -1,0 +1,120 @@
+"""Tests of test-time augmentation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import TINY, Run
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from convoy.config.schema import DataConfig
+from convoy.evaluation.trained_run import TrainedRun
+from convoy.evaluation.views import ViewAverage, views_of
+
+Convoy = Callable[..., Run]
+
+
+def data_config(**changes: Any) -> DataConfig:
+    settings = {"name": "x", "source": "digits", "channels": 1, "image_size": 28, "mean": [0.3], "std": [0.3]}
+    return DataConfig(**settings | changes)
+
+
+def test_ten_crops_are_those_of_torchvision() -> None:
+    images = torch.rand(2, 3, 37, 37)
+    views = views_of("tencrop", data_config(image_size=32))
+    assert views.image_size == 37
+    found = torch.stack([view(images) for view in views.functions])
+    expected = torch.stack(v2.functional.ten_crop(images, [32, 32]))
+    assert found.shape == expected.shape
+    # torchvision has them in another order.
+    assert all(any(torch.equal(one, other) for other in expected) for one in found)
+
+
+@pytest.mark.parametrize(("resize", "size"), [(None, 256), (256, 256), (288, 288), (224, 256)])
+def test_ten_crops_are_of_the_resized_image(resize: int | None, size: int) -> None:
+    assert views_of("tencrop", data_config(image_size=224, eval_resize=resize)).image_size == size
+
+
+def test_sizes_of_multiscale_are_around_that_of_training() -> None:
+    views = views_of("multiscale", data_config())
+    assert views.image_size == 32
+    shapes = [tuple(view(torch.rand(1, 1, 32, 32)).shape[2:]) for view in views.functions]
+    assert shapes == [(24, 24), (28, 28), (32, 32)] * 2
+
+
+def predicted(run: TrainedRun, views: list[Tensor]) -> Tensor:
+    """Return the mean of the probabilities for views of images."""
+    with torch.no_grad():
+        return torch.stack([torch.softmax(run.network(view).double(), 1) for view in views]).mean(0)
+
+
+def test_metrics_are_those_of_the_averaged_probabilities(convoy: Convoy) -> None:
+    assert convoy("train", *TINY).code == 0
+    assert convoy("evaluate", "run=run", "tta=flip", folder=None).code == 0
+    record = json.loads(Path("run/evaluation-digits-test-flip.json").read_text())
+    run = TrainedRun.open("run", "best", "outputs")
+    data = run.open_data()
+    right, loss, count = 0, 0.0, 0
+    for images, labels in data.batches("test"):
+        averaged = predicted(run, [images, images.flip(-1)])
+        right += int((averaged.argmax(1) == labels).sum())
+        loss += float(functional.nll_loss(averaged.log(), labels, reduction="sum"))
+        count += len(labels)
+    assert (record["tta"], record["images"]) == ("flip", count)
+    assert record["test/top1"] == pytest.approx(right / count)
+    assert record["test/loss"] == pytest.approx(loss / count, rel=1e-5)
+    plain = json.loads(Path("run/summary.json").read_text())
+    assert record["test/loss"] != plain["test/loss"]
+
+
+def test_ten_crops_of_larger_images_are_evaluated(convoy: Convoy) -> None:
+    assert convoy("train", *TINY).code == 0
+    done = convoy("evaluate", "run=run", "tta=tencrop", folder=None)
+    assert done.code == 0, done.err
+    assert "359 test images, tencrop" in done.out + done.err
+    record = json.loads(Path("run/evaluation-digits-test-tencrop.json").read_text())
+    run = TrainedRun.open("run", "best", "outputs")
+    larger = run.open_data().of_size(37)
+    right = 0
+    for images, labels in larger.batches("test"):
+        crops = list(v2.functional.ten_crop(images, [32, 32]))
+        right += int((predicted(run, crops).argmax(1) == labels).sum())
+    assert record["test/top1"] == pytest.approx(right / 359)
+
+
+def test_a_network_of_one_size_is_refused(convoy: Convoy) -> None:
+    assert convoy("train", *TINY, "trainer.max_steps=1").code == 0
+    done = convoy("evaluate", "run=run", "tta=multiscale", folder=None)
+    assert done.code == 2
+    assert "tta=multiscale: the network does not take images of 27x27; use tta=tencrop or tta=flip" in done.err
+    done = convoy("evaluate", "runs=[run,run2]", "tta=flip", folder=None)
+    assert "tta=flip: needs one run" in done.err
+
+
+def test_multiscale_averages_over_sizes() -> None:
+    class Brightest(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.amax((2, 3))
+
+    class Plain:
+        def outputs(self, network: nn.Module, images: Tensor) -> Tensor:
+            return network(images)
+
+        def to_average(self, outputs: Tensor) -> Tensor:
+            return outputs.double()
+
+        def from_average(self, averaged: Tensor) -> Tensor:
+            return averaged
+
+    images = torch.rand(2, 1, 32, 32)
+    averaged = ViewAverage(Brightest(), Plain(), views_of("multiscale", data_config()))(images)  # type: ignore[arg-type]
+    resized = [v2.functional.resize(images, [size], antialias=True) for size in (24, 28)]
+    expected = torch.stack([one.amax((2, 3)) for one in (*resized, images)]).double().mean(0)
+    assert torch.allclose(averaged, expected, atol=1e-6)
