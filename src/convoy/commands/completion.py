@@ -149,7 +149,8 @@ def _fields_of(node: ast.ClassDef) -> list[tuple[str, str]]:
 
 def _schema_keys() -> Iterator[str]:
     """Yield the keys of the typed part of a config, such as `trainer.max_steps`."""
-    classes = {node.name: node for node in _classes(_PACKAGE / "config" / "schema.py")}
+    files = sorted((_PACKAGE / "config").glob("*schema.py"))
+    classes = {node.name: node for file in files for node in _classes(file)}
 
     def keys(class_name: str, prefix: str) -> Iterator[str]:
         for name, annotation in _fields_of(classes[class_name]):

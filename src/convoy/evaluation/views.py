@@ -37,8 +37,8 @@ def views_of(name: ViewsName, data: DataConfig) -> Views:
     """Return the views of a kind, for a network that was trained on images of data.image_size.
 
     - flip: the image and its mirror image.
-    - tencrop: crops of the four corners and the center, of the image and of its mirror image (Krizhevsky et al. 2012, section 4.1),
-      from the central square of an image that is resized to data.eval_resize, or to 8/7 of the crop's side.
+    - tencrop: crops of the four corners and the center, of the image and of its mirror image (Krizhevsky et al. 2012,
+      section 4.1), from the central square of an image that is resized to data.eval_resize, or to 8/7 of the crop.
     - multiscale: the image at 6/7, 1 and 8/7 of its side, and the mirror images (Simonyan & Zisserman 2014, section
       3.2, with the mean over three sizes of one crop instead of a dense evaluation).
     """
