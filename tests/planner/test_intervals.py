@@ -102,4 +102,5 @@ def test_the_interval_is_printed_within_80_columns() -> None:
     assert max(len(line.rstrip()) for line in printed.splitlines()) <= 80
     data = plan.as_data()
     assert data["device_lower_bytes"] < data["device_total_bytes"] < data["device_upper_bytes"]
-    assert data["interval"].startswith("contains 9 in 10 published trainings")
+    assert data["interval"].startswith("the interval contains 9 in 10 published trainings; ")
+    assert "agrees with 9 in 10 published largest batches" in text(planner_of(BF16).plan(read().hardware))

@@ -15,7 +15,7 @@ from convoy.planner.allocator import Heap
 from convoy.planner.calibration import Calibration
 from convoy.planner.convolutions import Convolution
 from convoy.planner.events import WORKSPACE
-from convoy.planner.intervals import BASIS, Spread, spread_of
+from convoy.planner.intervals import Spread, spread_of
 from convoy.planner.peak_memory import BatchSizeModel, Card, Peak
 from convoy.planner.traced_training import Training, record
 from convoy.planner.workload import (
@@ -78,6 +78,11 @@ class Plan:
         return None if self.context_bytes is None else self.spread.ends(self.peak.reserved_bytes, self.context_bytes)
 
     @property
+    def basis(self) -> str:
+        """Meaning of the interval in words; empty if it is a single value."""
+        return "" if self.is_certain else f"the interval {self.spread.basis}; a training fits if the upper end does"
+
+    @property
     def is_certain(self) -> bool:
         """Whether the interval is a single value."""
         return self.spread == Spread()
@@ -118,7 +123,7 @@ class Plan:
             "device_total_bytes": self.device_total_bytes,
             "device_lower_bytes": self.interval_bytes[0] if self.interval_bytes else None,
             "device_upper_bytes": self.interval_bytes[1] if self.interval_bytes else None,
-            "interval": None if self.is_certain else BASIS,
+            "interval": self.basis or None,
             "usable_bytes": self.usable_bytes,
             "fits": self.fits,
             "slack_bytes": self.slack_bytes,

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.config.faults import UserError
-from convoy.planner.intervals import BASIS
 from convoy.planner.memory_plan import Plan
 
 _NAMES = {"cudnn_workspace": "cuDNN workspace", "cublas_workspace": "cuBLAS workspace", "ddp_buffers": "DDP buckets"}
@@ -146,11 +145,9 @@ def _verdict(plan: Plan) -> list[RenderableType]:
 def _footer(*plans: Plan) -> list[RenderableType]:
     on_cuda = [plan for plan in plans if plan.on_cuda]
     lines = []
-    if not all(plan.is_certain for plan in on_cuda):
-        lines += [
-            f"Not calibrated: the interval {BASIS}.",
-            "cuDNN's workspaces are estimated, NCCL's buffers are not counted (docs/planner.md).",
-        ]
+    if bases := dict.fromkeys(plan.basis for plan in on_cuda if plan.basis):
+        lines += [f"Not calibrated: {basis}." for basis in bases]
+        lines.append("cuDNN's workspaces are estimated, NCCL's buffers are not counted (docs/planner.md).")
     if len(plans) == 1 and on_cuda and plans[0].calibrated:
         lines.append(f"Calibrated: {plans[0].calibrated}.")
     return [Text(), *(Text(line, style="dim") for line in lines)] if lines else []
