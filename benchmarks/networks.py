@@ -10,9 +10,9 @@ from convoy.config.batch import divide
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
 from convoy.runtime.devices import choose
+from convoy.training.construction import build_module, open_data
 from convoy.training.machine import Machine
 from convoy.training.preflight import read
-from convoy.training.run import _build_module, _open_data
 
 
 def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: int) -> Config:
@@ -32,9 +32,9 @@ def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: 
 
 def opened(config: Config) -> ImageData:
     """Return the data of a run, opened."""
-    return _open_data(Machine(config, choose(config), divide(config.trainer.global_batch_size, None, 1), ()))
+    return open_data(Machine(config, choose(config), divide(config.trainer.global_batch_size, None, 1), ()))
 
 
 def built(config: Config, data: ImageData) -> nn.Module:
     """Return the network of a run."""
-    return _build_module(config, data).network
+    return build_module(config, data).network
