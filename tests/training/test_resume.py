@@ -214,3 +214,20 @@ def test_a_run_that_cannot_be_resumed_is_not_changed(convoy: Convoy, words: tupl
     assert refused.code == 2
     assert message in refused.err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("optimizer=adamw", "optimizer._target_=torch.optim.AdamW: last.ckpt has the state of torch.optim.SGD"),
+        ("optimizer.layer_decay=0.5", "the optimizer of the run trains other parameters, or groups them otherwise"),
+        ("model.freeze=features", "leave optimizer.layer_decay, optimizer.decay_norms_and_biases, model.freeze"),
+    ],
+)
+def test_an_optimizer_that_can_not_use_the_saved_state_is_refused(word: str, message: str, convoy: Convoy) -> None:
+    assert convoy("train", *TINY, "trainer.max_steps=1", "trainer.test=false").code == 0
+    refused = convoy("train", "resume=run", "trainer.max_steps=2", word)
+    assert refused.code == 2
+    assert message in refused.err
+    remedy = "model.pretrained=" + refused.err.strip().rpartition("model.pretrained=")[2]
+    assert convoy("train", *TINY, "trainer.max_steps=1", word, remedy, folder="new").code == 0

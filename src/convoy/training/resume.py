@@ -122,3 +122,24 @@ def load_weights(network: Any, checkpoint: Mapping[str, Any], path: Path) -> Non
         remedy = "choose the model, data and channels with which it was trained"
         raise UserError(Fault("checkpoint", rule, remedy, str(path)))
     network.load_state_dict(state)
+
+
+def check_optimizer(network: Any, config: Config, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Check that the optimizer of a config can continue from the state in a checkpoint.
+
+    Raises:
+        UserError: it is another optimizer, or it trains or groups other parameters.
+    """
+    from convoy.optim.construction import build_optimizer
+
+    before, now = checkpoint["convoy"]["config"]["optimizer"]["_target_"], config.optimizer["_target_"]
+    saved = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+    built = [len(group["params"]) for group in build_optimizer(config.optimizer, network).param_groups]
+    remedy = f"or start a new run from its weights with model.pretrained={path}"
+    if before != now:
+        rule = f"{path.name} has the state of {before}"
+        raise UserError(Fault("optimizer._target_", rule, f"omit it, {remedy}", str(now)))
+    if saved != built:
+        rule = "the optimizer of the run trains other parameters, or groups them otherwise"
+        keys = "optimizer.layer_decay, optimizer.decay_norms_and_biases, model.freeze and model.unfreeze_epoch"
+        raise UserError(Fault("resume", rule, f"leave {keys} as they were, {remedy}", str(path)))

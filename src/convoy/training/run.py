@@ -47,7 +47,7 @@ from convoy.training.lost_rank import lost_rank
 from convoy.training.machine import check_with_torch, choose_machine
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory
 from convoy.training.out_of_memory_errors import is_out_of_memory
-from convoy.training.resume import Resumed, load, load_weights
+from convoy.training.resume import Resumed, check_optimizer, load, load_weights
 from convoy.training.signals import StoppedError
 from convoy.training.trainer import build_trainer
 
@@ -209,6 +209,7 @@ def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunL
         return None
     content = load(resumed.checkpoint)
     load_weights(module.network, content, resumed.checkpoint)
+    check_optimizer(module.network, module.config, content, resumed.checkpoint)
     step = int(content["global_step"])
     is_done = length.total_steps is not None and step >= length.total_steps
     if is_done and concluded_step(resumed.run.summary) == step:
