@@ -20,6 +20,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_command_trains(command: str, convoy: Callable[..., Run]) -> None:
     verb, *words = shlex.split(command)[1:]
     if verb == "lr":

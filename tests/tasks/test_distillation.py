@@ -68,6 +68,7 @@ def test_the_planner_counts_the_weights_of_the_teacher(convoy: Convoy) -> None:
     assert size <= distilled["task_weights"] < size + 512
 
 
+@pytest.mark.slow
 def test_teachers_that_do_not_fit_are_refused(convoy: Convoy) -> None:
     assert convoy("train", *TINY, "trainer.max_steps=1", "data.mean=[0.25]", folder="teacher").code == 0
     for words, message in (

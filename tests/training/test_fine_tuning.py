@@ -65,6 +65,7 @@ def test_layer_decay_trains_and_logs_the_rate_of_the_head(convoy: Convoy) -> Non
     assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.02, 0.04])
 
 
+@pytest.mark.slow
 def test_frozen_modules_train_from_their_epoch_on_and_resume_within_it(convoy: Convoy) -> None:
     Path("stopping.py").write_text(STOPPING)
     words = (*WORDS, "model.freeze=features", "model.unfreeze_epoch=1", "trainer.log_every_steps=1", STOP)
@@ -98,6 +99,7 @@ def test_frozen_modules_of_two_processes_stay_in_step(shell: Convoy) -> None:
     assert not torch.equal(one["classifier.4.weight"], none["classifier.4.weight"])
 
 
+@pytest.mark.slow
 def test_running_statistics_stay_fixed_while_weights_move(convoy: Convoy) -> None:
     assert convoy("train", *WORDS, folder="first").code == 0
     more = ("model.pretrained=first", "model.freeze_norms=true")

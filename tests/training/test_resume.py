@@ -224,6 +224,7 @@ def test_a_run_that_cannot_be_resumed_is_not_changed(convoy: Convoy, words: tupl
         ("model.freeze=features", "leave optimizer.layer_decay, optimizer.decay_norms_and_biases, model.freeze"),
     ],
 )
+@pytest.mark.slow
 def test_an_optimizer_that_can_not_use_the_saved_state_is_refused(word: str, message: str, convoy: Convoy) -> None:
     assert convoy("train", *TINY, "trainer.max_steps=1", "trainer.test=false").code == 0
     refused = convoy("train", "resume=run", "trainer.max_steps=2", word)

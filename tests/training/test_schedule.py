@@ -174,6 +174,7 @@ class StopAt(Callback):
 """
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_one_cycle_of_momentum_ends_as_a_whole_one(convoy: Convoy) -> None:
     Path("stopping.py").write_text(STOPPING)
     words = (
@@ -210,6 +211,7 @@ def test_a_learning_rate_given_with_resume_is_used(convoy: Convoy) -> None:
     assert rates[10:] == [0.0125] * 10
 
 
+@pytest.mark.slow
 def test_a_longer_run_keeps_the_counters_in_the_groups_of_an_optimizer(convoy: Convoy) -> None:
     assert convoy("train", *TINY, "optimizer=adan", "trainer.max_epochs=1").code == 0
     assert convoy("train", "resume=run", "trainer.max_epochs=2").code == 0
