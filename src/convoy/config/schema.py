@@ -87,7 +87,7 @@ class DataConfig:
     often) or sqrt (with replacement, a class in proportion to the square root of its size). Not for shards, like the
     next two."""
     repeats: int = 1
-    """How often an image occurs in a batch, with different augmentation; an epoch then has a part of the images."""
+    """Number of copies of an image in a batch, with different augmentation; an epoch then has a part of the images."""
     max_per_class: int | None = None
     """Largest number of training images per class, the same ones in every run; null: all."""
     shuffle_buffer: int = 8192

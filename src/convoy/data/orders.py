@@ -54,7 +54,7 @@ class Repeated:
     your batch", arXiv 1901.09335).
 
     Attributes:
-        times: how often a sample occurs.
+        times: number of copies of a sample.
     """
 
     times: int
