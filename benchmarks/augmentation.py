@@ -1,7 +1,8 @@
-"""Augmentation of batches in memory, compared with transforms of single Pillow images, on one core.
+"""Augmentation of batches in memory, compared with transforms of single images, on one core.
 
 Both produce normalized float32 batches of the same images, with a crop from the image padded by 4 pixels and a flip.
 The ceiling only copies and normalizes batches that are in memory in the network's layout, without crop or flip.
+RandAugment is compared with torchvision's, which transforms single uint8 tensors, without reading or normalization.
 
     python -m benchmarks.augmentation --rounds 5
     python -m benchmarks.augmentation --size 64 --images 10000 --batch 256
@@ -18,12 +19,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.transforms import v2 as transforms_v2
 
 from benchmarks.photos import tiles
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.schema import DataConfig
+from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.collate import BatchSpec
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
@@ -32,6 +35,7 @@ from convoy.data.sources.image_set import LabelledImages
 PADDING = 4
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 GOAL = 50
+POLICY_GOAL = 10
 _SHARE_OF_THE_PEER = 8
 """The peer processes an eighth of the images per round; otherwise it would take most of the time."""
 
@@ -97,6 +101,25 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
         batches = evaluation.batches(EvaluationSampler(given.images, given.batch), 0, spec)
         return sum(len(batch) for batch, _ in batches) / (time.perf_counter() - began)
 
+    chosen = BatchAugmentation(AugmentConfig(rand_augment=[2, 9]), given.size, 1)
+    transform = transforms_v2.RandAugment(2, 9)
+
+    def policy() -> float:
+        began = time.perf_counter()
+        for first in range(0, given.images, given.batch):
+            samples = torch.arange(first, min(first + given.batch, given.images))
+            operations = chosen.draw(0, samples)
+            assert operations is not None
+            augment_batch(images[samples], operations)
+        return given.images / (time.perf_counter() - began)
+
+    def policy_peer() -> float:
+        count = given.images // _SHARE_OF_THE_PEER
+        began = time.perf_counter()
+        for image in images[:count]:
+            transform(image)
+        return count / (time.perf_counter() - began)
+
     print(machine("torch", "torchvision", "pillow"))
     title = f"{given.images:,} images of {given.size}x{given.size}, batches of {given.batch}, one thread"
     with threads(1):
@@ -108,7 +131,14 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
                 given.rounds,
                 goal=GOAL,
                 ceiling=("copying alone", copied),
-            )
+            ),
+            compare(
+                f"RandAugment, {title}",
+                ("Convoy", policy),
+                ("torchvision", policy_peer),
+                given.rounds,
+                goal=POLICY_GOAL,
+            ),
         ]
 
 

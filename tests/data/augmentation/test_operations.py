@@ -36,17 +36,38 @@ def padded(values: Any) -> np.ndarray:
 
 
 FACTORS = [0.0, 0.1, 0.55, 1.0, 1.3, 1.9]
+BITS, THRESHOLDS = [0, 1, 3, 4, 7, 8], [0.0, 12.5, 128.0, 200.0, 254.5, 255.0]
 CASES: dict[str, tuple[Kind, list[Any], Callable[[Tensor, Any], Tensor]]] = {
-    "brightness": (Kind.BRIGHTNESS, FACTORS, v2.functional.adjust_brightness),
-    "contrast": (Kind.CONTRAST, FACTORS, v2.functional.adjust_contrast),
-    "saturation": (Kind.SATURATION, FACTORS, v2.functional.adjust_saturation),
+    "brightness": (
+        Kind.BLEND,
+        [[factor, 0, 0] for factor in FACTORS],
+        lambda image, row: v2.functional.adjust_brightness(image, row[0]),
+    ),
+    "contrast": (
+        Kind.BLEND,
+        [[factor, 1, 0] for factor in FACTORS],
+        lambda image, row: v2.functional.adjust_contrast(image, row[0]),
+    ),
+    "saturation": (
+        Kind.BLEND,
+        [[factor, 0, 1] for factor in FACTORS],
+        lambda image, row: v2.functional.adjust_saturation(image, row[0]),
+    ),
     "sharpness": (Kind.SHARPNESS, FACTORS, v2.functional.adjust_sharpness),
     "hue": (Kind.HUE, [-0.5, -0.21, 0.0, 0.1, 0.33, 0.5], v2.functional.adjust_hue),
-    "posterize": (Kind.POSTERIZE, [0, 1, 3, 4, 7, 8], v2.functional.posterize),
-    "solarize": (Kind.SOLARIZE, [0.0, 12.5, 128.0, 200.0, 254.5, 255.0], v2.functional.solarize),
+    "posterize": (
+        Kind.BITS,
+        [[bits, 0, 0] for bits in BITS],
+        lambda image, row: v2.functional.posterize(image, row[0]),
+    ),
+    "solarize": (
+        Kind.BITS,
+        [[8, threshold, 255] for threshold in THRESHOLDS],
+        lambda image, row: v2.functional.solarize(image, row[1]),
+    ),
+    "invert": (Kind.BITS, [[8, 0, 255]] * 2, lambda image, _: v2.functional.invert(image)),
     "autocontrast": (Kind.AUTOCONTRAST, [0, 0, 0, 0], lambda image, _: v2.functional.autocontrast(image)),
     "equalize": (Kind.EQUALIZE, [0, 0, 0, 0], lambda image, _: v2.functional.equalize(image)),
-    "invert": (Kind.INVERT, [0, 0], lambda image, _: v2.functional.invert(image)),
     "blur": (
         Kind.BLUR,
         [0.1, 0.5, 1.0, 2.0],
@@ -131,9 +152,10 @@ def test_a_perspective_equals_that_of_torchvision() -> None:
 def test_a_step_changes_each_image_by_its_operation_only() -> None:
     images = pictures(6)
     before = images.clone()
-    kinds = np.array([Kind.INVERT, Kind.NONE, Kind.SOLARIZE, Kind.INVERT, Kind.NONE, Kind.SHIFT])
+    kinds = np.array([Kind.BITS, Kind.NONE, Kind.BITS, Kind.BITS, Kind.NONE, Kind.SHIFT])
     values = np.zeros((6, NUM_VALUES), dtype=np.float32)
-    values[2, 0] = 128
+    values[[0, 3], :3] = [8, 0, 255]
+    values[2, :3] = [8, 128, 255]
     values[5, :3] = [10, -300, 0.4]
     apply(images, step_of(kinds, values))
     assert torch.equal(images[[0, 3]], 255 - before[[0, 3]])

@@ -149,10 +149,11 @@ class BatchAugmentation:
         if augment.color_jitter is not None:
             yield from _color_jitter(augment.color_jitter, numbers.of(Stream.COLOR_JITTER, 8))
         if augment.grayscale:
-            yield _sometimes(numbers.of(Stream.GRAYSCALE, 1)[0], augment.grayscale, Kind.SATURATION, 0.0)
+            yield _sometimes(numbers.of(Stream.GRAYSCALE, 1)[0], augment.grayscale, Kind.BLEND, [0.0, 0.0, 1.0])
         if augment.blur:
             drawn = numbers.of(Stream.BLUR, 2)
-            yield _sometimes(drawn[0], augment.blur, Kind.BLUR, _between(drawn[1], (_WEAKEST_BLUR, _STRONGEST_BLUR)))
+            sigma = _between(drawn[1], (_WEAKEST_BLUR, _STRONGEST_BLUR))
+            yield _sometimes(drawn[0], augment.blur, Kind.BLUR, sigma[:, None])
         if augment.pca_lighting:
             drawn = numbers.of(Stream.PCA_LIGHTING, 6).reshape(2, 3, -1)
             # Box and Muller's transform of uniform to normal numbers.
@@ -213,33 +214,38 @@ def _everywhere(kind: Kind, values: Numbers) -> Drawn:
     return np.full(len(values), int(kind)), padded
 
 
-def _sometimes(numbers: Numbers, probability: float, kind: Kind, value: Numbers | float) -> Drawn:
+def _sometimes(numbers: Numbers, probability: float, kind: Kind, row: Numbers | list[float]) -> Drawn:
     values = np.zeros((len(numbers), NUM_VALUES), dtype=np.float32)
-    values[:, 0] = value
+    values[:, : np.shape(row)[-1]] = row
     return np.where(numbers < probability, int(kind), int(Kind.NONE)), values
 
 
 def _three_augment(numbers: Numbers) -> Drawn:
     """Return grayscale, solarization or blur with equal probability (Touvron et al. 2022, arXiv 2204.07118)."""
     chosen = (numbers[0] * 3).astype(np.int64)
-    values = np.zeros((len(chosen), NUM_VALUES), dtype=np.float32)
-    sigma = _between(numbers[1], (_WEAKEST_BLUR, _STRONGEST_BLUR))
-    values[:, 0] = np.select([chosen == 0, chosen == 1], [0.0, 128.0], sigma)
-    return np.array([Kind.SATURATION, Kind.SOLARIZE, Kind.BLUR])[chosen], values
+    rows = np.zeros((3, NUM_VALUES), dtype=np.float32)
+    rows[0, :3], rows[1, :3] = [0, 0, 1], [8, 128, 255]
+    values = rows[chosen]
+    values[chosen == 2, 0] = _between(numbers[1], (_WEAKEST_BLUR, _STRONGEST_BLUR))[chosen == 2]
+    return np.array([Kind.BLEND, Kind.BITS, Kind.BLUR])[chosen], values
+
+
+_JITTERED = np.array([Kind.BLEND, Kind.BLEND, Kind.BLEND, Kind.HUE])
+_SHARES = np.array([[0, 0], [1, 0], [0, 1], [0, 0]])
+"""Of mean and gray image in the blends of brightness, contrast and saturation."""
 
 
 def _color_jitter(settings: list[float], numbers: Numbers) -> Iterator[Drawn]:
     """Yield changes of brightness, contrast, saturation and hue, in a random order per image."""
-    kinds = np.array([Kind.BRIGHTNESS, Kind.CONTRAST, Kind.SATURATION, Kind.HUE])
     factors = np.stack(
         [_between(one, (max(0.0, 1 - width), 1 + width)) for one, width in zip(numbers[:3], settings[:3], strict=True)]
         + [_around(numbers[3], settings[3])]
     )
-    kinds = np.where(np.array(settings) == 0, int(Kind.NONE), kinds)
-    order = numbers[4:].argsort(axis=0)
-    for places in order:
+    kinds = np.where(np.array(settings) == 0, int(Kind.NONE), _JITTERED)
+    for places in numbers[4:].argsort(axis=0):
         values = np.zeros((len(places), NUM_VALUES), dtype=np.float32)
         values[:, 0] = np.take_along_axis(factors, places[None], axis=0)[0]
+        values[:, 1:3] = _SHARES[places]
         yield kinds[places], values
 
 

@@ -31,28 +31,22 @@ class Kind(IntEnum):
     AFFINE = 1
     """Affine map from the result to the source, in pixels from the upper left corner: a pixel with center (x, y) is
     taken from (a x + b y + c, d x + e y + f), for the values a .. f."""
-    BRIGHTNESS = 2
-    """Factor."""
-    CONTRAST = 3
-    """Factor."""
-    SATURATION = 4
-    """Factor; 0: gray."""
+    BLEND = 2
+    """Factor f of the image, and the shares m and g of its mean gray value and of its gray image in what 1 - f is the
+    factor of. Brightness: m = g = 0; contrast: m = 1; saturation: g = 1; a gray image: f = 0, g = 1."""
+    BITS = 3
+    """Number of bits that are kept, smallest value that is inverted, and 255 if values are inverted, else 0."""
+    AUTOCONTRAST = 4
     HUE = 5
     """Share of a turn, -0.5 to 0.5."""
     SHARPNESS = 6
     """Factor; 0: smoothed."""
-    POSTERIZE = 7
-    """Number of bits that are kept."""
-    SOLARIZE = 8
-    """Smallest value that is inverted."""
-    AUTOCONTRAST = 9
-    EQUALIZE = 10
-    INVERT = 11
-    BLUR = 12
+    EQUALIZE = 7
+    BLUR = 8
     """Standard deviation in pixels."""
-    SHIFT = 13
+    SHIFT = 9
     """Number that is added to each of three channels."""
-    PERSPECTIVE = 14
+    PERSPECTIVE = 10
     """Homography, like AFFINE with both coordinates divided by g x + h y + 1, for the values a .. h."""
 
 
@@ -114,12 +108,8 @@ def _floats(images: Tensor) -> Tensor:
     return images.to(torch.float32)
 
 
-def _blend(floats: Tensor, others: Tensor, factors: Tensor) -> Tensor:
-    return _to_bytes(floats.mul_(factors).add_(others * (1 - factors)))
-
-
 def _gray(floats: Tensor) -> Tensor:
-    """Return float32 [n, 1, S, S], rounded down."""
+    """Return a new float32 [n, 1, S, S], rounded down."""
     if floats.shape[1] == 1:
         return floats.clone()
     gray = floats[:, :1] * 0.2989
@@ -162,20 +152,18 @@ def _sampled(images: Tensor, grid: Tensor) -> Tensor:
     return _to_bytes(sampled.round_())
 
 
-def _brightness(images: Tensor, values: Tensor) -> Tensor:
-    return _to_bytes(_floats(images).mul_(_per_image(values)))
-
-
-def _contrast(images: Tensor, values: Tensor) -> Tensor:
+def _blend(images: Tensor, values: Tensor) -> Tensor:
+    factors = _per_image(values)
     floats = _floats(images)
-    return _blend(floats, _gray(floats).mean(dim=(1, 2, 3), keepdim=True), _per_image(values))
+    gray = _gray(floats)
+    others = gray.mean(dim=(1, 2, 3), keepdim=True) * _per_image(values, 1) + gray.mul_(_per_image(values, 2))
+    return _to_bytes(floats.mul_(factors).add_(others.mul_(1 - factors)))
 
 
-def _saturation(images: Tensor, values: Tensor) -> Tensor:
-    if images.shape[1] == 1:
-        return images
-    floats = _floats(images)
-    return _blend(floats, _gray(floats), _per_image(values))
+def _bits(images: Tensor, values: Tensor) -> Tensor:
+    masks = (256 - torch.exp2(8 - _per_image(values))).to(torch.uint8)
+    thresholds, inverted = _per_image(values, 1).ceil().to(torch.uint8), _per_image(values, 2).to(torch.uint8)
+    return (images & masks) ^ (images >= thresholds).to(torch.uint8).mul_(inverted)
 
 
 def _hue(images: Tensor, values: Tensor) -> Tensor:
@@ -212,16 +200,6 @@ def _sharpness(images: Tensor, values: Tensor) -> Tensor:
     return _to_bytes(sharp)
 
 
-def _posterize(images: Tensor, values: Tensor) -> Tensor:
-    masks = 256 - torch.exp2(8 - _per_image(values))
-    return images & masks.to(torch.uint8)
-
-
-def _solarize(images: Tensor, values: Tensor) -> Tensor:
-    thresholds = _per_image(values).ceil().to(torch.uint8)
-    return images ^ (images >= thresholds).to(torch.uint8).neg_()  # 255 inverts
-
-
 def _autocontrast(images: Tensor, _values: Tensor) -> Tensor:
     contrasted: Tensor = torchvision.autocontrast_image(images)
     return contrasted
@@ -230,10 +208,6 @@ def _autocontrast(images: Tensor, _values: Tensor) -> Tensor:
 def _equalize(images: Tensor, _values: Tensor) -> Tensor:
     equalized: Tensor = torchvision.equalize_image(images.contiguous())
     return equalized
-
-
-def _invert(images: Tensor, _values: Tensor) -> Tensor:
-    return ~images
 
 
 def _blur(images: Tensor, values: Tensor) -> Tensor:
@@ -254,16 +228,12 @@ def _shift(images: Tensor, values: Tensor) -> Tensor:
 
 _OPERATIONS: dict[Kind, Callable[[Tensor, Tensor], Tensor]] = {
     Kind.AFFINE: _affine,
-    Kind.BRIGHTNESS: _brightness,
-    Kind.CONTRAST: _contrast,
-    Kind.SATURATION: _saturation,
+    Kind.BLEND: _blend,
+    Kind.BITS: _bits,
     Kind.HUE: _hue,
     Kind.SHARPNESS: _sharpness,
-    Kind.POSTERIZE: _posterize,
-    Kind.SOLARIZE: _solarize,
     Kind.AUTOCONTRAST: _autocontrast,
     Kind.EQUALIZE: _equalize,
-    Kind.INVERT: _invert,
     Kind.BLUR: _blur,
     Kind.SHIFT: _shift,
     Kind.PERSPECTIVE: _perspective,

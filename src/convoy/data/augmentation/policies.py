@@ -88,19 +88,19 @@ class Space:
             case "Rotate":
                 return Kind.AFFINE, warps.rotate(strength * self.rotate * signs, size)
             case "Posterize":
-                return Kind.POSTERIZE, np.round(self.first_bits - strength * self.lost_bits)[:, None]
+                return Kind.BITS, np.stack([np.round(self.first_bits - strength * self.lost_bits), zeros, zeros], 1)
             case "Solarize":
-                return Kind.SOLARIZE, 255 * (1 - strength)[:, None]
+                return Kind.BITS, np.stack([zeros + 8, 255 * (1 - strength), zeros + 255], 1)
             case "AutoContrast":
                 return Kind.AUTOCONTRAST, zeros[:, None]
             case "Equalize":
                 return Kind.EQUALIZE, zeros[:, None]
             case "Invert":
-                return Kind.INVERT, zeros[:, None]
-        kind = {"Brightness": Kind.BRIGHTNESS, "Color": Kind.SATURATION, "Contrast": Kind.CONTRAST}.get(
-            name, Kind.SHARPNESS
-        )
-        return kind, 1 + (strength * self.enhance * signs)[:, None]
+                return Kind.BITS, np.stack([zeros + 8, zeros, zeros + 255], 1)
+        factors = 1 + strength * self.enhance * signs
+        if name == "Sharpness":
+            return Kind.SHARPNESS, factors[:, None]
+        return Kind.BLEND, np.stack([factors, zeros + (name == "Contrast"), zeros + (name == "Color")], 1)
 
 
 _BASE = (*_SIGNED, *_UNSIGNED)
