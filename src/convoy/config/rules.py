@@ -41,6 +41,8 @@ _AT_LEAST: dict[str, float] = {
     "trainer.eval_batch_size": 1,
     "task.mixup": 0,
     "task.cutmix": 0,
+    "task.mix_epochs": 0,
+    "task.mix_probability": 0,
     "checkpoint.save_top_k": 1,
     "checkpoint.every_epochs": 1,
     "trainer.early_stopping_epochs": 1,
@@ -64,6 +66,7 @@ FEWEST_MEASURED_STEPS = 20
 """Smallest number of passes for a meaningful median."""
 
 _AT_MOST: dict[str, float] = {
+    "task.mix_probability": 1,
     "hardware.cpu_threads": 4096,
     "data.image_size": 16384,
     "data.num_workers": 4096,

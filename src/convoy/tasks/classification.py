@@ -34,6 +34,8 @@ class Classification(Task):
         mixup: alpha of mixup; 0 turns it off.
         cutmix: alpha of CutMix; 0 turns it off. With mixup, each batch draws one of the two.
         auxiliary_weight: weight of each auxiliary loss.
+        mix_probability: share of the batches that are mixed.
+        mix_epochs: number of epochs, from the first, in which batches are mixed; None for all.
     """
 
     titles = {"top1": "top-1", "top5": "top-5"}  # noqa: RUF012
@@ -47,10 +49,13 @@ class Classification(Task):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         auxiliary_weight: float = auxiliary.WEIGHT,
+        mix_probability: float = 1.0,
+        mix_epochs: int | None = None,
     ) -> None:
         super().__init__(targets, loss)
         self.auxiliary_weight = auxiliary_weight
-        self._mixing = mixing(mixup, cutmix, len(targets.names))
+        self._mixing = mixing(mixup, cutmix, len(targets.names), mix_probability)
+        self._mix_epochs = mix_epochs
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.mixed(batch)
@@ -58,7 +63,8 @@ class Classification(Task):
 
     def mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return images and targets after mixup or CutMix."""
-        return (batch.images, batch.targets) if self._mixing is None else self._mixing(*batch)
+        is_over = self._mix_epochs is not None and self.epoch >= self._mix_epochs
+        return (batch.images, batch.targets) if self._mixing is None or is_over else self._mixing(*batch)
 
     def losses_of(self, outputs: Any, labels: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses by name, the main classifier's first, and its logits [B, num_classes].

@@ -38,13 +38,29 @@ class _Either(v2.RandomChoice):  # type: ignore[misc]
         return super().forward(*inputs)
 
 
-def mixing(mixup: float, cutmix: float, num_classes: int) -> Mixing | None:
+class _Sometimes(torch.nn.Module):
+    """Mixing of a share of the batches; over fake tensors of every batch, which needs more memory."""
+
+    def __init__(self, mixing: torch.nn.Module, probability: float) -> None:
+        super().__init__()
+        self.mixing = mixing
+        self.probability = probability
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(images, FakeTensor) and float(torch.rand(())) >= self.probability:
+            return images, targets
+        mixed: tuple[Tensor, Tensor] = self.mixing(images, targets)
+        return mixed
+
+
+def mixing(mixup: float, cutmix: float, num_classes: int, probability: float = 1.0) -> Mixing | None:
     """Return MixUp, CutMix or one of the two at random for each batch; None where both are off.
 
     Args:
         mixup: alpha of the Beta distribution (Zhang et al. 2017, arXiv:1710.09412); 0 turns it off.
         cutmix: alpha of the Beta distribution (Yun et al. 2019, arXiv:1905.04899); 0 turns it off.
         num_classes: class indices [B] become mixed one-hot targets [B, num_classes].
+        probability: share of the batches that are mixed.
     """
     choices: list[torch.nn.Module] = []
     if mixup > 0:
@@ -53,4 +69,5 @@ def mixing(mixup: float, cutmix: float, num_classes: int) -> Mixing | None:
         choices.append(_CutMix(alpha=cutmix, num_classes=num_classes))
     if not choices:
         return None
-    return choices[0] if len(choices) == 1 else _Either(choices)
+    chosen = choices[0] if len(choices) == 1 else _Either(choices)
+    return chosen if probability == 1 else _Sometimes(chosen, probability)

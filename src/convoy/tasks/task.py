@@ -66,6 +66,7 @@ class Task(nn.Module, ABC):
         percent: names of the metrics (without split) that are fractions and are printed in percent.
         titles: printed names of metrics, where they differ from their names.
         hidden: metrics that are logged but not printed in tables.
+        epoch: epoch of training, counted from 0; set before each epoch.
     """
 
     titles: Mapping[str, str] = {}
@@ -77,6 +78,7 @@ class Task(nn.Module, ABC):
         self.loss = loss
         self.monitor = "val/loss"
         self.mode = "min"
+        self.epoch = 0
         self.percent: frozenset[str] = frozenset()
         self._logged: dict[str, Tensor] = {}
 

@@ -95,6 +95,9 @@ class TrainingModule(pl.LightningModule):
         fuse = fuse and self.config.model.get("unfreeze_epoch") is None
         return build_optimizer(self.config.optimizer, self.network, fuse=fuse)
 
+    def on_train_epoch_start(self) -> None:
+        self.task.epoch = self.current_epoch
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         accumulation = self.trainer.accumulate_grad_batches
         self.seed(batch_idx % accumulation, accumulation)
