@@ -130,6 +130,20 @@ def test_additional_metrics_are_those_of_torchmetrics() -> None:
     assert task.compute(metrics)["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"))
 
 
+def test_the_calibration_error_is_that_of_fifteen_bins() -> None:
+    config = read(["metric=calibration_error", "logger=csv"])
+    task = build_task(config, Targets("class_index", tuple("abc")))
+    logits = 3 * torch.randn(200, 3, generator=torch.Generator().manual_seed(5))
+    labels = torch.randint(0, 3, (200,), generator=torch.Generator().manual_seed(6))
+    metrics = metrics_of(task, config, "test")
+    task.update_metrics(metrics, logits, labels)
+    confidence, predicted = logits.softmax(1).numpy().max(1), logits.argmax(1).numpy()
+    right = predicted == labels.numpy()
+    bins = np.ceil(confidence * 15)
+    gaps = [abs(right[bins == one].mean() - confidence[bins == one].mean()) * np.mean(bins == one) for one in set(bins)]
+    assert task.compute(metrics)["calibration_error"] == pytest.approx(sum(gaps), abs=1e-5)
+
+
 def test_macro_averages_leave_out_classes_without_images() -> None:
     """Class 2 has no image, but is predicted; class 4 is neither."""
     nodes = {
