@@ -144,6 +144,7 @@ def test_all_parts_of_make_gpu_run_on_a_cpu(tmp_path: Path) -> None:
     assert figures["two_ranks"]["equal weights"] is True
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_takes_too_long_does_not_stop_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_an_example_trains(name: str, tmp_path: Path) -> None:
         assert json.loads(summary.read_text())["test/top1"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_metric_is_logged_and_chooses_the_best_checkpoint(tmp_path: Path) -> None:
     folder = copied("metric", tmp_path)
     done(SECTIONS["metric"][0], folder)
@@ -132,6 +133,7 @@ def test_every_command_works_on_the_network(network: Path) -> None:
     assert [row.split()[:-1] for row in from_file.splitlines()] == [row.split()[:-1] for row in from_run.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

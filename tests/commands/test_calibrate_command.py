@@ -40,6 +40,7 @@ def plan(convoy: Convoy, *words: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_the_planner_uses_measurements(convoy: Convoy, capfd: pytest.CaptureFixture[str]) -> None:
     before = plan(convoy)
     measure(preflight.read(list(WORDS), to_run=False), StandIn())

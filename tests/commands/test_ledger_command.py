@@ -124,6 +124,7 @@ def test_the_table_fits_the_terminal(columns: str, model: str) -> None:
     assert not any("…" in line.partition("…")[2] or line.endswith("…") for line in rows)
 
 
+@pytest.mark.slow
 def test_totals_side_by_side(convoy: Convoy) -> None:
     words = ("ledger", "model=vgg16,resnet50,mobilenet_v2", "data=imagenet", "compare=true")
     done = convoy(*words)
@@ -186,6 +187,7 @@ def test_all_mistakes_are_reported_together(convoy: Convoy) -> None:
         assert key in done.err
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_data_is_reported(convoy: Convoy) -> None:
     done = convoy("ledger", "model=timm", "model.name=csatv2", "data=imagenet")
     assert done.code == 2

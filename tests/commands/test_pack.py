@@ -25,6 +25,7 @@ def _flowers(tmp_path: Path) -> None:
             image.save(tmp_path / "flowers" / name / f"{number}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_flowers")
 def test_pack_then_train_from_shards(convoy: Convoy) -> None:
     words = ("pack", "data=image_folder", "data.root=flowers", "data.val_fraction=0.25", "output=packed", "size=40")

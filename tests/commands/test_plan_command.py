@@ -52,6 +52,7 @@ def test_every_card_has_a_line_with_its_faults(convoy: Convoy) -> None:
     assert two[0]["largest_micro_batch"] < two[1]["largest_micro_batch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["plan", "ledger"])
 def test_too_small_an_image_is_reported_in_one_line_without_a_torch_traceback(verb: str, shell: Convoy) -> None:
     done = shell(verb, "model=densenet121", "data.image_size=28")

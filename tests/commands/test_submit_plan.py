@@ -18,6 +18,7 @@ def read(*words: str) -> Config:
     return preflight.read([*RESNET, *words], to_run=False)
 
 
+@pytest.mark.slow
 def test_points_with_the_same_memory_are_planned_once() -> None:
     configs = [read("hardware=a100_80gb", f"seed={seed}", f"optimizer.lr={lr}") for seed in (1, 2) for lr in (0.1, 0.2)]
     (line,) = memory_lines(configs)

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from convoy.config.compose import compose, from_saved, overlay, to_config
-from convoy.config.faults import UserError
+from convoy.config.faults import UserError, closest
 from convoy.config.options import Options
 from convoy.config.rules import check
 from convoy.training.preflight import read
@@ -198,3 +198,12 @@ def test_a_file_that_hydra_cannot_compose_is_reported_in_one_message(tmp_path: P
     (tmp_path / "loss" / "mine.yaml").write_text("defaults: null\n_target_: torch.nn.HuberLoss\n")
     with pytest.raises(UserError, match=r"loss=mine: Invalid defaults list in 'loss/mine', defaults must be a list"):
         read(["loss=mine"], Options(tmp_path))
+
+
+def test_an_empty_callback_is_refused() -> None:
+    (message,) = refused("+callback.mine=null")
+    assert message.startswith("callback.mine._target_: is missing; write _target_: module.Class")
+
+
+def test_the_only_key_of_a_name_is_suggested_before_similar_ones() -> None:
+    assert closest("max_epochs", ["task.mix_epochs", "trainer.max_epochs"]) == "trainer.max_epochs"

@@ -113,6 +113,7 @@ def counts() -> Iterator[dict[bool, int]]:
     assert found[True] + found[False] > 0
 
 
+@pytest.mark.slow
 def test_a_few_random_command_lines(counts: dict[bool, int]) -> None:
     @drawn(30)
     @given(words=LINES)
@@ -178,6 +179,7 @@ def check_file(folder: Path, group: str, text: str) -> bool:
         path.unlink()
 
 
+@pytest.mark.slow
 def test_a_few_random_option_files(counts: dict[bool, int], tmp_path: Path) -> None:
     @drawn(25)
     @given(drawn_file=option_files())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from tests.conftest import Run
 
@@ -23,6 +24,7 @@ def test_photographs_decode_as_pillow_decodes_them(real_data: Callable[..., Path
         assert np.array_equal(opened.pixels(opened.height, 1), expected), path
 
 
+@pytest.mark.slow
 def test_an_image_folder_of_cifar10_trains(real_data: Callable[..., Path], convoy: Callable[..., Run]) -> None:
     root = real_data("cifar10_jpeg", *(f"train/{name}/00[0-3]?.jpg" for name in CLASSES))
     run = convoy(

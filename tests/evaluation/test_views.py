@@ -74,6 +74,7 @@ def test_metrics_are_those_of_the_averaged_probabilities(convoy: Convoy) -> None
     assert record["test/loss"] != plain["test/loss"]
 
 
+@pytest.mark.slow
 def test_ten_crops_of_larger_images_are_evaluated(convoy: Convoy) -> None:
     assert convoy("train", *TINY).code == 0
     done = convoy("evaluate", "run=run", "tta=tencrop", folder=None)

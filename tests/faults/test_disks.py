@@ -97,6 +97,7 @@ def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes(
     assert not fill(server, mount(1_300_000), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_reported_in_one_line(tmp_path: Path) -> None:
     """A file that may not grow stands for a full disk, which only root can mount. The checkpoint has 0.5 MB."""
     code = "import resource, sys; from convoy.commands.main import main; "

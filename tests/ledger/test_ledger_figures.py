@@ -53,6 +53,19 @@ TIMM = {
 """Of which the last two are no convolutional networks: attention, and windows of it."""
 
 
+QUICK = {
+    "alexnet",
+    "vgg16",
+    "resnet18",
+    "mobilenet_v2",
+    "convnext_tiny",
+    "regnety_002",
+    "nf_resnet26",
+    "vit_tiny_patch16_224",
+}
+NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*TORCHVISION, *TIMM)]
+
+
 def built(name: str) -> tuple[Callable[[], nn.Module], int]:
     if name in TORCHVISION:
         return TORCHVISION[name]
@@ -78,12 +91,12 @@ def check_figures(build: Callable[[], nn.Module], side: int, sample: tuple[int, 
     return ledger
 
 
-@pytest.mark.parametrize("name", [*TORCHVISION, *TIMM])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_and_macs_are_those_that_torch_counts(name: str) -> None:
     check_figures(*built(name))
 
 
-@pytest.mark.parametrize("name", [*TORCHVISION, *TIMM])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_kept_bytes_are_those_of_a_real_step_module_by_module(name: str) -> None:
     build, side = built(name)
     torch.manual_seed(0)

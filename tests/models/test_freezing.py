@@ -126,6 +126,7 @@ def test_random_features_print_a_notice(convoy: Convoy, tmp_path: Path) -> None:
     assert "the frozen weights keep their random values; load trained ones with model.pretrained=<checkpoint>" in out
 
 
+@pytest.mark.slow
 def test_the_planner_accounts_for_frozen_layers(convoy: Convoy) -> None:
     plan = ["plan", "model=vgg11", "data=imagenet", "hardware=a40", "format=json"]
     whole, frozen = (json.loads(convoy(*plan, *more).out) for more in ([], ["model.freeze=features"]))

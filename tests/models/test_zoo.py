@@ -308,6 +308,7 @@ def test_a_chain_accepts_another_activation_and_pooling(name: str) -> None:
     assert ("pooling" in option) == any(layer.startswith("POOL") for layer in option["layers"])
 
 
+@pytest.mark.slow
 def test_inception_without_an_auxiliary_classifier_accepts_smaller_images() -> None:
     assert refusal("inception_v3", 298).remedy.endswith("or 298 with model.aux_logits=false")
     assert refusal("inception_v3", 32).remedy.endswith("or 75 with model.aux_logits=false")
@@ -316,6 +317,7 @@ def test_inception_without_an_auxiliary_classifier_accepts_smaller_images() -> N
     assert fault.remedy == "data.image_size=75 is the smallest that works"
 
 
+@pytest.mark.slow
 def test_amoebanet_has_the_macs_of_the_paper_too_and_its_large_form() -> None:
     network = without_weights(
         lambda: construct_model(load("amoebanet"), num_classes=1000, in_channels=3, image_size=331)

@@ -15,7 +15,7 @@ from tests.records.test_loggers import history, offline_records
 from torch import Tensor, nn
 
 from convoy.records.norms import layer_norms
-from convoy.training import run as run_module
+from convoy.training import construction
 
 Convoy = Callable[..., Run]
 
@@ -95,6 +95,7 @@ def test_measured_columns_join_and_are_logged_once_more(convoy: Convoy) -> None:
     assert max(sum(time is not None for time in one) for one in times) >= 6
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_bit_and_no_throughput(convoy: Convoy) -> None:
     """In-place ReLU, batch norm, dropout and accumulation, with and without hooks."""
     words = (*LONG, LAYERS, "trainer.micro_batch_size=64", "trainer.log_every_steps=5")
@@ -137,8 +138,8 @@ def test_a_model_that_needs_data_is_trained_without_a_ledger(convoy: Convoy, mon
         def forward(self, images: Tensor) -> Tensor:
             return self.network(images if float(images.mean()) > -100 else -images)  # type: ignore[no-any-return]
 
-    real = run_module.build_model
-    monkeypatch.setattr(run_module, "build_model", lambda *given, **sizes: Peeking(real(*given, **sizes)))
+    real = construction.build_model
+    monkeypatch.setattr(construction, "build_model", lambda *given, **sizes: Peeking(real(*given, **sizes)))
     run = convoy("train", *TINY, "trainer.max_steps=2")
     assert run.code == 0, run.err
     (line,) = [line for line in run.out.splitlines() if "ledger" in line]

@@ -129,6 +129,7 @@ def test_wandb_is_opened_after_the_first_step_and_has_the_ledger(
         assert len(json.loads(path.read_text())["data"]) == len(list(csv.DictReader(file)))
 
 
+@pytest.mark.slow
 def test_a_run_with_only_the_test_left_opens_its_record(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb", "trainer.max_steps=1")
     (run.folder / "summary.json").unlink()

@@ -43,6 +43,7 @@ def test_errors_and_other_sizes_are_read_too() -> None:
     assert [(each.accuracy, each.image_size) for each in resnet200.published] == [(0.782, 320)]
 
 
+@pytest.mark.slow
 def test_counts_are_those_that_torchvision_publishes(convoy: Convoy) -> None:
     names = ["vgg11", "resnet18", "mobilenet_v2", "efficientnet_b1"]
     done = convoy("compare", f"models=[{','.join(names)}]", "format=json")
@@ -64,6 +65,7 @@ def everyone() -> list[Entry]:
     return [entry(name, card.macs, card.parameters, card.published[0].accuracy) for name, card in cards]
 
 
+@pytest.mark.slow
 def test_no_label_of_the_whole_zoo_covers_another_or_leaves_the_picture() -> None:
     entries = everyone()
     figure = draw(entries, "all")

@@ -18,6 +18,7 @@ def printed(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_run_does_not_load_them() -> None:
     words = "['train', 'logger=csv', 'data=fashion_mnist', 'trainer.gpus=0', 'trainer.max_steps=1', '--help']"
     code = f"import sys\nfrom convoy.commands.main import main\nmain({words})\nimport convoy.training.run\n"
@@ -35,6 +36,7 @@ def test_matplotlib_can_be_imported() -> None:
         assert printed(DEFER + code) == printed(code)
 
 
+@pytest.mark.slow
 def test_every_way_to_use_scipy_signal_loads_it() -> None:
     """Compare with the attributes of the module without the import hook."""
     uses = (

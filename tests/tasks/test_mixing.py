@@ -40,6 +40,7 @@ def test_batches_are_mixed_in_the_first_epochs() -> None:
     assert found == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_a_run_without_mixed_epochs_equals_one_without_mixing(convoy: Callable[..., Run]) -> None:
     words = (*TINY, "trainer.max_epochs=1", "trainer.log_every_steps=1")
     runs = [convoy("train", *words, *more, folder=name) for name, more in VARIANTS.items()]

@@ -61,6 +61,7 @@ def test_a_missing_choice_has_a_remedy() -> None:
         sizes_for(read("trainer.micro_batch_size=auto"), card(), GIB // 2)
 
 
+@pytest.mark.slow
 def test_auto_with_compilation_is_predicted_without_it() -> None:
     plain, _ = sizes_for(read("trainer.micro_batch_size=auto"), card(), 4 * GIB)
     compiled, told = sizes_for(read("trainer.micro_batch_size=auto", "trainer.compile=true"), card(), 4 * GIB)

@@ -162,6 +162,7 @@ def test_regularization_raises_the_training_loss_and_still_learns(convoy: Convoy
     assert mixed.summary()["val/top1"] > 0.3
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_run_that_does_not_get_better(convoy: Convoy) -> None:
     stuck = ("optimizer.lr=1e-12", "trainer.max_epochs=20", "trainer.early_stopping_epochs=2", "scheduler=constant")
     # A rate too small to change a float32 weight: the first epoch's val/top1 stays the best.

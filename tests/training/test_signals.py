@@ -98,6 +98,7 @@ def _results(folder: Path) -> dict[str, float]:
     return {name: value for name, value in summary.items() if name.startswith(("val/", "test/", "best_step"))}
 
 
+@pytest.mark.slow
 def test_a_signal_before_the_first_step_keeps_nothing() -> None:
     process = paused("start", "train", *WORDS, "folder=run")
     out = ended(process, signal.SIGTERM)

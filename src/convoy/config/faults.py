@@ -48,9 +48,12 @@ def closest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the name most similar to `word`, or None if no name is similar.
 
     The last part of a dotted name is also compared separately, so that `trainer.gpu` finds `trainer.gpus` and
-    `max_epoch` finds `trainer.max_epochs`.
+    `max_epoch` finds `trainer.max_epochs`. The only name whose last part is `word` comes first.
     """
     candidates: Sequence[str] = list(names)
+    same = [name for name in candidates if name.rsplit(".", 1)[-1] == word]
+    if len(same) == 1:
+        return same[0]
     lowered = {name.lower(): name for name in reversed(candidates)}
     found = get_close_matches(word.lower(), lowered, n=1, cutoff=cutoff)
     if found:

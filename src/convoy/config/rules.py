@@ -7,7 +7,7 @@ the data folder) are in the packages of these subjects.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -257,7 +257,7 @@ def _averaging(config: Config) -> Iterable[Fault]:
         rule = f"must be below trainer.max_epochs={trainer.max_epochs}"
         yield Fault("trainer.swa_start_epoch", rule, f"write {trainer.max_epochs * 3 // 4}", str(start))
     for name, node in config.callback.items():
-        if str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
+        if isinstance(node, Mapping) and str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
             rule = "replaces the schedule and adds an epoch, which Convoy's schedules and checkpoints don't follow"
             yield Fault(f"callback.{name}", rule, "write trainer.swa_start_epoch=… instead", str(node["_target_"]))
 

@@ -141,6 +141,7 @@ pack(Packing(classes, splits, output, shard_bytes=20_000, num_threads=2), report
 """
 
 
+@pytest.mark.slow
 def test_a_killed_packing_resumes_with_the_same_result(packed: Path, digits_folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
 
@@ -159,6 +160,7 @@ def test_a_killed_packing_resumes_with_the_same_result(packed: Path, digits_fold
     assert digests(again) == digests(packed)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment(packed: Path, digits_folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     words = [sys.executable, "-c", KILLED, str(digits_folder), str(again), "0"]
