@@ -26,7 +26,7 @@ from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import Config
 from convoy.data.collate import Batch
 from convoy.data.data_module import ImageData
-from convoy.optim.construction import build_optimizer, build_scheduler
+from convoy.optim.build_optimizer import build_optimizer, build_scheduler
 from convoy.runtime.devices import choose
 from convoy.training.lightning_module import TrainingModule
 

@@ -10,9 +10,9 @@ from convoy.config.batch import divide
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
 from convoy.runtime.devices import choose
-from convoy.training.construction import build_module, open_data
 from convoy.training.machine import Machine
 from convoy.training.preflight import read
+from convoy.training.run_parts import build_module, open_data
 
 
 def composed(defaults: Sequence[str], own: Sequence[str], *, steps: int, batch: int) -> Config:

@@ -16,7 +16,7 @@ import torchvision
 
 from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 
 STEPS = 10
 OPTIMIZERS = {

@@ -29,7 +29,7 @@ from benchmarks.results import Goal, Result
 from benchmarks.rounds import Arm, machine, take_turns, threads
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
-from convoy.optim.construction import build_optimizer, build_scheduler
+from convoy.optim.build_optimizer import build_optimizer, build_scheduler
 
 OVERRIDES = (
     "data=digits",

@@ -40,7 +40,7 @@ from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
 from convoy.ledger.build_ledger import build_ledger
 from convoy.models.build import build_model
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import may_fuse
 from convoy.training.preflight import read
 

@@ -9,7 +9,7 @@ import pytest
 from convoy.config.options import CONF, Options
 from convoy.config.schema import GROUPS
 from convoy.config.targets import signature_faults
-from convoy.optim.construction import check_scheduler
+from convoy.optim.build_optimizer import check_scheduler
 from convoy.training.preflight import read
 
 OPTIONS = Options()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import is_fused, may_fuse
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}

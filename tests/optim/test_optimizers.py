@@ -12,7 +12,7 @@ from convoy.config.faults import UserError
 from convoy.config.options import Options
 from convoy.ledger.optimizer import state_of
 from convoy.ledger.skeleton import without_weights
-from convoy.optim.construction import build_optimizer, try_targets
+from convoy.optim.build_optimizer import build_optimizer, try_targets
 from convoy.optim.parameters import parameter_groups
 
 BY_NAME = ("lion", "adan", "nadamw", "muon", "lamb", "adamw")

@@ -8,7 +8,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 from convoy.config.faults import UserError
-from convoy.optim.construction import build_scheduler
+from convoy.optim.build_optimizer import build_scheduler
 from convoy.optim.schedules import constant, cosine, linear
 
 

@@ -11,7 +11,7 @@ import torch
 
 from convoy.config.faults import UserError
 from convoy.config.options import Options
-from convoy.optim.construction import build_optimizer, build_scheduler, check_targets
+from convoy.optim.build_optimizer import build_optimizer, build_scheduler, check_targets
 from convoy.training.preflight import read
 
 SOURCE = """

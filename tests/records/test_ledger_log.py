@@ -15,7 +15,7 @@ from tests.records.test_loggers import history, offline_records
 from torch import Tensor, nn
 
 from convoy.records.norms import layer_norms
-from convoy.training import construction
+from convoy.training import run_parts
 
 Convoy = Callable[..., Run]
 
@@ -138,8 +138,8 @@ def test_a_model_that_needs_data_is_trained_without_a_ledger(convoy: Convoy, mon
         def forward(self, images: Tensor) -> Tensor:
             return self.network(images if float(images.mean()) > -100 else -images)  # type: ignore[no-any-return]
 
-    real = construction.build_model
-    monkeypatch.setattr(construction, "build_model", lambda *given, **sizes: Peeking(real(*given, **sizes)))
+    real = run_parts.build_model
+    monkeypatch.setattr(run_parts, "build_model", lambda *given, **sizes: Peeking(real(*given, **sizes)))
     run = convoy("train", *TINY, "trainer.max_steps=2")
     assert run.code == 0, run.err
     (line,) = [line for line in run.out.splitlines() if "ledger" in line]

@@ -17,7 +17,7 @@ from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
 from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.report.activation_maps import activation_maps, examples, last_feature_map
-from convoy.report.filters import first_convolution, grid, scaled
+from convoy.report.filter_pictures import first_convolution, grid, scaled
 from convoy.tasks.construction import build_task
 
 Convoy = Callable[..., Run]

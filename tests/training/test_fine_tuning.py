@@ -15,7 +15,7 @@ from tests.training.test_schedule import STOPPING
 from torch import nn
 
 from convoy.models.blocks import depths
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 
 Convoy = Callable[..., Run]
 LAYERS = "model.layers=['CONV3-8 bn',POOL4,DROPOUT0.3,'FC-32 bn',FC-10]"

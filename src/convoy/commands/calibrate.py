@@ -51,7 +51,7 @@ def run(_: Calibrate, call: Call) -> int:
         rule = "this machine has no GPU that torch can use"
         remedy = "run it on a node that has the card (srun --gres=gpu:1 …)"
         raise UserError(Fault("hardware", rule, remedy, config.hardware.name))
-    from convoy.optim.construction import check_targets
+    from convoy.optim.build_optimizer import check_targets
     from convoy.planner.gpu_calibration import CudaGpu
 
     check_targets(config)

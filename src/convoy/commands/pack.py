@@ -13,7 +13,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data
-from convoy.data.shards.index import Index, Shard
+from convoy.data.shards.shard_index import Index, Shard
 from convoy.data.source_names import FOLDER_SOURCE
 
 _MOST_MIB = 4000  # offsets in a shard are 32 bits

@@ -50,7 +50,7 @@ def run(given: PlanArguments, call: Call) -> int:
     config = _config(call.overrides, call.options)
     # Imported here, since torch takes seconds to import.
     from convoy.ledger.ledger_table import console, printed
-    from convoy.optim.construction import check_targets
+    from convoy.optim.build_optimizer import check_targets
     from convoy.planner.memory_plan import predicted
     from convoy.planner.plan_table import rendered
 
@@ -95,7 +95,7 @@ def _several(given: PlanArguments, call: Call, names: Sequence[str]) -> int:
             *dict.fromkeys(fault for one in configs.values() if isinstance(one, UserError) for fault in one.faults)
         )
     from convoy.ledger.ledger_table import console, printed
-    from convoy.optim.construction import check_targets
+    from convoy.optim.build_optimizer import check_targets
     from convoy.planner.memory_plan import Plan, Planner
     from convoy.planner.plan_table import table
 

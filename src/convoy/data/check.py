@@ -10,8 +10,8 @@ from convoy.config.schema import DataConfig
 from convoy.config.targets import target_faults
 from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
 from convoy.data.checks.augmentation import augment_faults
+from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
-from convoy.data.checks.sampling import sampling_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.source_names import (
     DATASET_SOURCE,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.checks.sampling import NO_SAMPLER
+from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device

@@ -21,9 +21,9 @@ from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.orders import SharedOrder, Shuffled, most_of_each_class, shared_order, unknown_classes
 from convoy.data.resize import fit_images, with_channels
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
-from convoy.data.shards.index import read_index
 from convoy.data.shards.order import ShardOrder
 from convoy.data.shards.shard_images import ShardImages, check_files
+from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import open_storage
 from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE
 from convoy.data.sources.image_set import LabelledImages

@@ -64,7 +64,7 @@ def file_splits(data: DataConfig) -> FileSplits:
 
 def _huggingface_images(data: DataConfig) -> Listed:
     # Imported here, since it needs an optional package.
-    from convoy.data.huggingface.listed_images import huggingface_images
+    from convoy.data.huggingface.dataset_rows import huggingface_images
 
     return huggingface_images(data)
 

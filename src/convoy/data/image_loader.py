@@ -22,7 +22,7 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, BatchOperations, augment_batch
-from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
+from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.crop_geometry import RandomCrop
 from convoy.data.decode import BadImageError, LazyImage

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
-from convoy.data.augmentation.windows import WindowLayout, WindowSource, draw
+from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.checks.sampling import NO_SAMPLER
+from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.randomness import Stream, permutation, random_bits
 from convoy.data.splits import SPLIT_SEED
 

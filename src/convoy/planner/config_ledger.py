@@ -8,7 +8,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import Ledger, UntraceableError
-from convoy.optim.construction import check_targets
+from convoy.optim.build_optimizer import check_targets
 from convoy.planner.workload import (
     batch_sizes,
     name_of,

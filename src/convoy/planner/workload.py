@@ -18,7 +18,7 @@ from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
 from convoy.models.recompute import recompute_activations
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convoy.evaluation.trained_run import TrainedRun
-from convoy.report import activation_maps, filters
+from convoy.report import activation_maps, filter_pictures
 from convoy.report.complexity import save
 
 
@@ -25,7 +25,7 @@ def draw_run(run: TrainedRun, *, images: int, split: str | None, output: Path | 
         UserError: no such split, or a network without a convolution. Nothing is written.
     """
     title = f"{run.config.name}, {run.checkpoint.stem} of {run.folder.name}"
-    pictures = {"filters.png": filters.draw(filters.first_convolution(run.network), title)}
+    pictures = {"filters.png": filter_pictures.draw(filter_pictures.first_convolution(run.network), title)}
     if images:
         data = run.open_data()
         chosen = split or ("test" if data.images.sizes.get("test") else "val")

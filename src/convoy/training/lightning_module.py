@@ -17,7 +17,7 @@ from convoy.config.schema import Config
 from convoy.data.collate import Batch
 from convoy.models.freezing import frozen_norms
 from convoy.models.recompute import without_statistics
-from convoy.optim.construction import build_optimizer
+from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import gradient_scale, may_fuse
 from convoy.optim.sharpness import perturbed
 from convoy.runs.layout import FORMAT

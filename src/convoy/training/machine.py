@@ -8,7 +8,7 @@ from convoy.config.batch import BatchSizes
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import signature_faults
-from convoy.optim.construction import check_optimizer, check_scheduler, try_targets
+from convoy.optim.build_optimizer import check_optimizer, check_scheduler, try_targets
 from convoy.runtime.cpu_cores import CoreTimes, cores_of_others, own_cores
 from convoy.runtime.devices import Devices, choose, configure_torch
 from convoy.runtime.machine_record import Recorded, choose_again

@@ -17,9 +17,9 @@ from convoy.config.schema import Config, DebugConfig
 from convoy.records.console import Console
 from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder
-from convoy.training.construction import build_module, open_data
 from convoy.training.machine import check_with_torch, choose_machine
 from convoy.training.out_of_memory_errors import is_out_of_memory
+from convoy.training.run_parts import build_module, open_data
 from convoy.training.trainer import build_trainer
 
 SMOOTHING = 0.9

@@ -130,7 +130,7 @@ def check_optimizer(network: Any, config: Config, checkpoint: Mapping[str, Any],
     Raises:
         UserError: it is another optimizer, or it trains or groups other parameters.
     """
-    from convoy.optim.construction import build_optimizer
+    from convoy.optim.build_optimizer import build_optimizer
 
     before, now = checkpoint["convoy"]["config"]["optimizer"]["_target_"], config.optimizer["_target_"]
     saved = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]

@@ -40,7 +40,6 @@ from convoy.runtime.ranks import is_first_rank, share_run_folder, shared_run_fol
 from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
-from convoy.training.construction import build_module, open_data
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
 from convoy.training.lost_rank import lost_rank
@@ -48,6 +47,7 @@ from convoy.training.machine import check_with_torch, choose_machine
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory
 from convoy.training.out_of_memory_errors import is_out_of_memory
 from convoy.training.resume import Resumed, check_optimizer, load, load_weights
+from convoy.training.run_parts import build_module, open_data
 from convoy.training.signals import StoppedError
 from convoy.training.trainer import build_trainer
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from convoy.config.faults import Fault, UserError
-from convoy.optim.construction import build_scheduler, outer_warmup
+from convoy.optim.build_optimizer import build_scheduler, outer_warmup
 from convoy.optim.schedules import ramp
 
 _RECORD = "convoy"

@@ -9,8 +9,8 @@ import pytest
 
 from convoy.config.schema import DataConfig
 from convoy.data.file_splits import file_splits
-from convoy.data.shards.index import Index
 from convoy.data.shards.packing import Packing, pack
+from convoy.data.shards.shard_index import Index
 
 MakeData = Callable[..., DataConfig]
 PackFolder = Callable[..., Index]

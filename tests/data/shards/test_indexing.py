@@ -22,8 +22,8 @@ from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data
-from convoy.data.shards.index import read_index
 from convoy.data.shards.indexing import Indexing, index_tars
+from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.verify import verify
 
 FORMS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}

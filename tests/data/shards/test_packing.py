@@ -19,7 +19,7 @@ from PIL import Image
 from tests.data.shards.conftest import PackFolder
 
 from convoy.config.faults import UserError
-from convoy.data.shards.index import read_index
+from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.verify import verify
 
 

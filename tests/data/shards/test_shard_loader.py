@@ -21,7 +21,7 @@ from convoy.data.data_module import ImageData
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards import shard_images
-from convoy.data.shards.index import read_index
+from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import LocalFolder
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import padding_faults, uncounted_faults
-from convoy.data.huggingface.listed_images import read_targets
+from convoy.data.huggingface.dataset_rows import read_targets
 from convoy.data.huggingface.loading import is_local
 from convoy.data.targets import plural_of
 

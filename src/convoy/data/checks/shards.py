@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
-from convoy.data.shards.index import read_index
+from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import S3
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.shards.index import FILE, TAR_FORMAT, Index, Shard, Split, read_index
+from convoy.data.shards.shard_index import FILE, TAR_FORMAT, Index, Shard, Split, read_index
 from convoy.data.shards.storage import Storage, open_storage
 from convoy.data.shards.tar_labels import Label, SampleFormat, class_indices
 from convoy.data.shards.tar_scan import TarScan

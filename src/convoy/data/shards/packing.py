@@ -26,8 +26,8 @@ from convoy.data.decode import BadImageError
 from convoy.data.image_files import ImageFiles
 from convoy.data.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages
-from convoy.data.shards.index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index
 from convoy.data.shards.shard_images import Table, read_table
+from convoy.data.shards.shard_index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index
 from convoy.data.shards.storage import LocalFolder, digest
 from convoy.data.shards.tar import END, member
 from convoy.data.shards.writing import table_bytes, write_whole

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from convoy.config.faults import UserError
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded
 from convoy.data.sampling import MicroBatch
-from convoy.data.shards.blocks import Block, BlockSource, damaged
-from convoy.data.shards.index import COLUMNS, Index, Split
+from convoy.data.shards.read_ahead import Block, BlockSource, damaged
+from convoy.data.shards.shard_index import COLUMNS, Index, Split
 from convoy.data.shards.storage import Storage
 from convoy.data.split_images import IndexedBatch, OpenBatch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.shards.index import Index, read_index
+from convoy.data.shards.shard_index import Index, read_index
 from convoy.data.shards.storage import digest, open_storage
 
 

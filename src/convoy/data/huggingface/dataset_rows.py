@@ -9,7 +9,7 @@ from typing import Any
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.huggingface.columns import class_names, image_column, targets_columns
+from convoy.data.huggingface.dataset_columns import class_names, image_column, targets_columns
 from convoy.data.huggingface.loading import load_splits, read_features
 from convoy.data.image_files import ImageFiles
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, VALUES, Targets, listed

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from convoy.config.augment_schema import AugmentConfig
 from convoy.data.augmentation.normalization import Normalizer, cut_out
-from convoy.data.augmentation.windows import Draws, WindowLayout, WindowSource, draw
+from convoy.data.augmentation.padded_crops import Draws, WindowLayout, WindowSource, draw
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(3)
