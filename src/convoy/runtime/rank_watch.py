@@ -13,7 +13,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,11 @@ _LOOK_EVERY_S = 0.25
 _GRACE_S = 3.0
 """Time for the main thread to end by itself, since its connection to the lost rank also breaks."""
 
-_WINDOW_S, _BUSY_SHARE = 10.0, 0.02
-"""Share of a core per rank above which ranks count as working; the measured share of idle ranks is 0.004."""
+_WINDOW_S, _BUSY_SHARE = 10.0, 0.03
+"""Share of a core that the busiest thread of a working rank uses at least.
+
+The threads that watch and wait (this one, the store's, gloo's) use up to 0.013 each on a slow virtual machine, and a
+rank has five of them, so that the CPU time of a whole process does not tell a waiting rank from a working one."""
 
 _GONE = -1000
 
@@ -90,7 +93,8 @@ class RankWatch:
         self._thread: threading.Thread | None = None
         self._hang_s = float(os.environ.get(HANG_S) or _HANG_S)
         self._window_s = min(_WINDOW_S, self._hang_s)
-        self._looked_s = self._idle_s = self._busy_s = 0.0
+        self._looked_s = self._idle_s = 0.0
+        self._busy_s: dict[str, float] = {}
 
     @property
     def has_ranks(self) -> bool:
@@ -173,14 +177,18 @@ class RankWatch:
         return None
 
     def _is_hung(self, ranks: Sequence[Peer]) -> bool:
-        """Return True if no rank of this machine has used CPU time for `hang_s`."""
+        """Return True if no thread of a rank on this machine has worked for `hang_s`."""
         self._looked_s += _LOOK_EVERY_S
         if self._looked_s < self._window_s:
             return False
-        busy_s = sum(_cpu_seconds(pid) for pid in (os.getpid(), *(peer.pid for peer in ranks)))
-        is_busy = busy_s - self._busy_s > _BUSY_SHARE * self._looked_s * (1 + len(ranks))
+        now_s = {
+            thread: s for pid in (os.getpid(), *(peer.pid for peer in ranks)) for thread, s in _thread_seconds(pid)
+        }
+        if not now_s:
+            return False  # a system without /proc
+        is_busy = any(s - self._busy_s.get(thread, 0.0) > _BUSY_SHARE * self._looked_s for thread, s in now_s.items())
         self._idle_s = 0.0 if is_busy else self._idle_s + self._looked_s
-        self._looked_s, self._busy_s = 0.0, busy_s
+        self._looked_s, self._busy_s = 0.0, now_s
         return self._idle_s >= self._hang_s
 
     def _end(self, loss: Loss) -> None:
@@ -226,19 +234,21 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _status(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat from the state on; empty if there is no such file."""
+def _status(place: Path) -> list[str]:
+    """Return the fields of the `stat` of a process or thread from the state on; empty if it has ended."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = (place / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     return text.rpartition(")")[2].split()
 
 
 def _is_stopped(pid: int) -> bool:
-    return _status(pid)[:1] == ["T"]
+    return _status(Path(f"/proc/{pid}"))[:1] == ["T"]
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = _status(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+def _thread_seconds(pid: int) -> Iterator[tuple[str, float]]:
+    """Yield the id and the CPU time in seconds of each thread of a process."""
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        if fields := _status(thread):
+            yield thread.name, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -232,7 +232,7 @@ def _three_augment(numbers: Numbers) -> Drawn:
 
 _JITTERED = np.array([Kind.BLEND, Kind.BLEND, Kind.BLEND, Kind.HUE])
 _SHARES = np.array([[0, 0], [1, 0], [0, 1], [0, 0]])
-"""Of mean and gray image in the blends of brightness, contrast and saturation."""
+"""Shares of the mean and of the gray image in the blends of brightness, contrast and saturation."""
 
 
 def _color_jitter(settings: list[float], numbers: Numbers) -> Iterator[Drawn]:
