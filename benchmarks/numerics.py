@@ -47,9 +47,9 @@ class Configuration:
     """One training.
 
     Attributes:
-        overrides: beside those of `COMMON`, over which they win.
-        data: which of `DATA` is its data.root; None: the set needs none.
-        resumed: overrides with which it is gone on with after its end; None: it is not.
+        overrides: overrides in addition to `COMMON`, which they replace.
+        data: entry of `DATA` for data.root; None if the set needs none.
+        resumed: overrides with which the run is resumed after its end; None if it is not resumed.
     """
 
     overrides: str = ""

@@ -81,3 +81,16 @@ def test_teachers_that_do_not_fit_are_refused(convoy: Convoy) -> None:
         assert refused.code == 2
         assert message in refused.err
         assert not refused.folder.exists()
+
+
+def test_a_teacher_can_not_name_code_of_its_own(convoy: Convoy, tmp_path: Path) -> None:
+    teacher = convoy("train", *TINY, "trainer.max_steps=1", folder="teacher")
+    path = teacher.folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["convoy"]["config"]["model"] = {"_target_": "os.system", "command": f"touch {tmp_path}/ran"}
+    torch.save(content, path)
+    refused = convoy("train", *TINY, "task=distillation", "task.teacher=teacher", folder="student")
+    assert refused.code == 2
+    assert "os.system" in refused.err
+    assert not (tmp_path / "ran").exists()
+    assert not refused.folder.exists()

@@ -16,8 +16,8 @@ from convoy.config.batch import divide
 from convoy.config.faults import UserError
 from convoy.runtime.devices import Devices
 from convoy.training.compilation import (
-    MEASURED_STEPS,
-    WARM_UP_STEPS,
+    MEASURED_PASSES,
+    WARM_UP_PASSES,
     CompileChoice,
     check_compilation,
     compilation_seconds,
@@ -58,7 +58,7 @@ class FakeTraining:
             choice.on_train_batch_end(self.trainer, self.module, None, None, 0)
 
 
-PROBE = WARM_UP_STEPS + MEASURED_STEPS
+PROBE = WARM_UP_PASSES + MEASURED_PASSES
 
 
 @pytest.mark.parametrize(("margin", "is_compiled"), [(1.01, True), (0.99, False)])

@@ -38,7 +38,7 @@ _WINDOW_S, _BUSY_SHARE = 10.0, 0.03
 """Share of a core that the busiest thread of a working rank uses at least.
 
 The threads that watch and wait (this one, the store's, gloo's) use up to 0.013 each on a slow virtual machine, and a
-rank has five of them, so that the CPU time of a whole process does not tell a waiting rank from a working one."""
+rank has five of them, so that the CPU time of a whole process does not separate waiting ranks from working ones."""
 
 _GONE = -1000
 

@@ -26,10 +26,10 @@ CUDA_GRAPH_MODES = COMPILE_MODES[:2]
 LARGEST_SHARE = 0.03
 """Share of the remaining training time that `auto` spends on compilation at most."""
 
-WARM_UP_STEPS = 5
-"""Optimizer steps before a measurement: allocation, choice of algorithms, and compilation itself."""
+WARM_UP_PASSES = 5
+"""Forward and backward passes before a measurement: allocation, choice of algorithms, and compilation itself."""
 
-MEASURED_STEPS = 20
+MEASURED_PASSES = 20
 
 
 def check_compilation(setting: bool | str, devices: Devices, sizes: BatchSizes) -> str:
@@ -87,7 +87,7 @@ class CompileChoice(pl.Callback):
         self._is_compiled: bool | None = None
         self._stage: Callable[[pl.Trainer, Any], None] = self._after_eager
         self._durations: list[float] = []
-        self._num_steps = 0
+        self._num_passes = 0
         self._eager_s = 0.0
         self._began = self._compilation_began = 0.0
 
@@ -102,21 +102,21 @@ class CompileChoice(pl.Callback):
             pl_module.network.compile()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self._is_compiled is None and self._num_steps >= WARM_UP_STEPS:
+        if self._is_compiled is None and self._num_passes >= WARM_UP_PASSES:
             _wait(pl_module.device)
             self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._is_compiled is not None:
             return
-        self._num_steps += 1
-        if self._num_steps <= WARM_UP_STEPS:
+        self._num_passes += 1
+        if self._num_passes <= WARM_UP_PASSES:
             return
         _wait(pl_module.device)
         self._durations.append(time.perf_counter() - self._began)
-        if len(self._durations) == MEASURED_STEPS:
+        if len(self._durations) == MEASURED_PASSES:
             self._stage(trainer, pl_module)
-            self._durations, self._num_steps = [], 0
+            self._durations, self._num_passes = [], 0
 
     def _after_eager(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compile the network if the remaining steps are worth it."""

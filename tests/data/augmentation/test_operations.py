@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from convoy.data.augmentation import warps
 from convoy.data.augmentation.operations import BLUR_RADIUS, NUM_VALUES, Kind, apply, step_of
+from convoy.data.checks.augmentation import SMALLEST_BLURRED
 
 SIZE = 33
 BILINEAR = InterpolationMode.BILINEAR
@@ -164,3 +165,10 @@ def test_a_step_changes_each_image_by_its_operation_only() -> None:
     assert torch.equal(images[5, 0], (before[5, 0].int() + 10).clamp(max=255).to(torch.uint8))
     assert images[5, 1].max() == 0
     assert torch.equal(images[5, 2], before[5, 2])
+
+
+def test_the_smallest_image_that_can_be_blurred_is_larger_than_the_mirrored_border() -> None:
+    blurred = pictures(1)[:, :, :SMALLEST_BLURRED, :SMALLEST_BLURRED].clone()
+    apply(blurred, step_of(np.array([Kind.BLUR]), padded([2.0])))
+    with pytest.raises(RuntimeError, match="Padding size"):
+        apply(blurred[:, :, 1:, 1:].clone(), step_of(np.array([Kind.BLUR]), padded([2.0])))

@@ -220,7 +220,7 @@ def test_faults_of_a_folder_of_shards(packed: Path, digits_folder: Path, tmp_pat
     assert "is read by data=image_folder" in told(digits_folder)
     (tmp_path / "empty").mkdir()
     assert "has no index.json; pack it with convoy pack" in told(tmp_path / "empty")
-    assert "was packed with 3 classes" in told(packed, num_classes=4)
+    assert "has 3 classes" in told(packed, num_classes=4)
     assert "data.shuffle_buffer=0: must be at least 1" in told(packed, shuffle_buffer=0)
     assert "must be at most" in told(packed, shuffle_buffer=1 << 30)
     (packed / "val-000000.tar").rename(packed / "val-9.tar")

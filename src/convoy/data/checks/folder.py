@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.schema import DataConfig
-from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
+from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults, uncounted_faults
 from convoy.data.folders import count_classes
 from convoy.data.split_lists import find_lists, list_classes
 
@@ -26,13 +26,11 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if not present and not is_folder(data.root):
         yield from uncounted_faults(data, "root", "folder")
         return
-    try:
-        classes = count_targets(data)
-    except UserError as error:
-        yield from error.faults
-        return
-    if classes < 2:
-        yield fault_of("data.root", data.root, "has one class", "a classifier needs two or more")
-    elif data.num_classes not in (None, classes):
-        rule = f"{data.root} has {classes} classes"
-        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")
+    yield from counted_faults(data, _classes, data.root)
+
+
+def _classes(data: DataConfig) -> int:
+    """Return the number of classes of a classifier, which has two or more."""
+    if (classes := count_targets(data)) < 2:
+        raise UserError(fault_of("data.root", data.root, "has one class", "a classifier needs two or more"))
+    return classes

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.checks.source_check import padding_faults, uncounted_faults
+from convoy.data.checks.source_check import counted_faults, padding_faults, uncounted_faults
 from convoy.data.huggingface.dataset_rows import read_targets
 from convoy.data.huggingface.loading import is_local
-from convoy.data.targets import plural_of
 
 
 def count_targets(data: DataConfig) -> int:
@@ -26,11 +25,4 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if not present and not is_local(data):
         yield from uncounted_faults(data, "root", "data set")
         return
-    try:
-        classes = count_targets(data)
-    except UserError as error:
-        yield from error.faults
-        return
-    if data.num_classes not in (None, classes):
-        rule = f"{data.root} has {classes} {plural_of(data.target)}"
-        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
+    yield from counted_faults(data, count_targets, data.root)

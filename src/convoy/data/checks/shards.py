@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.checks.source_check import is_folder, padding_faults, uncounted_faults
+from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults, uncounted_faults
 from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import S3
 
@@ -27,11 +27,4 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if not present and not is_at_hand:
         yield from uncounted_faults(data, "root", "folder")
         return
-    try:
-        classes = count_targets(data)
-    except UserError as error:
-        yield from error.faults
-        return
-    if data.num_classes not in (None, classes):
-        rule = f"{data.root} was packed with {classes} classes"
-        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
+    yield from counted_faults(data, count_targets, data.root)

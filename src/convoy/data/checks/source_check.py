@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from convoy.config.faults import Fault, fault_of
+from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.schema import DataConfig
+from convoy.data.targets import plural_of
 
 
 class SourceCheck(Protocol):
@@ -35,6 +36,24 @@ def padding_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield a fault if images of different sizes should be padded."""
     if data.fit == "pad":
         yield fault_of("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+
+
+def counted_faults(data: DataConfig, count: Callable[[DataConfig], int], place: str | None) -> Iterator[Fault]:
+    """Yield the faults that prevent counting the targets, or a fault if data.num_classes is another number.
+
+    Args:
+        data: the data config.
+        count: `count_targets` of the source.
+        place: description of the data, such as its folder.
+    """
+    try:
+        number = count(data)
+    except UserError as error:
+        yield from error.faults
+        return
+    if data.num_classes not in (None, number):
+        rule = f"{place} has {number} {plural_of(data.target)}"
+        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")
 
 
 def uncounted_faults(data: DataConfig, key: str, kind: str) -> Iterator[Fault]:

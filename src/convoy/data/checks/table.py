@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
-from convoy.data.checks.source_check import is_file, padding_faults, uncounted_faults
+from convoy.data.checks.source_check import counted_faults, is_file, padding_faults, uncounted_faults
 from convoy.data.tables.image_table import read_table
 from convoy.data.tables.settings import setting_faults
-from convoy.data.targets import plural_of
 
 
 def count_targets(data: DataConfig) -> int:
@@ -25,11 +24,4 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if not present and not is_file(data.file):
         yield from uncounted_faults(data, "file", "file")
         return
-    try:
-        names = count_targets(data)
-    except UserError as error:
-        yield from error.faults
-        return
-    if data.num_classes not in (None, names):
-        rule = f"{data.file} has {names} {plural_of(data.target)}"
-        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null to count them")
+    yield from counted_faults(data, count_targets, data.file)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convoy.config.faults import Fault, UserError, fault_of
+from convoy.config.faults import Fault, fault_of
 from convoy.config.schema import DataConfig
-from convoy.data.checks.source_check import is_folder, padding_faults
+from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults
 from convoy.data.torchvision_sets import set_classes
 
 
@@ -18,13 +18,6 @@ def count_targets(data: DataConfig) -> int:
 def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     """See `SourceCheck`."""
     yield from padding_faults(data)
-    try:
-        classes = set_classes(data)
-    except UserError as error:
-        yield from error.faults
-        return
-    if data.num_classes not in (None, classes):
-        rule = f"{data.name} has {classes} classes"
-        yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
+    yield from counted_faults(data, count_targets, data.name)
     if present and not data.download and data.root is not None and not is_folder(data.root):
         yield fault_of("data.root", data.root, "is not a folder", "data.download=true downloads the set to it")
