@@ -33,7 +33,7 @@ def write_flowers(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS.splitlines(), ids=lambda command: shlex.split(command)[-1])
-def test_the_commands_of_the_page_train(
+def test_the_commands_of_the_page_run(
     command: str, convoy: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -46,6 +46,11 @@ def test_the_commands_of_the_page_train(
     if "huggingface" in command:
         write_flowers(tmp_path)
     (tmp_path / "labels.csv").write_text("\n".join(lines))
+    if command.startswith("convoy data "):
+        done = convoy(*shlex.split(command)[1:])
+        assert done.code == 0, done.err
+        assert "2 classes, 20 images" in done.out
+        return
     short = [word for word in SHORT if "data=digits" not in command or not word.startswith("data.")]
     done = convoy(*shlex.split(command)[1:], *[word for word in TINY if not word.startswith("model")], *short)
     assert done.code == 0, done.err

@@ -19,6 +19,7 @@ from convoy.runtime.stop_signals import StopSignal, raised
 
 VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
+    "data": ("look at a data set before training", "convoy data data=/path/to/images output=examples.html"),
     "pack": ("pack an image folder into shards", "convoy pack data=image_folder data.root=photos output=photos256"),
     "index": ("index tar files of WebDataset for data=shards", "convoy index tars=/data/tars label=cls"),
     "ledger": ("print memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),

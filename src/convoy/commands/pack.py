@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from convoy.commands.verb import AtLeast, Call, Verb
-from convoy.config.compose import OverrideError, compose, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.config.schema import Config
+from convoy.config.schema import Config, DataConfig
 from convoy.data.check import check_data
 from convoy.data.shards.shard_index import Index, Shard
 from convoy.data.source_names import FOLDER_SOURCE
@@ -80,22 +79,16 @@ def run(given: Pack, call: Call) -> int:
 
 
 def _config(overrides: Sequence[str], options: Options) -> Config:
-    faults: list[Fault] = []
-    try:
-        composed = compose(overrides, options)
-    except OverrideError as error:
-        faults, composed = list(error.faults), error.config
-    config = to_config(composed)
-    if any(fault.key == "data" for fault in faults):
-        raise UserError(*faults)
-    if config.data.source != FOLDER_SOURCE:
+    from convoy.training import preflight
+
+    return preflight.read_data(overrides, options, _faults)
+
+
+def _faults(data: DataConfig) -> list[Fault]:
+    if data.source != FOLDER_SOURCE:
         remedy = "choose data=image_folder or another option for image folders"
-        faults.append(Fault("data", "only image folders can be packed", remedy, config.data.name))
-    else:
-        faults += [fault for fault in check_data(config.data) if fault.key not in {known.key for known in faults}]
-    if faults:
-        raise UserError(*faults)
-    return config
+        return [Fault("data", "only image folders can be packed", remedy, data.name)]
+    return check_data(data)
 
 
 def _pack(given: Pack, config: Config) -> int:

@@ -26,6 +26,8 @@ class TrainedRunVerb(Verb):
     output_root: str = "outputs"
     """Folder in which latest and names are looked up."""
 
+    key_of_words = "run"
+
     def faults(self) -> Iterator[Fault]:
         """Yield a fault if neither a run nor the file of a checkpoint is named."""
         if self.run is None and self.checkpoint in ("best", "last"):

@@ -42,6 +42,7 @@ class Verb:
         words: field for words without `=`, such as the images of `predict`.
         flags: flags of `convoy train` that the verb also accepts.
         instead_of_multirun: remedy if -m is given and not in `flags`.
+        key_of_words: key that is suggested for a word without `=`.
         checks_config: whether faults of the overrides are reported together with those of the verb's keys.
     """
 
@@ -49,6 +50,7 @@ class Verb:
     words: ClassVar[str | None] = None
     flags: ClassVar[tuple[str, ...]] = ()
     instead_of_multirun: ClassVar[str] = "omit -m"
+    key_of_words: ClassVar[str | None] = None
     checks_config: ClassVar[bool] = False
 
 
@@ -207,7 +209,10 @@ def _key_fault(kind: type[Any], key: str, value: str | None, keys: Sequence[str]
         remedy = "override data, trainer or hardware only; use another run for another model"
         return Fault(key, f"can't be changed by {verb}", remedy, value)
     more = f", and overrides of {', '.join(kind.overrides)}" if kind.overrides else ""
-    return Fault(key, f"{verb} has no such key", did_you_mean(key, keys, f"it has {', '.join(keys)}{more}"), value)
+    near = did_you_mean(key, keys, f"it has {', '.join(keys)}{more}")
+    if value is None and kind.key_of_words and not near.startswith("did you mean"):
+        near = f"did you mean {kind.key_of_words}={key}?"
+    return Fault(key, f"{verb} has no such key", near, value)
 
 
 def _flag_fault(name: str, value: str, keys: Sequence[str]) -> Fault:

@@ -131,6 +131,13 @@ class DatasetImages:
         classes = torch.as_tensor(targets, dtype=torch.int64)[self._samples]
         return classes if self._positions is None else self._positions[classes]
 
+    def name(self, sample: int) -> str:
+        """See `SplitImages`."""
+        return self._item_name(int(self._samples[sample]))
+
+    def _item_name(self, index: int) -> str:
+        return f"{type(self._dataset).__name__}[{index}]"
+
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`."""
         for batch in batches:
@@ -146,7 +153,7 @@ class DatasetImages:
             BadImageError: if the file of the image can't be read.
             UserError: if `__getitem__` fails or returns another type.
         """
-        name = f"{type(self._dataset).__name__}[{index}]"
+        name = self._item_name(index)
         with user_code(self._key, name):
             try:
                 item = self._dataset[index]
@@ -162,7 +169,8 @@ class DatasetImages:
             rule = f"returns an image that is {_described(item[0])}"
             remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
             raise self._fault(name, rule, remedy)
-        return image_of_pixels(pixels, self._data.channels), self._target(name, item[1])
+        mode = item[0].mode if isinstance(item[0], Image.Image) else None
+        return image_of_pixels(pixels, self._data.channels, mode), self._target(name, item[1])
 
     def _target(self, name: str, target: Any) -> Tensor:
         number = self._data.num_classes if self._positions is None else len(self._positions)

@@ -28,7 +28,7 @@ from convoy.data.shards.storage import open_storage
 from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
-from convoy.data.split_images import FileImages, SplitImages
+from convoy.data.split_images import FileImages, MemoryImages, SplitImages
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note
 from convoy.data.splits import stratified_split
 from convoy.data.targets import CLASS_INDEX, Targets
@@ -64,6 +64,7 @@ class OpenedData:
         training_targets: targets of all training images; None if they are only known after reading the images.
         train: training split, augmented.
         evaluation: splits by name, not augmented; train is among them.
+        images: splits by name, as single images.
         sizes: number of images in train, val and test.
         bad_images: images that can't be decoded.
         notes: facts that a user may not expect, one sentence each.
@@ -75,6 +76,7 @@ class OpenedData:
     training_targets: Tensor | None
     train: TrainingSplit
     evaluation: dict[str, EvaluationSplit]
+    images: Mapping[str, SplitImages]
     sizes: dict[str, int]
     bad_images: BadImages
     notes: tuple[str, ...] = ()
@@ -111,17 +113,23 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
 def _open_memory(data: DataConfig, seed: int) -> OpenedData:
     image_set = READERS[data.source](data)
     kept, held_out = stratified_split(image_set.train.labels, data.val_fraction)
-    training = image_set.train.at(kept)
+    kept = kept[_places(data, image_set.train.labels[kept])]
     splits = {
-        "train": _fitted(training.at(_places(data, training.labels)), data),
+        "train": _fitted(image_set.train.at(kept), data),
         "val": _fitted(image_set.train.at(held_out), data),
         "test": _fitted(image_set.test, data),
+    }
+    origins = {
+        "train": ("train", kept),
+        "val": ("train", held_out),
+        "test": ("test", torch.arange(len(image_set.test))),
     }
     return OpenedData(
         targets=Targets(CLASS_INDEX, image_set.classes),
         training_targets=splits["train"].labels,
         train=MemoryTraining(splits["train"], data, seed),
         evaluation={name: MemoryEvaluation(split, data) for name, split in splits.items()},
+        images={name: MemoryImages(split, *origins[name]) for name, split in splits.items()},
         sizes={name: len(split) for name, split in splits.items()},
         bad_images=BadImages(skip=False),
         shared=shared_order(data, splits["train"].labels),
@@ -230,6 +238,7 @@ def _open_streamed(
         training_targets=images["train"].targets,
         train=StreamedTraining(images["train"], data, seed, bad_images),
         evaluation={name: StreamedEvaluation(split, data, bad_images) for name, split in images.items()},
+        images=images,
         sizes={name: len(images[name]) if name in images else 0 for name in SPLITS},
         bad_images=bad_images,
         notes=tuple(notes),

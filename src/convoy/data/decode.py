@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +52,14 @@ class LazyImage:
         pixels: function of (bottom, factor) that returns uint8 [ceil(height / factor), ceil(width / factor), C]. Rows
             from `bottom` on, counted in the whole image, are undefined. `factor` is 1, or one of `jpeg.FACTORS` if the
             image can shrink. It may raise BadImageError.
+        mode: Pillow's name of the pixels in the file, such as RGB, L (gray), CMYK or I;16 (16-bit gray).
     """
 
     width: int
     height: int
     can_shrink: bool
     pixels: Callable[[int, int], NDArray[np.uint8]]
+    mode: str = "RGB"
 
 
 def open_image(path: str, channels: int) -> LazyImage:
@@ -66,7 +68,7 @@ def open_image(path: str, channels: int) -> LazyImage:
     Raises:
         BadImageError: if the file is missing, truncated, not a regular file, or not an image that Pillow can decode.
     """
-    return _picture(_read(path, jpeg.read_file), channels, lambda: decode(path, channels))
+    return _picture(_read(path, jpeg.read_file), channels, lambda: _decode_file(path, channels))
 
 
 def read_image(path: str) -> bytearray:
@@ -102,8 +104,14 @@ def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
     return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
 
 
-def image_of_pixels(array: NDArray[np.uint8], channels: int) -> LazyImage:
-    """Return an image that needs no decoding: uint8 [H, W, 1 or 3] as gray (1 channel) or RGB (3)."""
+def image_of_pixels(array: NDArray[np.uint8], channels: int, mode: str | None = None) -> LazyImage:
+    """Return an image that needs no decoding: uint8 [H, W, 1 or 3] as gray (1 channel) or RGB (3).
+
+    Args:
+        array: pixels.
+        channels: channels of the result.
+        mode: mode of the source, see `LazyImage`; None for that of the pixels.
+    """
     height, width, given = array.shape
 
     def pixels(*_: int) -> NDArray[np.uint8]:
@@ -111,23 +119,24 @@ def image_of_pixels(array: NDArray[np.uint8], channels: int) -> LazyImage:
             return array
         return _array(Image.fromarray(array if given == 3 else array[:, :, 0]).convert(_MODES[channels]))
 
-    return LazyImage(width, height, can_shrink=False, pixels=pixels)
+    return LazyImage(width, height, can_shrink=False, pixels=pixels, mode=mode or _MODES[given])
 
 
-def _picture(file: bytearray, channels: int, by_pillow: Callable[[], Image.Image]) -> LazyImage:
+def _picture(file: bytearray, channels: int, by_pillow: Callable[[], _Decoded]) -> LazyImage:
     frame = jpeg.read_frame(file)
     if frame is None or jpeg.is_huge(frame) or (frame.has_metadata and _is_turned(file)):
-        image = by_pillow()
-        return LazyImage(*image.size, can_shrink=False, pixels=lambda *_: _array(image))
+        image, mode = by_pillow()
+        return LazyImage(*image.size, can_shrink=False, pixels=lambda *_: _array(image), mode=mode)
 
     def pixels(bottom: int, factor: int) -> NDArray[np.uint8]:
         decoded = jpeg.decode_rows(file, frame, channels, bottom, factor)
         if decoded is not None:
             return decoded
-        image = by_pillow()
+        image, _ = by_pillow()
         return _array(image if factor == 1 else image.reduce(factor))
 
-    return LazyImage(frame.width, frame.height, can_shrink=True, pixels=pixels)
+    mode = _MODES[frame.num_components]
+    return LazyImage(frame.width, frame.height, can_shrink=True, pixels=pixels, mode=mode)
 
 
 def _is_turned(file: bytearray) -> bool:
@@ -147,6 +156,17 @@ def decode(path: str, channels: int) -> Image.Image:
     Raises:
         BadImageError: if the file is missing, truncated, or not an image that Pillow can decode.
     """
+    return _decode_file(path, channels).image
+
+
+class _Decoded(NamedTuple):
+    """Image as gray or RGB, and the mode of its file."""
+
+    image: Image.Image
+    mode: str
+
+
+def _decode_file(path: str, channels: int) -> _Decoded:
     try:
         # Pillow maps a file opened by name into memory and then garbles rotated uncompressed TIFFs (Pillow 13.0).
         with open(path, "rb") as file:  # noqa: PTH123 (a Path for each image costs time)
@@ -155,13 +175,14 @@ def decode(path: str, channels: int) -> Image.Image:
         raise BadImageError(path, _reason(error)) from error
 
 
-def _decode(source: BinaryIO, name: str, channels: int) -> Image.Image:
+def _decode(source: BinaryIO, name: str, channels: int) -> _Decoded:
     try:
         with _open(source) as opened:
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             image.load()
-            return to_mode(image, _MODES[channels], getattr(opened, "tag_v2", None))
+            converted = to_mode(image, _MODES[channels], getattr(opened, "tag_v2", None))
+            return _Decoded(converted, opened.mode)
     except MemoryError:
         raise
     # Pillow's decoders raise arbitrary exceptions for damaged files.

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
-from convoy.data.decode import LazyImage, open_encoded, open_image
+from convoy.data.decode import LazyImage, image_of_pixels, open_encoded, open_image
 from convoy.data.image_files import ImageFiles
 from convoy.data.sampling import MicroBatch
+from convoy.data.sources.image_set import LabelledImages
 
 
 class OpenBatch(Protocol):
@@ -37,6 +39,10 @@ class SplitImages(Protocol):
     @property
     def targets(self) -> Tensor | None:
         """Targets of all images, or None if they are only known after reading the images."""
+        ...
+
+    def name(self, sample: int) -> str:
+        """Return the name of an image for messages: its path, or its position in the data set."""
         ...
 
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
@@ -81,6 +87,10 @@ class FileImages:
     def __len__(self) -> int:
         return len(self._files)
 
+    def name(self, sample: int) -> str:
+        """See `SplitImages`."""
+        return self._files.paths[sample]
+
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`."""
         for batch in batches:
@@ -95,3 +105,38 @@ class FileImages:
         if files.contents is None or files.rows is None:
             return open_image(path, self._channels)
         return open_encoded(path, bytearray(files.contents(files.rows[sample])), self._channels)
+
+
+class MemoryImages:
+    """Images of a published set in memory, resized or padded for the network."""
+
+    def __init__(self, images: LabelledImages, split: str, samples: Tensor) -> None:
+        """Store the images.
+
+        Args:
+            images: images of the split.
+            split: split of the published set that they come from.
+            samples: index of each image in that split, int64.
+        """
+        self.targets = images.labels
+        self._images = images.images
+        self._split = split
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def name(self, sample: int) -> str:
+        """See `SplitImages`."""
+        return f"{self._split}[{int(self._samples[sample])}]"
+
+    def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
+        """See `SplitImages`."""
+        for batch in batches:
+            yield batch, IndexedBatch(batch, self._opener(batch), self.targets)
+
+    def _opener(self, batch: MicroBatch) -> Callable[[int], LazyImage]:
+        channels = self._images.shape[1]
+        return lambda place: image_of_pixels(
+            np.ascontiguousarray(self._images[batch.samples[place]].permute(1, 2, 0).numpy()), channels
+        )

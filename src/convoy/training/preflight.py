@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from convoy.config import rules
 from convoy.config.compose import OverrideError, compose, from_saved, overlay, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.config.schema import Config
+from convoy.config.schema import Config, DataConfig
 from convoy.data.check import check_data, counted_sizes, model_sizes
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb
@@ -60,6 +60,34 @@ def checked(composed: DictConfig, faults: Sequence[Fault] = (), *, to_run: bool 
             found.append(fault)
     if found:
         raise UserError(*found)
+    return config
+
+
+def read_data(
+    overrides: Sequence[str],
+    options: Options | None = None,
+    check_set: Callable[[DataConfig], Sequence[Fault]] = check_data,
+) -> Config:
+    """Compose a config of which only the data and the seed are used, and check the data. Imports no torch.
+
+    Args:
+        overrides: overrides of the data.
+        options: folders of the options.
+        check_set: function that returns the faults of the data config.
+
+    Raises:
+        UserError: if there are faults; all are reported.
+    """
+    faults: list[Fault] = []
+    try:
+        composed = compose(overrides, options)
+    except OverrideError as error:
+        faults, composed = list(error.faults), error.config
+    config = to_config(composed)
+    if not any(fault.key == "data" for fault in faults):
+        faults += [fault for fault in check_set(config.data) if fault.key not in {known.key for known in faults}]
+    if faults:
+        raise UserError(*faults)
     return config
 
 

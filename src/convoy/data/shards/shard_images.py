@@ -105,6 +105,10 @@ class ShardImages:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def name(self, sample: int) -> str:
+        """See `SplitImages`."""
+        return f"{self._storage.root}/{self._files[self._shards[sample]]}, image {sample}"
+
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`. Blocks are opened `BLOCKS_AHEAD` before their first use in an epoch."""
         with BlockSource(self._storage, mapped=self._is_raw) as source:
@@ -150,9 +154,8 @@ class ShardImages:
             raise damaged(self._storage.root, file, "is damaged (an image's checksum differs)")
         if self._is_raw:
             return self._pixels(content)
-        name = f"{self._storage.root}/{self._files[self._shards[sample]]}, image {sample}"
         assert isinstance(content, bytearray)
-        return open_encoded(name, content, self._channels)
+        return open_encoded(self.name(sample), content, self._channels)
 
     def _pixels(self, content: bytearray | memoryview) -> LazyImage:
         pixels = np.frombuffer(content, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Facts about the images and targets of a data set, for `convoy data`."""
