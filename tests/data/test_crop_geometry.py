@@ -13,19 +13,20 @@ from convoy.data.crop_geometry import NUM_CROP_NUMBERS, RandomCrop, random_box
 from convoy.data.randomness import Stream, as_uniform, random_bits
 
 
-def boxes(width: int, height: int, scale: list[float], count: int) -> np.ndarray:
+def boxes(width: int, height: int, scale: list[float], count: int, shape: float = 1.0) -> np.ndarray:
     streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
     numbers = as_uniform(random_bits(1, 0, torch.arange(count), streams)).T.tolist()
-    drawn = [random_box(width, height, scale, row) for row in numbers]
+    drawn = [random_box(width, height, scale, row, shape) for row in numbers]
     return np.array([(box.left, box.top, box.width, box.height) for box in drawn])
 
 
-@pytest.mark.parametrize(("width", "height"), [(500, 375), (300, 420)])
-def test_random_boxes_are_distributed_as_torchvisions(width: int, height: int) -> None:
-    ours = boxes(width, height, [0.08, 1.0], 4000)
+@pytest.mark.parametrize(("width", "height", "size"), [(500, 375, 224), (300, 420, 224), (500, 375, (128, 320))])
+def test_random_boxes_are_distributed_as_torchvisions(width: int, height: int, size: int | tuple[int, int]) -> None:
+    shape = size[1] / size[0] if isinstance(size, tuple) else 1.0
+    ours = boxes(width, height, [0.08, 1.0], 4000, shape)
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    crop = v2.RandomResizedCrop(224)
+    crop = v2.RandomResizedCrop(size, ratio=(3 / 4 * shape, 4 / 3 * shape))
     drawn = [crop.make_params([image]) for _ in range(4000)]
     theirs = np.array([(p["left"], p["top"], p["width"], p["height"]) for p in drawn])
     for column in range(4):
@@ -53,4 +54,14 @@ def test_scale_jitter_crops_a_resized_image() -> None:
     assert stats.kstest(shorter_sides, stats.uniform(256, 257).cdf).statistic < 0.03
     assert stats.kstest([box.left / (600 - box.width) for box in drawn], "uniform").statistic < 0.03
     assert min(box.top for box in drawn) == 0
+    assert max(box.bottom for box in drawn) == 300
+
+
+def test_scale_jitter_of_images_that_are_not_square() -> None:
+    crop = RandomCrop(AugmentConfig(scale_jitter=[120, 240]), [120, 360], seed=1)
+    drawn = [crop.box(600, 300, row) for row in crop.numbers(0, torch.arange(4000))]
+    # The image covers 120 x 360 to 240 x 720 pixels: its width is 360 to 720.
+    widths = np.array([600 * 360 / box.width for box in drawn])
+    assert stats.kstest(widths / 3, stats.uniform(120, 121).cdf).statistic < 0.03
+    assert all(abs(box.width / box.height - 3) < 0.03 and box.bottom <= 300 for box in drawn)
     assert max(box.bottom for box in drawn) == 300

@@ -101,6 +101,33 @@ def test_center_crops_equal_torchvisions_of_pillows_image(path: str, channels: i
     assert largest <= 1
 
 
+@pytest.mark.parametrize("sides", [(72, 128), (120, 50)])
+def test_crops_that_are_not_square_equal_torchvisions(path: str, sides: tuple[int, int]) -> None:
+    image, picture = by_pillow(path, 3), open_image(path, 3)
+    height, width = sides
+    ours = np.empty((*sides, 3), dtype=np.uint8)
+    for row in as_uniform(random_bits(4, 1, torch.arange(4), range(NUM_CROP_NUMBERS))).T.tolist():
+        box = random_box(picture.width, picture.height, [0.08, 1.0], row, width / height)
+        crop_and_resize(picture, box, ours)
+        assert 0.7 < box.width / box.height * height / width < 1.4
+        mean, largest = difference(
+            ours, v2.functional.resized_crop(image, box.top, box.left, box.height, box.width, sides)
+        )
+        assert mean <= 0.2
+        assert largest <= 1
+    for larger in (1, 1.25):
+        shorter_side = round(min(sides) * larger)
+        area = [round(side * shorter_side / min(sides)) for side in sides]
+        scale = max(area[0] / image.height, area[1] / image.width)
+        # As torchvision, which rounds down.
+        size = [max(int(side * scale + 1e-9), least) for side, least in zip(image.size[::-1], area, strict=True)]
+        expected = v2.Compose([v2.Resize(size), v2.CenterCrop(sides)])(image)
+        resize_and_center(picture, shorter_side, ours)
+        mean, largest = difference(ours, expected)
+        assert mean <= 0.2
+        assert largest <= 1
+
+
 @pytest.mark.parametrize("size", [(61, 47), (47, 61), (50, 50), (24, 90), (200, 31)])
 @pytest.mark.parametrize(("shorter_side", "cut"), [(32, 24), (24, 24), (31, 24)])
 def test_the_center_of_all_shapes(tmp_path: Path, size: tuple[int, int], shorter_side: int, cut: int) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from convoy.commands.verb import Verb
 from convoy.config.cards import BENCHMARKS
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import sides_of
 from convoy.runs.records import metric_text
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _text(found: Sequence[Entry], format_name: str) -> Iterator[str]:
             short(entry.params),
             short(entry.macs),
             memory(entry.kept_bytes),
-            str(entry.image_size),
+            sides_of(entry.image_size).text,
             *(["–" if entry.images_per_s is None else f"{entry.images_per_s:,.1f}"] if speeds else []),
             entry.source,
         ]

@@ -16,11 +16,11 @@ class AugmentConfig:
     cutout: int = 0
     """Side in pixels of a square at a random position that is set to the mean (DeVries & Taylor 2017)."""
     random_resized_crop: list[float] | None = None
-    """[smallest, largest] share of the image's area in a random crop with aspect ratio 3/4 to 4/3, which is resized
-    (Szegedy et al. 2014). Not for sets in memory."""
+    """[smallest, largest] share of the image's area in a random crop with aspect ratio 3/4 to 4/3, times that of
+    image_size, which is resized (Szegedy et al. 2014). Not for sets in memory."""
     scale_jitter: list[int] | None = None
     """[smallest, largest] shorter side in pixels to which an image is resized before a random crop of image_size
-    (VGG: [256,512]). Not for sets in memory."""
+    (VGG: [256,512]). For an image_size of [height,width], like data.eval_resize. Not for sets in memory."""
     rand_augment: list[int] | None = None
     """RandAugment: [number of operations, magnitude 0 to 30], usually [2,9]. At most one of rand_augment,
     trivial_augment, auto_augment and augmix."""

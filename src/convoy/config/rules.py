@@ -68,7 +68,6 @@ FEWEST_MEASURED_STEPS = 20
 _AT_MOST: dict[str, float] = {
     "task.mix_probability": 1,
     "hardware.cpu_threads": 4096,
-    "data.image_size": 16384,
     "data.num_workers": 4096,
     "trainer.processes": 1024,
     "scheduler.warmup_epochs": 1e6,

@@ -56,12 +56,13 @@ class DataConfig:
     """Number of classes, labels or values. null: counted from class folders, the table, or the index of shards."""
     channels: int = 3
     """1 (gray) or 3 (RGB). Images are converted."""
-    image_size: int = MISSING
-    """Side of the network's square input, in pixels."""
+    image_size: Any = MISSING
+    """Size of the network's input in pixels: the side of a square, or [height,width]."""
     fit: str = "resize"
     """Adjustment of sets in memory to image_size: resize (bilinear) or pad (zeros around the image)."""
     eval_resize: int | None = None
-    """Shorter side in pixels before the center crop of val and test; null: image_size. Not for sets in memory."""
+    """Shorter side in pixels before the center crop of val and test; null: image_size. For [height,width], the image is
+    resized to cover an area of that shape with this shorter side. Not for sets in memory."""
     mean: list[float] = MISSING
     """Mean of pixel values in 0..1: one number for all channels, or one per channel."""
     std: list[float] = MISSING
@@ -95,7 +96,7 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     transforms: list[Any] = field(default_factory=list)
     """Additional transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter.
-    The input is a uint8 tensor [C, S, S] after random_resized_crop and before pad_crop and normalization."""
+    The input is a uint8 tensor [C, H, W] after random_resized_crop and before pad_crop and normalization."""
     train: dict[str, Any] | None = None
     """Map-style data set with a `_target_` that returns (image, target). Only for data.source=dataset, like val and
     test."""

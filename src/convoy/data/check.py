@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from convoy.config.faults import Fault, did_you_mean, fault_of
+from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
 from convoy.config.schema import DataConfig
 from convoy.config.targets import target_faults
 from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
@@ -58,7 +59,8 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         data: the data config.
         present: whether the data must exist; if not, only the number of classes must be known.
     """
-    faults = [*_number_faults(data), *_channel_faults(data), *augment_faults(data), *_built_faults(data)]
+    parts = (_size_faults, _number_faults, _channel_faults, augment_faults, _built_faults)
+    faults = [fault for part in parts for fault in part(data)]
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
@@ -79,18 +81,21 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     return faults
 
 
-def model_sizes(data: DataConfig) -> dict[str, int]:
-    """Return the sizes that a model depends on: num_classes, in_channels and image_size (pixels).
+def model_sizes(data: DataConfig) -> dict[str, Any]:
+    """Return the sizes that a model depends on: num_classes, in_channels and image_size.
+
+    image_size is the side of a square in pixels, or (height, width).
 
     Raises:
         UserError: if the classes can't be counted.
     """
-    return {"num_classes": num_targets(data), "in_channels": data.channels, "image_size": data.image_size}
+    return {**counted_sizes(data), "num_classes": num_targets(data)}
 
 
 def counted_sizes(data: DataConfig) -> dict[str, Any]:
     """Return `model_sizes`, with None for num_classes if it is not known yet."""
-    return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
+    image_size = sides_of(data.image_size).value
+    return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": image_size}
 
 
 def num_targets(data: DataConfig) -> int:
@@ -109,13 +114,13 @@ def set_bytes(data: DataConfig) -> int:
     if data.source in FILE_SOURCES:
         return 0
     augment = data.augment
-    image = data.channels * (data.image_size + 2 * augment.pad_crop) ** 2
+    height, width = (side + 2 * augment.pad_crop for side in sides_of(data.image_size))
+    image = data.channels * height * width
     return int(TRAIN_IMAGES[data.source] * (1 - data.val_fraction)) * image * (2 if augment.flip else 1)
 
 
 def _number_faults(data: DataConfig) -> Iterator[Fault]:
     for name, least in (
-        ("image_size", 1),
         ("num_classes", 2 if data.target == CLASS_INDEX else 1),
         ("eval_resize", 1),
         ("num_workers", 1),
@@ -126,14 +131,6 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
             yield fault_of(f"data.{name}", value, f"must be at least {least}")
     if data.shuffle_buffer > MOST_BUFFER:
         yield fault_of("data.shuffle_buffer", data.shuffle_buffer, f"must be at most {MOST_BUFFER}")
-    if not isinstance(data.image_size, int):
-        yield Fault("data.image_size", "is missing", "give the side of the network's input in pixels")
-    if data.eval_resize is not None and isinstance(data.image_size, int) and 0 < data.eval_resize < data.image_size:
-        yield fault_of(
-            "data.eval_resize",
-            data.eval_resize,
-            f"must not be less than data.image_size={data.image_size}, the size of the central crop",
-        )
     if not 0 < data.val_fraction < 1:
         yield fault_of("data.val_fraction", data.val_fraction, "must be between 0 and 1", "0.1 is usual")
     if not 0 <= data.test_fraction < 1:
@@ -145,6 +142,25 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
         value = getattr(data, name)
         if value not in choices:
             yield fault_of(f"data.{name}", value, f"must be {' or '.join(choices)}", did_you_mean(str(value), choices))
+
+
+def _size_faults(data: DataConfig) -> Iterator[Fault]:
+    if data.image_size in ("???", None):
+        remedy = "give the side of the network's input in pixels, or [height,width]"
+        yield Fault("data.image_size", "is missing", remedy)
+        return
+    sides = sides_or_none(data.image_size)
+    if sides is None:
+        rule = "must be a whole number of pixels, or [height,width]"
+        yield fault_of("data.image_size", data.image_size, rule, remedy_for(data.image_size))
+    elif sides.shorter < 1 or max(sides) > LARGEST_SIDE:
+        rule = "must be at least 1" if sides.shorter < 1 else f"must be at most {LARGEST_SIDE}"
+        yield fault_of("data.image_size", data.image_size, rule)
+    elif data.eval_resize is not None and 0 < data.eval_resize < sides.shorter:
+        rule = f"must not be less than data.image_size={sides.text}, the size of the central crop"
+        if not isinstance(sides.value, int):
+            rule = f"must not be less than {sides.shorter}, the shorter side of data.image_size={sides.text}"
+        yield fault_of("data.eval_resize", data.eval_resize, rule)
 
 
 def _channel_faults(data: DataConfig) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
+from convoy.config.image_size import sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer, cut_out
 
@@ -17,7 +18,7 @@ class Batch(NamedTuple):
     """Images and their targets, on the same device.
 
     Attributes:
-        images: float32 [B, C, S, S], normalized.
+        images: float32 [B, C, H, W], normalized.
         targets: a tensor, or a nested collection of tensors, as `convoy.data.targets` describes for each kind.
     """
 
@@ -56,7 +57,7 @@ class BatchFinalizer:
 
     def __init__(self, data: DataConfig, spec: BatchSpec) -> None:
         self._cutout = data.augment.cutout
-        self._normalize = Normalizer(data.mean, data.std, data.channels, data.image_size, spec.device)
+        self._normalize = Normalizer(data.mean, data.std, data.channels, sides_of(data.image_size).width, spec.device)
         self._spec = spec
 
     def __call__(
@@ -65,7 +66,7 @@ class BatchFinalizer:
         """Return the batch, with all of its tensors on the spec's device.
 
         Args:
-            images: uint8 [B, C, S, S] on the spec's device.
+            images: uint8 [B, C, H, W] on the spec's device.
             targets: see `Batch`, on any device.
             cutout: [2, B] int64, top and left of the square that is set to the mean; None without cutout.
             erasing: [4, B] int64, top, left, height and width of a rectangle that is set to the mean; None without.

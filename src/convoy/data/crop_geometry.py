@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.randomness import Stream, as_uniform, random_bits
 
 _RATIO_LOG = math.log(4 / 3)
@@ -32,50 +33,65 @@ class CropBox:
         return self.top + self.height
 
 
-def random_box(width: int, height: int, scale: Sequence[float], numbers: Sequence[float]) -> CropBox:
+def random_box(
+    width: int, height: int, scale: Sequence[float], numbers: Sequence[float], shape: float = 1.0
+) -> CropBox:
     """Return a crop of random area and aspect ratio (Szegedy et al. 2014, "Going Deeper with Convolutions").
 
     The area is uniform in `scale` times the area of the image; the logarithm of width over height is uniform between
-    those of 3/4 and 4/3. A crop that does not fit in the image is drawn again. After 10 attempts, the result is the
-    largest central crop with the nearest permitted aspect ratio.
+    those of 3/4 and 4/3 times `shape`, so that the crop is stretched by at most 4/3. A crop that does not fit in the
+    image is drawn again. After 10 attempts, the result is the largest central crop with the nearest permitted aspect
+    ratio.
 
     Args:
         width: width of the image, in pixels.
         height: height of the image, in pixels.
         scale: [smallest, largest] share of the area.
         numbers: `NUM_CROP_NUMBERS` numbers, uniform in [0, 1).
+        shape: width over height of the network's input.
     """
     for attempt in range(NUM_TRIES):
-        share, shape, down, right = numbers[4 * attempt : 4 * attempt + 4]
+        share, aspect, down, right = numbers[4 * attempt : 4 * attempt + 4]
         area = width * height * (scale[0] + share * (scale[1] - scale[0]))
-        ratio = math.exp(_RATIO_LOG * (2 * shape - 1))
+        ratio = math.exp(_RATIO_LOG * (2 * aspect - 1)) * shape
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
             left, top = int(right * (width - box_width + 1)), int(down * (height - box_height + 1))
             return CropBox(left, top, box_width, box_height)
-    box_width, box_height = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    box_width, box_height = min(width, round(height * 4 / 3 * shape)), min(height, round(width * 4 / 3 / shape))
     return CropBox((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
 
 
 NUM_JITTER_NUMBERS = 3
 
 
-def jittered_box(width: int, height: int, sides: Sequence[int], image_size: int, numbers: Sequence[float]) -> CropBox:
-    """Return a random square of an image that is resized to a random size (Simonyan & Zisserman 2014, section 3.1).
+def jittered_box(
+    width: int, height: int, shorter_sides: Sequence[int], image_size: Sides, numbers: Sequence[float]
+) -> CropBox:
+    """Return a random crop of an image that is resized to a random size (Simonyan & Zisserman 2014, section 3.1).
 
-    Resizing this square to `image_size` equals resizing the image to a shorter side that is uniform in `sides`, and
-    cropping a square of `image_size` at a random position.
+    Resizing this crop to `image_size` equals resizing the image to cover an area of the same shape, whose shorter side
+    is uniform in `shorter_sides`, and cropping `image_size` at a random position.
 
     Args:
         width: width of the image, in pixels.
         height: height of the image, in pixels.
-        sides: [smallest, largest] shorter side of the resized image, in pixels, at least `image_size`.
-        image_size: side of the crop, in pixels.
+        shorter_sides: [smallest, largest] shorter side of the area in pixels, at least that of `image_size`.
+        image_size: size of the network's input.
         numbers: `NUM_JITTER_NUMBERS` numbers, uniform in [0, 1).
     """
-    shorter_side = sides[0] + int(numbers[0] * (sides[1] - sides[0] + 1))
-    side = max(1, round(min(width, height) * image_size / shorter_side))
-    return CropBox(int(numbers[1] * (width - side + 1)), int(numbers[2] * (height - side + 1)), side, side)
+    shorter_side = shorter_sides[0] + int(numbers[0] * (shorter_sides[1] - shorter_sides[0] + 1))
+    if width * image_size.height <= height * image_size.width:
+        covered, side = width, image_size.width
+    else:
+        covered, side = height, image_size.height
+    # Quotients of integers are rounded once, so that a square has two equal sides.
+    box_width, box_height = (
+        max(1, round(covered * image_size.shorter * one / (shorter_side * side)))
+        for one in (image_size.width, image_size.height)
+    )
+    left, top = int(numbers[1] * (width - box_width + 1)), int(numbers[2] * (height - box_height + 1))
+    return CropBox(left, top, box_width, box_height)
 
 
 class RandomCrop:
@@ -83,16 +99,16 @@ class RandomCrop:
 
     Args:
         augment: settings.
-        image_size: side of the crop after it is resized, in pixels.
+        image_size: size of the crop after it is resized.
         seed: seed of the run.
 
     Attributes:
         is_on: whether one of the two is set.
     """
 
-    def __init__(self, augment: AugmentConfig, image_size: int, seed: int) -> None:
+    def __init__(self, augment: AugmentConfig, image_size: ImageSize, seed: int) -> None:
         self._scale, self._sides = augment.random_resized_crop, augment.scale_jitter
-        self._image_size = image_size
+        self._image_size = sides_of(image_size)
         self._seed = seed
         self.is_on = self._scale is not None or self._sides is not None
 
@@ -110,16 +126,22 @@ class RandomCrop:
         if self._sides is not None:
             return jittered_box(width, height, self._sides, self._image_size, numbers)
         assert self._scale is not None
-        return random_box(width, height, self._scale, numbers)
+        return random_box(width, height, self._scale, numbers, self._image_size.width / self._image_size.height)
 
 
 def size_with_shorter_side(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """Return width and height of an image resized to `shorter_side`, rounded down as in torchvision."""
-    if width <= height:
-        return shorter_side, max(shorter_side, int(shorter_side * height / width))
-    return max(shorter_side, int(shorter_side * width / height)), shorter_side
+    return covering_size(width, height, Sides(shorter_side, shorter_side))
 
 
-def central_box(width: int, height: int, size: int) -> CropBox:
-    """Return the central square of side `size`."""
-    return CropBox(round((width - size) / 2), round((height - size) / 2), size, size)
+def covering_size(width: int, height: int, area: Sides) -> tuple[int, int]:
+    """Return the smallest width and height of an image resized to cover an area, rounded down as in torchvision."""
+    if width * area.height <= height * area.width:
+        return area.width, max(area.height, int(area.width * height / width))
+    return max(area.width, int(area.height * width / height)), area.height
+
+
+def central_box(width: int, height: int, size: ImageSize) -> CropBox:
+    """Return the central rectangle of a size."""
+    sides = sides_of(size)
+    return CropBox(round((width - sides.width) / 2), round((height - sides.height) / 2), sides.width, sides.height)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
+from convoy.data.check import counted_sizes
 from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
@@ -64,7 +65,7 @@ class Batches:
 class ImageData(pl.LightningDataModule):
     """Batches of a data set in an order that depends on the seed and the optimizer step only.
 
-    A batch is a `Batch`: images, float32 [B, C, S, S], normalized, and targets, both on the device. Training batches
+    A batch is a `Batch`: images, float32 [B, C, H, W], normalized, and targets, both on the device. Training batches
     have `micro_batch_size` samples (minus those skipped by data.on_bad_image=skip); an optimizer step has
     `accumulation` of them. The Trainer needs `reload_dataloaders_every_n_epochs=1`: each call of `train_dataloader`
     returns the rest of one epoch.
@@ -154,13 +155,9 @@ class ImageData(pl.LightningDataModule):
         return self._set.targets
 
     @property
-    def model_sizes(self) -> dict[str, int]:
-        """Sizes that a model depends on: num_classes, in_channels and image_size (pixels). After `open`."""
-        return {
-            "num_classes": len(self.targets.names),
-            "in_channels": self.data.channels,
-            "image_size": self.data.image_size,
-        }
+    def model_sizes(self) -> dict[str, Any]:
+        """Sizes that a model depends on (see `check.model_sizes`). After `open`."""
+        return {**counted_sizes(self.data), "num_classes": len(self.targets.names)}
 
     def class_counts(self) -> Tensor:
         """Return the number of training images per class, int64 [num_classes]; for class indices only.

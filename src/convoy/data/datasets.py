@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convoy.config.faults import UserError
+from convoy.config.image_size import sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
@@ -207,7 +208,7 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     index = read_index(data.root, storage)
     check_files(storage, index)
     notes = [] if "test" in index.splits else [no_test_note(data)]
-    if 0 < index.size < (shorter := data.eval_resize or data.image_size):
+    if 0 < index.size < (shorter := data.eval_resize or sides_of(data.image_size).shorter):
         notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
     images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
     targets = Targets(CLASS_INDEX, index.classes)
@@ -224,11 +225,11 @@ def _open_streamed(
     notes: Sequence[str],
     order: Order | None = None,
 ) -> OpenedData:
-    if data.eval_resize is not None and data.eval_resize > MOST_EVAL_RESIZE * data.image_size:
-        size = data.image_size
+    size = sides_of(data.image_size)
+    if data.eval_resize is not None and data.eval_resize > MOST_EVAL_RESIZE * size.shorter:
         notes = [
             *notes,
-            f"val and test see the central {size}x{size} of {data.eval_resize} pixels only; data.eval_resize=null shows"
+            f"val and test see the central {size} of {data.eval_resize} pixels only; data.eval_resize=null shows"
             " the whole image.",
         ]
     key = "data.train" if data.source == DATASET_SOURCE else "data.root"

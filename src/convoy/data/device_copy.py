@@ -56,24 +56,23 @@ class BatchBuffer:
     """Memory of one batch, which is reused: uint8 images in NHWC, followed by targets and random parameters.
 
     Attributes:
-        pixels: uint8 [B, S, S, C], to be filled.
+        pixels: uint8 [B, H, W, C], to be filled.
     """
 
     pixels: NDArray[np.uint8]
 
-    def __init__(self, shape: tuple[int, int, int], stream: CopyStream | None) -> None:
+    def __init__(self, shape: tuple[int, int, int, int], stream: CopyStream | None) -> None:
         """Allocate the memory.
 
         Args:
-            shape: largest number of images, S, C.
+            shape: largest number of images, H, W, C.
             stream: stream of the copies to a GPU, or None if the batch stays on the CPU.
         """
-        batch, size, channels = shape
-        self._shape = (batch, size, size, channels)
+        self._shape = shape
         self._stream = stream
         self._event: torch.cuda.Event | None = None
         self._copied: Tensor | None = None
-        self._allocate(math.prod(self._shape) + (batch * _EXTRA_BYTES_PER_IMAGE if stream else 0))
+        self._allocate(math.prod(self._shape) + (shape[0] * _EXTRA_BYTES_PER_IMAGE if stream else 0))
 
     def _allocate(self, num_bytes: int) -> None:
         self._bytes = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=self._stream is not None)
@@ -110,7 +109,7 @@ class BatchBuffer:
         self._copied, self._event = self._stream.copy(self._bytes[:begin])
 
     def receive(self) -> tuple[Tensor, Any]:
-        """Return what was sent: images, uint8 [B, C, S, S] in channels_last, and the tree, all on the device.
+        """Return what was sent: images, uint8 [B, C, H, W] in channels_last, and the tree, all on the device.
 
         On the CPU, the images share the buffer's memory.
         """

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, BatchOperations, augment_batch
 from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
@@ -39,7 +40,7 @@ BATCHES_AHEAD = 3
 _IMAGES_PER_TASK = 8
 
 Fill = Callable[[int, NDArray[np.uint8]], None]
-"""Function that writes the image at a position in a batch into an array, uint8 [S, S, C]; can raise BadImageError."""
+"""Function that writes the image at a position in a batch into an array, uint8 [H, W, C]; can raise BadImageError."""
 
 
 class BatchDraws(NamedTuple):
@@ -70,7 +71,7 @@ class DecodedBatch(NamedTuple):
     """Batch of decoded images, with all of its tensors on the device.
 
     Attributes:
-        images: uint8 [B, C, S, S]; fewer than the micro batch if images were skipped. Valid until the next batch is
+        images: uint8 [B, C, H, W]; fewer than the micro batch if images were skipped. Valid until the next batch is
             requested.
         targets: targets of the samples.
         draws: random parameters of the samples.
@@ -142,7 +143,7 @@ class StreamedTraining:
         """Yield the same batches as uint8, before the augmentation of whole batches."""
         data = self._data
         batches = self._pictures.visit(sampler.micro_batches(rank, first_step, end_step))
-        shape = (sampler.micro_batch_size, data.image_size, data.channels)
+        shape = (sampler.micro_batch_size, *sides_of(data.image_size), data.channels)
         return decode_ahead(batches, self._prepare, shape, self._bad_images, spec)
 
     def _prepare(self, batch: MicroBatch, opened: OpenBatch) -> tuple[Fill, DrawPlaces]:
@@ -210,7 +211,7 @@ class StreamedEvaluation:
     def decoded(self, sampler: EvaluationSampler, rank: int, spec: BatchSpec) -> DecodedBatches:
         """Yield the same batches as uint8."""
         data = self._data
-        shape = (sampler.largest_batch, data.image_size, data.channels)
+        shape = (sampler.largest_batch, *sides_of(data.image_size), data.channels)
 
         def prepare(_: MicroBatch, opened: OpenBatch) -> tuple[Fill, DrawPlaces]:
             return lambda place, out: _fill_for_evaluation(opened.image(place), data, out), lambda _: BatchDraws()
@@ -219,7 +220,7 @@ class StreamedEvaluation:
 
 
 def _fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.uint8]) -> None:
-    resize_and_center(picture, data.eval_resize or data.image_size, out)
+    resize_and_center(picture, data.eval_resize or sides_of(data.image_size).shorter, out)
 
 
 class _Pending:
@@ -292,7 +293,7 @@ class _Pending:
 def decode_ahead(
     batches: Iterable[tuple[MicroBatch, OpenBatch]],
     prepare: Prepare,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int, int],
     bad_images: BadImages,
     spec: BatchSpec,
 ) -> DecodedBatches:
@@ -303,7 +304,7 @@ def decode_ahead(
     Args:
         batches: batches with their readers; closed at the end if it is a generator.
         prepare: see `Prepare`; called in this thread, in order.
-        shape: shape of a buffer: largest number of images in a batch, S, C.
+        shape: shape of a buffer: largest number of images in a batch, H, W, C.
         bad_images: record of the images that can't be decoded.
         spec: number of threads, and device of the images.
 

@@ -27,7 +27,7 @@ class MemoryTraining:
         self._seed = seed
         augment = data.augment
         self._source = WindowSource.of(images.images, augment.pad_crop, augment.flip)
-        _, channels, size, _ = images.images.shape
+        _, channels, *size = images.images.shape
         self._layout = WindowLayout(size, channels, augment.pad_crop, augment.flip)
         self._targets = images.labels
         self._transforms = ImageTransforms(data, seed)
@@ -66,7 +66,7 @@ class MemoryTraining:
         return images, None if erasing is None else to_device(erasing, device)
 
     def _transformed(self, images: Tensor, epoch: int, keys: Tensor, num_threads: int) -> Tensor:
-        """Return images, uint8 [B, C, S, S], each transformed in a thread."""
+        """Return images, uint8 [B, C, H, W], each transformed in a thread."""
         with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-transform") as pool:
             return torch.stack(list(pool.map(self._transforms, images, self._transforms.seeds(epoch, keys))))
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convoy.config.image_size import ImageSize, sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, open_image
@@ -22,15 +23,16 @@ from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 class Preparation:
     """Steps from an image file to the network's input, with all of their settings.
 
-    An image is decoded with `source_channels`, resized to `shorter_side`, and a central square of `square_side` is cut
-    out. The square is resized or padded to `image_size`, converted to `channels`, divided by 255, and normalized.
+    An image is decoded with `source_channels`, resized to `shorter_side`, and a central crop of `crop_size` is cut out
+    (see `resize_and_center`). The crop is resized or padded to `image_size`, converted to `channels`, divided by 255,
+    and normalized. Sizes are the side of a square in pixels, or (height, width).
 
     Attributes:
         source_channels: channels of the decoded image, 1 or 3.
         shorter_side: size after the resize, in pixels.
-        square_side: side of the central square, in pixels.
+        crop_size: size of the central crop.
         fit: resize or pad.
-        image_size: height and width of the network's input, in pixels.
+        image_size: size of the network's input.
         channels: channels of the network's input, 1 or 3.
         mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
         std: standard deviation of pixel values in 0..1, likewise.
@@ -38,9 +40,9 @@ class Preparation:
 
     source_channels: int
     shorter_side: int
-    square_side: int
+    crop_size: ImageSize
     fit: str
-    image_size: int
+    image_size: ImageSize
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -48,14 +50,18 @@ class Preparation:
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
         """Return the preparation of the val split of `data`."""
-        if data.source in FILE_SOURCES:
-            square, shorter, channels = data.image_size, data.eval_resize or data.image_size, data.channels
-        else:
-            square, channels = IMAGE_SIDES[data.source], IMAGE_CHANNELS[data.source]
-            shorter = square
-        return cls(
-            channels, shorter, square, data.fit, data.image_size, data.channels, tuple(data.mean), tuple(data.std)
-        )
+        size, channels = sides_of(data.image_size), data.channels
+        crop, shorter = size, data.eval_resize or size.shorter
+        if data.source not in FILE_SOURCES:
+            shorter, channels = IMAGE_SIDES[data.source], IMAGE_CHANNELS[data.source]
+            crop = sides_of(shorter)
+        statistics = tuple(data.mean), tuple(data.std)
+        return cls(channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the network's input without the batch: channels, height and width."""
+        return (self.channels, *sides_of(self.image_size))
 
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Preparation:
@@ -65,27 +71,29 @@ class Preparation:
             KeyError: if a setting is missing.
             TypeError: if a setting is unknown or has another type.
         """
-        both = {name: tuple(values[name]) for name in ("mean", "std")}
-        return cls(**{**values, **both})
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**read)
 
     def as_data(self) -> dict[str, Any]:
         """Return the settings in plain containers, for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def pixels(self, path: str) -> Tensor:
-        """Return an image file as uint8 [channels, image_size, image_size].
+        """Return an image file as uint8 [channels, H, W] in the size of the network's input.
 
         Raises:
             BadImageError: if the file can't be decoded.
         """
-        square = np.empty((self.square_side, self.square_side, self.source_channels), dtype=np.uint8)
-        resize_and_center(open_image(path, self.source_channels), self.shorter_side, square)
-        image = torch.from_numpy(square).permute(2, 0, 1)[None]
+        crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
+        resize_and_center(open_image(path, self.source_channels), self.shorter_side, crop)
+        image = torch.from_numpy(crop).permute(2, 0, 1)[None]
         return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
-        normalize = Normalizer(self.mean, self.std, self.channels, self.image_size, pixels.device)
+        """Return float32 [B, C, H, W] in channels_last from uint8 [B, C, H, W]."""
+        normalize = Normalizer(self.mean, self.std, self.channels, sides_of(self.image_size).width, pixels.device)
         return normalize(pixels).contiguous(memory_format=torch.channels_last)
 
 
@@ -95,7 +103,7 @@ class PreparedFiles:
 
     Attributes:
         paths: paths of the files, in the given order.
-        images: float32 [B, C, S, S], the decoded files in that order.
+        images: float32 [B, C, H, W], the decoded files in that order.
         reasons: decoder message for each file that can't be decoded, by path.
     """
 
@@ -120,7 +128,7 @@ def prepare_files(
             names = tuple(paths[start : start + batch_size])
             decoded = list(pool.map(read, names))
             good = [value for value in decoded if isinstance(value, Tensor)]
-            shape = (0, preparation.channels, preparation.image_size, preparation.image_size)
+            shape = (0, *preparation.shape)
             stacked = torch.stack(good) if good else torch.empty(shape, dtype=torch.uint8)
             reasons = {error.path: error.reason for error in decoded if isinstance(error, BadImageError)}
             yield PreparedFiles(names, preparation.normalized(stacked), reasons)

@@ -8,6 +8,7 @@ converted between gray and RGB as tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from convoy.data.crop_geometry import CropBox, central_box, size_with_shorter_side
+from convoy.config.image_size import ImageSize, Sides, sides_of
+from convoy.data.crop_geometry import CropBox, central_box, covering_size
 from convoy.data.decode import LazyImage
 from convoy.data.jpeg import FACTORS
 
@@ -37,14 +39,13 @@ def crop_and_resize(image: LazyImage, box: CropBox, out: Pixels, *, mirrored: bo
     Args:
         image: source image.
         box: crop, in pixels of the image.
-        out: destination, uint8 [S, S, C].
+        out: destination, uint8 [H, W, C].
         mirrored: whether to flip the result left to right.
 
     Raises:
         BadImageError: if the image can't be decoded.
     """
-    size = len(out)
-    factor = _factor(image, min(box.width, box.height), size)
+    factor = _factor(image, (box.height, box.width), out.shape[:2])
     pixels = image.pixels(box.bottom, factor)
     target = np.empty_like(out) if mirrored else out
     if factor == 1:
@@ -62,17 +63,24 @@ def crop_and_resize(image: LazyImage, box: CropBox, out: Pixels, *, mirrored: bo
 
 
 def resize_and_center(image: LazyImage, shorter_side: int, out: Pixels) -> None:
-    """Resize the shorter side of an image to `shorter_side` and write the central square into `out`, uint8 [S, S, C].
+    """Resize an image and write its center into `out`.
+
+    Args:
+        image: source image.
+        shorter_side: shorter side in pixels of the area that the resized image covers. The area has the shape of
+            `out`; that of a square is covered by an image with this shorter side.
+        out: destination, uint8 [H, W, C].
 
     Raises:
         BadImageError: if the image can't be decoded.
     """
-    width, height = size_with_shorter_side(image.width, image.height, shorter_side)
-    center = central_box(width, height, len(out))
+    size = Sides(*out.shape[:2])
+    width, height = covering_size(image.width, image.height, size.with_shorter(shorter_side))
+    center = central_box(width, height, size)
     scale = image.height / height
     # The filter extends over one pixel of the result, or one of the image if that is larger.
     bottom = min(image.height, math.ceil(center.bottom * scale + max(scale, 1)) + 1)
-    factor = _factor(image, min(image.width, image.height), shorter_side)
+    factor = _factor(image, (image.height, image.width), (height, width))
     pixels = image.pixels(bottom, factor)
     if factor > 1:
         across, down = image.width / width / factor, scale / factor
@@ -91,11 +99,12 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
     return out
 
 
-def _factor(image: LazyImage, side: int, target: int) -> int:
-    """Return the factor by which the decoder may reduce the image, if `side` pixels of it become `target`."""
+def _factor(image: LazyImage, size: Sequence[int], target: Sequence[int]) -> int:
+    """Return the factor by which the decoder may reduce the image, if `size` (height, width) of it becomes `target`."""
     if not image.can_shrink:
         return 1
-    return next((factor for factor in FACTORS if side >= LEAST_REDUCTION * factor * target), 1)
+    reduction = min(side // pixels for side, pixels in zip(size, target, strict=True))
+    return next((factor for factor in FACTORS if reduction >= LEAST_REDUCTION * factor), 1)
 
 
 def _edges(box: CropBox, factor: int) -> tuple[float, float, float, float]:
@@ -126,25 +135,24 @@ def _resize_by_pillow(pixels: Pixels, box: tuple[float, float, float, float], ou
     out[:] = np.asarray(resized).reshape(out.shape)
 
 
-def fit_images(images: Tensor, size: int, fit: str) -> Tensor:
-    """Resize or pad square images.
+def fit_images(images: Tensor, size: ImageSize, fit: str) -> Tensor:
+    """Resize or pad images.
 
     Args:
-        images: uint8 [n, C, S, S].
-        size: side of the result, in pixels; at least S for "pad".
+        images: uint8 [n, C, H, W].
+        size: size of the result; at least that of the images for "pad".
         fit: "pad" adds zeros around the image; "resize" is Pillow's bilinear filter, antialiased when it shrinks.
 
     Returns:
-        uint8 [n, C, size, size].
+        uint8 [n, C, height, width].
     """
-    side = images.shape[-1]
-    if side == size:
+    given, wanted = Sides(*images.shape[2:]), sides_of(size)
+    if given == wanted:
         return images
     if fit == "pad":
-        before = (size - side) // 2
-        after = size - side - before
-        return functional.pad(images, [before, after, before, after])
-    return torch.cat([_resized_tensors(chunk, size) for chunk in torch.split(images, _CHUNK)])
+        down, across = wanted.height - given.height, wanted.width - given.width
+        return functional.pad(images, [across // 2, across - across // 2, down // 2, down - down // 2])
+    return torch.cat([_resized_tensors(chunk, wanted) for chunk in torch.split(images, _CHUNK)])
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
@@ -159,9 +167,9 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     return torch.cat([_luma(chunk) for chunk in torch.split(images, _CHUNK)])
 
 
-def _resized_tensors(images: Tensor, size: int) -> Tensor:
+def _resized_tensors(images: Tensor, size: Sides) -> Tensor:
     resized = functional.interpolate(
-        images.to(torch.float32), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+        images.to(torch.float32), size=size, mode="bilinear", antialias=True, align_corners=False
     )
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 

@@ -1,6 +1,6 @@
 """Additional transforms of training images: `data.transforms`, a list of `_target_`s.
 
-Each image is transformed separately as a uint8 tensor [C, S, S], after the crop and resize and before the
+Each image is transformed separately as a uint8 tensor [C, H, W], after the crop and resize and before the
 normalization. The random numbers of a transform depend on the run's seed, the epoch and the sample, so that they are
 the same after a resume and with another number of threads.
 """
@@ -50,7 +50,7 @@ class ImageTransforms:
         return seeds
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
-        """Return an image, uint8 [C, S, S], transformed with the random numbers of `seed`. Thread-safe.
+        """Return an image, uint8 [C, H, W], transformed with the random numbers of `seed`. Thread-safe.
 
         Raises:
             UserError: if a transform fails or does not return such an image.
@@ -70,6 +70,6 @@ class ImageTransforms:
         return image
 
     def apply_to_pixels(self, pixels: NDArray[np.uint8], seed: int) -> None:
-        """Transform an image in place, [S, S, C]."""
+        """Transform an image in place, [H, W, C]."""
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         pixels[:] = self(image, seed).permute(1, 2, 0).numpy()

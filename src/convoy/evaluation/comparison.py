@@ -12,6 +12,7 @@ import torch
 
 from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.image_size import ImageSize, Sides
 from convoy.models.build import construct_model
 from convoy.planner.config_ledger import ledger_of
 from convoy.runs.layout import shown
@@ -34,7 +35,7 @@ class Entry:
     Attributes:
         name: name of the option or of the run.
         family: family on the network's card, or `OTHERS`.
-        image_size: height and width of the images in pixels.
+        image_size: size of the images.
         params: number of parameters.
         macs: multiply-accumulates of a forward pass of one image.
         kept_bytes: bytes that autograd saves per image for the backward pass; in float32, or in a run's precision.
@@ -47,7 +48,7 @@ class Entry:
 
     name: str
     family: str
-    image_size: int
+    image_size: ImageSize
     params: int
     macs: int
     kept_bytes: int
@@ -143,7 +144,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
         yield Entry(
             shown(run.path) if summary["name"] == model else str(summary["name"]),
             family_of(model),
-            int(totals["input_shape"][-1]),
+            Sides(*totals["input_shape"][1:]).value,
             int(totals["totals"]["params"]),
             int(totals["totals"]["macs"]),
             int(totals["totals"]["saved_bytes"]),

@@ -39,8 +39,8 @@ class Facts:
         return {name: value for name, value in self.config["model"].items() if name != "pretrained"}
 
     @property
-    def model_sizes(self) -> dict[str, int]:
-        """Sizes of the model: num_classes, in_channels and image_size (pixels)."""
+    def model_sizes(self) -> dict[str, Any]:
+        """Sizes of the model: num_classes, in_channels and image_size."""
         sizes = self.preparation
         return {"num_classes": len(self.names), "in_channels": sizes.channels, "image_size": sizes.image_size}
 

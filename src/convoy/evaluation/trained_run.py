@@ -13,6 +13,7 @@ from torch import nn
 
 from convoy.config.compose import from_saved, overlay, to_config
 from convoy.config.faults import Fault, UserError, one_line
+from convoy.config.image_size import ImageSize, sides_of
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.data_module import Batches, ImageData
@@ -112,9 +113,8 @@ class TrainedRun:
 
     def _check_images(self, config: Config) -> None:
         """Raise if the network does not accept images of a config's size or channels."""
-        shape = config.data.channels, config.data.image_size, config.data.image_size
-        trained = self.facts.preparation
-        if shape[:2] == (trained.channels, trained.image_size):
+        shape = (config.data.channels, *sides_of(config.data.image_size))
+        if shape == self.facts.preparation.shape:
             return
         try:
             with torch.inference_mode():
@@ -149,13 +149,13 @@ class RunData:
         """Device of the forward passes."""
         return torch.device(self.devices.accelerator)
 
-    def of_size(self, image_size: int) -> RunData:
-        """Return the data with images of another side in pixels, of which val and test show the central square."""
-        data = self.config.data
-        if image_size == data.image_size:
+    def of_size(self, image_size: ImageSize) -> RunData:
+        """Return the data with images of another size, of which val and test show the center."""
+        data, sides = self.config.data, sides_of(image_size)
+        if sides == sides_of(data.image_size):
             return self
-        resize = None if data.eval_resize is None else image_size
-        config = replace(self.config, data=replace(data, image_size=image_size, eval_resize=resize))
+        resize = None if data.eval_resize is None else sides.shorter
+        config = replace(self.config, data=replace(data, image_size=sides.value, eval_resize=resize))
         return RunData(config, self.devices, _opened(config))
 
     def check_split(self, split: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.config.schema import DataConfig
 from convoy.models.sizes import takes_image_size
 from convoy.tasks.task import Task
@@ -25,11 +26,11 @@ class Views:
     """Views of the images of a batch.
 
     Attributes:
-        image_size: side in pixels of the images that the views are taken from.
-        functions: each returns a view [B, C, S', S'] of images [B, C, image_size, image_size].
+        image_size: size of the images that the views are taken from.
+        functions: each returns a view [B, C, H', W'] of images of this size, [B, C, H, W].
     """
 
-    image_size: int
+    image_size: ImageSize
     functions: Sequence[Callable[[Tensor], Tensor]]
 
 
@@ -38,24 +39,29 @@ def views_of(name: ViewsName, data: DataConfig) -> Views:
 
     - flip: the image and its mirror image.
     - tencrop: crops of the four corners and the center, of the image and of its mirror image (Krizhevsky et al. 2012,
-      section 4.1), from the central square of an image that is resized to data.eval_resize, or to 8/7 of the crop.
-    - multiscale: the image at 6/7, 1 and 8/7 of its side, and the mirror images (Simonyan & Zisserman 2014, section
+      section 4.1), from the center of an image that is resized to data.eval_resize, or to 8/7 of the crop.
+    - multiscale: the image at 6/7, 1 and 8/7 of its sides, and the mirror images (Simonyan & Zisserman 2014, section
       3.2, with the mean over three sizes of one crop instead of a dense evaluation).
     """
-    size = data.image_size
+    size = sides_of(data.image_size)
     if name == "none":
-        return Views(size, [_whole])
+        return Views(size.value, [_whole])
     if name == "flip":
-        return Views(size, [_whole, _mirrored])
-    larger = max(data.eval_resize or 0, round(size * _USUAL_RATIO))
+        return Views(size.value, [_whole, _mirrored])
     if name == "multiscale":
-        sizes = (round(size * 6 / 7), size, round(size * _USUAL_RATIO))
-        functions = [_resized(one) for one in sizes]
-        return Views(sizes[-1], [*functions, *(_after(one, _mirrored) for one in functions)])
-    last, middle = larger - size, (larger - size) // 2
-    corners = [(0, 0), (0, last), (last, 0), (last, last), (middle, middle)]
+        smaller, larger = _scales(size)
+        functions = [_resized(one) for one in (smaller, size, larger)]
+        return Views(larger.value, [*functions, *(_after(one, _mirrored) for one in functions)])
+    larger = size.with_shorter(max(data.eval_resize or 0, round(size.shorter * _USUAL_RATIO)))
+    down, across = larger.height - size.height, larger.width - size.width
+    corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
     crops = [_crop(top, left, size) for top, left in corners]
-    return Views(larger, [*crops, *(_after(_mirrored, one) for one in crops)])
+    return Views(larger.value, [*crops, *(_after(_mirrored, one) for one in crops)])
+
+
+def _scales(size: Sides) -> tuple[Sides, Sides]:
+    """Return the smaller and the larger size of `multiscale`."""
+    return size.with_shorter(round(size.shorter * 6 / 7)), size.with_shorter(round(size.shorter * _USUAL_RATIO))
 
 
 def check_views(name: ViewsName, network: nn.Module, data: DataConfig) -> None:
@@ -64,10 +70,10 @@ def check_views(name: ViewsName, network: nn.Module, data: DataConfig) -> None:
     Raises:
         UserError: if its fully connected layers, for example, need one size.
     """
-    sizes = {round(data.image_size * 6 / 7), round(data.image_size * _USUAL_RATIO)} if name == "multiscale" else set()
+    sizes = set(_scales(sides_of(data.image_size))) if name == "multiscale" else set()
     for size in sorted(sizes):
         if not takes_image_size(network, data.channels, size):
-            rule = f"the network does not take images of {size}x{size}"
+            rule = f"the network does not take images of {size}"
             raise UserError(Fault("tta", rule, "use tta=tencrop or tta=flip", name))
 
 
@@ -87,7 +93,7 @@ class ViewAverage(nn.Module):
         self._views = views.functions
 
     def forward(self, images: Tensor) -> Any:
-        """Return the averaged outputs for images [B, C, S, S]."""
+        """Return the averaged outputs for images [B, C, H, W]."""
         total = sum(self._task.to_average(self._task.outputs(self.network, view(images))) for view in self._views)
         assert isinstance(total, Tensor)
         return self._task.from_average(total / len(self._views))
@@ -101,15 +107,15 @@ def _mirrored(images: Tensor) -> Tensor:
     return images.flip(-1)
 
 
-def _crop(top: int, left: int, size: int) -> Callable[[Tensor], Tensor]:
-    return lambda images: images[:, :, top : top + size, left : left + size]
+def _crop(top: int, left: int, size: Sides) -> Callable[[Tensor], Tensor]:
+    return lambda images: images[:, :, top : top + size.height, left : left + size.width]
 
 
-def _resized(size: int) -> Callable[[Tensor], Tensor]:
+def _resized(size: Sides) -> Callable[[Tensor], Tensor]:
     def resize(images: Tensor) -> Tensor:
-        if size == images.shape[-1]:
+        if size == tuple(images.shape[2:]):
             return images
-        return functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
     return resize
 

@@ -57,7 +57,7 @@ def find_pairs(network: nn.Module, image: Tensor) -> Folding:
 
     Args:
         network: network in evaluation mode; not changed.
-        image: (1, C, S, S), any values.
+        image: (1, C, H, W), any values.
     """
     flow = _Flow()
     with torch.no_grad(), flow:

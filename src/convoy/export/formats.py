@@ -1,6 +1,6 @@
 """File formats of exported networks: writers and readers, including metadata.
 
-All take float32 images [N, C, S, S] and return float32 outputs [N, number of targets], for any N.
+All take float32 images [N, C, H, W] and return float32 outputs [N, number of targets], for any N.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from convoy.tasks.construction import build_task
 from convoy.training.resume import load_weights
 
 Run = Callable[[Tensor], Tensor]
-"""Function from images [N, C, S, S] to outputs [N, number of targets]."""
+"""Function from images [N, C, H, W] to outputs [N, number of targets]."""
 
 _EXTRA_FILE = "convoy.json"
 
@@ -92,8 +92,7 @@ def _read_safetensors(path: Path) -> tuple[Facts, Run]:
 
 def _example(facts: Facts) -> Tensor:
     # Two images, since a batch size of 1 would be treated as a constant.
-    side = facts.preparation.image_size
-    return torch.zeros(2, facts.preparation.channels, side, side)
+    return torch.zeros(2, *facts.preparation.shape)
 
 
 def _write_onnx(network: nn.Module, facts: Facts, path: Path) -> None:

@@ -112,8 +112,7 @@ def _open(run: TrainedRun) -> tuple[ImageData, str]:
 
 
 def _folded(run: TrainedRun) -> tuple[nn.Module, Folding]:
-    preparation = run.facts.preparation
-    image = torch.zeros(1, preparation.channels, preparation.image_size, preparation.image_size)
+    image = torch.zeros(1, *run.facts.preparation.shape)
     network = copy.deepcopy(run.network)
     folding = find_pairs(network, image)
     fold(network, folding.pairs)

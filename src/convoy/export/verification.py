@@ -95,7 +95,7 @@ class Speeds:
 
 
 def measure_speeds(runs: Mapping[str, Run], images: Tensor) -> Speeds:
-    """Return the images per second of each network for a batch [B, C, S, S] on the CPU.
+    """Return the images per second of each network for a batch [B, C, H, W] on the CPU.
 
     The networks run in alternation and in rotating order, so that other load on the machine affects all of them
     equally. There are as many rounds as fit in twelve seconds, from 5 to 51.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
+from convoy.config.image_size import ImageSize, sides_of
 from convoy.models import diagnosis
 from convoy.models.freezing import freeze_faults, freeze_weights
 from convoy.models.libraries import stem_faults
@@ -44,14 +45,16 @@ OutputCheck = Callable[[Any, int], str | None]
 """Function of (outputs, number of images) that returns the reason why outputs don't fit a task, or None."""
 
 
-def check_model(model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
+def check_model(
+    model: Mapping[str, Any], *, num_classes: int | None, in_channels: int, image_size: ImageSize
+) -> list[Fault]:
     """Return the faults of a `model` group that can be found without torch.
 
     Args:
         model: the group as plain containers.
         num_classes: number of classes; None if not known yet.
         in_channels: channels of the images.
-        image_size: height and width of the images in pixels.
+        image_size: side of the square images in pixels, or (height, width).
     """
     faults = targets.target_faults("model", model)
     if model.get("name", "") == "???":
@@ -71,16 +74,16 @@ def build_model(
     *,
     num_classes: int,
     in_channels: int,
-    image_size: int,
+    image_size: ImageSize,
     output_check: OutputCheck | None = None,
 ) -> nn.Module:
-    """Return the network of a `model` group for images [N, in_channels, image_size, image_size].
+    """Return the network of a `model` group for images [N, in_channels, H, W].
 
     Args:
         model: the group.
         num_classes: number of classes, labels or values.
         in_channels: channels of an image.
-        image_size: height and width of an image in pixels.
+        image_size: side of a square image in pixels, or (height, width).
         output_check: the task's check of the outputs for one image; None to require shape [N, num_classes].
 
     Raises:
@@ -92,12 +95,14 @@ def build_model(
     return network
 
 
-def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+def construct_model(
+    model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: ImageSize
+) -> nn.Module:
     """Return the network of a `model` group without running it on an image.
 
     num_classes, in_channels and image_size are passed to the target if its signature names them and the group does
     not set them. In an argument, the text "{num_classes}", "{in_channels}" or "{image_size}" is replaced by the
-    number.
+    number; that of images that are not square by (height, width).
 
     Raises:
         UserError: if the group is invalid (see `check_model`), the target rejects its arguments, or the weights
@@ -138,7 +143,7 @@ def construct_model(model: Mapping[str, Any], *, num_classes: int, in_channels: 
     return network
 
 
-def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+def _constructed(model: Mapping[str, Any], node: Mapping[str, Any], given: Mapping[str, Any]) -> nn.Module:
     """Call the target of a `model` group with the arguments of `node` and the sizes in `given`."""
     from torch import nn
 
@@ -176,7 +181,9 @@ def _auxiliary_faults(weight: Any) -> list[Fault]:
     return [Fault("model.auxiliary_weight", rule, "write a number such as 0.3", str(weight))]
 
 
-def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels: int, image_size: int) -> list[Fault]:
+def _chain_faults(
+    model: Mapping[str, Any], num_classes: int | None, in_channels: int, image_size: ImageSize
+) -> list[Fault]:
     faults = [
         Fault(
             f"model.{key}",
@@ -205,7 +212,7 @@ def _chain_faults(model: Mapping[str, Any], num_classes: int | None, in_channels
     return faults
 
 
-def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
+def _fill_placeholders(value: Any, sizes: Mapping[str, Any]) -> Any:
     """Return `value` with the placeholders such as "{num_classes}" replaced by their numbers, at any depth."""
     if isinstance(value, Mapping):
         return {key: _fill_placeholders(child, sizes) for key, child in value.items()}
@@ -217,7 +224,7 @@ def _fill_placeholders(value: Any, sizes: Mapping[str, int]) -> Any:
 
 
 def refuse_too_small(
-    network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: int
+    network: nn.Module, model: Mapping[str, Any], *, num_classes: int, in_channels: int, image_size: ImageSize
 ) -> None:
     """Raise if images are too small for a network. Only shapes are computed, so that no weights are needed.
 
@@ -226,7 +233,7 @@ def refuse_too_small(
         model: the group.
         num_classes: number of classes of the network.
         in_channels: channels of its images.
-        image_size: height and width of its images in pixels.
+        image_size: side of its square images in pixels, or (height, width).
 
     Raises:
         UserError: if the network accepts only larger images; the message names the smallest size. Networks that
@@ -246,7 +253,7 @@ def refuse_too_small(
 
 
 def try_on_one_image(
-    network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], output_check: OutputCheck | None = None
+    network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, Any], output_check: OutputCheck | None = None
 ) -> None:
     """Run a network on one image and check its output.
 
@@ -265,7 +272,7 @@ def try_on_one_image(
     from convoy.models.sizes import takes_image_size
 
     in_channels, image_size = sizes["in_channels"], sizes["image_size"]
-    image = torch.zeros(1, in_channels, image_size, image_size)
+    image = torch.zeros(1, in_channels, *sides_of(image_size))
     was_training = network.training
     network.eval()
     try:
@@ -289,11 +296,11 @@ def try_on_one_image(
             raise UserError(fault)
 
 
-def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str) -> Fault | None:
+def _size_fault(network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, Any], reason: str) -> Fault | None:
     return diagnosis.size_fault(network, model, sizes, reason, small_stem=_small_stem_takes(model, sizes))
 
 
-def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
+def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, Any]) -> bool:
     """Return whether the network accepts the images with model.stem=small."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily

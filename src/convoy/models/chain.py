@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize
 from convoy.models.layers import L2Pool2d, LocallyConnected2d, Maxout
 from convoy.models.notation import (
     LINEAR,
@@ -33,13 +34,13 @@ class Chain(nn.Module):
     before it) to the end. They are numbered as in torchvision's networks, so that VGG and AlexNet load torchvision's
     state dicts unchanged at 224x224 pixels. There is no adaptive pooling: FC flattens its input.
 
-    The network maps images (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    The network maps images (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
         layers: the tokens.
         num_classes: value of `{num_classes}` in a token.
         in_channels: channels of an image.
-        image_size: height and width in pixels.
+        image_size: side of a square in pixels, or (height, width).
         name: name of the network in messages.
         activation: default activation after CONV, LOCAL and FC; the last layer with weights has none.
         batch_norm: if True, CONV and LOCAL have batch norm before their activation by default.
@@ -59,7 +60,7 @@ class Chain(nn.Module):
         layers: Sequence[str],
         num_classes: int,
         in_channels: int,
-        image_size: int,
+        image_size: ImageSize,
         name: str = "",
         activation: str = "relu",
         batch_norm: bool = False,

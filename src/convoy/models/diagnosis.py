@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convoy.config import targets
 from convoy.config.faults import Fault
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.config.trust import TRUST
 from convoy.config.user_modules import LIBRARIES, described
 
@@ -28,9 +29,9 @@ def type_fault(model: Mapping[str, Any], built: object) -> Fault:
     return Fault("model._target_", rule, "name a class that inherits from torch.nn.Module", model["_target_"])
 
 
-def forward_fault(model: Mapping[str, Any], error: Exception, in_channels: int, image_size: int) -> Fault:
+def forward_fault(model: Mapping[str, Any], error: Exception, in_channels: int, image_size: ImageSize) -> Fault:
     """Return the fault of a user's network whose forward pass raised `error`, whatever the size of the image."""
-    rule = f"fails on an image of {in_channels}x{image_size}x{image_size} ({described(error, TRUST.module_folders)})"
+    rule = f"fails on an image of {in_channels}x{sides_of(image_size)} ({described(error, TRUST.module_folders)})"
     missing = [name for name in SIZE_NAMES if not targets.takes(model, "model", name)]
     remedy = "correct its layers or forward"
     if missing:
@@ -99,7 +100,7 @@ def _named(model: Mapping[str, Any], rule: str, remedy: str) -> Fault:
 
 
 def size_fault(
-    network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, int], reason: str, *, small_stem: bool
+    network: nn.Module, model: Mapping[str, Any], sizes: Mapping[str, Any], reason: str, *, small_stem: bool
 ) -> Fault | None:
     """Return the fault of a network that accepts only larger images; None if it accepts none of the sizes tried.
 
@@ -112,25 +113,25 @@ def size_fault(
     """
     from convoy.models.sizes import smallest_image_size, takes_image_size
 
-    in_channels, image_size = sizes["in_channels"], sizes["image_size"]
+    in_channels, image_size = sizes["in_channels"], sides_of(sizes["image_size"])
     # In training mode, so that auxiliary classifiers run.
     smallest = smallest_image_size(network.train(), in_channels, image_size)
-    made_for = getattr(network, "pretrained_cfg", {}).get("input_size", (None,))[-1]
+    made_for = getattr(network, "pretrained_cfg", {}).get("input_size")
     if smallest:
-        remedy = f"data.image_size={smallest} is the smallest that works"
+        remedy = f"data.image_size={smallest.text} is the smallest that works"
         if getattr(network, "aux_logits", False):
             network.eval()
             below = image_size if takes_image_size(network, in_channels, image_size) else None
             alone = below or smallest_image_size(network, in_channels, image_size)
-            if alone and alone < smallest:
-                remedy += f", or {alone} with model.aux_logits=false"
+            if alone and max(alone) < max(smallest):
+                remedy += f", or {alone.text} with model.aux_logits=false"
         if small_stem:
-            remedy += f", or {image_size} with model.stem=small"
+            remedy += f", or {image_size.text} with model.stem=small"
     elif made_for:
-        remedy = f"choose data.image_size={made_for}"
+        remedy = f"choose data.image_size={Sides(*made_for[1:]).text}"
     elif is_users(model):
         return None
     else:
         remedy = "choose another data.image_size"
-    rule = f"does not take images of {in_channels}x{image_size}x{image_size} ({reason})"
+    rule = f"does not take images of {in_channels}x{image_size} ({reason})"
     return Fault("model.name", rule, remedy, str(model.get("name", model["_target_"])))

@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize, sides_of
 from convoy.models.stems import make_stem_small
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def efficientnet(
     phi: float,
     num_classes: int,
     in_channels: int = 3,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     alpha: float = 1.2,
     beta: float = 1.1,
     gamma: float = 1.15,
@@ -73,7 +74,7 @@ def efficientnet(
         phi: compound coefficient, any number from 0.
         num_classes: number of logits.
         in_channels: channels of an image.
-        image_size: height and width of the images in pixels; a warning is logged if the formula gives another size.
+        image_size: size of the images; a warning is logged if the formula gives another size.
         alpha: base of the depth.
         beta: base of the width.
         gamma: base of the resolution.
@@ -90,9 +91,10 @@ def efficientnet(
                 Fault(f"model.{name}", "must be at least 1", "write 1 to keep it out of the scaling", str(base))
             )
     scaling = compound_scaling(phi, alpha, beta, gamma)
-    if stem == "standard" and image_size not in (None, scaling.image_size):
-        text = "EfficientNet of phi %g is meant for data.image_size=%d, here it is %d"
-        log.warning(text, phi, scaling.image_size, image_size)
+    given = scaling.image_size if image_size is None else sides_of(image_size).value
+    if stem == "standard" and given != scaling.image_size:
+        text = "EfficientNet of phi %g is meant for data.image_size=%d, here it is %s"
+        log.warning(text, phi, scaling.image_size, sides_of(given).text)
     stages = [MBConvConfig(*row, width_mult=scaling.width, depth_mult=scaling.depth) for row in BASELINE]
     network: nn.Module = EfficientNet(stages, dropout=scaling.dropout, num_classes=num_classes)
     first = network.get_submodule("features.0.0")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.models.grammar import parse_layers
 from convoy.models.notation import (
     Activation,
@@ -57,18 +58,18 @@ def read_chain(
     *,
     num_classes: int | None,
     in_channels: int,
-    image_size: int,
+    image_size: ImageSize,
     activation: str = "relu",
     batch_norm: bool = False,
     pooling: str = "max",
 ) -> tuple[Step, ...]:
-    """Return the steps of a network from images of `image_size` x `image_size` pixels to `num_classes` logits.
+    """Return the steps of a network from images of a size to `num_classes` logits.
 
     Args:
         layers: list of texts from the config.
         num_classes: number of logits; None if not known yet, to check everything except the number of logits.
         in_channels: channels of an image.
-        image_size: height and width of an image in pixels.
+        image_size: side of a square in pixels, or (height, width).
         activation: see `grammar.parse_layers`.
         batch_norm: see `grammar.parse_layers`.
         pooling: see `grammar.parse_layers`.
@@ -93,14 +94,15 @@ def read_chain(
     return steps
 
 
-def walk(tokens: Sequence[Token], in_channels: int, image_size: int) -> tuple[Step, ...]:
+def walk(tokens: Sequence[Token], in_channels: int, image_size: ImageSize) -> tuple[Step, ...]:
     """Return the shapes along the chain.
 
     Raises:
         UserError: if a layer does not fit its input; the message names the smallest image size if the image is too
             small.
     """
-    shape: Shape = (in_channels, image_size, image_size)
+    sides = sides_of(image_size)
+    shape: Shape = (in_channels, *sides)
     steps = []
     for token in tokens:
         try:
@@ -108,10 +110,10 @@ def walk(tokens: Sequence[Token], in_channels: int, image_size: int) -> tuple[St
         except _MisfitError as misfit:
             remedy = misfit.remedy
             if isinstance(misfit, _TooSmallError):
-                smallest = _smallest_image_size(tokens, in_channels, image_size + 1)
+                smallest = _smallest_image_size(tokens, in_channels, sides)
                 if smallest:
-                    remedy = f"data.image_size={smallest} is the smallest that works, or {remedy}"
-            rule = f"{misfit.rule} (images of {in_channels}x{image_size}x{image_size})"
+                    remedy = f"data.image_size={smallest.text} is the smallest that works, or {remedy}"
+            rule = f"{misfit.rule} (images of {in_channels}x{sides})"
             raise UserError(Fault(token.key, rule, remedy, token.text)) from misfit
         steps.append(Step(token, shape, outputs))
         shape = outputs
@@ -169,10 +171,14 @@ def _windows(shape: Shape, size: Pair, stride: Pair, padding: Pair) -> Pair:
     return rows, columns
 
 
-def _smallest_image_size(tokens: Sequence[Token], in_channels: int, start: int) -> int | None:
-    """Return the smallest image size from `start` pixels that every layer accepts; None if none is found."""
-    for image_size in range(start, LARGEST_IMAGE_SIZE + 1):
-        shape: Shape = (in_channels, image_size, image_size)
+def _smallest_image_size(tokens: Sequence[Token], in_channels: int, above: Sides) -> Sides | None:
+    """Return the smallest image size above `above` that every layer accepts; None if none is found.
+
+    The sides that are too short are enlarged to one length.
+    """
+    for side in range(above.shorter + 1, LARGEST_IMAGE_SIZE + 1):
+        image_size = Sides(max(above.height, side), max(above.width, side))
+        shape: Shape = (in_channels, *image_size)
         try:
             for token in tokens:
                 shape = output_shape(token.layer, shape)

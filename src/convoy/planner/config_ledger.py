@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.rows import Ledger, UntraceableError
@@ -57,7 +58,7 @@ def network_ledger(
     data = config.data
     return build_ledger(
         network,
-        (data.channels, data.image_size, data.image_size),
+        (data.channels, *sides_of(data.image_size)),
         name=name_of(config),
         precision=precision,
         on_cuda=on_cuda,

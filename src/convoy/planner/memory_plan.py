@@ -7,6 +7,7 @@ from typing import Any
 
 from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import sides_of
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import model_sizes, set_bytes
 from convoy.ledger.rows import UntraceableError
@@ -254,7 +255,7 @@ class Planner:
     def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
         trainer, sizes = self._config.trainer, model_sizes(self._config.data)
         return Training(
-            (sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
+            (sizes["in_channels"], *sides_of(sizes["image_size"])),
             self._task,
             lambda model: optimizer_of(self._config, model, fuse=fuse),
             precision,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
+from convoy.config.image_size import Sides
 from convoy.data.collate import Batch
 from convoy.ledger.autocast import autocast
 from convoy.ledger.rows import UntraceableError
@@ -153,7 +154,7 @@ class _Run:
         memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         pixels = torch.empty(batch, *training.input_shape, dtype=torch.uint8)
         images = pixels.to(torch.float32, memory_format=memory_format)
-        return pixels, images, training.task.example_targets(batch, training.input_shape[-1])
+        return pixels, images, training.task.example_targets(batch, Sides(*training.input_shape[1:]).value)
 
     def _loss(self, batch: Batch) -> Tensor:
         training = self._training

@@ -36,11 +36,11 @@ class Example:
     """An image and a network's prediction for it.
 
     Attributes:
-        image: the network's input, [C, S, S].
+        image: the network's input, [C, H, W].
         target: the true target, for people.
         prediction: the first entry of the prediction: its name and value.
         is_right: whether the prediction decides as the target; None for a task without decisions.
-        heat: map of the evidence for the prediction, [S, S], 0 to 1.
+        heat: map of the evidence for the prediction, [H, W], 0 to 1.
     """
 
     image: Tensor
@@ -55,7 +55,7 @@ def last_feature_map(network: nn.Module, image: Tensor) -> str:
 
     Args:
         network: in evaluation mode.
-        image: [1, C, S, S].
+        image: [1, C, H, W].
 
     Raises:
         UserError: there is no such map.
@@ -90,7 +90,7 @@ def activation_maps(
 
     Args:
         network: in evaluation mode.
-        images: [B, C, S, S].
+        images: [B, C, H, W].
         layer: name of the module that returns the feature map [B, C, H, W].
         evidence: returns the output per image that is explained, [B], such as the largest.
     """
@@ -119,7 +119,7 @@ def examples(
     Args:
         network: in evaluation mode, on the CPU.
         task: of the network.
-        batches: images [B, C, S, S] and targets [B, ...].
+        batches: images [B, C, H, W] and targets [B, ...].
         count: number of images.
     """
     images, targets = _of_different_targets(task, batches, count)
@@ -212,7 +212,7 @@ def draw(
 
 
 def _as_pixels(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """Return a normalized image as pixels, [S, S, 3] or [S, S], 0 to 1."""
+    """Return a normalized image as pixels, [H, W, 3] or [H, W], 0 to 1."""
     back = image * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)
     back = back.clamp(0, 1)
     return back[0].numpy() if len(back) == 1 else back.permute(1, 2, 0).numpy()

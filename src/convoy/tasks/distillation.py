@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError, one_line
+from convoy.config.image_size import sides_of
 from convoy.config.schema import Config, DataConfig
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
@@ -109,7 +110,7 @@ def _teacher(text: str, data: DataConfig, targets: Targets) -> nn.Module:
         raise UserError(*faults)
     model = {key: value for key, value in config.model.items() if key not in ("pretrained", "freeze", "unfreeze_epoch")}
     network = construct_model(
-        model, num_classes=len(names), in_channels=data.channels, image_size=config.data.image_size
+        model, num_classes=len(names), in_channels=data.channels, image_size=sides_of(config.data.image_size).value
     )
     load_weights(network, read_weights(path), num_classes=len(names), in_channels=data.channels, source=str(path))
     return network.eval().requires_grad_(False)

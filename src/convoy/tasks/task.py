@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from convoy.config.image_size import ImageSize
 from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
@@ -196,12 +197,12 @@ class Task(nn.Module, ABC):
         """
         return None
 
-    def example_targets(self, num_images: int, image_size: int) -> Any:
+    def example_targets(self, num_images: int, image_size: ImageSize) -> Any:
         """Return targets of the right shape and type without meaning, for tracing without data.
 
         Args:
             num_images: images of the batch.
-            image_size: height and width of an image in pixels.
+            image_size: side of a square image in pixels, or (height, width).
         """
         if self.targets.kind == CLASS_INDEX:
             return torch.zeros(num_images, dtype=torch.int64)

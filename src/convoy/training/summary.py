@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from convoy.config.image_size import sides_of
 from convoy.data.data_module import ImageData
 from convoy.data.source_names import FILE_SOURCES
 from convoy.records.console import Console
@@ -45,7 +46,7 @@ def announce(context: RunContext, data: ImageData, module: TrainingModule, notic
         parameters += f", of which {sum(frozen):,} are frozen"
     splits = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items() if count)
     kind = module.task.targets.describe()
-    shape = f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"
+    shape = f"{config.data.channels}x{sides_of(config.data.image_size)}"
     batch = f"global batch {sizes.global_batch_size}"
     if sizes.accumulation > 1 or sizes.world_size > 1:
         batch += f" ({sizes.micro_batch_size} x {sizes.accumulation} steps x {sizes.world_size} ranks)"

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from convoy.config.image_size import Sides
 from convoy.data.augmentation import warps
 from convoy.data.augmentation.operations import BLUR_RADIUS, NUM_VALUES, Kind, apply, step_of
 from convoy.data.checks.augmentation import SMALLEST_BLURRED
 
-SIZE = 33
+SIZE = Sides(33, 39)
 BILINEAR = InterpolationMode.BILINEAR
 
 
 def pictures(count: int, channels: int = 3) -> Tensor:
-    """Return smooth and noisy images, uint8 [count, channels, SIZE, SIZE] in channels_last."""
+    """Return smooth and noisy images, uint8 [count, channels, *SIZE] in channels_last."""
     generator = torch.Generator().manual_seed(1)
-    noise = torch.randint(0, 256, (count, channels, SIZE, SIZE), generator=generator)
-    ramp = (torch.arange(SIZE) * 7)[None, None, :, None] + torch.arange(SIZE) * torch.tensor([3, 1, 5])[
+    noise = torch.randint(0, 256, (count, channels, *SIZE), generator=generator)
+    ramp = (torch.arange(SIZE.height) * 7)[None, None, :, None] + torch.arange(SIZE.width) * torch.tensor([3, 1, 5])[
         :channels, None, None
     ]
     images = torch.where(torch.arange(count)[:, None, None, None] % 2 == 0, noise, (ramp // 2).clamp(30, 220))
@@ -133,8 +134,8 @@ def affine(image: Tensor, **changes: Any) -> Tensor:
 
 def test_a_perspective_equals_that_of_torchvision() -> None:
     images = pictures(4)
-    last = SIZE - 1
-    starts = np.tile(np.array([[0, 0], [last, 0], [last, last], [0, last]], dtype=float), (4, 1, 1))
+    right, bottom = SIZE.width - 1, SIZE.height - 1
+    starts = np.tile(np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], dtype=float), (4, 1, 1))
     ends = starts + np.random.default_rng(1).integers(0, 8, starts.shape) * np.array(
         [[1, 1], [-1, 1], [-1, -1], [1, -1]]
     )

@@ -15,20 +15,22 @@ CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(3)
 
 
-def random_images(num_images: int, channels: int, side: int) -> torch.Tensor:
-    return torch.randint(0, 256, (num_images, channels, side, side), generator=GENERATOR).to(torch.uint8)
+def random_images(num_images: int, channels: int, height: int, width: int | None = None) -> torch.Tensor:
+    shape = (num_images, channels, height, width or height)
+    return torch.randint(0, 256, shape, generator=GENERATOR).to(torch.uint8)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_windows_are_those_of_torchvision_one_by_one(channels: int, padding: int, mirror: bool) -> None:
-    images = random_images(20, channels, 12)
+@pytest.mark.parametrize("width", [12, 17])
+def test_windows_are_those_of_torchvision_one_by_one(channels: int, padding: int, mirror: bool, width: int) -> None:
+    images = random_images(20, channels, 12, width)
     augment = AugmentConfig(pad_crop=padding, flip=mirror)
     samples = torch.tensor([4, 4, 19, 0, 7, 11, 3, 4])
-    draws = draw(augment, 12, 1, 5, samples)
+    draws = draw(augment, (12, width), 1, 5, samples)
     source = WindowSource.of(images, padding, mirror)
-    cut = source.cut(WindowLayout(12, channels, padding, mirror).starts(samples, draws))
+    cut = source.cut(WindowLayout((12, width), channels, padding, mirror).starts(samples, draws))
     assert cut.dtype == torch.uint8
     assert cut.is_contiguous(memory_format=torch.channels_last)
     for place, sample in enumerate(samples):
@@ -36,7 +38,7 @@ def test_windows_are_those_of_torchvision_one_by_one(channels: int, padding: int
         if draws.mirrored[place]:
             padded = v2.functional.horizontal_flip(padded)
         top, left = draws.window[:, place].tolist()
-        assert torch.equal(cut[place], v2.functional.crop(padded, top, left, 12, 12))
+        assert torch.equal(cut[place], v2.functional.crop(padded, top, left, 12, width))
 
 
 def test_last_window_of_the_last_image_is_within_memory() -> None:
@@ -102,3 +104,15 @@ def test_cutout_sets_one_clipped_square_to_the_mean(channels: int, side: int) ->
     centres = corner + side // 2
     assert centres.min() == 0
     assert centres.max() == 11
+
+
+def test_centers_of_cutout_are_in_the_whole_image() -> None:
+    corner = draw(AugmentConfig(cutout=4), (12, 30), 1, 0, torch.arange(2000)).cutout
+    assert corner is not None
+    assert (corner + 2).amax(1).tolist() == [11, 29]
+    assert (corner + 2).amin(1).tolist() == [0, 0]
+    images = torch.ones(2000, 3, 12, 30).to(memory_format=torch.channels_last)
+    kept = cut_out(images, corner, (4, 4))[0, 0]
+    top, left = corner[:, 0].tolist()
+    assert not kept[max(0, top) : top + 4, max(0, left) : left + 4].any()
+    assert kept.sum() >= 12 * 30 - 16

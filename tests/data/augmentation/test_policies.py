@@ -11,16 +11,17 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 
-SIZE, DRAWS = 32, 500
+SIZE, DRAWS = Sides(32, 44), 500
 BILINEAR = InterpolationMode.BILINEAR
 
 
 def picture() -> Tensor:
-    """Return an image with a gradient, an edge and color, uint8 [3, SIZE, SIZE]."""
-    ramp = torch.linspace(40, 200, SIZE)
-    image = torch.stack([ramp[:, None].expand(SIZE, SIZE), ramp.expand(SIZE, SIZE), (ramp[:, None] + ramp) / 2])
+    """Return an image with a gradient, an edge and color, uint8 [3, *SIZE]."""
+    down, across = (torch.linspace(40, 200, side) for side in SIZE)
+    image = torch.stack([down[:, None].expand(SIZE), across.expand(SIZE), (down[:, None] + across) / 2])
     image[:, 8:20, 12:26] = torch.tensor([230.0, 60.0, 120.0])[:, None, None]
     return image.to(torch.uint8)
 
@@ -76,7 +77,7 @@ def test_results_have_the_distribution_of_torchvision(name: str) -> None:
     augmentation = BatchAugmentation(AugmentConfig(**settings), SIZE, seed=3)
     operations = augmentation.draw(0, torch.arange(DRAWS))
     assert operations is not None
-    ours = facts(augment_batch(image.expand(DRAWS, 3, SIZE, SIZE).clone(), operations))
+    ours = facts(augment_batch(image.expand(DRAWS, 3, *SIZE).clone(), operations))
     transform = reference()
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -104,8 +105,8 @@ def test_erasing_has_the_distribution_of_torchvision() -> None:
     is_erased = boxes[2] > 0
     assert is_erased.double().mean() == pytest.approx(0.25, abs=0.01)
     top, left, height, width = boxes[:, is_erased].double()
-    assert ((top >= 0) & (left >= 0) & (top + height <= SIZE) & (left + width <= SIZE)).all()
-    transform, image = v2.RandomErasing(p=1.0, value=1.0), torch.zeros(1, SIZE, SIZE)
+    assert ((top >= 0) & (left >= 0) & (top + height <= SIZE.height) & (left + width <= SIZE.width)).all()
+    transform, image = v2.RandomErasing(p=1.0, value=1.0), torch.zeros(1, *SIZE)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         theirs = torch.stack([transform(image).sum() for _ in range(3000)]).double()
@@ -117,7 +118,7 @@ def test_numbers_of_a_sample_do_not_depend_on_its_batch() -> None:
     augment = AugmentConfig(rand_augment=[2, 12], color_jitter=[0.4, 0.4, 0.4, 0.1], blur=0.5, erasing=0.5)
     augmentation = BatchAugmentation(augment, SIZE, seed=9)
     samples = torch.tensor([7, 3, 50, 12])
-    images = picture().expand(4, 3, SIZE, SIZE).clone()
+    images = picture().expand(4, 3, *SIZE).clone()
     whole = augmentation.draw(2, samples)
     assert whole is not None
     expected = augment_batch(images.clone(), whole)

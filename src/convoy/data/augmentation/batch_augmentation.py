@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.augmentation import policies, warps
 from convoy.data.augmentation.operations import NUM_VALUES, Kind, Step, apply, step_of
 from convoy.data.augmentation.policies import Drawn
@@ -52,13 +53,13 @@ class BatchAugmentation:
 
     Args:
         augment: settings.
-        image_size: side of the images in pixels.
+        image_size: size of the images.
         seed: seed of the run.
     """
 
-    def __init__(self, augment: AugmentConfig, image_size: int, seed: int) -> None:
+    def __init__(self, augment: AugmentConfig, image_size: ImageSize, seed: int) -> None:
         self._augment = augment
-        self._size = image_size
+        self._size = sides_of(image_size)
         self._seed = seed
 
     @property
@@ -100,14 +101,15 @@ class BatchAugmentation:
             return None
         drawn = _Numbers(self._seed, epoch, samples).of(Stream.ERASING, 3 + 2 * _ERASING_TRIES)
         size, tries = self._size, drawn[3:].reshape(_ERASING_TRIES, 2, -1)
-        areas = size**2 * _between(tries[:, 0], _ERASED_AREA)
+        areas = size.height * size.width * _between(tries[:, 0], _ERASED_AREA)
         ratios = np.exp(_between(tries[:, 1], np.log(_ERASED_RATIO)))
         heights, widths = np.round(np.sqrt(areas * ratios)), np.round(np.sqrt(areas / ratios))
-        fits = (heights < size) & (widths < size)
+        fits = (heights < size.height) & (widths < size.width)
         first, every = fits.argmax(axis=0), np.arange(len(samples))
         is_erased = (drawn[0] < self._augment.erasing) & fits.any(axis=0)
         height, width = (np.where(is_erased, sides[first, every], 0) for sides in (heights, widths))
-        top, left = np.floor(drawn[1] * (size - height + 1)), np.floor(drawn[2] * (size - width + 1))
+        top = np.floor(drawn[1] * (size.height - height + 1))
+        left = np.floor(drawn[2] * (size.width - width + 1))
         return torch.from_numpy(np.stack([top, left, height, width]).astype(np.int64))
 
     def _policy(self, numbers: _Numbers) -> Iterator[Drawn]:
@@ -131,11 +133,13 @@ class BatchAugmentation:
         if augment.affine is not None:
             most_degrees, most_shift, most_scale, most_shear = augment.affine
             drawn = numbers.of(Stream.AFFINE, 5)
+            sides = (size.width, size.height)
+            shift = [np.round(_around(one, most_shift * side)) for one, side in zip(drawn[1:3], sides, strict=True)]
             yield _everywhere(
                 Kind.AFFINE,
                 warps.about_center(
                     _around(drawn[0], most_degrees),
-                    np.round(_around(drawn[1:3], most_shift * size)),
+                    np.stack(shift),
                     1 + _around(drawn[3], most_scale),
                     _around(drawn[4], most_shear),
                     size,
@@ -166,7 +170,7 @@ def augment_batch(images: Tensor, operations: BatchOperations) -> Tensor:
     """Return a batch with the operations applied; the input may be changed.
 
     Args:
-        images: uint8 [B, C, S, S].
+        images: uint8 [B, C, H, W].
         operations: from `BatchAugmentation.draw`, on the device of the images.
     """
     # Planes, over which color operations are vectorized; the normalization restores any memory format.
@@ -249,10 +253,11 @@ def _color_jitter(settings: list[float], numbers: Numbers) -> Iterator[Drawn]:
         yield kinds[places], values
 
 
-def _perspective(numbers: Numbers, distortion: float, size: int) -> Drawn:
+def _perspective(numbers: Numbers, distortion: float, size: Sides) -> Drawn:
     """Return a change of perspective with probability 1/2, as torchvision's RandomPerspective."""
-    last, most = size - 1, int(distortion * (size // 2))
-    corners = np.array([[0, 0], [last, 0], [last, last], [0, last]], dtype=np.float64)
+    right, bottom = size.width - 1, size.height - 1
+    most = np.array([int(distortion * (side // 2)) for side in (size.width, size.height)])
+    corners = np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], dtype=np.float64)
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
     moved = np.floor(numbers[1:].T.reshape(-1, 4, 2) * (most + 1)) * inwards
     coefficients = warps.perspective(np.broadcast_to(corners, moved.shape), corners + moved)

@@ -20,7 +20,7 @@ class Normalizer:
         mean: Sequence[float],
         std: Sequence[float],
         channels: int,
-        image_size: int,
+        width: int,
         device: torch.device,
     ) -> None:
         """Store the scale and offset of each channel.
@@ -29,17 +29,17 @@ class Normalizer:
             mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
             std: standard deviation of pixel values in 0..1, likewise.
             channels: number of channels.
-            image_size: side of the images, in pixels.
+            width: width of the images, in pixels.
             device: device of the images.
         """
         deviations = torch.tensor(std, dtype=torch.float64).expand(channels)
         shift = -torch.tensor(mean, dtype=torch.float64) / deviations
         # Scale and offset are repeated along a row: a loop over whole rows is 6 times faster than over 3 channels.
-        self._scale = (1 / (255 * deviations)).repeat(image_size).to(device, torch.float32, non_blocking=True)
-        self._shift = shift.repeat(image_size).to(device, torch.float32, non_blocking=True)
+        self._scale = (1 / (255 * deviations)).repeat(width).to(device, torch.float32, non_blocking=True)
+        self._shift = shift.repeat(width).to(device, torch.float32, non_blocking=True)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return float32 [B, C, S, S] in channels_last from uint8 [B, C, S, S]."""
+        """Return float32 [B, C, H, W] in channels_last from uint8 [B, C, H, W]."""
         batch, channels, height, width = images.shape
         rows = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
         normalized = rows.to(torch.float32)
@@ -54,7 +54,7 @@ def cut_out(images: Tensor, corner: Tensor, sides: Sequence[Tensor | int]) -> Te
     "Improved Regularization of Convolutional Neural Networks with Cutout").
 
     Args:
-        images: [B, C, S, S] in channels_last.
+        images: [B, C, H, W] in channels_last.
         corner: [2, B] int64, first row and column of the rectangle.
         sides: height and width of the rectangle in pixels; each a number, or [B] int64.
     """

@@ -84,7 +84,7 @@ def apply(images: Tensor, step: Step) -> None:
     """Apply one operation to each image, in place.
 
     Args:
-        images: uint8 [B, C, S, S].
+        images: uint8 [B, C, H, W].
         step: operations, on the device of the images.
     """
     for kind, begin, end in step.spans:
@@ -109,7 +109,7 @@ def _floats(images: Tensor) -> Tensor:
 
 
 def _gray(floats: Tensor) -> Tensor:
-    """Return a new float32 [n, 1, S, S], rounded down."""
+    """Return a new float32 [n, 1, H, W], rounded down."""
     if floats.shape[1] == 1:
         return floats.clone()
     gray = floats[:, :1] * 0.2989
@@ -127,10 +127,10 @@ def _perspective(images: Tensor, values: Tensor) -> Tensor:
 
 
 def _grid(images: Tensor, values: Tensor, *, is_scaled: bool = True) -> Tensor:
-    """Return the positions to which affine maps take the pixel centers, float32 [n, S, S, 2].
+    """Return the positions to which affine maps take the pixel centers, float32 [n, H, W, 2].
 
     Args:
-        images: [n, C, S, S].
+        images: [n, C, H, W].
         values: [n, 6 or more], a .. f of the affine map.
         is_scaled: whether positions are -1 .. 1, as grid_sample takes them, instead of 0 .. size.
     """

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
 
 
@@ -36,7 +37,7 @@ _CROP = (Stream.CROP_TOP, Stream.CROP_LEFT)
 _CUTOUT = (Stream.CUTOUT_TOP, Stream.CUTOUT_LEFT)
 
 
-def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples: Tensor) -> Draws:
+def draw(augment: AugmentConfig, image_size: ImageSize, seed: int, epoch: int, samples: Tensor) -> Draws:
     """Draw parameters for `samples`, [B] int64; all windows and all centers of the cutout are equally likely.
 
     Only numbers that the augmentation uses are drawn. The others are constants, so that each stream stays the same.
@@ -45,11 +46,15 @@ def draw(augment: AugmentConfig, image_size: int, seed: int, epoch: int, samples
     def bits(streams: Sequence[int]) -> Tensor:
         return random_bits(seed, epoch, samples, streams)
 
+    def centers() -> Tensor:
+        pairs = zip(bits(_CUTOUT), sides_of(image_size), strict=True)
+        return torch.stack([as_integers(one, side) for one, side in pairs])
+
     crop, flip, cutout = augment.pad_crop, augment.flip, augment.cutout
     return Draws(
         window=as_integers(bits(_CROP), 2 * crop + 1) if crop else samples.new_zeros(2, len(samples)),
         mirrored=as_coin(bits([Stream.MIRROR])[0]) if flip else torch.zeros_like(samples, dtype=torch.bool),
-        cutout=as_integers(bits(_CUTOUT), image_size) - cutout // 2 if cutout else None,
+        cutout=centers() - cutout // 2 if cutout else None,
     )
 
 
@@ -58,13 +63,13 @@ class WindowLayout:
     """Positions of windows in the memory of a `WindowSource`, which can be computed without it.
 
     Attributes:
-        size: side of a window, in pixels.
+        size: size of a window.
         channels: number of channels.
         padding: width of the border, in pixels.
         mirror: whether each image is beside its mirror image.
     """
 
-    size: int
+    size: ImageSize
     channels: int
     padding: int = 0
     mirror: bool = False
@@ -79,9 +84,9 @@ class WindowLayout:
         Returns:
             int64 [B], for `WindowSource.cut`.
         """
-        outer = self.size + 2 * self.padding
+        rows, columns = (side + 2 * self.padding for side in sides_of(self.size))
         which = images * 2 + draws.mirrored if self.mirror else images
-        return (which * outer + draws.window[0]) * (outer * self.channels) + draws.window[1] * self.channels
+        return (which * rows + draws.window[0]) * (columns * self.channels) + draws.window[1] * self.channels
 
 
 @dataclass(frozen=True)
@@ -90,40 +95,41 @@ class WindowSource:
 
     Attributes:
         pixels: uint8 [n, 1 or 2, H + 2 padding, (W + 2 padding) * C], contiguous.
-        size: side of a window, in pixels.
+        size: height and width of a window.
         channels: number of channels, C.
     """
 
     pixels: Tensor
-    size: int
+    size: Sides
     channels: int
 
     @classmethod
     def of(cls, images: Tensor, padding: int = 0, mirror: bool = False) -> WindowSource:
-        """Return the source of uint8 images [n, C, S, S]."""
-        num_images, channels, size, _ = images.shape
-        outer = size + 2 * padding
+        """Return the source of uint8 images [n, C, H, W]."""
+        num_images, channels, height, width = images.shape
+        rows, columns = height + 2 * padding, width + 2 * padding
         # Written once; padding, mirroring and stacking would each copy the whole set.
-        pixels = images.new_zeros(num_images, 1 + mirror, outer, outer, channels)
-        inner = pixels[:, :, padding : padding + size, padding : padding + size]
+        pixels = images.new_zeros(num_images, 1 + mirror, rows, columns, channels)
+        inner = pixels[:, :, padding : padding + height, padding : padding + width]
         inner[:, 0] = images.permute(0, 2, 3, 1)
         if mirror:
             inner[:, 1] = images.permute(0, 2, 3, 1).flip(2)
-        return cls(pixels.flatten(3), size, channels)
+        return cls(pixels.flatten(3), Sides(height, width), channels)
 
     def to(self, device: torch.device) -> WindowSource:
         """Return the source on `device`."""
         return WindowSource(self.pixels.to(device, non_blocking=True), self.size, self.channels)
 
     def cut(self, starts: Tensor) -> Tensor:
-        """Return the windows that begin at `starts`, uint8 [B, C, S, S] in channels_last, by one gather.
+        """Return the windows that begin at `starts`, uint8 [B, C, H, W] in channels_last, by one gather.
 
         A strided view lists all possible windows in the same memory. `index_select` copies whole rows of them, 4 to 9
         times faster than indexing, which copies single values.
         """
         row = self.pixels.shape[-1]
-        window_row = self.size * self.channels
-        num_windows = self.pixels.numel() - (self.size - 1) * row - window_row + 1
-        windows = self.pixels.as_strided((num_windows, self.size, window_row), (1, row, 1))
+        height, width = self.size
+        window_row = width * self.channels
+        num_windows = self.pixels.numel() - (height - 1) * row - window_row + 1
+        windows = self.pixels.as_strided((num_windows, height, window_row), (1, row, 1))
         cut = torch.index_select(windows, 0, starts)
-        return cut.view(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
+        return cut.view(-1, height, width, self.channels).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convoy.config.image_size import Sides
 from convoy.data.augmentation import warps
 from convoy.data.augmentation.operations import NUM_VALUES, Kind
 
@@ -31,7 +32,8 @@ class Space:
     Attributes:
         names: operations, in torchvision's order and names.
         shear: largest slope.
-        translate: largest shift, as a share of the image's side; `translate_pixels` replaces it if it is not 0.
+        translate: largest shift, as a share of the image's side in that direction; replaced by `translate_pixels` if it
+            is not 0.
         rotate: largest angle in degrees.
         enhance: largest change of the factors of brightness, color, contrast and sharpness.
         first_bits: bits that the weakest posterization keeps.
@@ -51,7 +53,7 @@ class Space:
     translate_pixels: float = 0.0
 
     def operations(
-        self, names: NDArray[np.int64], bins: NDArray[np.int64], negative: NDArray[np.bool_], size: int
+        self, names: NDArray[np.int64], bins: NDArray[np.int64], negative: NDArray[np.bool_], size: Sides
     ) -> Drawn:
         """Return the operations of B images.
 
@@ -59,7 +61,7 @@ class Space:
             names: [B], indices in `self.names`, or -1 for no operation.
             bins: [B], bin of the strength.
             negative: [B], whether the sign of the strength is negative, where it has a sign.
-            size: side of the images in pixels.
+            size: height and width of the images.
         """
         kinds = np.zeros(len(names), dtype=np.int64)
         values = np.zeros((len(names), NUM_VALUES), dtype=np.float32)
@@ -73,18 +75,17 @@ class Space:
             values[places, : found.shape[1]] = found
         return kinds, values
 
-    def _operation(self, name: str, strength: Numbers, signs: Numbers, size: int) -> tuple[Kind, Numbers]:
+    def _operation(self, name: str, strength: Numbers, signs: Numbers, size: Sides) -> tuple[Kind, Numbers]:
         zeros = np.zeros_like(strength)
-        shift = np.trunc(strength * (self.translate_pixels or self.translate * size) * signs)
         match name:
             case "ShearX":
                 return Kind.AFFINE, warps.shear_x(strength * self.shear * signs)
             case "ShearY":
                 return Kind.AFFINE, warps.shear_y(strength * self.shear * signs)
             case "TranslateX":
-                return Kind.AFFINE, warps.translate(shift, zeros)
+                return Kind.AFFINE, warps.translate(self._shift(strength * signs, size.width), zeros)
             case "TranslateY":
-                return Kind.AFFINE, warps.translate(zeros, shift)
+                return Kind.AFFINE, warps.translate(zeros, self._shift(strength * signs, size.height))
             case "Rotate":
                 return Kind.AFFINE, warps.rotate(strength * self.rotate * signs, size)
             case "Posterize":
@@ -102,6 +103,9 @@ class Space:
             return Kind.SHARPNESS, factors[:, None]
         return Kind.BLEND, np.stack([factors, zeros + (name == "Contrast"), zeros + (name == "Color")], 1)
 
+    def _shift(self, strength: Numbers, side: int) -> Numbers:
+        return np.trunc(strength * (self.translate_pixels or self.translate * side))
+
 
 _BASE = (*_SIGNED, *_UNSIGNED)
 RAND_AUGMENT = Space(("Identity", *_BASE), 0.3, 150 / 331, 30, 0.9, 8, 4, 31)
@@ -110,32 +114,32 @@ AUTO_AUGMENT = Space((*_BASE, "Invert"), 0.3, 150 / 331, 30, 0.9, 8, 4, 10)
 AUGMIX = Space(_BASE, 0.3, 1 / 3, 30, 0.9, 4, 4, 10)
 
 
-def rand_augment(magnitude: int, numbers: Numbers, size: int) -> Drawn:
+def rand_augment(magnitude: int, numbers: Numbers, size: Sides) -> Drawn:
     """Return one of the operations of RandAugment per image, all with the same magnitude.
 
     Args:
         magnitude: bin of the strength, 0 to 30.
         numbers: [2, B], uniform in [0, 1).
-        size: side of the images in pixels.
+        size: height and width of the images.
     """
     names = _choice(numbers[0], len(RAND_AUGMENT.names))
     return RAND_AUGMENT.operations(names, np.full(len(names), magnitude), numbers[1] < 0.5, size)
 
 
-def trivial_augment(numbers: Numbers, size: int) -> Drawn:
+def trivial_augment(numbers: Numbers, size: Sides) -> Drawn:
     """Return one operation per image with a random strength; `numbers` are [3, B], uniform in [0, 1)."""
     space = TRIVIAL_AUGMENT
     names, bins = _choice(numbers[0], len(space.names)), _choice(numbers[1], space.num_bins)
     return space.operations(names, bins, numbers[2] < 0.5, size)
 
 
-def auto_augment(policy: str, numbers: Numbers, size: int) -> tuple[Drawn, Drawn]:
+def auto_augment(policy: str, numbers: Numbers, size: Sides) -> tuple[Drawn, Drawn]:
     """Return the two operations of a random pair of a policy per image.
 
     Args:
         policy: imagenet, cifar10 or svhn.
         numbers: [5, B], uniform in [0, 1): pair, then per operation whether it is applied, and its sign.
-        size: side of the images in pixels.
+        size: height and width of the images.
     """
     # The pairs and probabilities of the paper's appendix, as torchvision has them.
     from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
@@ -157,13 +161,13 @@ AUGMIX_DEPTH = 3
 NUM_AUGMIX_NUMBERS = AUGMIX_WIDTH * (1 + 3 * AUGMIX_DEPTH + 1) + 1
 
 
-def augmix(severity: int, numbers: Numbers, size: int) -> tuple[list[list[Drawn]], NDArray[np.float32]]:
+def augmix(severity: int, numbers: Numbers, size: Sides) -> tuple[list[list[Drawn]], NDArray[np.float32]]:
     """Return chains of one to three operations per image, and the weights of their mixture.
 
     Args:
         severity: number of bins from which strengths are drawn, 1 to 10.
         numbers: [NUM_AUGMIX_NUMBERS, B], uniform in [0, 1).
-        size: side of the images in pixels.
+        size: height and width of the images.
 
     Returns:
         `AUGMIX_WIDTH` chains, and float32 [B, 1 + AUGMIX_WIDTH], the weights of the image itself and of the chains:

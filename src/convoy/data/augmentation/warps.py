@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convoy.config.image_size import Sides
+
 Numbers = NDArray[np.float64]
 
 
@@ -23,12 +25,12 @@ def translate(right: Numbers, down: Numbers) -> Numbers:
     return _affine(c=-right, f=-down)
 
 
-def rotate(degrees: Numbers, size: int) -> Numbers:
-    """Return the coefficients of a rotation counterclockwise about the center of images of side `size`."""
+def rotate(degrees: Numbers, size: Sides) -> Numbers:
+    """Return the coefficients of a rotation counterclockwise about the center of images of a size."""
     return about_center(-degrees, np.zeros((2, len(degrees))), np.ones(len(degrees)), 0 * degrees, size)
 
 
-def about_center(degrees: Numbers, shift: Numbers, scale: Numbers, shear_degrees: Numbers, size: int) -> Numbers:
+def about_center(degrees: Numbers, shift: Numbers, scale: Numbers, shear_degrees: Numbers, size: Sides) -> Numbers:
     """Return the coefficients of a general affine transform, as torchvision's `affine`.
 
     Args:
@@ -36,7 +38,7 @@ def about_center(degrees: Numbers, shift: Numbers, scale: Numbers, shear_degrees
         shift: [2, B], shift to the right and down in pixels.
         scale: factor of the size.
         shear_degrees: shear parallel to the x axis.
-        size: side of the images in pixels.
+        size: height and width of the images.
     """
     angle, slope = np.deg2rad(degrees), np.tan(np.deg2rad(shear_degrees))
     forward = np.empty((len(degrees), 2, 2))
@@ -44,7 +46,7 @@ def about_center(degrees: Numbers, shift: Numbers, scale: Numbers, shear_degrees
     forward[:, 0, 1] = -np.cos(angle) * slope - np.sin(angle)
     forward[:, 1, 1] = -np.sin(angle) * slope + np.cos(angle)
     inverse = np.linalg.inv(forward * scale[:, None, None]).astype(np.float64)
-    center = size / 2
+    center = np.array([size.width / 2, size.height / 2])
     offset = center - (inverse @ (center + shift.T)[:, :, None])[:, :, 0]
     return _affine(
         a=inverse[:, 0, 0], b=inverse[:, 0, 1], c=offset[:, 0], d=inverse[:, 1, 0], e=inverse[:, 1, 1], f=offset[:, 1]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy.config.faults import Fault, did_you_mean, fault_of
+from convoy.config.image_size import sides_or_none
 from convoy.config.schema import DataConfig
 from convoy.data.source_names import NUM_CLASSES
 
@@ -49,19 +50,19 @@ def augment_faults(data: DataConfig) -> Iterator[Fault]:
     if augment.pca_lighting and data.channels != 3:
         yield _fault("pca_lighting", augment.pca_lighting, "needs data.channels=3", "write 0")
     for name in ("blur", "three_augment"):
-        value, size = getattr(augment, name), data.image_size
-        if value and isinstance(size, int) and size < SMALLEST_BLURRED:
+        value, sides = getattr(augment, name), sides_or_none(data.image_size)
+        if value and sides and sides.shorter < SMALLEST_BLURRED:
             yield _fault(name, value, f"needs data.image_size={SMALLEST_BLURRED} or more", "set a larger size")
 
 
 def _numbers(data: DataConfig) -> Iterator[Fault]:
-    size = data.image_size if isinstance(data.image_size, int) else None
+    sides = sides_or_none(data.image_size)
     for name in ("pad_crop", "cutout"):
         value = getattr(data.augment, name)
         if value < 0:
             yield _fault(name, value, "must be at least 0", "0 turns it off")
-        elif size is not None and value >= size:
-            yield _fault(name, value, f"must be less than data.image_size={size}")
+        elif sides and value >= sides.shorter:
+            yield _fault(name, value, f"must be less than data.image_size={sides.text}")
     for name, most in _UP_TO.items():
         value = getattr(data.augment, name)
         if not 0 <= value <= most:
@@ -87,9 +88,11 @@ def _crops(data: DataConfig) -> Iterator[Fault]:
     if crop is not None and (len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1):
         rule = "must be [smallest, largest] with 0 < smallest <= largest <= 1"
         yield _fault("random_resized_crop", crop, rule, "[0.08,1.0] is usual")
-    size = data.image_size if isinstance(data.image_size, int) else 1
+    image = sides_or_none(data.image_size)
+    size = image.shorter if image else 1
     if sides is not None and (len(sides) != 2 or not size <= sides[0] <= sides[1]):
-        rule = f"must be [smallest, largest] with data.image_size={size} <= smallest <= largest"
+        least = f"data.image_size={size}" if image and isinstance(image.value, int) else size
+        rule = f"must be [smallest, largest] with {least} <= smallest <= largest"
         yield _fault("scale_jitter", sides, rule, f"[{round(size * 8 / 7)},{round(size * 16 / 7)}] is usual")
     given = [(name, value) for name, value in (("random_resized_crop", crop), ("scale_jitter", sides)) if value]
     for name, value in given:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convoy.config.faults import Fault, fault_of
+from convoy.config.image_size import sides_or_none
 from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import is_folder
 from convoy.data.source_names import IMAGE_SIDES, NUM_CLASSES
@@ -21,7 +22,8 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     if data.num_classes not in (None, classes):
         rule = f"{data.source} has {classes} classes"
         yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
-    if data.fit == "pad" and isinstance(data.image_size, int) and data.image_size < side:
+    size = sides_or_none(data.image_size)
+    if data.fit == "pad" and size and size.shorter < side:
         rule = f"is less than the {side} pixels of {data.source}, and data.fit=pad never makes an image smaller"
         yield fault_of("data.image_size", data.image_size, rule, "use data.fit=resize")
     if data.eval_resize is not None:
