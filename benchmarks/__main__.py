@@ -20,6 +20,7 @@ from benchmarks import (
     optimizer_step,
     planner_accuracy,
     precision,
+    run_list,
     shards,
     startup,
     step_overhead,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], list[Result]]] = {
     "optimizer_step": optimizer_step.main,
     "ledger_time": ledger_time.main,
     "planner_accuracy": planner_accuracy.main,
+    "run_list": run_list.main,
 }
 
 

@@ -19,6 +19,7 @@ from benchmarks import (
     optimizer_step,
     precision,
     published_memory,
+    run_list,
     shards,
     startup,
     step_overhead,
@@ -82,6 +83,12 @@ def test_both_sides_of_the_first_step_train_the_same_network(model: str) -> None
     assert shapes[0] == shapes[1]
     batch_size = OmegaConf.load(Path(template.__file__).with_suffix(".yaml")).data.batch_size
     assert batch_size == config.trainer.global_batch_size
+
+
+def test_lists_of_runs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    first, again, size = run_list.main(["--runs", "3", "--rounds", "1"])
+    assert (len(first.values), len(again.values), len(size.values)) == (1, 1, 1)
+    assert "time of convoy runs: 3 runs" in capsys.readouterr().out
 
 
 def test_ratios_and_differences_are_those_of_a_round() -> None:

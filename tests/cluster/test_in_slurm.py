@@ -18,7 +18,9 @@ from tests.cluster.test_script import SHIPPED
 from tests.conftest import Run
 from tests.training.test_resume import assert_equal_runs
 
+from convoy.cluster.submission import Submission, Task
 from convoy.commands.main import main
+from convoy.runs.lock import has_lease
 
 Convoy = Callable[..., Run]
 
@@ -235,3 +237,32 @@ def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> N
     staged = tmp_path / "node" / f"convoy-{job}" / "pets"
     assert len(list(staged.rglob("*.png"))) == 32
     assert f"root: {staged}" in (site.folder(job) / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_runs_of_jobs_are_queued_running_preempted_and_stopped(site: Site, convoy: Convoy) -> None:
+    """And none of them can be cleaned while Slurm may start it."""
+
+    def states() -> dict[str, str]:
+        return {row["job"]: row["state"] for row in csv.DictReader(convoy("runs", "format=csv").out.splitlines())}
+
+    held = site.host.call("sbatch", "--parsable", "--hold", "--wrap=true").strip()
+    submission = Path("outputs/submitted/one")
+    submission.mkdir(parents=True)
+    (submission / "0.yaml").write_text("model: {name: vgg16}\n")
+    task = Task("mine", [], "0.yaml", "outputs/mine/slurm-{job}")
+    Submission("mine", "2026-01-02T03:04:05+00:00", ".", [task], False, [], job_id=held).write(submission)
+    assert states() == {held: "queued"}
+    assert "mine/slurm-" in convoy("runs", "model=vgg16").out
+    site.host.call("scancel", held)
+
+    job = site.sbatch("a100", *LONG, options=ONE)
+    site.wait_for_step(job, 100)
+    assert states()[job] == "running"
+    site.host.call("scontrol", "requeuehold", job)
+    site.wait_until(lambda: site.host.state(job) == "PENDING", job)
+    site.wait_until(lambda: not has_lease(site.folder(job)), job)
+    assert states()[job] == "preempted"
+    assert "nothing to remove" in convoy("runs", "clean").out
+    assert convoy("cancel", job).code == 0
+    assert states()[job] == "stopped"

@@ -55,6 +55,7 @@ def test_values_have_the_types_of_their_fields() -> None:
     assert given == Sample("a", ["b.png"], 3, 0.25, "table", loud=True, output=Path("x/y"))
     assert call.overrides == ["data=mnist", "data.channels=1"]
     assert read(Sample, parse(["run=a"]))[0] == Sample("a")
+    assert read(Sample, parse(["run=a", "--loud"]))[0] == Sample("a", loud=True)
 
 
 @pytest.mark.parametrize(

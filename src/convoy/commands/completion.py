@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from convoy.commands.main import VERBS
+from convoy.commands.main import ACTIONS, VERBS
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import CONF
 
@@ -82,14 +82,19 @@ def complete(line: str) -> list[str]:
         words.append("")
     if len(words) < 3:
         return sorted(verb for verb in VERBS if verb.startswith(words[-1]))
+    if words[1] not in VERBS:
+        return []
     verb, word = words[1], words[-1]
+    actions = ACTIONS.get(verb, ())
+    if words[2] in actions and len(words) > 3:
+        verb, actions = f"{verb}_{words[2]}", ()
     key, sign, value = word.partition("=")
     keys, composes = _verb_keys(verb)
     if not sign:
-        found = {f"{name}=" for name in keys}
+        found = {f"{name}=" for name in keys} | (set(actions) if len(words) == 3 else set())
         found |= {f"{name}=" for name in (*_groups(), *_schema_keys())} if composes else set()
         return sorted(name for name in found if name.startswith(word))
-    choices = keys.get(key) or (_options(key, words) if composes and key in _groups() else [])
+    choices = keys.get(key) or (_options(key, words) if (composes or key in keys) and key in _groups() else [])
     done, comma, last = value.rpartition(",")
     if key in _LIST_GROUPS and value.startswith("["):
         done, comma, last = (value, "", "") if not comma and value == "[" else (done or "[", comma, last.lstrip("["))
@@ -114,7 +119,7 @@ def _options(group: str, words: Sequence[str]) -> list[str]:
 def _verb_keys(verb: str) -> tuple[dict[str, list[str]], bool]:
     """Return a verb's keys with their choices, and whether it accepts overrides of a config."""
     path = _PACKAGE / "commands" / f"{verb}.py"
-    if verb not in VERBS or not path.is_file():
+    if not path.is_file():
         return {}, False
     source = path.read_text(encoding="utf-8")
     if "ARGUMENTS = " not in source:

@@ -26,6 +26,7 @@ VERBS = {
     "plan": ("predict the peak GPU memory of a training", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),
     "lr": ("suggest a learning rate by a range test", "convoy lr model=resnet20 data=cifar10 output=range"),
+    "runs": ("list, show, compare and clean runs", "convoy runs state=failed"),
     "evaluate": ("evaluate a run on any split or data set", "convoy evaluate run=outputs/lenet5/<run> split=val"),
     "export": ("export a run's network to a file", "convoy export run=latest format=onnx"),
     "predict": ("predict the targets of images", "convoy predict run=latest images/*.png"),
@@ -42,6 +43,9 @@ VERBS = {
     "slurm": ("write the batch scripts of slurm/", "convoy slurm render"),
 }
 """Purpose of each verb, and an example. The module of a verb is convoy.commands.<verb>, with a function `run`."""
+
+ACTIONS = {"runs": ("show", "diff", "clean")}
+"""Words after a verb that are verbs themselves. The module of an action is convoy.commands.<verb>_<action>."""
 
 USER_ERROR = 2
 
@@ -105,6 +109,8 @@ def _run(word: str, words: Sequence[str]) -> int:
     if word not in VERBS:
         near = did_you_mean(word, VERBS, f"verbs: {', '.join(VERBS)}; convoy train {word} …?")
         raise UserError(Fault(word, "no such verb", near))
+    if words and words[0] in ACTIONS.get(word, ()):
+        word, words = f"{word}_{words[0]}", words[1:]
     with without_collector():
         module = import_module(f"convoy.commands.{word}")
     kind = getattr(module, "ARGUMENTS", None)

@@ -1,16 +1,18 @@
-"""Keys of the verbs that use a trained run."""
+"""Keys of the verbs that use a trained run, and of those that list runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands.verb import RUN_OVERRIDES, Call, Verb
+from convoy.commands.verb import RUN_OVERRIDES, AtLeast, Call, Verb
 from convoy.config.faults import Fault
+from convoy.runtime.garbage_collection import without_collector
 
 if TYPE_CHECKING:
+    from convoy.cluster.run_states import ListedRun
     from convoy.evaluation.feature_arrays import Source
     from convoy.evaluation.trained_run import TrainedRun
 
@@ -59,3 +61,40 @@ class LayerVerb(TrainedRunVerb):
         from convoy.evaluation.feature_arrays import Source
 
         return Source.open(self.open(), self.layer, call.overrides, call.options)
+
+
+@dataclass(frozen=True)
+class RunFilterVerb(Verb):
+    """Base class of verbs that list runs. Lists of values are separated by commas."""
+
+    runs: list[str] = field(default_factory=list)
+    """Folders below output_root, or the last part of their names, with * and ?
+    (in quotes)."""
+    state: list[Literal["running", "finished", "failed", "queued", "preempted", "stopped"]] = field(
+        default_factory=list
+    )
+    """States; empty for all."""
+    task: list[str] = field(default_factory=list)
+    """Tasks, such as classification, with * and ?."""
+    model: list[str] = field(default_factory=list)
+    """Names of models, with * and ?."""
+    data: list[str] = field(default_factory=list)
+    """Names of data sets, with * and ?."""
+    name: list[str] = field(default_factory=list)
+    """Names of runs, with * and ?."""
+    older_days: Annotated[float, AtLeast(0)] | None = None
+    """Smallest age in days, counted from the last start; null for any."""
+    output_root: Path = Path("outputs")
+    """Folder of the runs."""
+
+    words = "runs"
+
+    def chosen(self, now: float) -> list[ListedRun]:
+        """Return the runs that the filters allow at a time in seconds since the epoch."""
+        from convoy.cluster.run_states import list_runs
+        from convoy.report.run_table import RunFilter
+
+        columns = {"task": self.task, "model": self.model, "data": self.data, "name": self.name}
+        allowed = RunFilter(self.runs, self.state, columns, self.older_days)
+        with without_collector():  # ten thousand runs are many objects that stay
+            return [run for run in list_runs(self.output_root) if allowed.allows(run, now)]

@@ -1,9 +1,9 @@
 """Arguments of a verb, declared as a dataclass: parsing, help, choices and errors follow from its fields.
 
-The type of a field determines its values: text, `int`, `float`, `bool`, `Path`, a list of text, a `Literal` of
-choices, or `Annotated[int, AtLeast(1)]` for a minimum. The docstring of the class is the help of the verb, the
-docstring below a field the help of its key. A field without a default must be set. The class variables of `Verb`
-describe the other words that a verb accepts.
+The type of a field determines its values: text, `int`, `float`, `bool`, `Path`, a list, a `Literal` of choices, or
+`Annotated[int, AtLeast(1)]` for a minimum. A `bool` may be written as a flag: `--watch` is `watch=true`. The docstring
+of the class is the help of the verb, the docstring below a field the help of its key. A field without a default must be
+set. The class variables of `Verb` describe the other words that a verb accepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 import inspect
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -124,8 +124,8 @@ _EXAMPLES = {"run": "write run=<run folder> or run=latest", "output": "write out
 
 
 def name_of(kind: type[Any]) -> str:
-    """Return the verb of a dataclass: its module's name."""
-    return kind.__module__.rsplit(".", 1)[-1]
+    """Return the verb of a dataclass, and its action: its module's name."""
+    return kind.__module__.rsplit(".", 1)[-1].replace("_", " ")
 
 
 def help_text(kind: type[Any]) -> str:
@@ -149,14 +149,15 @@ def help_text(kind: type[Any]) -> str:
 
 
 def field_notes(kind: type[Any]) -> dict[str, str]:
-    """Return the docstring below each field of a dataclass."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    """Return the docstring below each field of a dataclass and of its base classes."""
     notes: dict[str, str] = {}
-    for statement, after in zip(body.body, [*body.body[1:], None], strict=True):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            is_note = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            notes[statement.target.id] = " ".join(str(after.value.value).split()) if is_note else ""  # type: ignore[union-attr]
+    for one in (base for base in reversed(kind.__mro__) if is_dataclass(base)):
+        body = ast.parse(inspect.cleandoc(inspect.getsource(one))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for statement, after in zip(body.body, [*body.body[1:], None], strict=True):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                is_note = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                notes[statement.target.id] = " ".join(str(after.value.value).split()) if is_note else ""  # type: ignore[union-attr]
     return notes
 
 
@@ -186,9 +187,12 @@ def wrapped(
 def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
     found = Sorted(faults=list(_flag_faults(kind, parsed)))
     keys = [one.name for one in fields(kind) if one.name != kind.words]
+    switches = [f"--{name}" for name in keys if kind.__dataclass_fields__[name].type in ("bool", bool)]
     for text in parsed.overrides:
         key, sign, value = text.partition("=")
-        if key in keys and value:
+        if text in switches:
+            found.own[text.removeprefix("--")] = "true"
+        elif key in keys and value:
             found.own[key] = value
         elif key in keys:
             found.faults.append(Fault(key, "needs a value", f"write {key}=…"))
@@ -260,7 +264,8 @@ def _value(key: str, text: str, hint: Any) -> Any:
             raise UserError(Fault(key, f"no such {key}", did_you_mean(text, choices, listed), text))
         return text
     if get_origin(hint) is list:
-        return [one.strip() for one in text.strip("[]").split(",") if one.strip()]
+        (item,) = get_args(hint)
+        return [_value(key, one.strip(), item) for one in text.strip("[]").split(",") if one.strip()]
     if hint is bool:
         if text not in ("true", "false"):
             raise UserError(Fault(key, "must be true or false", "", text))

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +22,9 @@ from convoy.config.faults import Fault
 from convoy.config.options import CONF, PACKAGE
 from convoy.config.output_paths import leads_out, output_texts, texts
 from convoy.config.schema import GROUPS, Config
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -60,6 +60,10 @@ class RunLock:
             except OSError:  # a file system without locks
                 file.close()
                 return
+        if not _is_at(file, self._path):
+            file.close()
+            rule, remedy = "has just been removed by convoy runs clean", "start a new run"
+            raise UserError(Fault("resume", rule, remedy, str(self._path.parent)))
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         file.truncate(0)
         file.write(json.dumps({"host": platform.node(), "pid": os.getpid(), "started": started}))
@@ -82,16 +86,39 @@ class RunLock:
         return Fault("resume", rule, "wait until it ends, or stop it first", str(self._path.parent))
 
 
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Return whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
 def is_being_trained(folder: Path) -> bool:
     """Return whether a process holds the lock of a run's folder, or a Slurm job its lease."""
+    return is_locked(folder) or has_lease(folder)
+
+
+def is_locked(folder: Path | str) -> bool:
+    """Return whether a process holds the lock of a run's folder."""
     try:
-        with (folder / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(f"{folder}/.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no lock, or a file system without locks
-        pass
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def has_lease(folder: Path | str) -> bool:
+    """Return whether the ranks of a Slurm job train in a run's folder."""
     try:
-        return time.time() - (folder / LEASE_FILE).stat().st_mtime < LEASE_S
+        return time.time() - Path(folder, LEASE_FILE).stat().st_mtime < LEASE_S
     except OSError:
         return False

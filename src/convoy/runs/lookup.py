@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from convoy.config.faults import Fault, UserError
@@ -18,7 +19,7 @@ def find_run(
 
     Args:
         text: latest, a run's folder (also relative to `output_root`), a run's name, which is the newest run of that
-            name, or a checkpoint in a run's folder.
+            name, the six characters at the end of a run's folder, or a checkpoint in a run's folder.
         output_root: folder of all runs.
         key: setting of the run, for messages.
         name: with latest, only runs of that name.
@@ -41,6 +42,10 @@ def find_run(
     # A name has no slash: a mistyped folder must not select another run.
     if "/" not in text and (root / text).is_dir():
         return _newest(root, text, key, text, is_idle=is_idle)
+    if re.fullmatch(r"[0-9a-f]{6}", text):
+        for found in root.glob(f"*/*-{text}"):
+            if (found / "config.yaml").is_file():
+                return RunFolder(found.absolute())
     if Path(text).is_dir():
         raise UserError(Fault(key, "is not a run's folder (no config.yaml)", "name one that has it", text))
     remedy = "name a run's folder or one of its checkpoints, a run's name, or write latest"
@@ -74,12 +79,13 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 
 def _newest(root: Path, name: str | None, key: str, text: str, *, is_idle: bool) -> RunFolder:
-    """Return the run with the newest last checkpoint."""
-    patterns = ("*/*/checkpoints/last.ckpt", "sweeps/*/*/checkpoints/last.ckpt")
+    """Return the run with the newest last checkpoint, or also best one unless it must be idle to be resumed."""
+    files = ("last.ckpt",) if is_idle else ("last.ckpt", "best.ckpt")
     found = [
         (path.stat().st_mtime_ns, path.parent.parent)
-        for pattern in patterns
-        for path in root.glob(pattern)
+        for pattern in ("*/*/checkpoints", "sweeps/*/*/checkpoints")
+        for file in files
+        for path in root.glob(f"{pattern}/{file}")
         if name is None or path.parents[2].name == name
     ]
     where = root / name if name else root

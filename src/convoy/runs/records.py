@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+_TAIL_BYTES = 8192
+
 
 @dataclass(frozen=True)
 class Monitor:
@@ -51,6 +53,18 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(whole_lines(path)) if (row.get("step") or "").isdigit()]
     except OSError:
         return []
+
+
+def last_step(path: Path) -> int | None:
+    """Return the optimizer steps in the last row of a metrics.csv, of which only the end is read; None without rows."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return None
+    steps = (line.partition(b",")[0] for line in reversed(lines))
+    return next((int(step) for step in steps if step.isdigit()), None)
 
 
 def whole_lines(path: Path) -> list[str]:

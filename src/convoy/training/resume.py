@@ -72,6 +72,9 @@ def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
             lock.acquire()
     checkpoint = Path(fresh.resume).absolute() if fresh.resume.endswith(".ckpt") else run.last
     if not checkpoint.is_file():
+        if run.best.is_file():
+            remedy = f"start a new run from its weights with model.pretrained={run.best}"
+            raise UserError(Fault("resume", "has no last.ckpt, which convoy runs clean removes", remedy, fresh.resume))
         raise UserError(
             Fault("resume", "has no checkpoint yet", "the run ended before its first; start it anew", fresh.resume)
         )
