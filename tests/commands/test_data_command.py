@@ -86,6 +86,15 @@ def test_mean_and_deviation_are_those_of_the_prepared_training_images(convoy: Co
     assert found["std"] == pytest.approx(pixels.std((0, 1, 2)) / 255, abs=1e-9)
 
 
+def test_images_that_are_not_square(convoy: Convoy, photos: Path) -> None:
+    words = (f"data={photos}", "data.image_size=[45,60]", "data.eval_resize=null")
+    found = report(convoy, *words)
+    files = sorted(photos.glob("train/*/*"))
+    pixels = np.stack([np.asarray(Image.open(file).resize((60, 45), Image.Resampling.BILINEAR)) for file in files])
+    assert found["mean"] == pytest.approx(pixels.mean((0, 1, 2)) / 255, abs=1e-3)
+    assert convoy("data", *words, "output=sheet.png").code == 0
+
+
 def test_unreadable_files_are_listed_with_their_reason(convoy: Convoy, photos: Path) -> None:
     bee = photos / "train" / "bee"
     photograph(40).save(bee / "whole.jpg")
@@ -125,7 +134,7 @@ def test_planted_duplicates_are_found(convoy: Convoy, photos: Path) -> None:
     done = convoy("data", f"data={photos}")
     assert "1 val image is also in train" in done.out
     assert "2 images have equal pixels and different targets" in done.out
-    assert f"train: {train}/ant/4.png ~ test: {photos}/test/cat/encoded.jpg" in done.out
+    assert f"train: {train}/ant/4.png\n    ~ test: {photos}/test/cat/encoded.jpg\n" in done.out
 
 
 def test_images_without_faults_have_no_duplicates(convoy: Convoy, photos: Path) -> None:

@@ -68,6 +68,11 @@ def test_pictures_have_about_the_same_size(side: int, expected: int) -> None:
     assert shown(np.zeros((side, side, 1), dtype=np.uint8)).size == (expected, expected)
 
 
+def test_pictures_keep_their_shape() -> None:
+    assert shown(np.zeros((10, 20, 3), dtype=np.uint8)).size == (100, 50)
+    assert shown(np.zeros((224, 112, 3), dtype=np.uint8)).size == (56, 112)
+
+
 def test_the_page_is_valid_and_every_picture_has_a_description() -> None:
     text = page_text("Title <1>", "report & more", rows())
     page = Page(text)

@@ -181,7 +181,7 @@ class StreamedTraining:
     def _crops(self, batch: MicroBatch, opened: OpenBatch) -> Fill:
         data, flip = self._data, self._data.augment.flip
         if not self._crop.is_on:
-            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out)
+            return lambda place, out: fill_for_evaluation(opened.image(place), data, out)
         numbers = self._crop.numbers(batch.epoch, batch.keys)
         coins = as_coin(random_bits(self._seed, batch.epoch, batch.keys, [Stream.MIRROR])[0]).tolist()
 
@@ -214,12 +214,17 @@ class StreamedEvaluation:
         shape = (sampler.largest_batch, *sides_of(data.image_size), data.channels)
 
         def prepare(_: MicroBatch, opened: OpenBatch) -> tuple[Fill, DrawPlaces]:
-            return lambda place, out: _fill_for_evaluation(opened.image(place), data, out), lambda _: BatchDraws()
+            return lambda place, out: fill_for_evaluation(opened.image(place), data, out), lambda _: BatchDraws()
 
         return decode_ahead(self._pictures.visit(sampler.batches(rank)), prepare, shape, self._bad_images, spec)
 
 
-def _fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.uint8]) -> None:
+def fill_for_evaluation(picture: LazyImage, data: DataConfig, out: NDArray[np.uint8]) -> None:
+    """Write an image as val shows it into `out`, uint8 [H, W, C].
+
+    Raises:
+        BadImageError: if the image can't be decoded.
+    """
     resize_and_center(picture, data.eval_resize or sides_of(data.image_size).shorter, out)
 
 

@@ -77,7 +77,7 @@ def _pictures(row: ExampleRow, example: Example) -> str:
 
 def _image(text: str, pixels: Pixels) -> str:
     picture, content = shown(pixels), BytesIO()
-    kind = "png" if len(pixels) <= _LOSSLESS else "jpeg"
+    kind = "png" if max(pixels.shape) <= _LOSSLESS else "jpeg"
     picture.save(content, kind, quality=90)
     source = base64.b64encode(content.getvalue()).decode()
     label = escape(printable(text))

@@ -21,20 +21,22 @@ _INK, _SOFT, _PAPER = "#1c1c1c", "#5c5c5c", "#ffffff"
 
 
 def shown(pixels: Pixels) -> Image.Image:
-    """Return a picture, uint8 [S, S, 1 or 3], about `SIDE` pixels wide; pixels of small ones are squares."""
+    """Return a picture, uint8 [H, W, 1 or 3], about `SIDE` pixels long; pixels of small ones are squares."""
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    if len(pixels) >= SIDE:
-        return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    side = max(1, SIDE // len(pixels)) * len(pixels)
-    return image.resize((side, side), Image.Resampling.NEAREST)
+    longest = max(image.size)
+    if longest < SIDE:
+        factor = SIDE // longest
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    width, height = (max(1, side * SIDE // longest) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def draw_sheet(title: str, rows: Sequence[ExampleRow]) -> Image.Image:
     """Draw the examples, eight per line; the second picture of an example is below the first."""
-    side = next((shown(row.examples[0].pictures[0]).width for row in rows if row.examples), SIDE)
-    block = 2 * side + 3 * _GAP
+    wide, high = next((shown(row.examples[0].pictures[0]).size for row in rows if row.examples), (SIDE, SIDE))
+    block = 2 * high + 3 * _GAP
     lines = [-(-len(row.examples) // _COLUMNS) for row in rows]
-    width = 2 * _MARGIN + _GUTTER + _COLUMNS * (side + _GAP)
+    width = 2 * _MARGIN + _GUTTER + _COLUMNS * (wide + _GAP)
     height = 2 * _MARGIN + 2 * _TITLE + sum(_TITLE + count * block for count in lines)
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -48,11 +50,11 @@ def draw_sheet(title: str, rows: Sequence[ExampleRow]) -> Image.Image:
         top += _TITLE
         for line in range(count):
             for index, label in enumerate(row.labels):
-                draw.text((_MARGIN, top + index * (side + _GAP) + side // 2 - 8), label, _SOFT, small)
+                draw.text((_MARGIN, top + index * (high + _GAP) + high // 2 - 8), label, _SOFT, small)
             for column, example in enumerate(row.examples[line * _COLUMNS : (line + 1) * _COLUMNS]):
-                left = _MARGIN + _GUTTER + column * (side + _GAP)
+                left = _MARGIN + _GUTTER + column * (wide + _GAP)
                 for index, picture in enumerate(example.pictures):
-                    sheet.paste(shown(picture), (left, top + index * (side + _GAP)))
+                    sheet.paste(shown(picture), (left, top + index * (high + _GAP)))
             top += block
     return sheet
 

@@ -155,17 +155,17 @@ def _duplicates(found: Inspection) -> Iterator[RenderableType]:
         pairs = [(group[0], other) for group in groups for other in group[1:]]
         # Those across splits first, which make a test worthless.
         pairs.sort(key=lambda pair: found.images[pair[0]][0] == found.images[pair[1]][0])
-        lines = [f"{_place(found, first)} {sign} {_place(found, second)}" for first, second in pairs[:MOST_FILES]]
+        lines = [f"{_place(found, first)}\n    {sign} {_place(found, second)}" for first, second in pairs[:MOST_FILES]]
         yield from _list(title, lines, len(pairs))
 
 
 def _place(found: Inspection, image: int) -> str:
-    return f"{found.images[image][0]}: {found.name(image)}"
+    return printable(f"{found.images[image][0]}: {found.name(image)}")
 
 
 def _unreadable(found: Inspection) -> Iterator[Text]:
     bad = [(name, reason) for facts in found.splits.values() for name, reason in facts.bad.items()]
-    yield from _list("unreadable", [f"{name}: {reason}" for name, reason in bad[:MOST_FILES]], len(bad))
+    yield from _list("unreadable", [printable(f"{name}: {reason}") for name, reason in bad[:MOST_FILES]], len(bad))
 
 
 def _list(title: str, lines: Sequence[str], count: int) -> Iterator[Text]:
@@ -173,7 +173,7 @@ def _list(title: str, lines: Sequence[str], count: int) -> Iterator[Text]:
         return
     yield Text(title, style="bold")
     for line in lines:
-        yield Text(printable(f"  {line}"), overflow="fold")
+        yield Text(f"  {line}", overflow="fold")
     if count > len(lines):
         yield Text(f"  and {count - len(lines):,} more (format=json lists all)", style="dim")
     yield Text()

@@ -33,7 +33,7 @@ class Example:
 
     Attributes:
         names: one for each picture.
-        pictures: each uint8 [S, S, 1 or 3].
+        pictures: each uint8 [H, W, 1 or 3].
     """
 
     names: tuple[str, str]

@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convoy.config.image_size import sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.decode import BadImageError, LazyImage
+from convoy.data.image_loader import fill_for_evaluation
 from convoy.data.inspection import perceptual_hash
-from convoy.data.resize import Pixels, resize_and_center
+from convoy.data.resize import Pixels
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch, SplitImages
 
@@ -63,13 +65,13 @@ class BatchFacts:
 
 
 def prepared(picture: LazyImage, data: DataConfig) -> Pixels:
-    """Return an image as val sees it, before normalization, uint8 [S, S, C].
+    """Return an image as val sees it, before normalization, uint8 [H, W, C].
 
     Raises:
         BadImageError: if it can't be decoded.
     """
-    out = np.empty((data.image_size, data.image_size, data.channels), dtype=np.uint8)
-    resize_and_center(picture, data.eval_resize or data.image_size, out)
+    out = np.empty((*sides_of(data.image_size), data.channels), dtype=np.uint8)
+    fill_for_evaluation(picture, data, out)
     return out
 
 
