@@ -9,6 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.pixel_format import PixelFormat
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def photo(digit_images: list[tuple[int, Image.Image]]) -> Image.Image:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_formats(tmp_path: Path, photo: Image.Image, name: str, options: dict[str, object], channels: int) -> None:
     photo.save(tmp_path / name, **options)
-    decoded = decode(str(tmp_path / name), channels)
+    decoded = decode(str(tmp_path / name), PixelFormat(channels))
     assert decoded.mode == ("L" if channels == 1 else "RGB")
     expected = Image.open(tmp_path / name).convert(decoded.mode)
     assert np.array_equal(np.asarray(decoded), np.asarray(expected))
@@ -46,7 +47,7 @@ def test_modes(tmp_path: Path, photo: Image.Image, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode in ("L", "CMYK") else "a.png")
     (photo.convert("L").convert(mode) if mode == "LA" else photo.convert(mode)).save(path)
     expected = Image.open(path).convert("RGB")
-    assert np.array_equal(np.asarray(decode(str(path), 3)), np.asarray(expected))
+    assert np.array_equal(np.asarray(decode(str(path), PixelFormat(3))), np.asarray(expected))
 
 
 # The EXIF standard's meaning of each orientation, by the operation that sets the image upright.
@@ -67,7 +68,7 @@ def test_exif_orientation(tmp_path: Path, photo: Image.Image, orientation: int) 
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     photo.save(tmp_path / "a.png", exif=exif)
-    decoded = np.asarray(decode(str(tmp_path / "a.png"), 3))
+    decoded = np.asarray(decode(str(tmp_path / "a.png"), PixelFormat(3)))
     assert np.array_equal(decoded, UPRIGHT[orientation](np.asarray(photo)))
 
 
@@ -78,9 +79,9 @@ def test_bad_images(tmp_path: Path, photo: Image.Image, damage: str) -> None:
     content = {"truncated": path.read_bytes()[:-200], "empty": b"", "text": b"not an image"}.get(damage)
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(BadImageError) as expected:
-        decode(str(path), 3)
+        decode(str(path), PixelFormat(3))
     with pytest.raises(BadImageError) as caught:
-        open_image(str(path), 3).pixels(1, 1)
+        open_image(str(path), PixelFormat(3)).pixels(1, 1)
     assert caught.value.path == str(path)
     # What Pillow says of it.
     assert str(caught.value) == str(expected.value)

@@ -16,6 +16,7 @@ from convoy.commands.main import main
 from convoy.config.schema import DataConfig
 from convoy.data.dataset_images import DatasetImages
 from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.preparation import Preparation
 from convoy.data.shards.encode import raw_pixels
 
@@ -81,7 +82,7 @@ def expected(kind: str) -> NDArray[np.float64]:
 def test_images_of_more_bits_are_scaled(tmp_path: Path, kind: str, channels: int) -> None:
     name, write = KINDS[kind]
     write(tmp_path / name)
-    pixels = open_image(str(tmp_path / name), channels).pixels(32, 1)
+    pixels = open_image(str(tmp_path / name), PixelFormat(channels)).pixels(32, 1)
     assert pixels.shape == (32, 48, channels)
     # Half a level of rounding, and what JPEG 2000 loses.
     assert np.abs(pixels - expected(kind)[:, :, None]).max() <= (2 if "JPEG" in kind else 0.51)
@@ -109,7 +110,7 @@ def test_orientation(tmp_path: Path, name: str, bits: int) -> None:
     exif[ExifTags.Base.Orientation] = 6
     values = SIXTEEN.astype(np.uint16) if bits == 16 else (RAMP * 255).round().astype(np.uint8)
     Image.fromarray(values).save(tmp_path / name, exif=exif)
-    pixels = np.asarray(decode(str(tmp_path / name), 1))
+    pixels = np.asarray(decode(str(tmp_path / name), PixelFormat(1)))
     assert np.abs(pixels - np.rot90(RAMP * 255, -1)).max() <= 0.51
 
 
@@ -131,7 +132,7 @@ def test_images_without_a_stated_range_are_refused(
 ) -> None:
     tiff(tmp_path / "a.tif", values, sample_format=sample_format)
     with pytest.raises(BadImageError, match=words):
-        decode(str(tmp_path / "a.tif"), 3)
+        decode(str(tmp_path / "a.tif"), PixelFormat(3))
 
 
 def test_pack_keeps_the_scale(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.conftest import Run
 
 from convoy.data.decode import open_image
+from convoy.data.pixel_format import PixelFormat
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 
@@ -19,7 +20,7 @@ def test_photographs_decode_as_pillow_decodes_them(real_data: Callable[..., Path
     paths = sorted(real_data("imagenet_samples", "n0[1-2]*").rglob("*.JPEG"))
     assert len(paths) > 50
     for path in paths:
-        opened = open_image(str(path), 3)
+        opened = open_image(str(path), PixelFormat(3))
         expected = np.asarray(Image.open(path).convert("RGB"))
         assert np.array_equal(opened.pixels(opened.height, 1), expected), path
 

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from convoy.data import jpeg
 from convoy.data.crop_geometry import NUM_CROP_NUMBERS, CropBox, random_box
 from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import Stream, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center
 
@@ -75,7 +76,7 @@ def difference(ours: NDArray[np.uint8], expected: Image.Image) -> tuple[float, i
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_random_crops_equal_torchvisions_of_pillows_image(path: str, channels: int) -> None:
-    image, picture = by_pillow(path, channels), open_image(path, channels)
+    image, picture = by_pillow(path, channels), open_image(path, PixelFormat(channels))
     assert (picture.width, picture.height) == image.size
     streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
     for row in as_uniform(random_bits(3, 1, torch.arange(12), streams)).T.tolist():
@@ -95,7 +96,7 @@ def test_random_crops_equal_torchvisions_of_pillows_image(path: str, channels: i
 def test_center_crops_equal_torchvisions_of_pillows_image(path: str, channels: int, shorter_side: int) -> None:
     image, ours = by_pillow(path, channels), empty(channels)
     expected = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(SIZE)])(image)
-    resize_and_center(open_image(path, channels), shorter_side, ours)
+    resize_and_center(open_image(path, PixelFormat(channels)), shorter_side, ours)
     mean, largest = difference(ours, expected)
     assert mean <= 0.1
     assert largest <= 1
@@ -103,7 +104,7 @@ def test_center_crops_equal_torchvisions_of_pillows_image(path: str, channels: i
 
 @pytest.mark.parametrize("sides", [(72, 128), (120, 50)])
 def test_crops_that_are_not_square_equal_torchvisions(path: str, sides: tuple[int, int]) -> None:
-    image, picture = by_pillow(path, 3), open_image(path, 3)
+    image, picture = by_pillow(path, 3), open_image(path, PixelFormat(3))
     height, width = sides
     ours = np.empty((*sides, 3), dtype=np.uint8)
     for row in as_uniform(random_bits(4, 1, torch.arange(4), range(NUM_CROP_NUMBERS))).T.tolist():
@@ -135,7 +136,7 @@ def test_the_center_of_all_shapes(tmp_path: Path, size: tuple[int, int], shorter
     PHOTOS[0].resize(size).save(path)
     for channels in (3, 1):
         ours = empty(channels, cut)
-        resize_and_center(open_image(str(path), channels), shorter_side, ours)
+        resize_and_center(open_image(str(path), PixelFormat(channels)), shorter_side, ours)
         expected = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(cut)])(by_pillow(str(path), channels))
         assert difference(ours, expected)[1] <= 1
 
@@ -148,7 +149,7 @@ def test_large_photographs_are_shrunk_as_they_are_decoded_within_a_level(
 ) -> None:
     path = str(tmp_path / "a.jpg")
     PHOTOS[photo].save(path, quality=92, subsampling=subsampling)
-    picture, image, factors = open_image(path, 3), by_pillow(path, 3), []
+    picture, image, factors = open_image(path, PixelFormat(3)), by_pillow(path, 3), []
 
     def noting(bottom: int, factor: int) -> NDArray[np.uint8]:
         factors.append(factor)
@@ -175,7 +176,9 @@ def test_rows_above_the_last_one_needed_are_those_of_the_whole_image(tmp_path: P
     assert frame is not None
     assert frame.is_sequential
     channels = len(image.getbands())
-    whole = np.asarray(decode(str(tmp_path / "a.jpg"), channels)).reshape(image.height, image.width, channels)
+    whole = np.asarray(decode(str(tmp_path / "a.jpg"), PixelFormat(channels))).reshape(
+        image.height, image.width, channels
+    )
     for bottom in (1, 15, 16, 17, 100, 231, image.height - 3, image.height):
         decoded = jpeg.decode_rows(file, frame, channels, bottom)
         assert decoded is not None
@@ -219,19 +222,19 @@ def test_a_truncated_file_is_bad_for_every_requested_part(tmp_path: Path, kept: 
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(BadImageError) as expected:
-        decode(str(path), 3)
+        decode(str(path), PixelFormat(3))
     with pytest.raises(BadImageError) as caught:
-        crop_and_resize(open_image(str(path), 3), CropBox(0, 0, 20, 5), empty(3))
+        crop_and_resize(open_image(str(path), PixelFormat(3)), CropBox(0, 0, 20, 5), empty(3))
     assert str(caught.value) == str(expected.value)
 
 
 def test_a_file_with_more_behind_its_end_is_the_same_image(tmp_path: Path) -> None:
     path, ours = tmp_path / "a.jpg", empty(3)
     PHOTOS[0].save(path, quality=90)
-    resize_and_center(open_image(str(path), 3), 128, ours)
+    resize_and_center(open_image(str(path), PixelFormat(3)), 128, ours)
     again = empty(3)
     path.write_bytes(path.read_bytes() + b"\0" * 100)
-    resize_and_center(open_image(str(path), 3), 128, again)
+    resize_and_center(open_image(str(path), PixelFormat(3)), 128, again)
     assert np.array_equal(ours, again)
 
 
@@ -242,6 +245,6 @@ def test_damage_in_a_file_with_an_end_marker_decodes_like_pillow(tmp_path: Path)
     content[len(content) // 2 : len(content) // 2 + 400] = b"\0" * 400
     path.write_bytes(content)
     ours = empty(3)
-    resize_and_center(open_image(str(path), 3), 128, ours)
+    resize_and_center(open_image(str(path), PixelFormat(3)), 128, ours)
     expected = v2.Compose([v2.Resize(128), v2.CenterCrop(SIZE)])(by_pillow(str(path), 3))
     assert difference(ours, expected)[1] <= 1

@@ -94,6 +94,7 @@ def _faults(data: DataConfig) -> list[Fault]:
 def _pack(given: Pack, config: Config) -> int:
     from convoy.data.data_module import num_decoding_threads
     from convoy.data.file_splits import file_splits
+    from convoy.data.pixel_format import color_of
     from convoy.data.shards.packing import Packing, pack
 
     found = file_splits(config.data)
@@ -107,6 +108,7 @@ def _pack(given: Pack, config: Config) -> int:
         seed=config.seed,
         skip=config.data.on_bad_image == "skip",
         num_threads=num_decoding_threads(config.data.num_workers, 1),
+        background=color_of(config.data.background),
     )
 
     def report(what: str, shard: Shard) -> None:

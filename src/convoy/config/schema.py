@@ -58,6 +58,9 @@ class DataConfig:
     """1 (gray) or 3 (RGB). Images are converted."""
     image_size: Any = MISSING
     """Size of the network's input in pixels: the side of a square, or [height,width]."""
+    background: Any = None
+    """Color on which images with an alpha channel or a transparent color are drawn: white, black or [r,g,b], each 0 to
+    255. null: transparency is ignored, and transparent pixels have their stored colors."""
     fit: str = "resize"
     """Adjustment of sets in memory to image_size: resize (bilinear) or pad (zeros around the image)."""
     eval_resize: int | None = None

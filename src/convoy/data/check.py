@@ -14,6 +14,7 @@ from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
+from convoy.data.pixel_format import COLORS, color_of
 from convoy.data.source_names import (
     DATASET_SOURCE,
     FILE_SOURCES,
@@ -59,7 +60,7 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         data: the data config.
         present: whether the data must exist; if not, only the number of classes must be known.
     """
-    parts = (_size_faults, _number_faults, _channel_faults, augment_faults, _built_faults)
+    parts = (_size_faults, _number_faults, _channel_faults, _background_faults, augment_faults, _built_faults)
     faults = [fault for part in parts for fault in part(data)]
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
@@ -161,6 +162,15 @@ def _size_faults(data: DataConfig) -> Iterator[Fault]:
         if not isinstance(sides.value, int):
             rule = f"must not be less than {sides.shorter}, the shorter side of data.image_size={sides.text}"
         yield fault_of("data.eval_resize", data.eval_resize, rule)
+
+
+def _background_faults(data: DataConfig) -> Iterator[Fault]:
+    try:
+        color_of(data.background)
+    except ValueError:
+        rule = "must be white, black or [red,green,blue], each a whole number from 0 to 255"
+        near = did_you_mean(str(data.background), COLORS, "[255,255,255] is white")
+        yield fault_of("data.background", data.background, rule, near)
 
 
 def _channel_faults(data: DataConfig) -> Iterator[Fault]:

@@ -24,6 +24,7 @@ from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
 from convoy.data.pixel_depth import RangeError, to_mode
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
@@ -115,6 +116,7 @@ class DatasetImages:
         self._dataset = dataset
         self._data = data
         self._key = key
+        self._format = PixelFormat.of(data)
         self._seed = seed
         self._samples = torch.arange(len(dataset)) if samples is None else samples
         self._positions = None if positions is None else torch.tensor(positions)
@@ -162,7 +164,7 @@ class DatasetImages:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise self._fault(name, f"returns {_described(item)}", "return an image and its target")
         try:
-            pixels = _pixels(item[0])
+            pixels = _pixels(item[0], self._format)
         except RangeError as error:
             raise BadImageError(name, str(error)) from error
         if pixels is None:
@@ -220,10 +222,11 @@ class _DatasetBatch:
         return torch.stack([self._targets[place] for place in places.tolist()])
 
 
-def _pixels(image: Any) -> NDArray[np.uint8] | None:
+def _pixels(image: Any, form: PixelFormat) -> NDArray[np.uint8] | None:
     """Return an image as uint8 [H, W, 1 or 3], or None if it is not an image."""
     if isinstance(image, Image.Image):
-        image = np.array(image if image.mode in ("L", "RGB") else to_mode(image, "RGB"))
+        mode = "L" if image.mode == "L" else "RGB"
+        image = np.array(to_mode(image, mode, background=form.background))
     elif isinstance(image, Tensor):
         image = image.detach().cpu().permute(1, 2, 0).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:

@@ -20,6 +20,7 @@ from convoy.data.file_splits import SPLITS, file_splits
 from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.orders import SharedOrder, Shuffled, most_of_each_class, shared_order, unknown_classes
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.resize import fit_images, with_channels
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
 from convoy.data.shards.order import ShardOrder
@@ -155,9 +156,9 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
     if data.max_per_class is not None:
         train = files.splits["train"]
         files.splits["train"] = train.at(_places(data, torch.tensor(train.targets)).tolist())
+    form = PixelFormat.of(data)
     images = {
-        name: FileImages(split, torch.tensor(split.targets, dtype=dtype), data.channels)
-        for name, split in files.splits.items()
+        name: FileImages(split, torch.tensor(split.targets, dtype=dtype), form) for name, split in files.splits.items()
     }
     return _open_streamed(data, seed, files.targets, images, files.notes)
 
@@ -210,7 +211,7 @@ def _open_shards(data: DataConfig, seed: int) -> OpenedData:
     notes = [] if "test" in index.splits else [no_test_note(data)]
     if 0 < index.size < (shorter := data.eval_resize or sides_of(data.image_size).shorter):
         notes.append(f"{data.root} was packed with {index.size} pixels, which val and test enlarge to {shorter}.")
-    images = {name: ShardImages(storage, index, split, data.channels) for name, split in index.splits.items()}
+    images = {name: ShardImages(storage, index, split, PixelFormat.of(data)) for name, split in index.splits.items()}
     targets = Targets(CLASS_INDEX, index.classes)
     notes += absent_notes(data, targets, {name: split.targets.tolist() for name, split in images.items()})
     order = ShardOrder([shard.num_samples for shard in index.splits["train"].shards], seed, data.shuffle_buffer)

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from convoy.data import jpeg
 from convoy.data.folders import irregular_kind
 from convoy.data.pixel_depth import to_mode
+from convoy.data.pixel_format import PixelFormat
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -62,13 +63,13 @@ class LazyImage:
     mode: str = "RGB"
 
 
-def open_image(path: str, channels: int) -> LazyImage:
-    """Open an image file as gray (1 channel) or RGB (3), upright according to its EXIF orientation.
+def open_image(path: str, form: PixelFormat) -> LazyImage:
+    """Open an image file as gray or RGB, upright according to its EXIF orientation.
 
     Raises:
         BadImageError: if the file is missing, truncated, not a regular file, or not an image that Pillow can decode.
     """
-    return _picture(_read(path, jpeg.read_file), channels, lambda: _decode_file(path, channels))
+    return _picture(_read(path, jpeg.read_file), form, lambda: _decode_file(path, form))
 
 
 def read_image(path: str) -> bytearray:
@@ -90,18 +91,18 @@ def _read(path: str, read: Callable[[str], bytearray]) -> bytearray:
         raise BadImageError(path, _reason(error)) from error
 
 
-def open_encoded(name: str, file: bytearray, channels: int) -> LazyImage:
+def open_encoded(name: str, file: bytearray, form: PixelFormat) -> LazyImage:
     """Open an image file whose bytes are in memory.
 
     Args:
         name: name of the image in errors.
         file: all bytes of the file; decoding a JPEG changes its height field temporarily.
-        channels: 1 for gray, 3 for RGB.
+        form: format of the pixels.
 
     Raises:
         BadImageError: if the file is truncated, or not an image that Pillow can decode.
     """
-    return _picture(file, channels, lambda: _decode(BytesIO(file), name, channels))
+    return _picture(file, form, lambda: _decode(BytesIO(file), name, form))
 
 
 def image_of_pixels(array: NDArray[np.uint8], channels: int, mode: str | None = None) -> LazyImage:
@@ -122,14 +123,14 @@ def image_of_pixels(array: NDArray[np.uint8], channels: int, mode: str | None = 
     return LazyImage(width, height, can_shrink=False, pixels=pixels, mode=mode or _MODES[given])
 
 
-def _picture(file: bytearray, channels: int, by_pillow: Callable[[], _Decoded]) -> LazyImage:
+def _picture(file: bytearray, form: PixelFormat, by_pillow: Callable[[], _Decoded]) -> LazyImage:
     frame = jpeg.read_frame(file)
     if frame is None or jpeg.is_huge(frame) or (frame.has_metadata and _is_turned(file)):
         image, mode = by_pillow()
         return LazyImage(*image.size, can_shrink=False, pixels=lambda *_: _array(image), mode=mode)
 
     def pixels(bottom: int, factor: int) -> NDArray[np.uint8]:
-        decoded = jpeg.decode_rows(file, frame, channels, bottom, factor)
+        decoded = jpeg.decode_rows(file, frame, form.channels, bottom, factor)
         if decoded is not None:
             return decoded
         image, _ = by_pillow()
@@ -150,13 +151,13 @@ def _is_turned(file: bytearray) -> bool:
         return True
 
 
-def decode(path: str, channels: int) -> Image.Image:
+def decode(path: str, form: PixelFormat) -> Image.Image:
     """Decode an image by Pillow as gray ("L") or "RGB", upright according to its EXIF orientation.
 
     Raises:
         BadImageError: if the file is missing, truncated, or not an image that Pillow can decode.
     """
-    return _decode_file(path, channels).image
+    return _decode_file(path, form).image
 
 
 class _Decoded(NamedTuple):
@@ -166,22 +167,22 @@ class _Decoded(NamedTuple):
     mode: str
 
 
-def _decode_file(path: str, channels: int) -> _Decoded:
+def _decode_file(path: str, form: PixelFormat) -> _Decoded:
     try:
         # Pillow maps a file opened by name into memory and then garbles rotated uncompressed TIFFs (Pillow 13.0).
         with open(path, "rb") as file:  # noqa: PTH123 (a Path for each image costs time)
-            return _decode(file, path, channels)
+            return _decode(file, path, form)
     except OSError as error:
         raise BadImageError(path, _reason(error)) from error
 
 
-def _decode(source: BinaryIO, name: str, channels: int) -> _Decoded:
+def _decode(source: BinaryIO, name: str, form: PixelFormat) -> _Decoded:
     try:
         with _open(source) as opened:
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             image.load()
-            converted = to_mode(image, _MODES[channels], getattr(opened, "tag_v2", None))
+            converted = to_mode(image, _MODES[form.channels], getattr(opened, "tag_v2", None), form.background)
             return _Decoded(converted, opened.mode)
     except MemoryError:
         raise

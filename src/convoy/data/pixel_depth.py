@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from convoy.data.pixel_format import Color
+
 _MOST = 65_535
 _WHITE_IS_ZERO = 0
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262
 
 
@@ -29,22 +32,36 @@ class RangeError(Exception):
     """Error for an image with values outside the range of its kind."""
 
 
-def to_mode(image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None) -> Image.Image:
+def to_mode(
+    image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None, background: Color | None = None
+) -> Image.Image:
     """Return an image as "L" or "RGB", scaled to 0..255 if it has more than 8 bits.
 
     Args:
         image: decoded image of any mode.
         mode: "L" or "RGB".
         tags: tags of the TIFF file.
+        background: color below transparent pixels; None to ignore transparency, as do images of more than 8 bits.
 
     Raises:
         RangeError: if a value is outside the range of the image's mode.
     """
+    if background is not None:
+        image = _on_background(image, background)
     if image.mode == mode:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = _scaled(image, tags or {})
     return image.convert(mode)
+
+
+def _on_background(image: Image.Image, color: Color) -> Image.Image:
+    """Return an image with an alpha channel or a transparent color as "RGB", and others unchanged."""
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;")
+    if is_deep or not (image.mode in _WITH_ALPHA or "transparency" in image.info):
+        return image
+    whole = Image.new("RGBA", image.size, (*color, 255))
+    return Image.alpha_composite(whole, image.convert("RGBA")).convert("RGB")
 
 
 def _scaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:

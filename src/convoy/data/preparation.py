@@ -15,6 +15,7 @@ from convoy.config.image_size import ImageSize, sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, open_image
+from convoy.data.pixel_format import Color, PixelFormat, color_of
 from convoy.data.resize import fit_images, resize_and_center, with_channels
 from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 
@@ -36,6 +37,7 @@ class Preparation:
         channels: channels of the network's input, 1 or 3.
         mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
         std: standard deviation of pixel values in 0..1, likewise.
+        background: color below transparent pixels; None to ignore transparency.
     """
 
     source_channels: int
@@ -46,6 +48,7 @@ class Preparation:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    background: Color | None = None
 
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
@@ -56,7 +59,9 @@ class Preparation:
             shorter, channels = IMAGE_SIDES[data.source], IMAGE_CHANNELS[data.source]
             crop = sides_of(shorter)
         statistics = tuple(data.mean), tuple(data.std)
-        return cls(channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics)
+        return cls(
+            channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, color_of(data.background)
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,7 +92,8 @@ class Preparation:
             BadImageError: if the file can't be decoded.
         """
         crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
-        resize_and_center(open_image(path, self.source_channels), self.shorter_side, crop)
+        form = PixelFormat(self.source_channels, self.background)
+        resize_and_center(open_image(path, form), self.shorter_side, crop)
         image = torch.from_numpy(crop).permute(2, 0, 1)[None]
         return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
 

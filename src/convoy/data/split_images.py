@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded, open_image
 from convoy.data.image_files import ImageFiles
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import MicroBatch
 from convoy.data.sources.image_set import LabelledImages
 
@@ -72,17 +73,17 @@ class IndexedBatch:
 class FileImages:
     """Images that were listed before training: files, or encoded images in one large file."""
 
-    def __init__(self, files: ImageFiles, targets: Tensor, channels: int) -> None:
+    def __init__(self, files: ImageFiles, targets: Tensor, form: PixelFormat) -> None:
         """Store the images and their targets.
 
         Args:
             files: images of the split.
             targets: one per image, as `convoy.data.targets` describes for their kind.
-            channels: 1 for gray, 3 for RGB.
+            form: format of the pixels.
         """
         self.targets = targets
         self._files = files
-        self._channels = channels
+        self._format = form
 
     def __len__(self) -> int:
         return len(self._files)
@@ -103,8 +104,8 @@ class FileImages:
         files = self._files
         path = files.paths[sample]
         if files.contents is None or files.rows is None:
-            return open_image(path, self._channels)
-        return open_encoded(path, bytearray(files.contents(files.rows[sample])), self._channels)
+            return open_image(path, self._format)
+        return open_encoded(path, bytearray(files.contents(files.rows[sample])), self._format)
 
 
 class MemoryImages:

@@ -198,9 +198,11 @@ def _as_trained(trained: Config, overrides: Sequence[str]) -> list[str]:
     typed = {text.partition("=")[0] for text in overrides}
     if "data" not in typed:
         return []
-    values = {f"data.{key}": getattr(trained.data, key) for key in ("channels", "image_size", "mean", "std")}
+    values = {
+        f"data.{key}": getattr(trained.data, key) for key in ("channels", "image_size", "background", "mean", "std")
+    }
     return [
-        f"{key}={list(value) if isinstance(value, list | tuple) else value}"
+        f"{key}={'null' if value is None else list(value) if isinstance(value, list | tuple) else value}"
         for key, value in values.items()
         if key not in typed
     ]

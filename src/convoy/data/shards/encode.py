@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import simplejpeg
 from convoy.data.crop_geometry import size_with_shorter_side
 from convoy.data.decode import BadImageError, open_encoded, read_image
 from convoy.data.image_files import ImageFiles
+from convoy.data.pixel_format import Color, PixelFormat
 from convoy.data.resize import resize_and_center, resized
 
 QUALITY = 95
@@ -22,7 +23,7 @@ AHEAD = 64
 _JPEG = b"\xff\xd8"
 
 
-def encoded_jpeg(path: str, size: int) -> bytes:
+def encoded_jpeg(path: str, size: int, background: Color | None = None) -> bytes:
     """Encode an image as a JPEG whose shorter side has at most `size` pixels.
 
     A JPEG that is small enough is returned unchanged. Others are reduced by the antialiased bilinear filter of val
@@ -32,7 +33,7 @@ def encoded_jpeg(path: str, size: int) -> bytes:
         BadImageError: if the image can't be decoded completely.
     """
     file = read_image(path)
-    image = open_encoded(path, file, 3)
+    image = open_encoded(path, file, PixelFormat(3, background))
     width, height = image.width, image.height
     pixels = image.pixels(height, 1)
     if min(width, height) > size:
@@ -45,13 +46,13 @@ def encoded_jpeg(path: str, size: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), QUALITY, "RGB", "420"))
 
 
-def raw_pixels(path: str, size: int) -> bytes:
+def raw_pixels(path: str, size: int, background: Color | None = None) -> bytes:
     """Return the central square after the shorter side was resized to `size`, as bytes of RGB, uint8 [size, size, 3].
 
     Raises:
         BadImageError: if the image can't be decoded down to the last row of the square.
     """
-    image = open_encoded(path, read_image(path), 3)
+    image = open_encoded(path, read_image(path), PixelFormat(3, background))
     out = np.empty((size, size, 3), dtype=np.uint8)
     resize_and_center(image, size, out)
     return out.tobytes()
@@ -73,21 +74,21 @@ class EncodedImages:
         position: position of the next image.
     """
 
-    def __init__(self, files: ImageFiles, order: Sequence[int], form: str, size: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, files: ImageFiles, order: Sequence[int], encode: Callable[[str], bytes], pool: ThreadPoolExecutor
+    ) -> None:
         """Store the files and their order; encoding starts with the first `peek`.
 
         Args:
             files: files of the split.
             order: indices into the files.
-            form: one of `index.FORMATS`.
-            size: size of the packed images, in pixels.
+            encode: function from the path of an image to its packed bytes.
             pool: threads that encode.
         """
         self.position = 0
         self._files = files
         self._order = order
-        self._encode = raw_pixels if form == "raw" else encoded_jpeg
-        self._size = size
+        self._encode = encode
         self._pool = pool
         self._coming: deque[Future[EncodedImage]] = deque()
 
@@ -113,7 +114,7 @@ class EncodedImages:
         sample = self._order[position]
         content: bytes | BadImageError
         try:
-            content = self._encode(self._files.paths[sample], self._size)
+            content = self._encode(self._files.paths[sample])
         except BadImageError as error:
             content = error
         return EncodedImage(position, self._files.targets[sample], content)

@@ -24,8 +24,9 @@ import numpy as np
 from convoy.config.faults import Fault, UserError
 from convoy.data.decode import BadImageError
 from convoy.data.image_files import ImageFiles
+from convoy.data.pixel_format import Color
 from convoy.data.randomness import Stream, permutation
-from convoy.data.shards.encode import EncodedImages
+from convoy.data.shards.encode import EncodedImages, encoded_jpeg, raw_pixels
 from convoy.data.shards.shard_images import Table, read_table
 from convoy.data.shards.shard_index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index
 from convoy.data.shards.storage import LocalFolder, digest
@@ -54,6 +55,7 @@ class Packing:
         seed: seed of the packed order.
         skip: whether images that can't be decoded are skipped; otherwise the first one is an error.
         num_threads: threads that decode and encode.
+        background: color below transparent pixels; None to ignore transparency.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +67,16 @@ class Packing:
     seed: int = 1
     skip: bool = False
     num_threads: int = 1
+    background: Color | None = None
+
+    def encode(self, path: str) -> bytes:
+        """Return the packed bytes of an image.
+
+        Raises:
+            BadImageError: if the image can't be decoded.
+        """
+        encode = raw_pixels if self.format == "raw" else encoded_jpeg
+        return encode(path, self.size, self.background)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,7 +87,11 @@ class Packing:
         for split, files in self.splits.items():
             for path, label in zip(files.paths, files.targets, strict=True):
                 names.update(f"{split}\0{os.path.relpath(path, common)}\0{label}\n".encode(errors="surrogateescape"))
-        return {"shard_bytes": self.shard_bytes, "seed": self.seed, "skip": self.skip, "files": names.hexdigest()}
+        background = {} if self.background is None else {"background": list(self.background)}
+        return {
+            **{"shard_bytes": self.shard_bytes, "seed": self.seed, "skip": self.skip, "files": names.hexdigest()},
+            **background,
+        }
 
 
 @dataclass(frozen=True)
@@ -217,7 +233,7 @@ def _split(
     report: ReportShard,
 ) -> Iterator[_Written]:
     order = permutation(packing.seed, 0, len(files), Stream.PACKED_ORDER).tolist()
-    images = EncodedImages(files, order, packing.format, packing.size, pool)
+    images = EncodedImages(files, order, packing.encode, pool)
     storage = LocalFolder(str(packing.output))
     begin = number = 0
     while begin < len(order):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from convoy.config.faults import UserError
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import MicroBatch
 from convoy.data.shards.read_ahead import Block, BlockSource, damaged
 from convoy.data.shards.shard_index import COLUMNS, Index, Split
@@ -72,20 +73,20 @@ def check_files(storage: Storage, index: Index) -> None:
 class ShardImages:
     """Images of a split in shards."""
 
-    def __init__(self, storage: Storage, index: Index, split: Split, channels: int) -> None:
+    def __init__(self, storage: Storage, index: Index, split: Split, form: PixelFormat) -> None:
         """Read the table of the samples.
 
         Args:
             storage: storage of the data set.
             index: index of the data set.
             split: the split.
-            channels: 1 for gray, 3 for RGB.
+            form: format of the pixels.
 
         Raises:
             UserError: if the table is missing or damaged.
         """
         self._storage = storage
-        self._channels = channels
+        self._format = form
         self._is_raw = index.format == "raw"
         self._size = index.size
         self._files = [shard.file for shard in split.shards]
@@ -155,8 +156,8 @@ class ShardImages:
         if self._is_raw:
             return self._pixels(content)
         assert isinstance(content, bytearray)
-        return open_encoded(self.name(sample), content, self._channels)
+        return open_encoded(self.name(sample), content, self._format)
 
     def _pixels(self, content: bytearray | memoryview) -> LazyImage:
         pixels = np.frombuffer(content, dtype=np.uint8)
-        return image_of_pixels(pixels.reshape(self._size, self._size, 3), self._channels)
+        return image_of_pixels(pixels.reshape(self._size, self._size, 3), self._format.channels)
