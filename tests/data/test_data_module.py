@@ -54,6 +54,8 @@ def test_open_reads_the_data_once() -> None:
     assert module.classes == tuple("0123456789")
     assert module.sizes == {"train": 1294, "val": 144, "test": 359}
     assert module.skipped_images == {}
+    labels = torch.cat([batch.targets for batch in module.evaluation_loader("train", device="cpu")]).tolist()
+    assert module.counts_by_name() == {str(label): labels.count(label) for label in range(10)}
     assert module.steps_per_epoch(1) == 1294 // 64
     assert module.steps_per_epoch(4) == 1294 // 256
 

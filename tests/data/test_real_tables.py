@@ -91,6 +91,9 @@ def test_blood_cells_are_labels(real_data: Callable[..., Path], convoy: Callable
     assert run.code == 0, run.err
     assert "3 labels" in run.out
     assert run.summary()["steps"] == 4
+    counts = run.summary()["training_counts"]
+    assert list(counts) == list(CELLS)
+    assert all(0 < counts[cell] <= sum(cell in cells for cells in present.values()) for cell in CELLS)
 
 
 @pytest.mark.parametrize("columns", [["snout_x", "snout_y"], "tailbase_x"])

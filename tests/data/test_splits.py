@@ -39,5 +39,11 @@ def test_held_out_samples_do_not_depend_on_their_position() -> None:
 
 @pytest.mark.parametrize("fraction", [0.001, 0.0])
 def test_a_split_without_images_is_refused(fraction: float) -> None:
-    with pytest.raises(UserError, match=r"data.val_fraction=.*no image on one side of 20 images"):
+    with pytest.raises(UserError, match=r"data.val_fraction=.*: holds out none of 20 images; write .*=0.05 or more"):
         stratified_split(torch.arange(20) % 2, fraction)
+    assert len(stratified_split(torch.arange(20) % 2, 0.05)[1]) == 1
+
+
+def test_classes_of_one_image_leave_nothing_to_hold_out() -> None:
+    with pytest.raises(UserError, match=r"data.test_fraction=0.1: .*each class has only one .*add .* a test split"):
+        stratified_split(torch.arange(20), 0.1, "data.test_fraction")

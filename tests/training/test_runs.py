@@ -59,6 +59,8 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
     assert max(float(row["val/top1"]) for row in rows if row["val/top1"]) == pytest.approx(summary["val/top1"])
     assert summary["steps"] == 20
     assert len(summary["test/per_class"]) == 10
+    assert list(summary["training_counts"]) == list("0123456789")
+    assert sum(summary["training_counts"].values()) == summary["images"]["train"]
     with (run.folder / "confusion_matrix.csv").open(newline="") as file:
         counts = [[int(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:]]
     assert sum(map(sum, counts)) == summary["images"]["test"]

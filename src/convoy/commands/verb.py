@@ -144,7 +144,7 @@ def help_text(kind: type[Any]) -> str:
     if kind.overrides is None:
         lines += ["", "Other words are overrides, as in convoy train."]
     elif kind.overrides:
-        lines += ["", f"Overrides of the run's config: {', '.join(kind.overrides)}."]
+        lines += ["", f"Overrides of the config: {', '.join(kind.overrides)}."]
     return "\n".join(lines)
 
 

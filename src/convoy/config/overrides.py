@@ -95,7 +95,7 @@ def _with_values_of_flags(words: Sequence[str]) -> Iterator[str]:
 
 def _is_path(name: object, options: Options) -> bool:
     """Return whether a value of `data=` is a path instead of an option."""
-    if not isinstance(name, str) or name in options.of("data"):
+    if not isinstance(name, str) or not name or name in options.of("data"):
         return False
     return "/" in name or name.startswith((".", "~")) or Path(name).exists()
 

@@ -19,9 +19,10 @@ from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
+from convoy.data.inspection.target_counts import count_targets
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.split_notes import missing_split, unequal_notes
-from convoy.data.targets import CLASS_INDEX, Targets, positions_of
+from convoy.data.targets import CLASS_INDEX, VALUES, Targets, positions_of
 
 
 class Batches:
@@ -170,6 +171,14 @@ class ImageData(pl.LightningDataModule):
             rule = "can't be counted by class: the data set has no attribute `targets` with the class of each image"
             raise UserError(Fault("data.train", rule, "add it, or give loss.weight as a list"))
         return torch.bincount(targets.cpu(), minlength=self.num_classes)
+
+    def counts_by_name(self) -> dict[str, int] | None:
+        """Return the number of training images per class, or with each label; None for values and unknown classes."""
+        found = self._set
+        if found.training_targets is None or found.targets.kind == VALUES:
+            return None
+        counts = count_targets(found.targets, found.training_targets)
+        return dict(zip(found.targets.names, counts, strict=True))
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fract
         The indices kept and the indices held out, each [.] int64 in ascending order.
 
     Raises:
-        UserError: if one side would be empty.
+        UserError: if no sample would be held out.
     """
     sizes = torch.bincount(labels)
     shares = sizes.to(torch.float64) * fraction
@@ -35,15 +35,8 @@ def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fract
     by_loss = torch.argsort(counts - shares, stable=True)
     counts[by_loss[: max(missing, 0)]] += 1
     counts = torch.minimum(counts, (sizes - 1).clamp_min(0))
-    if int(counts.sum()) == 0 or int(counts.sum()) == len(labels):
-        raise UserError(
-            Fault(
-                key,
-                f"leaves no image on one side of {len(labels)} images",
-                "choose another share",
-                str(fraction),
-            )
-        )
+    if int(counts.sum()) == 0:
+        raise _nothing_held_out(int(sizes.max()), len(labels), fraction, key)
 
     samples = torch.arange(len(labels))
     bits = random_bits(SPLIT_SEED, 0, samples, [Stream.SPLIT])[0]
@@ -52,3 +45,13 @@ def stratified_split(labels: Tensor, fraction: float, key: str = "data.val_fract
     rank_in_class = samples - (sizes.cumsum(0) - sizes)[labels[grouped]]
     held_out = rank_in_class < counts[labels[grouped]]
     return grouped[~held_out].sort().values, grouped[held_out].sort().values
+
+
+def _nothing_held_out(largest: int, count: int, fraction: float, key: str) -> UserError:
+    if largest == 1:
+        split = "test" if "test" in key else "val"
+        rule = f"can't hold out an image: each class has only one of the {count} images, which train needs"
+        return UserError(Fault(key, rule, f"add images, or a {split} split", f"{fraction:g}"))
+    return UserError(
+        Fault(key, f"holds out none of {count} images", f"write {key}={1 / count:.2g} or more", f"{fraction:g}")
+    )

@@ -101,6 +101,7 @@ def summarize(
         "data_wait": metrics.data_wait,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "images": dict(data.sizes),
+        "training_counts": data.counts_by_name(),
         "skipped_images": num_skipped,
         "best_checkpoint": str(best) if best else None,
         "best_step": checkpoints.best_step,
