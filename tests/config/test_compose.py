@@ -33,7 +33,11 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("trainer.gpu=2", "trainer.gpu=2: no such key; did you mean trainer.gpus?"),
         ("max_epochs=3", "max_epochs=3: no such key; did you mean trainer.max_epochs?"),
         ("modle=vgg16", "modle=vgg16: no such key; did you mean model?"),
-        ("data=", "data=: no such option; options: cifar10, "),
+        (
+            "data=",
+            "data: needs a value; one of cifar10, cifar100, dataset, digits, fashion_mnist, huggingface, image_folder, "
+            "imagenet, mnist, shards, table, torchvision",
+        ),
         ("optimizer.momentm=0.8", "optimizer.momentm=0.8: no such key; did you mean optimizer.momentum?"),
         (
             "optimizer.fused=true",

@@ -129,6 +129,8 @@ def _choice_faults(override: Override, options: Options) -> list[Fault]:
     value = override.value()
     if value is None and group in OPTIONAL_GROUPS:
         return []
+    if value == "":
+        return [Fault(group, "needs a value", f"one of {', '.join(available)}")]
     chosen = value if isinstance(value, list) else [value]
     if isinstance(value, (dict, bool)) or (isinstance(value, list) and group not in LIST_GROUPS):
         return [Fault(group, "takes one option", f"one of {', '.join(available)}", written(override))]
