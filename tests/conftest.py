@@ -100,6 +100,7 @@ def convoy(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., R
 
     def run(*words: str, folder: str | None = "run") -> Run:
         given = [f"folder={folder}"] if folder and words[0] == "train" and not _has_own_folder(words) else []
+        given += ["report=false"] if given else []
         capfd.readouterr()
         code = main([*words, *given])
         out, err = capfd.readouterr()
@@ -113,7 +114,7 @@ def shell(tmp_path: Path) -> Callable[..., Run]:
     """Run a command in a separate process and wait for its end."""
 
     def run(*words: str, folder: str = "run", timeout: float = 300, **environment: str) -> Run:
-        given = [f"folder={folder}"] if words[0] == "train" and not _has_own_folder(words) else []
+        given = [f"folder={folder}", "report=false"] if words[0] == "train" and not _has_own_folder(words) else []
         done = subprocess.run(
             command([*words, *given]),
             cwd=tmp_path,

@@ -10,6 +10,7 @@ from convoy.runtime.allocator_settings import use_allocator
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.garbage_collection import without_collector
 from convoy.runtime.rank_watch import WATCH
+from convoy.runtime.ranks import is_first_rank
 from convoy.training import preflight
 from convoy.training.resume import is_resume, resume
 
@@ -46,7 +47,12 @@ def _train(parsed: arguments.Arguments) -> int:
     # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
     with without_collector():
         from convoy.training.run import train
-    return train(config, parsed.overrides, resumed, restarts=True, since=since).exit_code
+    outcome = train(config, parsed.overrides, resumed, restarts=True, since=since)
+    if config.report and is_first_rank() and outcome.summary.get("status") in ("finished", "not finite"):
+        from convoy.report.pages.run_page import write_at_end
+
+        print(write_at_end(outcome.run))
+    return outcome.exit_code
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

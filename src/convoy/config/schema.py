@@ -315,6 +315,8 @@ class Config:
     seed: int = 1
     tags: list[str] = field(default_factory=list)
     output_root: str = "outputs"
+    report: bool = True
+    """Write report.html, the page of the run, at its end (see convoy report)."""
     folder: str | None = None
     """Folder of the run; null: <output_root>/<name>/<date_time-id>."""
     resume: str | None = None

@@ -76,7 +76,7 @@ def html_text(ledger: Ledger) -> str:
             claims,
             picture(ledger),
             f"<h2>Totals</h2><dl>{totals}</dl>",
-            f'<h2>Every layer</h2><div class="scroll">{_table(ledger)}</div>',
+            f'<h2>Every layer</h2><div class="scroll">{layer_table(ledger)}</div>',
             f'<p class="small">{escape(" ".join(convention(ledger)))}</p>',
             "</body></html>\n",
         ]
@@ -128,7 +128,8 @@ def _label(row: Row, y: int) -> str:
     )
 
 
-def _table(ledger: Ledger) -> str:
+def layer_table(ledger: Ledger) -> str:
+    """Return a table with one row per layer and the totals."""
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in _COLUMNS)
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell(getattr(row, name))}</td>" for name in _COLUMNS) + "</tr>" for row in ledger.rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 
@@ -114,6 +116,25 @@ class Ledger:
     rows: tuple[Row, ...]
     state: State
     measured: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Ledger | None:
+        """Return the ledger of a ledger.json; None if there is none, or another version wrote it."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            totals = found["totals"]
+            return cls(
+                found["model"],
+                tuple(found["input_shape"]),
+                found["precision"],
+                found["optimizer"],
+                found["micro_batch_size"],
+                tuple(Row(**row) for row in found["rows"]),
+                State(**{field.name: totals[field.name] for field in fields(State)}),
+                found["measured"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def total(self, column: str) -> int:
         """Return the sum of a column."""

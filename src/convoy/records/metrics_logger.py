@@ -85,7 +85,9 @@ class MetricsLogger(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._step = trainer.global_step  # not set yet if a resumed run has only its test left
-        self._write_row(trainer, {name: value for name, value in pl_module.latest.items() if "test/" in name})
+        values = {name: value for name, value in pl_module.latest.items() if "test/" in name}
+        if values:
+            self._write_row(trainer, values)
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()

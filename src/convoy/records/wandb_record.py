@@ -82,7 +82,7 @@ class WandbRecord:
         """
         self.open()
         small = {
-            f"test/{name}": {"columns": list(table.columns), "rows": table.rows, "is_matrix": table.is_matrix}
+            f"test/{name}": {"columns": list(table.columns), "rows": table.rows, "is_matrix": table.kind == "matrix"}
             for name, table in tables.items()
             if len(table.rows) <= _MOST_ROWS
         }

@@ -94,6 +94,11 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def mistakes(self) -> Path:
+        """Images of the test with the worst predictions."""
+        return self.path / "mistakes.json"
+
+    @property
     def wandb_id(self) -> Path:
         """Id of the W&B run, with which a resumed run continues its record."""
         return self.path / "wandb_id.txt"

@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models import auxiliary
+from convoy.tasks.calibration import CalibrationBins
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.mixing import mixing
@@ -40,7 +41,8 @@ class Classification(Task):
 
     titles = {"top1": "top-1", "top5": "top-5"}  # noqa: RUF012
     hidden = frozenset({"error"})
-    report_metrics = frozenset({"confusion_matrix"})
+    severity_text = "Wrong predictions, those with the largest probability first."
+    report_metrics = frozenset({"confusion_matrix", "calibration"})
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Classification(Task):
             found["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5, validate_args=False)
         if split == "test":
             found["confusion_matrix"] = MulticlassConfusionMatrix(num_classes, validate_args=False)
+            found["calibration"] = CalibrationBins()
         # Without groups: torchmetrics would merge metrics whose states happen to agree after the first batch.
         return MetricCollection(found, compute_groups=False)
 
@@ -116,7 +119,7 @@ class Classification(Task):
         return (*super().metric_names(), "error")
 
     def report(self, metrics: MetricCollection) -> Report:
-        """Return the accuracy per class (None for a class without images) and the confusion matrix."""
+        """Return the accuracy per class (None for a class without images), the confusion matrix and the calibration."""
         if "confusion_matrix" not in metrics:
             return Report()
         matrix = metrics["confusion_matrix"].compute().cpu()
@@ -126,9 +129,11 @@ class Classification(Task):
             name: int(matrix[index, index]) / int(totals[index]) if totals[index] else None
             for index, name in enumerate(names)
         }
+        bins = metrics["calibration"]
+        assert isinstance(bins, CalibrationBins)
         rows = tuple((name, *row) for name, row in zip(names, matrix.tolist(), strict=True))
-        table = ReportTable(("true \\ predicted", *names), rows, is_matrix=True)
-        return Report({"per_class": per_class}, {"confusion_matrix": table})
+        table = ReportTable(("true \\ predicted", *names), rows, kind="matrix")
+        return Report({"per_class": per_class}, {"confusion_matrix": table, "calibration": bins.table()})
 
     def to_average(self, outputs: Tensor) -> Tensor:
         """Return the probabilities [N, num_classes]."""
@@ -140,6 +145,11 @@ class Classification(Task):
 
     def likelihoods(self, averaged: Tensor, targets: Tensor) -> Tensor:
         return averaged[:, torch.arange(len(targets)), targets]
+
+    def severity(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability of each wrong prediction, [N], and 0 for right ones."""
+        probability, predicted = torch.softmax(outputs, 1).max(1)
+        return torch.where(predicted == targets, 0, probability)
 
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the most probable class of each image."""

@@ -32,6 +32,7 @@ class Multilabel(Task):
     """
 
     titles = {"map": "mAP", "f1_macro": "macro F1", "f1_micro": "micro F1"}  # noqa: RUF012
+    severity_text = "Wrong labels, those with the most probability on the wrong side first."
     report_metrics = frozenset({"accuracy_per_label"})
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss, threshold: float = 0.5) -> None:
@@ -91,6 +92,12 @@ class Multilabel(Task):
     def likelihoods(self, averaged: Tensor, targets: Tensor) -> Tensor:
         found = torch.where(targets > 0.5, averaged, 1 - averaged)
         return found.flatten(1).clamp_min(_SMALLEST_PROBABILITY)
+
+    def severity(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum over each image's wrong labels of the distance between probability and target, [N]."""
+        probabilities = outputs.sigmoid()
+        is_wrong = (probabilities > self.threshold) != (targets > 0.5)
+        return ((probabilities - targets).abs() * is_wrong).sum(1)
 
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the labels above the threshold, [N, num_labels]."""

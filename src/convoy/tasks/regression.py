@@ -27,6 +27,7 @@ class Regression(Task):
     """
 
     titles = {"mae": "MAE", "rmse": "RMSE", "r2": "R²"}  # noqa: RUF012
+    severity_text = "Largest mean absolute errors first."
     report_metrics = frozenset({"mae_per_value"})
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss) -> None:
@@ -65,6 +66,10 @@ class Regression(Task):
             return Report()
         errors = metrics["mae_per_value"].compute().reshape(-1).tolist()
         return Report({"mae_per_value": dict(zip(self.targets.names, errors, strict=True))})
+
+    def severity(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean absolute error of each image, [N]."""
+        return (outputs - targets).abs().mean(1)
 
     def target_texts(self, targets: Tensor) -> list[str]:
         """Return the values of each image."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,14 @@ class ReportTable:
     Attributes:
         columns: column titles; the first one is the title of the row names.
         rows: cells, each row beginning with its name.
-        is_matrix: whether rows are true classes and columns predicted ones; W&B then draws a confusion matrix.
+        kind: `matrix` if rows are true classes and columns predicted ones; `calibration` for bins of the confidence
+            (lower and upper end, images, mean confidence, accuracy); else `rows`. W&B and the page of the run draw the
+            first two as charts.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    is_matrix: bool = False
+    kind: Literal["rows", "matrix", "calibration"] = "rows"
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,13 @@ class Task(nn.Module, ABC):
         percent: names of the metrics (without split) that are fractions and are printed in percent.
         titles: printed names of metrics, where they differ from their names.
         hidden: metrics that are logged but not printed in tables.
+        severity_text: description of the order of `severity`, for people.
         epoch: epoch of training, counted from 0; set before each epoch.
     """
 
     titles: Mapping[str, str] = {}
     hidden: frozenset[str] = frozenset()
+    severity_text: str = ""
 
     def __init__(self, targets: Targets, loss: ConfiguredLoss) -> None:
         super().__init__()
@@ -134,6 +138,13 @@ class Task(nn.Module, ABC):
         """Return what a prediction decides per image, [N] or [N, ...], to compare two networks; None if nothing.
 
         Without decisions (the default) two networks are compared by the values of their outputs.
+        """
+        return None
+
+    def severity(self, outputs: Any, targets: Any) -> Tensor | None:
+        """Return how wrong each prediction is, [N], 0 if it is right; None (the default) if that is not defined.
+
+        A run keeps the images of its test with the largest values.
         """
         return None
 
@@ -208,9 +219,11 @@ class Task(nn.Module, ABC):
             return torch.zeros(num_images, dtype=torch.int64)
         return torch.zeros(num_images, len(self.targets.names))
 
-    def update(self, metrics: MetricCollection, network: nn.Module, batch: Batch) -> None:
-        """Evaluate one batch and count it."""
-        self.update_metrics(metrics, self.outputs(network, batch.images), batch.targets)
+    def update(self, metrics: MetricCollection, network: nn.Module, batch: Batch) -> Any:
+        """Evaluate one batch, count it, and return the outputs."""
+        outputs = self.outputs(network, batch.images)
+        self.update_metrics(metrics, outputs, batch.targets)
+        return outputs
 
     def compute(self, metrics: MetricCollection) -> dict[str, float]:
         """Return every scalar metric by name, over all ranks."""

@@ -20,6 +20,7 @@ from convoy.models.recompute import without_statistics
 from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import gradient_scale, may_fuse
 from convoy.optim.sharpness import perturbed
+from convoy.records.mistakes import Mistakes
 from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
 from convoy.tasks.task import Report, Task, total_loss
@@ -55,6 +56,8 @@ class TrainingModule(pl.LightningModule):
         latest: the newest value of every metric, for the progress bar and the summary.
         losses: the task's losses of the last micro batch, on the device.
         test_report: results of a test beyond scalar metrics.
+        mistakes: images of a test with the worst predictions.
+        tested: split of the test: `val` for a run without a test split.
     """
 
     def __init__(self, network: nn.Module, config: Config, task: Task) -> None:
@@ -67,6 +70,8 @@ class TrainingModule(pl.LightningModule):
         self.losses: dict[str, Tensor] = {}
         self._is_logging = True
         self.test_report = Report()
+        self.mistakes = Mistakes(task, config.data)
+        self.tested = "test"
         self.val_metrics = metrics_of(task, config, "val")
         self.test_metrics = metrics_of(task, config, "test")
         self._frozen_norms: list[nn.Module] = []
@@ -180,7 +185,8 @@ class TrainingModule(pl.LightningModule):
         self.task.update(self.val_metrics, self.network, Batch(*batch))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.task.update(self.test_metrics, self.network, Batch(*batch))
+        batch = Batch(*batch)
+        self.mistakes.add(self.task.update(self.test_metrics, self.network, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         values = self._computed(self.val_metrics, "val")
@@ -190,10 +196,11 @@ class TrainingModule(pl.LightningModule):
         self.log_dict(values, logger=False)
 
     def on_test_epoch_end(self) -> None:
-        values = self._computed(self.test_metrics, "test")
+        values = self._computed(self.test_metrics, self.tested)
         self.test_report = self.task.report(self.test_metrics)
         self.test_metrics.reset()
-        self.latest.update(values)
+        if self.tested == "test":  # the values of val are those of the best checkpoint already
+            self.latest.update(values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = self.running.state()

@@ -23,6 +23,7 @@ from convoy.models.freezing import note_on
 from convoy.records.console import Console
 from convoy.records.ledger_log import open_ledger_log
 from convoy.records.loggers import Loggers, open_loggers
+from convoy.records.mistakes import Mistake
 from convoy.records.run_context import RunContext
 from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
@@ -266,9 +267,14 @@ def _ordered(context: RunContext, parts: _Parts, recovery: OutOfMemory | None) -
 
 
 def _test_best(trainer: pl.Trainer, context: RunContext, parts: _Parts) -> None:
-    """Test with the weights that were best on val; the test split chooses nothing."""
-    if not context.config.trainer.test or not parts.data.sizes.get("test"):
+    """Test with the weights that were best on val; the test split chooses nothing.
+
+    Without a test split, the tables and images of the test are those of val.
+    """
+    if not context.config.trainer.test:
         return
+    module, has_test = parts.module, bool(parts.data.sizes.get("test"))
+    module.tested = "test" if has_test else "val"
     trainer.strategy.barrier("best.ckpt")
     best_step = parts.callbacks.checkpoints.best_step
     best = context.run.last if best_step is None else context.run.best
@@ -277,7 +283,14 @@ def _test_best(trainer: pl.Trainer, context: RunContext, parts: _Parts) -> None:
         rule = f"is of step {content['global_step']}, and the best is step {best_step}"
         raise UserError(Fault("checkpoint", rule, f"resume={shown(context.run.path)} restores it", str(best)))
     load_weights(parts.module.network, content, best)
-    trainer.test(parts.module, dataloaders=parts.data.test_dataloader(), verbose=False)
+    batches = parts.data.test_dataloader() if has_test else parts.data.val_dataloader()
+    trainer.test(module, dataloaders=batches, verbose=False)
+    if torch.distributed.is_initialized():
+        ranks: list[list[Mistake]] = [[]] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(ranks, module.mistakes.found)
+        module.mistakes.found = []
+        for found in ranks:
+            module.mistakes.merge(found)
 
 
 def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *, alone: bool = False) -> Outcome:
@@ -290,6 +303,7 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
         for path, reason in sorted(bad_images.items()):
             context.console.note(printable(f"skipped: {path}: {reason}"))
         report = parts.module.test_report
+        parts.module.mistakes.write(context.run.mistakes, parts.module.tested)
         run_summary.write(context.run, summary, report)
         if parts.loggers.wandb is not None:
             flat = {key: value for key, value in summary.items() if not isinstance(value, dict)}

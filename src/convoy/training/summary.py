@@ -107,11 +107,14 @@ def summarize(
         "best_step": checkpoints.best_step,
         "monitor": module.task.monitor,
         "percent": sorted(module.task.percent),
+        "titles": dict(module.task.titles),
+        "hidden": sorted(module.task.hidden),
+        "tables": {name: table.kind for name, table in module.test_report.tables.items()},
         "target_names": list(module.task.targets.names),
         **{name: value for name, value in module.latest.items() if name.startswith("train/")},
         **(checkpoints.best or {}),
         **{name: value for name, value in module.latest.items() if name.startswith("test/")},
-        **{f"test/{name}": value for name, value in module.test_report.values.items()},
+        **{f"{module.tested}/{name}": value for name, value in module.test_report.values.items()},
     }
 
 

@@ -1,0 +1,60 @@
+"""Where the time of a training goes: waiting for data, forward and backward passes, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convoy.ledger.rows import Ledger
+from convoy.records.progress import duration
+from convoy.report.pages.document import Cell, Fact, Facts, Figure, number
+from convoy.report.pages.vega import COLORS, Chart
+
+_REST = "optimizer, metrics, logging and launches"
+
+
+def time_parts(summary: Mapping[str, Any], ledger: Ledger | None) -> list[Any]:
+    """Return the duration and rate of a training, and its shares where the layers were timed.
+
+    Args:
+        summary: of the run.
+        ledger: of the run, with or without measured times.
+    """
+    if not summary.get("seconds"):
+        return []
+    rate, wait = summary.get("images_per_s"), summary.get("data_wait")
+    facts = [Fact("trained", duration(summary["seconds"]))]
+    if rate:
+        facts.append(Fact("images per second", f"{rate:,.0f}"))
+    if wait is not None:
+        facts.append(Fact("waited for data", f"{wait:.1%}"))
+    return [Facts(facts), *_shares(rate, wait or 0.0, ledger)]
+
+
+def _shares(rate: float | None, wait: float, ledger: Ledger | None) -> list[Figure]:
+    """Return the shares of a step; nothing if the layers were not timed."""
+    if ledger is None or not rate:
+        return []
+    forward = sum(row.forward_time_ms or 0 for row in ledger.rows)
+    backward = sum(row.backward_time_ms or 0 for row in ledger.rows)
+    step = 1000 * ledger.micro_batch_size / rate
+    if not forward or forward + backward > step:
+        return []
+    shares = {"data": wait, "forward": forward / step, "backward": backward / step}
+    shares[_REST] = max(0.0, 1 - sum(shares.values()))
+    data = [{"part": part, "share": share, "at": index} for index, (part, share) in enumerate(shares.items())]
+    spec = {
+        "data": {"values": data},
+        "height": 60,
+        "mark": "bar",
+        "encoding": {
+            "x": {"field": "share", "type": "quantitative", "title": None, "stack": "zero", "axis": {"format": "%"}},
+            "color": {"field": "part", "type": "nominal", "scale": {"domain": list(shares), "range": list(COLORS[:4])}},
+            "order": {"field": "at"},
+            "tooltip": [{"field": "part"}, {"field": "share", "format": ".1%"}],
+        },
+    }
+    text = "Shares of the time of a step: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()) + "."
+    note = f"Forward and backward passes: {ledger.measured}." if ledger.measured else ""
+    rows = [(Cell(part), number(share, f"{share:.1%}")) for part, share in shares.items()]
+    return [Figure("shares of a step", Chart(spec, text, ("part", "share"), rows), note)]
