@@ -84,7 +84,7 @@ def _lines(rows: Sequence[Mapping[str, str]], names: Sequence[str], times: Mappi
             points.append(
                 {
                     "step": steps[at],
-                    "epoch": int(found[index].get("epoch") or 0),
+                    "epoch": float(found[index].get("epoch") or 0),
                     "minutes": round(float(minutes[at]), 3),
                     "value": values[index],
                     "split": name.partition("/")[0],
@@ -95,35 +95,37 @@ def _lines(rows: Sequence[Mapping[str, str]], names: Sequence[str], times: Mappi
 
 def _figure(title: str, points: list[dict[str, Any]], best_step: int | None, scale: str = "linear") -> Figure:
     splits = list(dict.fromkeys(point["split"] for point in points))
+    marked = _marked(points, best_step)
     # The padding is room for the labels of the best and the last point.
-    options = {"padding": 18} if scale == "log" else {"zero": False, "padding": 18}
-    encoding = {
-        "x": {
-            "field": "x",
-            "type": "quantitative",
-            "axis": {"title": None, "grid": False},
-            "scale": {"zero": False, "nice": False, "padding": 6},
-        },
-        "y": {"field": "value", "type": "quantitative", "title": title, "scale": {"type": scale, **options}},
-        "color": {"field": "split", "type": "nominal", "scale": {"domain": splits, "range": list(COLORS)}},
-        "tooltip": [{"field": name} for name in ("split", "value", "step", "epoch", "minutes")],
-    }
-    if len(splits) == 1:
-        encoding["color"] = {"value": COLORS[0]}
+    options = {"type": scale, "padding": 18, "nice": False, **({} if scale == "log" else {"zero": False})}
+    colors = {"field": "split", "type": "nominal", "scale": {"domain": splits, "range": list(COLORS)}}
+    color = {"color": colors if len(splits) > 1 else {"value": COLORS[0]}}
     dots = {"type": "point", "filled": True, "size": 40, "opacity": 0 if len(points) > _MOST_DOTS else 1}
-    label = {
-        "transform": [{"filter": "isValid(datum.mark)"}],
-        "mark": {"type": "text", "dy": -12, "align": "right"},
-        "encoding": {"text": {"field": "mark"}},
-    }
+    layers: list[dict[str, Any]] = [
+        {"mark": "line", "encoding": color, "params": [ZOOM]},
+        {"mark": dots, "encoding": color},
+    ]
+    if any("mark" in point for point in marked):
+        layers.append(
+            {
+                "transform": [{"filter": "isValid(datum.mark)"}],
+                "mark": {"type": "text", "dy": -12, "align": "right"},
+                "encoding": {"text": {"field": "mark"}},
+            }
+        )
+    scale_x = {"zero": False, "nice": False, "padding": 6}
     spec = {
-        "data": {"values": _marked(points, best_step)},
+        "data": {"values": marked},
         "params": [
             {"name": "by", "value": "step", "bind": {"input": "radio", "options": ["step", "epoch", "minutes"]}}
         ],
         "transform": [{"calculate": "datum[by]", "as": "x"}],
-        "encoding": encoding,
-        "layer": [{"mark": "line", "params": [ZOOM]}, {"mark": dots}, label],
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "axis": {"title": None, "grid": False}, "scale": scale_x},
+            "y": {"field": "value", "type": "quantitative", "title": title, "scale": options},
+            "tooltip": [{"field": name} for name in ("split", "value", "step", "epoch", "minutes")],
+        },
+        "layer": layers,
     }
     return Figure(title, Chart(spec, _description(title, points), *_data_table(title, points)))
 
@@ -157,7 +159,7 @@ def _data_table(title: str, points: Sequence[Mapping[str, Any]]) -> tuple[Sequen
     rows = [
         (
             number(point["step"]),
-            number(point["epoch"]),
+            number(point["epoch"], f"{point['epoch']:g}"),
             number(point["minutes"], f"{point['minutes']:.2f}"),
             Cell(point["split"]),
             number(point["value"], f"{point['value']:.6g}"),

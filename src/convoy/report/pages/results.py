@@ -176,8 +176,7 @@ def _bars(title: str, values: Mapping[str, float | None], table: Table, *, is_fr
     axis = {"axis": {"format": "%"}, "scale": {"domain": [0, 1]}} if is_fraction else {}
     spec = {
         "data": {"values": data},
-        "height": {"step": 18},
-        "autosize": {"type": "fit-x", "contains": "padding"},
+        "height": 40 + 18 * len(data),
         "mark": {"type": "bar", "color": COLORS[0]},
         "encoding": {
             "y": {"field": "target", "type": "nominal", "sort": None, "title": None},
@@ -204,6 +203,7 @@ def _heat_map(title: str, names: Sequence[str], matrix: NDArray[np.int64]) -> Fi
     axis = {"type": "nominal", "sort": None}
     spec = {
         "data": {"values": data},
+        "autosize": "pad",
         "width": {"step": 30},
         "height": {"step": 24},
         "encoding": {

@@ -73,9 +73,8 @@ def run_page(run: RunFolder) -> Page:
             else [],
             in_columns=True,
         ),
-        Section(
-            "Errors", [*per_target(summary), *task_tables(run.path, summary.get("tables", {})), *mistakes(run.mistakes)]
-        ),
+        Section("Errors", [*per_target(summary), *task_tables(run.path, summary.get("tables", {}))], in_columns=True),
+        Section("Worst predictions", mistakes(run.mistakes)),
         Section("Ledger", ledger_parts(ledger, summary) if ledger else []),
         Section("Time", time_parts(summary, ledger)),
         Section("Filters", _filters(run)),

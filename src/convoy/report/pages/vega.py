@@ -54,7 +54,7 @@ class Chart:
     @property
     def json(self) -> str:
         """Return the specification as JSON that can be part of an HTML script element."""
-        spec = {"width": "container", "height": HEIGHT, **self.spec}
+        spec = {"width": "container", "height": HEIGHT, "description": self.text, **self.spec}
         return json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
 
 
