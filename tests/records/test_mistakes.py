@@ -37,7 +37,7 @@ def test_the_worst_predictions_are_those_of_the_network(convoy: Callable[..., Ru
         value, index = trained.network((pixels - mean) / std).softmax(1).max(1)
         assert one["prediction"][0] == [str(int(index)), f"{one['severity']:.2%}"]
         assert one["target"] != str(int(index))
-        assert float(value) == pytest.approx(one["severity"], abs=0.01)  # the pixels were rounded to 8 bits
+        assert value.item() == pytest.approx(one["severity"], abs=0.01)  # the pixels were rounded to 8 bits
 
 
 def test_without_a_test_split_the_tables_are_those_of_val(convoy: Callable[..., Run], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tests.conftest import TINY, Run
 
-from convoy.report.pages.curves import reduced
 from convoy.report.pages.document import Page, Section
+from convoy.report.pages.line_chart import reduced
 from convoy.report.pages.results import confusion
 from convoy.report.pages.run_page import run_page, write_report
 from convoy.runs.layout import RunFolder
