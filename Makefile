@@ -34,17 +34,17 @@ train: install
 	$(BIN)/python train.py $(ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 test-slow: install-dev
-	$(BIN)/python -m pytest $(TESTS) -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS) -m slow
 
 check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(TESTS)
-	$(BIN)/python -m pytest $(TESTS) -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS) -m slow
 
 bench: install-dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,4 +1,4 @@
-"""Every command of docs/features.md and docs/compare.md is run, in its order."""
+"""Every command of docs/features.md, docs/compare.md and docs/report.md is run, in its order."""
 
 from __future__ import annotations
 
@@ -56,3 +56,13 @@ def test_the_page_on_comparing(convoy: Callable[..., Run], monkeypatch: pytest.M
 def test_images_in_documentation_pages_exist(page: str) -> None:
     for path in re.findall(r"!\[[^\]]*\]\((\S+)\)", (DOCS / page).read_text(encoding="utf-8")):
         assert (DOCS / path).is_file()
+
+
+def test_the_page_on_reports(convoy: Callable[..., Run]) -> None:
+    assert convoy("train", *TINY, folder=None).code == 0
+    (run,) = Path("outputs").glob("*/*/config.yaml")
+    for command in commands_of("report.md"):
+        # The folder of the run's name, which contains runs, stands for a sweep.
+        done = convoy(*shlex.split(command.replace("outputs/sweeps/<sweep>", str(run.parents[1])))[1:])
+        assert done.code == 0, f"{command}: {done.err}"
+        assert Path(done.out.strip()).read_text().startswith("<!doctype html>")
