@@ -37,6 +37,8 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
         "summary.json",
         ".lock",
         "confusion_matrix.csv",
+        "calibration.csv",
+        "mistakes.json",
         "run.log",
         "debug.log",
         "checkpoints/best.ckpt",

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models import auxiliary
-from convoy.tasks.calibration import CalibrationBins
+from convoy.tasks.calibration_bins import CalibrationBins
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.mixing import mixing

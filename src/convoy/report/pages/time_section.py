@@ -1,4 +1,4 @@
-"""Where the time of a training goes: waiting for data, forward and backward passes, and the rest."""
+"""Shares of the time of a training: waiting for data, forward and backward passes, and the rest."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.records.mistakes import MOST_IMAGES
-from convoy.tasks.calibration import NUM_BINS, CalibrationBins
+from convoy.tasks.calibration_bins import NUM_BINS, CalibrationBins
 
 
 def test_the_worst_predictions_are_those_of_the_network(convoy: Callable[..., Run]) -> None:
