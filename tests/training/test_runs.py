@@ -47,7 +47,7 @@ def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Co
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert config["optimizer"]["lr"] == pytest.approx(config["model"]["lr"]["sgd"])
     assert "${" not in (run.folder / "config.yaml").read_text()
-    assert yaml.safe_load((run.folder / "overrides.yaml").read_text()) == [[*TINY, "folder=run"]]
+    assert yaml.safe_load((run.folder / "overrides.yaml").read_text()) == [[*TINY, "folder=run", "report=false"]]
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
     here = subprocess.run(
