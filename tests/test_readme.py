@@ -68,12 +68,8 @@ def test_a_training_command_composes_and_passes_every_check(line: str, convoy: C
 
 @pytest.mark.parametrize("line", OTHER)
 def test_other_documented_commands_run(line: str, convoy: Callable[..., Run]) -> None:
-<<<<<<< HEAD
-    verbs = ("evaluate", "export", "predict", "probe", "filters", "compare", "models", "data", "runs")
+    verbs = ("evaluate", "export", "predict", "probe", "filters", "report", "compare", "models", "data", "runs")
     assert line.split()[1] in verbs
-=======
-    assert line.split()[1] in ("evaluate", "export", "predict", "probe", "filters", "report", "compare", "models")
->>>>>>> 6fd28a5 (Document the pages, run tests in two processes, and install a browser in CI)
     named = re.findall(r"outputs/\w+", line) or [None]
     for folder in named:
         assert convoy("train", *TINY, "trainer.max_steps=2", folder=folder).code == 0
