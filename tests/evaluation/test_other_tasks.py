@@ -59,6 +59,9 @@ def test_every_verb_works_for_the_task(run: tuple[str, Path], convoy: Convoy) ->
     for verb in ("evaluate", "features", "probe", "filters"):
         done = convoy(verb, "run=run", folder=None)
         assert done.code == 0, done.err
+    assert convoy("evaluate", "run=run", "bootstrap=20", folder=None).code == 0
+    intervals = json.loads((folder / "evaluation-table-test.json").read_text())["intervals"]
+    assert all(low <= high for low, high in intervals.values())
     with Image.open(folder / "report" / "activation_maps.png") as image:
         image.verify()
     described = json.loads((folder / "features/table-penultimate-test/features.json").read_text())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import RUN_OVERRIDES, Call, Split
+from convoy.commands.verb import RUN_OVERRIDES, AtLeast, Call, Split
 from convoy.config.faults import Fault
 
 
@@ -23,6 +23,7 @@ class Evaluate(TrainedRunVerb):
       convoy evaluate run=latest split=val
       convoy evaluate run=outputs/lenet5/<run> data=mnist
       convoy evaluate run=latest tta=tencrop
+      convoy evaluate run=latest bootstrap=1000
       convoy evaluate runs=[outputs/a,outputs/b] weights=val
     """
 
@@ -33,6 +34,9 @@ class Evaluate(TrainedRunVerb):
     tta: Literal["none", "flip", "tencrop", "multiscale"] = "none"
     """Test-time augmentation: mean of the predictions of the image and its mirror
     image (flip), of ten crops (tencrop), or of three sizes (multiscale)."""
+    bootstrap: Annotated[int, AtLeast(0)] = 0
+    """Number of samples of the images, drawn with replacement, for a 95% interval
+    of each metric; 1000 is usual; 0: no intervals."""
     weights: Literal["equal", "val"] = "equal"
     """Weights of the ensemble: equal, or optimized on the val split."""
     format: Literal["table", "json"] = "table"
@@ -56,6 +60,8 @@ class Evaluate(TrainedRunVerb):
             yield Fault("format", "needs several runs", remedy, self.format)
         elif self.runs and self.tta != "none":
             yield Fault("tta", "needs one run", "write run=… instead of runs", self.tta)
+        elif self.runs and self.bootstrap:
+            yield Fault("bootstrap", "needs one run", "write run=… instead of runs", str(self.bootstrap))
         elif self.runs and len(self.runs) < 2:
             yield Fault("runs", "needs at least two runs", "write runs=[a,b,c], or run=… for one", listed)
         elif len(set(self.runs)) < len(self.runs):
@@ -70,7 +76,7 @@ def run(given: Evaluate, call: Call) -> int:
     if not given.runs:
         from convoy.evaluation.run_evaluation import evaluate
 
-        evaluate(given.open(), given.split, call.overrides, call.options, given.tta)
+        evaluate(given.open(), given.split, call.overrides, call.options, given.tta, given.bootstrap)
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
     from convoy.evaluation.trained_run import TrainedRun

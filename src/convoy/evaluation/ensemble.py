@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
+from convoy.evaluation.network_outputs import outputs_of
 from convoy.evaluation.run_evaluation import Evaluation
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.records.console import Console
@@ -96,25 +97,13 @@ def _averageable(opened_runs: Sequence[Evaluation], split: str) -> tuple[Tensor,
     """Return the predictions of the M runs, [M, N, ...], and the targets of the split."""
     members, targets = [], None
     for opened in opened_runs:
-        outputs, own_targets = outputs_of(opened, split)
+        outputs, own_targets = outputs_of(opened.module, opened.data, split)
         if targets is not None and not torch.equal(targets, own_targets):
             raise _unlike(opened_runs)
         members.append(opened.module.task.to_average(outputs))
         targets = own_targets
     assert targets is not None
     return torch.stack(members), targets
-
-
-def outputs_of(opened: Evaluation, split: str) -> tuple[Tensor, Tensor]:
-    """Return the network's outputs [N, ...] for a split and its targets, on the CPU, in the order of the data set."""
-    data, module = opened.data, opened.module
-    network = module.network.to(data.device).eval()
-    outputs, targets = [], []
-    with torch.inference_mode(), data.autocast():
-        for images, own in data.batches(split):
-            outputs.append(module.task.outputs(network, images).cpu())
-            targets.append(own.cpu())
-    return torch.cat(outputs), torch.cat(targets)
 
 
 def best_weights(likelihoods: Tensor) -> Tensor:

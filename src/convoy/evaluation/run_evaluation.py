@@ -10,15 +10,22 @@ import pytorch_lightning as pl
 
 from convoy.config.options import Options
 from convoy.data.targets import listed
+from convoy.evaluation.bootstrap import LEVEL, bootstrap_intervals
+from convoy.evaluation.network_outputs import outputs_of
 from convoy.evaluation.trained_run import RunData, TrainedRun
 from convoy.evaluation.views import ViewAverage, ViewsName, check_views, views_of
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.runs.whole_files import replace_text
 from convoy.runtime.devices import Devices
-from convoy.tasks.construction import build_task
+from convoy.tasks.construction import build_task, metrics_of
 from convoy.training import summary
 from convoy.training.lightning_module import TrainingModule
+
+Intervals = dict[str, tuple[float, float]]
+"""Lower and upper end of the bootstrap interval of each metric, named `<split>/<name>`."""
+
+_ENDS = tuple(f"{percent:g}%" for percent in (50 - 50 * LEVEL, 50 + 50 * LEVEL))
 
 
 def evaluate(
@@ -27,6 +34,7 @@ def evaluate(
     overrides: Sequence[str],
     options: Options | None = None,
     tta: ViewsName = "none",
+    bootstrap: int = 0,
 ) -> dict[str, float]:
     """Evaluate a run's checkpoint, print the metrics and write them to the run's folder.
 
@@ -36,6 +44,7 @@ def evaluate(
         overrides: overrides of the run's config.
         options: folders of the options.
         tta: views of each image whose predictions are averaged, see `views_of`.
+        bootstrap: number of samples of the images for an interval of each metric; 0 for no intervals.
 
     Returns:
         Metrics of the run's task, named `<split>/<name>`.
@@ -49,8 +58,17 @@ def evaluate(
     trainer = _trainer(opened.data.devices, run)
     trainer.test(opened.module, dataloaders=opened.data.batches(split), verbose=False)
     values = {name.replace("test/", f"{split}/"): value for name, value in opened.module.latest.items()}
-    _write(terminal, opened, split, values)
+    _write(terminal, opened, split, values, _intervals(opened, split, bootstrap))
     return values
+
+
+def _intervals(opened: Evaluation, split: str, bootstrap: int) -> Intervals:
+    if not bootstrap:
+        return {}
+    task, config = opened.module.task, opened.data.config
+    outputs, targets = outputs_of(opened.module, opened.data, split)
+    found = bootstrap_intervals(task, lambda: metrics_of(task, config, "test"), outputs, targets, bootstrap)
+    return {f"{split}/{name}": interval for name, interval in found.items()}
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ def _trainer(devices: Devices, run: TrainedRun) -> pl.Trainer:
     )
 
 
-def _write(console: Console, opened: Evaluation, split: str, values: dict[str, float]) -> None:
+def _write(console: Console, opened: Evaluation, split: str, values: dict[str, float], intervals: Intervals) -> None:
     """Write the metrics and tables to the run's folder and print them."""
     folder, data = opened.run.folder, opened.data
     report, task = opened.module.test_report, opened.module.task
@@ -121,6 +139,8 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
         **values,
         **report.values,
     }
+    if intervals:
+        record["intervals"] = {name: list(interval) for name, interval in intervals.items()}
     replace_text(folder / f"{stem}.json", json.dumps(record, indent=2) + "\n")
     for name, content in report.tables.items():
         summary.write_table(folder / f"{stem}-{name}.csv", content)
@@ -128,5 +148,8 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
     console.say(f"{data.name}: {num_images:,} {split} images" + ("" if opened.tta == "none" else f", {opened.tta}"))
     if opened.absent:
         console.say(f"no images of {listed(opened.absent)}: these classes have no results")
-    console.show(summary.metrics_grid(task, values, (split,)))
+    shown_values = dict(values)
+    for side, column in enumerate(_ENDS if intervals else ()):
+        shown_values |= {f"{column}/{name.split('/', 1)[1]}": ends[side] for name, ends in intervals.items()}
+    console.show(summary.metrics_grid(task, shown_values, (split, *_ENDS) if intervals else (split,)))
     console.say(f"{shown(folder)}/{stem}.json")

@@ -20,6 +20,8 @@ TOLERANCE = 0.05
 
 def notes_on(found: Inspection, data: DataConfig) -> Iterator[str]:
     """Yield a sentence for each fact that calls for a decision."""
+    if any(len(facts.targets) < facts.num_images for facts in found.splits.values()):
+        yield "targets are those of the decoded images: the data set has no attribute `targets` that lists all of them."
     yield from _target_notes(found)
     if bad := sum(len(facts.bad) for facts in found.splits.values()):
         remedy = "" if data.on_bad_image == "skip" else "; data.on_bad_image=skip trains without them"
