@@ -20,6 +20,7 @@ FLOORS = (
     {"training"},
     {"evaluation", "export"},
     {"report"},
+    {"api"},
     {"commands"},
 )
 """Packages from the bottom up. A package imports those below it and those of its own floor, without cycles."""

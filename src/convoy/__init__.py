@@ -1,3 +1,44 @@
-"""Convoy: a declarative, YAML-driven training pipeline for convolutional networks."""
+"""Convoy: a declarative, YAML-driven training pipeline for convolutional networks.
+
+The names below are imported when they are first used, so that `import convoy` imports neither torch nor Hydra
+(docs/api.md).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convoy.api.composition import compose as compose
+    from convoy.api.errors import RunError as RunError
+    from convoy.api.runs import Run as Run
+    from convoy.api.runs import open_run as open_run
+    from convoy.api.training import train as train
+    from convoy.config.faults import UserError as UserError
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "compose": "api.composition",
+    "open_run": "api.runs",
+    "Run": "api.runs",
+    "RunError": "api.errors",
+    "train": "api.training",
+    "UserError": "config.faults",
+}
+"""Module of each name."""
+
+__all__ = ["Run", "RunError", "UserError", "compose", "open_run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'convoy' has no attribute '{name}'")
+    value = getattr(import_module(f"convoy.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import RUN_OVERRIDES, AtLeast, Call, Split
+from convoy.commands.verb import AtLeast, Call, Split
 from convoy.config.faults import Fault
+from convoy.config.run_overrides import RUN_OVERRIDES
 
 
 @dataclass(frozen=True)

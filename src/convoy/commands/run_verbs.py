@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands.verb import RUN_OVERRIDES, AtLeast, Call, Verb
+from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault
+from convoy.config.run_overrides import RUN_OVERRIDES
 from convoy.runtime.garbage_collection import without_collector
 
 if TYPE_CHECKING:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
-from convoy.runtime.allocator_settings import use_allocator
-from convoy.runtime.cpu_cores import CoreTimes
-from convoy.runtime.garbage_collection import without_collector
+from convoy.report.pages.page_at_end import print_page
 from convoy.runtime.rank_watch import WATCH
-from convoy.runtime.ranks import is_first_rank
-from convoy.training import preflight
-from convoy.training.resume import is_resume, resume
+from convoy.training.start import Start
 
 
 def run(words: Sequence[str]) -> int:
@@ -30,29 +25,12 @@ def run(words: Sequence[str]) -> int:
         return sweep.run(parsed.overrides, parsed.options)
     WATCH.follow_parent()
     try:
-        return _train(parsed)
+        start = Start.read(parsed.overrides, parsed.options, parsed.saved)
+        outcome = start.run(restarts=True)
+        print_page(start.config, outcome)
+        return outcome.exit_code
     finally:
         WATCH.stop()
-
-
-def _train(parsed: arguments.Arguments) -> int:
-    resumed = resume(parsed.overrides, parsed.options) if is_resume(parsed.overrides) else None
-    config = resumed.config if resumed else preflight.read(parsed.overrides, parsed.options, parsed.saved)
-    preflight.check_launch(config)
-    use_allocator(config.hardware)
-    if config.debug.profile_steps:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch reads it when imported; below, its profiler prints
-    # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
-    since = CoreTimes.now()
-    # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
-    with without_collector():
-        from convoy.training.run import train
-    outcome = train(config, parsed.overrides, resumed, restarts=True, since=since)
-    if config.report and is_first_rank() and outcome.summary.get("status") in ("finished", "not finite"):
-        from convoy.report.pages.run_page import write_at_end
-
-        print(write_at_end(outcome.run))
-    return outcome.exit_code
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

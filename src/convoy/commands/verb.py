@@ -19,10 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 from convoy.commands.arguments import Arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
-
-OTHER_RUN = ("model", "task", "loss", "optimizer", "scheduler", "experiment", "resume", "folder", "name")
-RUN_OVERRIDES = ("data", "trainer", "hardware", "seed")
-"""Groups with overrides that may change when a trained run is used again."""
+from convoy.config.run_overrides import fixed_fault
 
 Split = Literal["train", "val", "test"]
 
@@ -209,9 +206,8 @@ def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
 
 def _key_fault(kind: type[Any], key: str, value: str | None, keys: Sequence[str]) -> Fault:
     verb = name_of(kind)
-    if kind.overrides and key.split(".")[0] in OTHER_RUN:
-        remedy = "override data, trainer or hardware only; use another run for another model"
-        return Fault(key, f"can't be changed by {verb}", remedy, value)
+    if kind.overrides and (fixed := fixed_fault(key, value, verb)) is not None:
+        return fixed
     more = f", and overrides of {', '.join(kind.overrides)}" if kind.overrides else ""
     near = did_you_mean(key, keys, f"it has {', '.join(keys)}{more}")
     if value is None and kind.key_of_words and not near.startswith("did you mean"):

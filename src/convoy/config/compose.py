@@ -211,6 +211,7 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
     """Compose the chosen options; a fault in a YAML file is added to `faults`."""
     TRUST.add_folder(options.folder)
     searchpath = [f"hydra.searchpath=[file://{options.folder.resolve()}]"] if options.folder else []
+    of_caller = GlobalHydra.instance().hydra  # if a program of Hydra uses Convoy
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -231,6 +232,8 @@ def _compose_or_fault(choices: Sequence[str], options: Options, faults: list[Fau
         rule, remedy = reworded(cause, key, list(known_keys(OmegaConf.structured(Config))))
         faults.append(Fault(key, f"in conf/{where[1]}.yaml: {rule}" if where else rule, remedy))
         return None
+    finally:
+        GlobalHydra.instance().hydra = of_caller
 
 
 def _config_alone(composed: DictConfig) -> DictConfig:

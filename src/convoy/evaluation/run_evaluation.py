@@ -35,6 +35,8 @@ def evaluate(
     options: Options | None = None,
     tta: ViewsName = "none",
     bootstrap: int = 0,
+    *,
+    speaking: bool = True,
 ) -> dict[str, float]:
     """Evaluate a run's checkpoint, print the metrics and write them to the run's folder.
 
@@ -45,6 +47,7 @@ def evaluate(
         options: folders of the options.
         tta: views of each image whose predictions are averaged, see `views_of`.
         bootstrap: number of samples of the images for an interval of each metric; 0 for no intervals.
+        speaking: whether to print.
 
     Returns:
         Metrics of the run's task, named `<split>/<name>`.
@@ -52,7 +55,7 @@ def evaluate(
     Raises:
         UserError: if there is no such split, or the data does not fit the run.
     """
-    terminal = Console()
+    terminal = Console(speaking=speaking)
     terminal.log_to(None)
     opened = Evaluation.open(run, split, overrides, options, tta)
     trainer = _trainer(opened.data.devices, run)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from convoy.runs.layout import RunFolder
 
-_LIBRARIES = (
+LIBRARIES = (
     "pytorch_lightning",
     "lightning_fabric",
     "lightning.pytorch",
@@ -32,6 +32,7 @@ _LIBRARIES = (
     "PIL",
     "convoy.debug",
 )
+"""Loggers whose messages are in debug.log."""
 
 
 class Console:
@@ -104,14 +105,14 @@ class Console:
             debug = _file(RunFolder(path.parent).debug_log, "%(name)s: ")
         logging.captureWarnings(True)
         self._replace_handlers(self._log, run)
-        for name in _LIBRARIES:
+        for name in LIBRARIES:
             logger = logging.getLogger(name)
             self._replace_handlers(logger, debug)
             logger.propagate = False
 
     def close(self) -> None:
         """Close the logs and print the libraries' messages to the terminal again."""
-        for name in (self._log.name, *_LIBRARIES):
+        for name in (self._log.name, *LIBRARIES):
             logger = logging.getLogger(name)
             self._replace_handlers(logger, None)
             logger.propagate = name != self._log.name

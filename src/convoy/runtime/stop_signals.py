@@ -43,10 +43,12 @@ class _State:
     Attributes:
         counted_at: Time of the last signal that counted.
         must_end: True if the next signal ends the process at once.
+        exits: False if a signal only raises `StopSignal` and never ends the process.
     """
 
     counted_at = float("-inf")
     must_end = False
+    exits = True
 
 
 def counts() -> bool:
@@ -92,14 +94,19 @@ def restore(previous: dict[int, Any]) -> None:
 
 
 @contextmanager
-def raised() -> Iterator[None]:
-    """Raise `StopSignal` in the main thread at the first stop signal; a second one ends the process at once."""
-    _State.counted_at, _State.must_end = float("-inf"), False
+def raised(*, exits: bool = True) -> Iterator[None]:
+    """Raise `StopSignal` in the main thread at the first stop signal.
+
+    Args:
+        exits: whether a second one ends the process at once; otherwise it raises again.
+    """
+    _State.counted_at, _State.must_end, _State.exits = float("-inf"), False, exits
     previous = install(_raise)
     try:
         yield
     finally:
         restore(previous)
+        _State.exits = True
 
 
 def end_at_once() -> None:
@@ -110,7 +117,7 @@ def end_at_once() -> None:
 def _raise(number: int, _frame: FrameType | None) -> None:
     if not counts():
         return
-    if _State.must_end:
+    if _State.must_end and _State.exits:
         if number != signal.SIGUSR1:
             os._exit(128 + number)
         return

@@ -70,6 +70,16 @@ def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
     if is_first_rank() and not is_this_jobs(run.path):
         with suppress(OSError):  # a read-only folder is reported where the start is recorded
             lock.acquire()
+    try:
+        return _locked(run, lock, fresh, overrides, options)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _locked(run: RunFolder, lock: RunLock, fresh: Config, overrides: Sequence[str], options: Options | None) -> Resumed:
+    """Read the config and find the checkpoint of a run whose folder is locked."""
+    assert fresh.resume is not None
     checkpoint = Path(fresh.resume).absolute() if fresh.resume.endswith(".ckpt") else run.last
     if not checkpoint.is_file():
         if run.best.is_file():
@@ -78,7 +88,7 @@ def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
         raise UserError(
             Fault("resume", "has no checkpoint yet", "the run ended before its first; start it anew", fresh.resume)
         )
-    typed = [text for text in overrides if text not in lookup]
+    typed = [text for text in overrides if text.partition("=")[0] not in _LOOKUP]
     saved = from_saved(run.saved_config())
     saved.folder = None
     config = checked(overlay(saved, typed, options))

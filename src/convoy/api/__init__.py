@@ -1,0 +1,1 @@
+"""The functions of the Python API, which `convoy` imports lazily."""

@@ -1,0 +1,37 @@
+"""Groups that may be overridden when a trained run is used again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+
+RUN_OVERRIDES = ("data", "trainer", "hardware", "seed")
+"""Groups with overrides that may change."""
+
+_OTHER_RUN = ("model", "task", "loss", "optimizer", "scheduler", "experiment", "resume", "folder", "name")
+
+
+def fixed_fault(key: str, value: str | None, verb: str) -> Fault | None:
+    """Return the fault of a key that belongs to the trained run; None for another key."""
+    if key.split(".")[0] not in _OTHER_RUN:
+        return None
+    remedy = "override data, trainer or hardware only; use another run for another model"
+    return Fault(key, f"can't be changed by {verb}", remedy, value)
+
+
+def check_run_overrides(overrides: Sequence[str], verb: str) -> None:
+    """Raise if overrides change more than `RUN_OVERRIDES`.
+
+    Raises:
+        UserError: with the fault of each such override.
+    """
+    faults = []
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if key.split(".")[0] not in RUN_OVERRIDES:
+            other = did_you_mean(key, RUN_OVERRIDES, f"overrides of {', '.join(RUN_OVERRIDES)}")
+            given = value if sign else None
+            faults.append(fixed_fault(key, given, verb) or Fault(key, f"{verb} has no such key", other, given))
+    if faults:
+        raise UserError(*faults)
