@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convoy.api.composition import compose as compose
     from convoy.api.errors import RunError as RunError
+    from convoy.api.plans import plan as plan
+    from convoy.api.plans import plans as plans
     from convoy.api.runs import Run as Run
     from convoy.api.runs import open_run as open_run
     from convoy.api.training import train as train
     from convoy.config.faults import UserError as UserError
+    from convoy.ledger.module_ledger import ledger as ledger
+    from convoy.ledger.rows import Ledger as Ledger
+    from convoy.planner.memory_plan import Plan as Plan
+    from convoy.planner.plan_list import Plans as Plans
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "compose": "api.composition",
+    "Ledger": "ledger.rows",
     "open_run": "api.runs",
+    "plan": "api.plans",
+    "Plan": "planner.memory_plan",
+    "plans": "api.plans",
+    "Plans": "planner.plan_list",
     "Run": "api.runs",
     "RunError": "api.errors",
     "train": "api.training",
@@ -29,10 +40,25 @@ _MODULES = {
 }
 """Module of each name."""
 
-__all__ = ["Run", "RunError", "UserError", "compose", "open_run", "train"]
+__all__ = [
+    "Ledger",
+    "Plan",
+    "Plans",
+    "Run",
+    "RunError",
+    "UserError",
+    "compose",
+    "ledger",
+    "open_run",
+    "plan",
+    "plans",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ledger":  # the package, which can be called
+        return import_module("convoy.ledger")
     if name not in _MODULES:
         raise AttributeError(f"module 'convoy' has no attribute '{name}'")
     value = getattr(import_module(f"convoy.{_MODULES[name]}"), name)
@@ -41,4 +67,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *__all__})

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from rich.console import RenderableType
+
+from convoy.ledger.notebook_table import NotebookTable
 
 
 class UntraceableError(Exception):
@@ -93,8 +98,8 @@ class State:
     buffer_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Ledger:
+@dataclass(frozen=True, repr=False)
+class Ledger(NotebookTable):
     """Memory, parameters and work of one model, by layer.
 
     Attributes:
@@ -135,6 +140,28 @@ class Ledger:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def rich_table(self, width: int) -> RenderableType:
+        """Return the table with the totals, the summary sentences and the convention."""
+        from convoy.ledger.ledger_table import rendered
+
+        return rendered(self, width)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the columns of each row."""
+        return [as_dict(row) for row in self.rows]
+
+    def cells(self) -> tuple[Sequence[str], list[Sequence[str]]]:
+        """Return the table of the Markdown format."""
+        from convoy.ledger.text_formats import cells
+
+        return cells(self)
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table, with the totals, the summary sentences and the convention below."""
+        from convoy.ledger.text_formats import markdown_text
+
+        return markdown_text(self)
 
     def total(self, column: str) -> int:
         """Return the sum of a column."""

@@ -38,8 +38,19 @@ def json_text(ledger: Ledger) -> str:
 
 def markdown_text(ledger: Ledger) -> str:
     """Return a Markdown table, with the totals, the summary sentences and the convention below."""
+    head, rows = cells(ledger)
+    rows[-1] = [f"**{rows[-1][0]}**", *rows[-1][1:]]
+    notes = [f"- {row.layer} {row.module}: {row.note}" for row in ledger.rows if row.note]
+    parts = [f"# {headline(ledger)}", markdown_table(head, rows, left=3), "\n".join(notes)]
+    parts.append("\n".join(f"- {name or 'work'}: {text}" for name, text in summary(ledger)))
+    parts += [" ".join(summary_sentences(ledger)), " ".join(convention(ledger))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def cells(ledger: Ledger) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return the head and the rows of a table, the sums last."""
     head = ("Layer", "Module", "Output", "Elements", "Memory", "Saved", "Parameters", "MACs", "Field", "Stride")
-    rows = [
+    rows: list[Sequence[str]] = [
         (
             row.layer,
             row.module,
@@ -55,7 +66,7 @@ def markdown_text(ledger: Ledger) -> str:
         for row in ledger.rows
     ]
     sums = (
-        "**total**",
+        "total",
         "",
         "",
         "",
@@ -66,11 +77,7 @@ def markdown_text(ledger: Ledger) -> str:
         "",
         "",
     )
-    notes = [f"- {row.layer} {row.module}: {row.note}" for row in ledger.rows if row.note]
-    parts = [f"# {headline(ledger)}", markdown_table(head, [*rows, sums], left=3), "\n".join(notes)]
-    parts.append("\n".join(f"- {name or 'work'}: {text}" for name, text in summary(ledger)))
-    parts += [" ".join(summary_sentences(ledger)), " ".join(convention(ledger))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return head, [*rows, sums]
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:

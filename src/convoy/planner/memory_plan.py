@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from rich.console import RenderableType
 
 from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import model_sizes, set_bytes
+from convoy.ledger.notebook_table import NotebookTable
 from convoy.ledger.rows import UntraceableError
 from convoy.optim.fusing import may_fuse
 from convoy.planner.allocator import Heap
@@ -31,8 +35,8 @@ from convoy.planner.workload import (
 )
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(NotebookTable):
     """Predicted memory of a training on a card; unknown values are None.
 
     A training fits if the upper end of its interval does.
@@ -108,6 +112,24 @@ class Plan:
     def at(self) -> str:
         """Description of the allocation that reached the peak."""
         return f"{self.peak.phase}, {self.peak.module or 'the model'} ({self.peak.operation.removeprefix('aten::')})"
+
+    def rich_table(self, width: int) -> RenderableType:
+        """Return the categories, the peak with its position, and the result."""
+        from convoy.planner.plan_table import rendered
+
+        return rendered(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record, with a column per category."""
+        data = self.as_data()
+        categories = {f"{name}_bytes": size for name, size in data.pop("categories").items()}
+        return [data | categories]
+
+    def cells(self) -> tuple[Sequence[str], list[Sequence[str]]]:
+        """Return the memory of each category and the peaks."""
+        from convoy.planner.plan_table import named_sizes
+
+        return (f"{self.model} on {self.hardware}", "memory"), list(named_sizes(self))
 
     def as_data(self) -> dict[str, Any]:
         """Return plain values for programs, bytes as integers."""

@@ -13,6 +13,8 @@ from convoy.planner.memory_plan import Plan
 
 _NAMES = {"cudnn_workspace": "cuDNN workspace", "cublas_workspace": "cuBLAS workspace", "ddp_buffers": "DDP buckets"}
 _NAMES["context"] = "CUDA context"
+HEADS = ("card", "precision", "usable", "needed", "fits", "largest", "global batch")
+"""Columns of the table of several cards."""
 
 
 def rendered(plan: Plan) -> RenderableType:
@@ -41,29 +43,14 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
     """Return one line per card: usable memory, interval of needed memory, and the largest micro batch that fits."""
     plans = [plan for _, plan in rows if isinstance(plan, Plan)]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("card", "precision"):
-        grid.add_column(heading, no_wrap=True)
-    for heading in ("usable", "needed"):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    grid.add_column("fits", no_wrap=True)
-    grid.add_column("largest", justify="right", no_wrap=True)
-    grid.add_column("global batch", justify="right", no_wrap=True)
+    for heading in HEADS:
+        is_text = heading in ("card", "precision", "fits")
+        grid.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     refused = []
     for name, plan in rows:
+        grid.add_row(*cells(name, plan))
         if isinstance(plan, UserError):
-            grid.add_row(name, *["-"] * 3, Text("no", style="red"), "-", "-")
             refused += [f"{name}: {fault}" for fault in plan.faults]
-            continue
-        kept = f"{plan.fitting.micro_batch_size} x {plan.fitting.accumulation}" if plan.fitting else "-"
-        grid.add_row(
-            name,
-            plan.precision,
-            _bare(plan.usable_bytes),
-            _interval(plan),
-            _yes_or_no(plan.fits),
-            "-" if plan.largest_micro_batch is None else str(plan.largest_micro_batch),
-            kept,
-        )
     parts: list[RenderableType] = []
     if plans:
         first = plans[0]
@@ -73,6 +60,28 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
     parts += [grid, *(Text(line) for line in refused), Text()]
     legend = "In GiB. Largest: largest micro batch that fits. Global batch: micro batch x accumulation that fits."
     return Group(*parts, Text(legend, style="dim"), *_footer(*plans))
+
+
+def cells(card: str, plan: Plan | UserError) -> list[str | Text]:
+    """Return the line of a card."""
+    if isinstance(plan, UserError):
+        return [card, *["-"] * 3, Text("no", style="red"), "-", "-"]
+    return [
+        card,
+        plan.precision,
+        _bare(plan.usable_bytes),
+        _interval(plan),
+        _yes_or_no(plan.fits),
+        "-" if plan.largest_micro_batch is None else str(plan.largest_micro_batch),
+        f"{plan.fitting.micro_batch_size} x {plan.fitting.accumulation}" if plan.fitting else "-",
+    ]
+
+
+def named_sizes(plan: Plan) -> list[tuple[str, str]]:
+    """Return the categories and peaks of a plan with their sizes."""
+    found = [(_NAMES.get(name, name.replace("_", " ")), gib(size)) for name, size in plan.categories.items()]
+    found += [("peak allocated", gib(plan.peak.allocated_bytes)), ("peak reserved", gib(plan.peak.reserved_bytes))]
+    return found + ([("on the card", needed(plan))] if plan.on_cuda else [])
 
 
 def gib(size: int | None) -> str:
