@@ -114,6 +114,17 @@ def test_unreadable_files_are_listed_with_their_reason(convoy: Convoy, photos: P
     assert "4 images can't be decoded; data.on_bad_image=skip trains without them" in done.out
 
 
+def test_a_set_without_a_readable_image(convoy: Convoy, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "set" / name / f"{number}.jpg").write_text("no image")
+    done = convoy("data", "data=set", "output=page.html")
+    assert done.code == 0, done.err
+    assert "no image can be decoded" in done.out
+    assert report(convoy, "data=set")["mean"] is None
+
+
 def test_planted_duplicates_are_found(convoy: Convoy, photos: Path) -> None:
     train = photos / "train"
     shutil.copy(train / "ant" / "0.png", photos / "val" / "ant" / "copy.png")

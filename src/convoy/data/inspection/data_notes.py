@@ -23,7 +23,10 @@ def notes_on(found: Inspection, data: DataConfig) -> Iterator[str]:
     if any(len(facts.targets) < facts.num_images for facts in found.splits.values()):
         yield "targets are those of the decoded images: the data set has no attribute `targets` that lists all of them."
     yield from _target_notes(found)
-    if bad := sum(len(facts.bad) for facts in found.splits.values()):
+    bad = sum(len(facts.bad) for facts in found.splits.values())
+    if bad and not found.images:
+        yield "no image can be decoded."
+    elif bad:
         remedy = "" if data.on_bad_image == "skip" else "; data.on_bad_image=skip trains without them"
         yield f"{counted(bad, 'image')} can't be decoded{remedy}."
     yield from _duplicate_notes(found)

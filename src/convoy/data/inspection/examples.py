@@ -105,7 +105,7 @@ def _groups(found: Inspection, all_classes: bool) -> dict[str, Tensor]:
     train, names = found.splits["train"], found.targets.names
     if not train.samples:
         return {}
-    samples, targets = torch.tensor(train.samples), torch.stack(train.seen_targets)
+    samples, targets = torch.tensor(train.samples), train.seen_targets
     if found.targets.kind not in (CLASS_INDEX, MULTI_HOT):
         values, order = targets[:, 0].sort()
         parts = zip(torch.tensor_split(values, _RANGES), torch.tensor_split(order, _RANGES), strict=True)

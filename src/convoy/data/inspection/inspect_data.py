@@ -30,15 +30,20 @@ class SplitFacts:
         num_images: images of the split.
         targets: targets of all images, or if they are only known after reading them, of those that were decoded.
         samples: indices of the decoded images.
-        seen_targets: their targets, one tensor per image.
+        batches_of_targets: their targets, one tensor per batch.
         bad: decoder message for each unreadable image, by name.
     """
 
     num_images: int
     targets: Tensor
     samples: list[int] = field(default_factory=list)
-    seen_targets: list[Tensor] = field(default_factory=list)
+    batches_of_targets: list[Tensor] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seen_targets(self) -> Tensor:
+        """Targets of the decoded images, as `convoy.data.targets` describes."""
+        return torch.cat(self.batches_of_targets) if self.batches_of_targets else torch.empty(0, 1)
 
     @property
     def num_read(self) -> int:
@@ -86,9 +91,9 @@ class Inspection:
         split, sample = self.images[image]
         return self.sources[split].name(sample)
 
-    def targets_seen(self) -> list[tuple[float, ...]]:
+    def targets_seen(self) -> list[object]:
         """Return the targets of the decoded images."""
-        return [tuple(target.reshape(-1).tolist()) for facts in self.splits.values() for target in facts.seen_targets]
+        return [target for facts in self.splits.values() for target in facts.seen_targets.tolist()]
 
 
 class _Looks:
@@ -144,10 +149,11 @@ def inspect_data(
         for batch in read_facts(images, samples[split], data, num_threads, report):
             looks.add(split, batch)
             facts.samples += [image.sample for image in batch.images]
-            facts.seen_targets += list(batch.targets)
+            if batch.images:
+                facts.batches_of_targets.append(batch.targets)
             facts.bad |= batch.bad
-        if images.targets is None and facts.seen_targets:
-            facts.targets = torch.stack(facts.seen_targets)
+        if images.targets is None:
+            facts.targets = facts.seen_targets
     if data.source in IMAGE_SIDES:  # read into memory and resized or padded before
         looks.sizes = Counter({(IMAGE_SIDES[data.source],) * 2: len(looks.images)})
         looks.modes = Counter({"L" if IMAGE_CHANNELS[data.source] == 1 else "RGB": len(looks.images)})
