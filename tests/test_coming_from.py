@@ -1,4 +1,4 @@
-"""Commands of docs/coming_from.md compose and pass the checks, or run; tests/commands/test_shards_docs.py runs convoy index."""
+"""Commands of docs/coming_from.md compose or run, but convoy index, which tests/commands/test_shards_docs.py runs."""
 
 from __future__ import annotations
 
