@@ -38,6 +38,9 @@ class Evaluate(TrainedRunVerb):
     bootstrap: Annotated[int, AtLeast(0)] = 0
     """Number of samples of the images, drawn with replacement, for a 95% interval
     of each metric; 1000 is usual; 0: no intervals."""
+    reliability: bool = False
+    """Whether to draw accuracy by the probability of the predicted class, to
+    evaluation-<data>-<split>-reliability.png."""
     weights: Literal["equal", "val"] = "equal"
     """Weights of the ensemble: equal, or optimized on the val split."""
     format: Literal["table", "json"] = "table"
@@ -61,6 +64,8 @@ class Evaluate(TrainedRunVerb):
             yield Fault("format", "needs several runs", remedy, self.format)
         elif self.runs and self.tta != "none":
             yield Fault("tta", "needs one run", "write run=… instead of runs", self.tta)
+        elif self.runs and self.reliability:
+            yield Fault("reliability", "needs one run", "write run=… instead of runs", "true")
         elif self.runs and self.bootstrap:
             yield Fault("bootstrap", "needs one run", "write run=… instead of runs", str(self.bootstrap))
         elif self.runs and len(self.runs) < 2:
@@ -75,9 +80,17 @@ ARGUMENTS = Evaluate
 def run(given: Evaluate, call: Call) -> int:
     """Evaluate the run, or the runs."""
     if not given.runs:
-        from convoy.evaluation.run_evaluation import evaluate
+        from convoy.evaluation.run_evaluation import Evaluation, evaluate
+        from convoy.report.reliability import check_task, draw_reliability
+        from convoy.runs.layout import shown
 
-        evaluate(given.open(), given.split, call.overrides, call.options, given.tta, given.bootstrap)
+        trained = given.open()
+        if given.reliability:
+            check_task(trained)
+        evaluate(trained, given.split, call.overrides, call.options, given.tta, given.bootstrap)
+        if given.reliability:
+            opened = Evaluation.open(trained, given.split, call.overrides, call.options, given.tta)
+            print(shown(draw_reliability(opened, given.split)))
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
     from convoy.evaluation.trained_run import TrainedRun

@@ -92,6 +92,10 @@ class Evaluation:
     absent: tuple[str, ...] = ()
     tta: ViewsName = "none"
 
+    def stem(self, split: str) -> str:
+        """Return the name of the evaluation's files without a suffix."""
+        return f"evaluation-{self.data.name}-{split}" + ("" if self.tta == "none" else f"-{self.tta}")
+
     @classmethod
     def open(
         cls,
@@ -131,7 +135,7 @@ def _write(console: Console, opened: Evaluation, split: str, values: dict[str, f
     """Write the metrics and tables to the run's folder and print them."""
     folder, data = opened.run.folder, opened.data
     report, task = opened.module.test_report, opened.module.task
-    stem = f"evaluation-{data.name}-{split}" + ("" if opened.tta == "none" else f"-{opened.tta}")
+    stem = opened.stem(split)
     num_images = data.images.sizes[split]
     record = {
         "checkpoint": str(opened.run.checkpoint),
