@@ -7,9 +7,11 @@ The names below are imported when they are first used, so that `import convoy` i
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would take most of the time of this import
 if TYPE_CHECKING:
+    from typing import Any
+
     from convoy.api.composition import compose as compose
     from convoy.api.errors import RunError as RunError
     from convoy.api.plans import plan as plan

@@ -127,8 +127,8 @@ def _left_out(ledger: Ledger) -> str:
 
 def console() -> Console:
     """Return a console as wide as the terminal, or 250 columns wide if the output is not a terminal."""
-    probe = Console(highlight=False)
-    return probe if probe.is_terminal else Console(highlight=False, width=250)
+    probe = Console(highlight=False, force_jupyter=False)
+    return probe if probe.is_terminal else Console(highlight=False, force_jupyter=False, width=250)
 
 
 def printed(part: RenderableType, screen: Console) -> str:

@@ -60,6 +60,11 @@ class Console:
         """Whether the terminal can redraw a progress bar."""
         return self._speaking and self.console.is_terminal and not self.console.is_dumb_terminal
 
+    @property
+    def is_notebook(self) -> bool:
+        """Whether the output is that of a notebook's cell."""
+        return self._speaking and self.console.is_jupyter
+
     def say(self, text: str = "", style: str | None = None) -> None:
         """Print one or several lines to the terminal and the log."""
         # Lines are not wrapped: a log file has no width, and commands are copied from the terminal.

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from convoy.records.console import Console
 from convoy.records.metrics_logger import MetricsLogger
+from convoy.records.progress_bars import NotebookBar, ProgressBar, TerminalBar
 from convoy.tasks.task import Task
 
 _LINE_EVERY_S = 30.0
@@ -37,8 +37,7 @@ class ProgressLines(pl.Callback):
         self._recorder = recorder
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: ProgressBar | None = None
         self._started = self._shown = 0.0
         self._first_step = 0
 
@@ -46,17 +45,9 @@ class ProgressLines(pl.Callback):
         self._started = self._shown = time.monotonic()
         self._first_step = trainer.global_step
         if self._terminal.is_live:
-            self._bar = Progress(
-                TextColumn("{task.fields[where]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[values]}"),
-                console=self._terminal.console,
-                transient=True,
-                auto_refresh=False,
-                expand=True,
-            )
-            self._task = self._bar.add_task("", total=self._total_steps, where="starting", values="")
-            self._bar.start()
+            self._bar = TerminalBar(self._terminal.console, self._total_steps)
+        elif self._terminal.is_notebook:
+            self._bar = NotebookBar(self._total_steps)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now = time.monotonic()
@@ -74,8 +65,8 @@ class ProgressLines(pl.Callback):
         ]
         where = self._where(step)
         text = "  ".join(part for part in shown if part)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, where=where, values=text, refresh=True)
+        if self._bar is not None:
+            self._bar.update(step, where, text)
         else:
             self._terminal.say(f"{where}  step {step}  {text}")
 
