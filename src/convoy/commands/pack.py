@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,13 +88,16 @@ def _faults(data: DataConfig) -> list[Fault]:
     if data.source != FOLDER_SOURCE:
         remedy = "choose data=image_folder or another option for image folders"
         return [Fault("data", "only image folders can be packed", remedy, data.name)]
+    if data.channels not in (1, 3):
+        rule = "only gray and RGB images can be packed"
+        return [Fault("data.channels", rule, "train on the folder itself, without convoy pack", str(data.channels))]
     return check_data(data)
 
 
 def _pack(given: Pack, config: Config) -> int:
     from convoy.data.data_module import num_decoding_threads
     from convoy.data.file_splits import file_splits
-    from convoy.data.pixel_format import color_of
+    from convoy.data.pixel_format import PixelFormat
     from convoy.data.shards.packing import Packing, pack
 
     found = file_splits(config.data)
@@ -108,7 +111,7 @@ def _pack(given: Pack, config: Config) -> int:
         seed=config.seed,
         skip=config.data.on_bad_image == "skip",
         num_threads=num_decoding_threads(config.data.num_workers, 1),
-        background=color_of(config.data.background),
+        form=replace(PixelFormat.of(config.data), channels=3),
     )
 
     def report(what: str, shard: Shard) -> None:

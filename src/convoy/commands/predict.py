@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convoy.export.predictor import Prediction
     from convoy.tasks.task import Task
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,10 @@ class DataConfig:
     num_classes: int | None = None
     """Number of classes, labels or values. null: counted from class folders, the table, or the index of shards."""
     channels: int = 3
-    """1 (gray) or 3 (RGB). Images are converted."""
+    """1 (gray) or 3 (RGB), to which images are converted, or the number of channels of TIFF files and arrays (.npy)."""
+    value_range: list[float] | None = None
+    """[smallest, largest] value of images of more than 8 bits, which become 0 and 255; others are clipped. null: the
+    range of the type (docs/data.md)."""
     image_size: Any = MISSING
     """Size of the network's input in pixels: the side of a square, or [height,width]."""
     background: Any = None

@@ -14,7 +14,7 @@ from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
-from convoy.data.pixel_format import COLORS, color_of
+from convoy.data.pixel_format import COLORS, PICTURE_CHANNELS, color_of
 from convoy.data.source_names import (
     DATASET_SOURCE,
     FILE_SOURCES,
@@ -49,6 +49,7 @@ _SOURCES_OF_KEY = {
     "subset": (HUGGINGFACE_SOURCE,),
 }
 """Sources that read a key that others would ignore."""
+MOST_CHANNELS = 1024
 MOST_BUFFER = 1 << 22
 """Largest value of data.shuffle_buffer, in samples."""
 
@@ -174,9 +175,17 @@ def _background_faults(data: DataConfig) -> Iterator[Fault]:
 
 
 def _channel_faults(data: DataConfig) -> Iterator[Fault]:
-    if data.channels not in (1, 3):
-        yield fault_of("data.channels", data.channels, "must be 1 (gray) or 3 (RGB)")
+    if not 1 <= data.channels <= MOST_CHANNELS:
+        yield fault_of(
+            "data.channels", data.channels, f"must be 1 (gray), 3 (RGB) or another number up to {MOST_CHANNELS}"
+        )
         return
+    if data.channels not in PICTURE_CHANNELS and data.source in (*NUM_CLASSES, TORCHVISION_SOURCE):
+        yield fault_of("data.channels", data.channels, f"{data.name} has images of 1 (gray) or 3 (RGB) channels")
+    limits = data.value_range
+    if limits is not None and (len(limits) != 2 or limits[0] >= limits[1]):
+        rule = "must be [smallest, largest] with smallest < largest"
+        yield fault_of("data.value_range", limits, rule, "such as [0,10000]")
     for name in ("mean", "std"):
         values = getattr(data, name)
         if isinstance(values, str) or len(values) not in (1, data.channels):

@@ -24,7 +24,7 @@ from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
 from convoy.data.pixel_depth import RangeError, to_mode
-from convoy.data.pixel_format import PixelFormat
+from convoy.data.pixel_format import PICTURE_CHANNELS, PixelFormat
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
@@ -170,6 +170,9 @@ class DatasetImages:
         if pixels is None:
             rule = f"returns an image that is {_described(item[0])}"
             remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
+            if not self._format.is_picture:
+                channels = self._format.channels
+                remedy = f"return a uint8 tensor [{channels}, H, W] or a uint8 array [H, W, {channels}] (data.channels)"
             raise self._fault(name, rule, remedy)
         mode = item[0].mode if isinstance(item[0], Image.Image) else None
         return image_of_pixels(pixels, self._data.channels, mode), self._target(name, item[1])
@@ -223,16 +226,17 @@ class _DatasetBatch:
 
 
 def _pixels(image: Any, form: PixelFormat) -> NDArray[np.uint8] | None:
-    """Return an image as uint8 [H, W, 1 or 3], or None if it is not an image."""
+    """Return an image as uint8 [H, W, C], or None if it is not an image of gray, RGB or the channels of the config."""
     if isinstance(image, Image.Image):
         mode = "L" if image.mode == "L" else "RGB"
-        image = np.array(to_mode(image, mode, background=form.background))
+        image = np.array(to_mode(image, mode, form))
     elif isinstance(image, Tensor):
         image = image.detach().cpu().permute(1, 2, 0).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         return None
     pixels = image[:, :, None] if image.ndim == 2 else image
-    return pixels if pixels.shape[2] in (1, 3) else None
+    allowed = PICTURE_CHANNELS if form.is_picture else (form.channels,)
+    return pixels if pixels.shape[2] in allowed else None
 
 
 def _described(value: Any) -> str:

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from convoy.config.faults import UserError
 from convoy.data import jpeg
+from convoy.data.channel_arrays import NPY_START, read_channels
 from convoy.data.folders import irregular_kind
 from convoy.data.pixel_depth import to_mode
 from convoy.data.pixel_format import PixelFormat
@@ -64,12 +66,15 @@ class LazyImage:
 
 
 def open_image(path: str, form: PixelFormat) -> LazyImage:
-    """Open an image file as gray or RGB, upright according to its EXIF orientation.
+    """Open an image file, upright according to its EXIF orientation.
 
     Raises:
         BadImageError: if the file is missing, truncated, not a regular file, or not an image that Pillow can decode.
     """
-    return _picture(_read(path, jpeg.read_file), form, lambda: _decode_file(path, form))
+    start = _read(path, jpeg.read_file)
+    if _is_array(start, form):
+        return _array_image(path, read_image(path), form)
+    return _picture(start, form, lambda: _decode_file(path, form))
 
 
 def read_image(path: str) -> bytearray:
@@ -102,15 +107,33 @@ def open_encoded(name: str, file: bytearray, form: PixelFormat) -> LazyImage:
     Raises:
         BadImageError: if the file is truncated, or not an image that Pillow can decode.
     """
+    if _is_array(file, form):
+        return _array_image(name, file, form)
     return _picture(file, form, lambda: _decode(BytesIO(file), name, form))
 
 
+def _is_array(start: bytearray, form: PixelFormat) -> bool:
+    """Return whether a file is read by `channel_arrays`, from its first bytes."""
+    return not form.is_picture or start[:2] == NPY_START
+
+
+def _array_image(name: str, file: bytearray, form: PixelFormat) -> LazyImage:
+    try:
+        pixels = read_channels(file, form)
+    except (MemoryError, UserError):
+        raise
+    # The decoders of TIFF files raise arbitrary exceptions for damaged files.
+    except Exception as error:
+        raise BadImageError(name, _reason(error)) from error
+    return image_of_pixels(pixels, form.channels)
+
+
 def image_of_pixels(array: NDArray[np.uint8], channels: int, mode: str | None = None) -> LazyImage:
-    """Return an image that needs no decoding: uint8 [H, W, 1 or 3] as gray (1 channel) or RGB (3).
+    """Return an image that needs no decoding.
 
     Args:
-        array: pixels.
-        channels: channels of the result.
+        array: pixels, uint8 [H, W, C].
+        channels: channels of the result: C, or 1 for RGB and 3 for gray.
         mode: mode of the source, see `LazyImage`; None for that of the pixels.
     """
     height, width, given = array.shape
@@ -120,7 +143,9 @@ def image_of_pixels(array: NDArray[np.uint8], channels: int, mode: str | None = 
             return array
         return _array(Image.fromarray(array if given == 3 else array[:, :, 0]).convert(_MODES[channels]))
 
-    return LazyImage(width, height, can_shrink=False, pixels=pixels, mode=mode or _MODES[given])
+    return LazyImage(
+        width, height, can_shrink=False, pixels=pixels, mode=mode or _MODES.get(given, f"{given} channels")
+    )
 
 
 def _picture(file: bytearray, form: PixelFormat, by_pillow: Callable[[], _Decoded]) -> LazyImage:
@@ -182,7 +207,7 @@ def _decode(source: BinaryIO, name: str, form: PixelFormat) -> _Decoded:
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             image.load()
-            converted = to_mode(image, _MODES[form.channels], getattr(opened, "tag_v2", None), form.background)
+            converted = to_mode(image, _MODES[form.channels], form, getattr(opened, "tag_v2", None))
             return _Decoded(converted, opened.mode)
     except MemoryError:
         raise

@@ -38,6 +38,8 @@ IMAGE_SUFFIXES = frozenset(
         ".jp2",
     ]
 )
+_LISTED_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
+"""Suffixes of images in folders. In a tar file, an array may belong to the image of its sample."""
 VAL_NAMES = ("val", "valid", "validation")
 
 
@@ -123,7 +125,7 @@ def list_images(folder: Path, classes: Sequence[str], *, complete: bool = True) 
     paths: list[str] = []
     labels: list[int] = []
     notes: list[str] = []
-    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    suffixes = ", ".join(sorted(_LISTED_SUFFIXES))
     for label, name in enumerate(classes):
         images = sorted(_images_below(folder / name, notes)) if (folder / name).exists() else []
         if complete and not images:
@@ -157,7 +159,7 @@ def _identity(folder: str | Path) -> tuple[int, int]:
 
 def _images(names: Iterable[str]) -> Iterator[str]:
     """Yield the names with an image suffix, except hidden files."""
-    return (name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith("."))
+    return (name for name in names if name[name.rfind(".") :].lower() in _LISTED_SUFFIXES and not name.startswith("."))
 
 
 def _refuse(error: OSError) -> NoReturn:

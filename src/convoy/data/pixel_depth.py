@@ -18,11 +18,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from convoy.data.pixel_format import Color
+from convoy.data.pixel_format import Color, PixelFormat, ValueRange
 
-_MOST = 65_535
+MOST = 65_535
+"""Largest value of images of more than 8 bits, unless their files state another one."""
+
 _WHITE_IS_ZERO = 0
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262
@@ -32,26 +35,24 @@ class RangeError(Exception):
     """Error for an image with values outside the range of its kind."""
 
 
-def to_mode(
-    image: Image.Image, mode: str, tags: Mapping[int, Any] | None = None, background: Color | None = None
-) -> Image.Image:
+def to_mode(image: Image.Image, mode: str, form: PixelFormat, tags: Mapping[int, Any] | None = None) -> Image.Image:
     """Return an image as "L" or "RGB", scaled to 0..255 if it has more than 8 bits.
 
     Args:
         image: decoded image of any mode.
         mode: "L" or "RGB".
+        form: background, which images of more than 8 bits ignore, and range of their values.
         tags: tags of the TIFF file.
-        background: color below transparent pixels; None to ignore transparency, as do images of more than 8 bits.
 
     Raises:
         RangeError: if a value is outside the range of the image's mode.
     """
-    if background is not None:
-        image = _on_background(image, background)
+    if form.background is not None:
+        image = _on_background(image, form.background)
     if image.mode == mode:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = _scaled(image, tags or {})
+        image = _scaled(image, tags or {}, form.value_range)
     return image.convert(mode)
 
 
@@ -64,16 +65,37 @@ def _on_background(image: Image.Image, color: Color) -> Image.Image:
     return Image.alpha_composite(whole, image.convert("RGBA")).convert("RGB")
 
 
-def _scaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+def _scaled(image: Image.Image, tags: Mapping[int, Any], value_range: ValueRange | None) -> Image.Image:
     """Return a gray image as "L"."""
     values = np.asarray(image).astype(np.float64)
-    most = 1 if image.mode == "F" else _MOST
+    most = 1 if image.mode == "F" else MOST
     if image.mode.startswith("I;"):
         most = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= most):  # NaN is in no range
-        kind = "floating-point" if image.mode == "F" else "32-bit or signed"
-        raise RangeError(f"has values from {low:g} to {high:g}; those of {kind} images must be in 0..{most}")
-    pixels = np.rint(values * (255 / most)).astype(np.uint8)
+    pixels = to_bytes(values, most, "floating-point" if image.mode == "F" else "32-bit or signed", value_range)
     # Pillow inverts such files only if they have 8 bits.
     return Image.fromarray(255 - pixels if tags.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO else pixels)
+
+
+def to_bytes(
+    values: NDArray[np.float64], most: float, kind: str, value_range: ValueRange | None = None
+) -> NDArray[np.uint8]:
+    """Return values scaled to 0..255 and rounded.
+
+    Args:
+        values: any shape.
+        most: largest value; the smallest is 0.
+        kind: type of the values, for errors.
+        value_range: values that become 0 and 255 instead; others are clipped.
+
+    Raises:
+        RangeError: if a value is not a number, or without `value_range` is outside of 0..most.
+    """
+    low, high = values.min(), values.max()
+    if value_range is not None and not np.isnan(low):
+        first, last = value_range
+        scaled = np.clip((values - first) * (255 / (last - first)), 0, 255)
+        return np.rint(scaled).astype(np.uint8)
+    if not (low >= 0 and high <= most):  # NaN is in no range
+        rule = f"has values from {low:g} to {high:g}; those of {kind} images must be in 0..{most}"
+        raise RangeError(rule if value_range else f"{rule}, unless data.value_range is set")
+    return np.rint(values * (255 / most)).astype(np.uint8)

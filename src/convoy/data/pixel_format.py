@@ -11,6 +11,11 @@ from convoy.config.schema import DataConfig
 Color = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 
+ValueRange = tuple[float, float]
+
+PICTURE_CHANNELS = (1, 3)
+"""Channels of gray and RGB images."""
+
 COLORS: dict[str, Color] = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
 
@@ -19,17 +24,29 @@ class PixelFormat:
     """Format of decoded pixels.
 
     Attributes:
-        channels: 1 for gray, 3 for RGB.
+        channels: 1 for gray, 3 for RGB, or another number, which files must have.
         background: color below transparent pixels; None to ignore transparency.
+        value_range: values of more than 8 bits that become 0 and 255; None for the range of their type.
     """
 
     channels: int
     background: Color | None = None
+    value_range: ValueRange | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether pixels are gray or RGB."""
+        return self.channels in PICTURE_CHANNELS
 
     @classmethod
     def of(cls, data: DataConfig) -> PixelFormat:
         """Return the format of a checked config."""
-        return cls(data.channels, color_of(data.background))
+        return cls(data.channels, color_of(data.background), range_of(data.value_range))
+
+
+def range_of(value: Sequence[float] | None) -> ValueRange | None:
+    """Return the smallest and the largest value of a checked `data.value_range`."""
+    return None if value is None else (float(value[0]), float(value[1]))
 
 
 def color_of(value: Any) -> Color | None:

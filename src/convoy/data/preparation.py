@@ -15,7 +15,7 @@ from convoy.config.image_size import ImageSize, sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, open_image
-from convoy.data.pixel_format import Color, PixelFormat, color_of
+from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of
 from convoy.data.resize import fit_images, resize_and_center, with_channels
 from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
 
@@ -29,15 +29,16 @@ class Preparation:
     and normalized. Sizes are the side of a square in pixels, or (height, width).
 
     Attributes:
-        source_channels: channels of the decoded image, 1 or 3.
+        source_channels: channels of the decoded image.
         shorter_side: size after the resize, in pixels.
         crop_size: size of the central crop.
         fit: resize or pad.
         image_size: size of the network's input.
-        channels: channels of the network's input, 1 or 3.
+        channels: channels of the network's input.
         mean: mean of pixel values in 0..1: one number for all channels, or one per channel.
         std: standard deviation of pixel values in 0..1, likewise.
         background: color below transparent pixels; None to ignore transparency.
+        value_range: see `PixelFormat`.
     """
 
     source_channels: int
@@ -49,6 +50,7 @@ class Preparation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     background: Color | None = None
+    value_range: ValueRange | None = None
 
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
@@ -59,9 +61,8 @@ class Preparation:
             shorter, channels = IMAGE_SIDES[data.source], IMAGE_CHANNELS[data.source]
             crop = sides_of(shorter)
         statistics = tuple(data.mean), tuple(data.std)
-        return cls(
-            channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, color_of(data.background)
-        )
+        stored = color_of(data.background), range_of(data.value_range)
+        return cls(channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, *stored)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,7 +93,7 @@ class Preparation:
             BadImageError: if the file can't be decoded.
         """
         crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
-        form = PixelFormat(self.source_channels, self.background)
+        form = PixelFormat(self.source_channels, self.background, self.value_range)
         resize_and_center(open_image(path, form), self.shorter_side, crop)
         image = torch.from_numpy(crop).permute(2, 0, 1)[None]
         return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]

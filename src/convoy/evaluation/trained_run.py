@@ -199,7 +199,8 @@ def _as_trained(trained: Config, overrides: Sequence[str]) -> list[str]:
     if "data" not in typed:
         return []
     values = {
-        f"data.{key}": getattr(trained.data, key) for key in ("channels", "image_size", "background", "mean", "std")
+        f"data.{key}": getattr(trained.data, key)
+        for key in ("channels", "value_range", "image_size", "background", "mean", "std")
     }
     return [
         f"{key}={'null' if value is None else list(value) if isinstance(value, list | tuple) else value}"

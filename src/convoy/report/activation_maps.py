@@ -212,10 +212,10 @@ def draw(
 
 
 def _as_pixels(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """Return a normalized image as pixels, [H, W, 3] or [H, W], 0 to 1."""
+    """Return a normalized image as pixels, [H, W, 3] or [H, W], 0 to 1; other channels than RGB are averaged."""
     back = image * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)
     back = back.clamp(0, 1)
-    return back[0].numpy() if len(back) == 1 else back.permute(1, 2, 0).numpy()
+    return back.permute(1, 2, 0).numpy() if len(back) == 3 else back.mean(0).numpy()
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from convoy.config.faults import printable
@@ -21,8 +22,12 @@ _INK, _SOFT, _PAPER = "#1c1c1c", "#5c5c5c", "#ffffff"
 
 
 def shown(pixels: Pixels) -> Image.Image:
-    """Return a picture, uint8 [H, W, 1 or 3], about `SIDE` pixels long; pixels of small ones are squares."""
-    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
+    """Return a picture, uint8 [H, W, C], about `SIDE` pixels long; pixels of small ones are squares.
+
+    Other channels than gray and RGB are averaged.
+    """
+    gray = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels.mean(2).astype(np.uint8)
+    image = Image.fromarray(pixels if pixels.shape[2] == 3 else gray)
     longest = max(image.size)
     if longest < SIDE:
         factor = SIDE // longest

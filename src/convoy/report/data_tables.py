@@ -94,7 +94,8 @@ def _pixels(found: Inspection, data: DataConfig) -> Table:
     """Return mean and deviation of the training pixels beside those of the config."""
     grid = _grid("training pixels", "mean", "data.mean", "deviation", "data.std")
     measured = found.mean_and_std
-    channels = ("gray",) if data.channels == 1 else ("red", "green", "blue")
+    named = {1: ("gray",), 3: ("red", "green", "blue")}
+    channels = named.get(data.channels) or tuple(f"channel {number}" for number in range(1, data.channels + 1))
     for index, channel in enumerate(channels):
         cells = ("–", "–") if measured is None else tuple(f"{values[index]:.4f}" for values in measured)
         mean, std = (values[index if len(values) > 1 else 0] for values in (data.mean, data.std))

@@ -8,8 +8,14 @@ from typing import Any
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import sides_or_none
 from convoy.config.schema import DataConfig
+from convoy.data.pixel_format import PICTURE_CHANNELS
 from convoy.data.source_names import NUM_CLASSES
 
+COLOR_OPERATIONS = (
+    *("rand_augment", "trivial_augment", "auto_augment", "augmix", "three_augment"),
+    *("color_jitter", "grayscale", "pca_lighting"),
+)
+"""Transforms that need gray or RGB images."""
 POLICIES = ("rand_augment", "trivial_augment", "auto_augment", "augmix")
 AUTO_AUGMENT_POLICIES = ("imagenet", "cifar10", "svhn")
 SMALLEST_BLURRED = 7
@@ -47,7 +53,13 @@ def augment_faults(data: DataConfig) -> Iterator[Fault]:
     if policy is not None and policy not in AUTO_AUGMENT_POLICIES:
         rule = f"must be {', '.join(AUTO_AUGMENT_POLICIES[:-1])} or {AUTO_AUGMENT_POLICIES[-1]}"
         yield _fault("auto_augment", policy, rule, did_you_mean(policy, AUTO_AUGMENT_POLICIES))
-    if augment.pca_lighting and data.channels != 3:
+    for name in COLOR_OPERATIONS:
+        value = getattr(augment, name)
+        if value and data.channels not in PICTURE_CHANNELS:
+            rule = f"changes colors of gray or RGB images, and data.channels is {data.channels}"
+            off = "false" if value is True else "0" if isinstance(value, int | float) else "null"
+            yield _fault(name, value, rule, f"write data.augment.{name}={off}")
+    if augment.pca_lighting and data.channels == 1:
         yield _fault("pca_lighting", augment.pca_lighting, "needs data.channels=3", "write 0")
     for name in ("blur", "three_augment"):
         value, sides = getattr(augment, name), sides_or_none(data.image_size)

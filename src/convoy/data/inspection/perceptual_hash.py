@@ -35,10 +35,10 @@ _PAIRS = 1 << 16
 
 
 def thumbnail(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return an image, uint8 [H, W, 1 or 3], as gray [SIDE, SIDE]."""
+    """Return an image, uint8 [H, W, C], as gray [SIDE, SIDE]: the luma of RGB, otherwise the mean of the channels."""
     small = resized(pixels, SIDE, SIDE)
-    if small.shape[2] == 1:
-        return small[:, :, 0]
+    if small.shape[2] != len(_LUMA):
+        return small[:, :, 0] if small.shape[2] == 1 else small.mean(2).astype(np.uint8)
     gray: NDArray[np.uint8] = np.rint(small @ _LUMA).astype(np.uint8)
     return gray
 

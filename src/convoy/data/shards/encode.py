@@ -13,7 +13,7 @@ import simplejpeg
 from convoy.data.crop_geometry import size_with_shorter_side
 from convoy.data.decode import BadImageError, open_encoded, read_image
 from convoy.data.image_files import ImageFiles
-from convoy.data.pixel_format import Color, PixelFormat
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.resize import resize_and_center, resized
 
 QUALITY = 95
@@ -23,7 +23,7 @@ AHEAD = 64
 _JPEG = b"\xff\xd8"
 
 
-def encoded_jpeg(path: str, size: int, background: Color | None = None) -> bytes:
+def encoded_jpeg(path: str, size: int, form: PixelFormat) -> bytes:
     """Encode an image as a JPEG whose shorter side has at most `size` pixels.
 
     A JPEG that is small enough is returned unchanged. Others are reduced by the antialiased bilinear filter of val
@@ -33,7 +33,7 @@ def encoded_jpeg(path: str, size: int, background: Color | None = None) -> bytes
         BadImageError: if the image can't be decoded completely.
     """
     file = read_image(path)
-    image = open_encoded(path, file, PixelFormat(3, background))
+    image = open_encoded(path, file, form)
     width, height = image.width, image.height
     pixels = image.pixels(height, 1)
     if min(width, height) > size:
@@ -46,13 +46,13 @@ def encoded_jpeg(path: str, size: int, background: Color | None = None) -> bytes
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), QUALITY, "RGB", "420"))
 
 
-def raw_pixels(path: str, size: int, background: Color | None = None) -> bytes:
+def raw_pixels(path: str, size: int, form: PixelFormat) -> bytes:
     """Return the central square after the shorter side was resized to `size`, as bytes of RGB, uint8 [size, size, 3].
 
     Raises:
         BadImageError: if the image can't be decoded down to the last row of the square.
     """
-    image = open_encoded(path, read_image(path), PixelFormat(3, background))
+    image = open_encoded(path, read_image(path), form)
     out = np.empty((size, size, 3), dtype=np.uint8)
     resize_and_center(image, size, out)
     return out.tobytes()

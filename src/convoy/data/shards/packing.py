@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 from convoy.config.faults import Fault, UserError
 from convoy.data.decode import BadImageError
 from convoy.data.image_files import ImageFiles
-from convoy.data.pixel_format import Color
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages, encoded_jpeg, raw_pixels
 from convoy.data.shards.shard_images import Table, read_table
@@ -55,7 +55,7 @@ class Packing:
         seed: seed of the packed order.
         skip: whether images that can't be decoded are skipped; otherwise the first one is an error.
         num_threads: threads that decode and encode.
-        background: color below transparent pixels; None to ignore transparency.
+        form: format of the decoded pixels, RGB.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +67,7 @@ class Packing:
     seed: int = 1
     skip: bool = False
     num_threads: int = 1
-    background: Color | None = None
+    form: PixelFormat = field(default_factory=lambda: PixelFormat(3))
 
     def encode(self, path: str) -> bytes:
         """Return the packed bytes of an image.
@@ -76,7 +76,7 @@ class Packing:
             BadImageError: if the image can't be decoded.
         """
         encode = raw_pixels if self.format == "raw" else encoded_jpeg
-        return encode(path, self.size, self.background)
+        return encode(path, self.size, self.form)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,10 +87,11 @@ class Packing:
         for split, files in self.splits.items():
             for path, label in zip(files.paths, files.targets, strict=True):
                 names.update(f"{split}\0{os.path.relpath(path, common)}\0{label}\n".encode(errors="surrogateescape"))
-        background = {} if self.background is None else {"background": list(self.background)}
+        form = {"background": self.form.background, "value_range": self.form.value_range}
+        others = {key: list(value) for key, value in form.items() if value is not None}
         return {
             **{"shard_bytes": self.shard_bytes, "seed": self.seed, "skip": self.skip, "files": names.hexdigest()},
-            **background,
+            **others,
         }
 
 
