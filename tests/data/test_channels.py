@@ -233,7 +233,7 @@ def test_a_run_learns_from_a_channel_beyond_rgb(convoy: Callable[..., Run], tmp_
     words = ("data=set", "data.channels=5", "data.value_range=[0,10000]", "data.mean=[0.2]", "data.std=[0.2]")
     layers = "model.layers=[CONV3-4,GAP,FC-2]"
     done = convoy(
-        "train", *TINY, layers, *words, "data.image_size=[24,32]", "trainer.max_epochs=20", "optimizer.lr=0.03",
+        "train", *TINY, layers, *words, "data.image_size=[24,32]", "trainer.max_epochs=3", "optimizer.lr=0.03",
         "trainer.global_batch_size=7",
     )  # fmt: skip
     assert done.code == 0, done.err

@@ -86,10 +86,10 @@ def test_an_opaque_image_is_unchanged(tmp_path: Path) -> None:
 def test_packed_and_prepared_images_have_the_background(tmp_path: Path) -> None:
     Image.fromarray(COLORS[:, :20]).save(tmp_path / "a.png")
     expected = composed(COLORS[:, :20], PALE)
-    packed = np.frombuffer(raw_pixels(str(tmp_path / "a.png"), 20, PALE), np.uint8).reshape(20, 20, 3)
+    packed = np.frombuffer(raw_pixels(str(tmp_path / "a.png"), 20, PixelFormat(3, PALE)), np.uint8).reshape(20, 20, 3)
     assert np.abs(packed - expected).max() <= 1
     jpeg = tmp_path / "a.jpg"
-    jpeg.write_bytes(encoded_jpeg(str(tmp_path / "a.png"), 64, (255, 255, 255)))
+    jpeg.write_bytes(encoded_jpeg(str(tmp_path / "a.png"), 64, PixelFormat(3, (255, 255, 255))))
     white = composed(COLORS[:, :20], (255, 255, 255)).mean()
     assert abs(np.asarray(Image.open(jpeg)).mean() - white) < 3
     preparation = Preparation(3, 20, 20, "resize", 20, 3, (0.5,), (0.5,), PALE)
