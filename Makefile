@@ -13,7 +13,7 @@ WHEELS ?= adjusttext annotated-types googleapis-common-protos hydra-core omegaco
 WHEELS_PYTHON ?= 3.12
 TESTS ?= tests
 
-.PHONY: help train test test-slow check bench gpu wheels zoo soak faults docs lock clean install install-dev
+.PHONY: help train test test-slow check bench gpu wheels zoo soak faults docs site install-docs lock clean install install-dev
 
 help:
 	@echo "make train  [ARGS=\"model=vgg16\"]   install into $(VENV) and train"
@@ -28,6 +28,7 @@ help:
 	@echo "make faults                        inject faults into runs, and print how many they survived"
 	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100 installs into .venv-v100 or .venv-p100"
 	@echo "make docs                          write the tables of docs/models.md from the cards in conf/model"
+	@echo "make site                              build the documentation as a site in build/site/html"
 	@echo "make lock                          choose new exact versions within the ranges of pyproject.toml"
 
 train: install
@@ -79,6 +80,8 @@ faults: install-dev
 
 install: $(VENV)/.installed
 
+install-docs: $(VENV)/.installed-docs
+
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.python:
@@ -100,16 +103,23 @@ $(VENV)/.installed-dev: $(VENV)/.installed $(DEV_LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r $(DEV_LOCK)
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-docs.lock
+	@touch $@
+
 # torch and torchvision are released in pairs, so both are pinned here and upgraded together. botocore, a dependency of
 # the tests' S3 server, requires dateutil below 3.
-LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --no-annotate -q --group build
+LOCK_FORM = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
+LOCK = $(BIN)/uv pip compile pyproject.toml $(LOCK_FORM) --group build
 PAIR = printf 'torch==2.14.1\ntorchvision==0.29.2\npython-dateutil<3\n'
 
 docs: install
 	sed -i '/^<!-- Generated/q' docs/models.md
 	printf '\n' >> docs/models.md
 	$(BIN)/convoy models format=md >> docs/models.md
+
+site: install-docs
+	$(BIN)/python docs/site/build_site.py build/site
 
 lock: $(VENV)/.python
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
@@ -118,6 +128,7 @@ lock: $(VENV)/.python
 	$(LOCK) -c requirements.lock --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --group test --group check -o requirements-dev.lock
 	$(LOCK) --extra v100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --group test --group check -o requirements-v100.lock
 	$(LOCK) --extra p100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --group test --group check -o requirements-p100.lock
+	$(BIN)/uv pip compile --group docs -c requirements-dev.lock $(LOCK_FORM) -o requirements-docs.lock
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ _PREFIXES: dict[type, str] = {
     cluster_schema.SlurmJobConfig: "cluster.job",
 }
 
+_REFERENCE = """\
+Each key is written as `key=value` after `convoy train`, or in an option's YAML file. `convoy train --help GROUP` prints
+the same text. Groups without a table of keys have those of the class that the option names as `_target_`."""
+
 
 def text(words: Sequence[str], options: Options) -> str:
     """Return all groups with their options, or one group with descriptions of its options and keys.
@@ -62,6 +67,45 @@ def text(words: Sequence[str], options: Options) -> str:
     if group not in GROUPS:
         raise UserError(Fault("--help", "no such group", did_you_mean(group, GROUPS, ", ".join(GROUPS)), group))
     return _group(group, options)
+
+
+def configuration_reference(options: Options) -> str:
+    """Return a Markdown page with all groups, their options, and the keys of the typed groups."""
+    lines = ["# Configuration", "", _REFERENCE, ""]
+    for group in (*GROUPS, *(name for name in _TYPED if name not in GROUPS)):
+        lines += [f"## {group}", ""]
+        if group in GROUPS:
+            lines += ["| option | meaning |", "|---|---|"]
+            lines += [f"| `{group}={name}` | {_cell(options.head(group, name))} |" for name in options.of(group)]
+            lines.append("")
+        for kind in _TYPED.get(group, []):
+            lines += _key_table(kind, _PREFIXES.get(kind, group))
+    return "\n".join(lines)
+
+
+def _key_table(kind: type, prefix: str) -> list[str]:
+    """Return a heading and a Markdown table of the keys of a schema class."""
+    notes = field_notes(kind)
+    lines = [f"### Keys of `{prefix}`", "", "| key | default | meaning |", "|---|---|---|"]
+    for field in _plain_fields(kind):
+        lines.append(f"| `{prefix}.{field.name}` | `{_default(field)}` | {_cell(notes[field.name])} |")
+    return [*lines, ""]
+
+
+def _cell(text: str) -> str:
+    """Escape a text for a cell of a Markdown table, except for its code."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if number % 2 else re.sub(r"([<\[*_])", r"\\\1", part) for number, part in enumerate(parts))
+
+
+def _plain_fields(kind: type) -> list[Any]:
+    """Return the fields of a schema class that are not schema classes themselves."""
+    fields = kind.__dataclass_fields__.values()  # type: ignore[attr-defined]
+    return [
+        field
+        for field in fields
+        if not isinstance(field.default_factory, type) or field.default_factory in (list, dict)
+    ]
 
 
 def _groups(options: Options) -> str:
@@ -118,10 +162,9 @@ def _networks(options: Options, indent: str) -> list[str]:
 def _fields(kind: type) -> list[str]:
     """Return each field of a schema class with its default and its docstring."""
     notes, lines = field_notes(kind), []
-    for field in kind.__dataclass_fields__.values():  # type: ignore[attr-defined]
-        if not isinstance(field.default_factory, type) or field.default_factory in (list, dict):
-            lines.append(f"  {field.name} = {_default(field)}")
-            lines += wrapped("      ", notes[field.name].split(), between=" ")
+    for field in _plain_fields(kind):
+        lines.append(f"  {field.name} = {_default(field)}")
+        lines += wrapped("      ", notes[field.name].split(), between=" ")
     return lines
 
 
