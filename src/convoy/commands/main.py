@@ -33,6 +33,7 @@ VERBS = {
     "features": ("write a layer's features of a data set", "convoy features run=latest layer=fc7 split=train"),
     "probe": ("fit a linear layer to a layer's features", "convoy probe run=latest data=fashion_mnist"),
     "filters": ("draw filters and class activation maps", "convoy filters run=latest"),
+    "search": ("search for the best values of config keys", "convoy search study=digits_lr"),
     "report": ("write a page of a run or a sweep", "convoy report run=latest"),
     "models": ("list networks with size, cost and accuracy", "convoy models 'resnet*' sort=macs"),
     "compare": ("compare accuracy and complexity of networks", "convoy compare models=[vgg16,resnet50] output=two.png"),

@@ -21,6 +21,7 @@ from convoy.report.pages.sweep_charts import (
 from convoy.report.pages.sweep_records import Sweep, SweepPoint, read_sweep
 from convoy.runs.records import metric_text
 from convoy.runs.whole_files import replace_text
+from convoy.search.study_config import TRIAL_OVERRIDES
 
 _MOST_CURVE_POINTS = 20_000
 """Largest number of points of all curves together."""
@@ -68,7 +69,8 @@ def _text(sweep: Sweep, name: str, value: float | None) -> str:
 def _best(sweep: Sweep, best: SweepPoint) -> list[Any]:
     facts = [Fact(sweep.monitor.name, _text(sweep, sweep.monitor.name, sweep.value(best)))]
     facts += [Fact(key, best.values[key]) for key in sweep.keys]
-    command = shlex.join(["convoy", "train", *(word for word in best.overrides if not word.startswith("folder="))])
+    words = [word for word in best.overrides if word not in TRIAL_OVERRIDES and not word.startswith("folder=")]
+    command = shlex.join(["convoy", "train", *words])
     return [Facts(facts, is_large=True), Code(command)]
 
 

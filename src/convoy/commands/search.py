@@ -1,0 +1,176 @@
+"""convoy search: a study of the values of config keys."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.config.faults import Fault, UserError
+from convoy.runs.records import Monitor, metric_text
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from convoy.config.options import Options
+    from convoy.search.run_study import Study
+    from convoy.search.study_config import StudyConfig
+
+_STUDY, _WORDS = "study.yaml", "overrides.json"
+
+
+@dataclass(frozen=True)
+class Search(Verb):
+    """Search for the values of config keys that give the best network.
+
+    A study is a YAML file with the overrides of all trials, the space of the
+    search, and how it is sampled (docs/search.md, conf/search/). Each trial is
+    a run without a test. A study that was stopped or killed is resumed with
+    the same command and resume=<its folder>, also by several processes.
+
+      convoy search study=digits_lr
+      convoy search study=mine.yaml trainer.max_epochs=3 workers=2
+      convoy search resume=outputs/searches/<study>
+    """
+
+    study: str | None = None
+    """Option of conf/search, or a YAML file."""
+    resume: Path | None = None
+    """Folder of a study to resume."""
+    workers: Annotated[int, AtLeast(1)] = 1
+    """Number of trials at a time, which share the cores and the GPUs."""
+    trials: Annotated[int, AtLeast(1)] | None = None
+    """Number of trials; null for that of the study."""
+    output_root: str = "outputs"
+    """Folder of all runs; a study is in searches/ there."""
+
+    overrides = None
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault unless either a study or a folder is named."""
+        if (self.study is None) == (self.resume is None):
+            rule = "must be set" if self.study is None else "can't be combined with resume"
+            yield Fault("study", rule, "write study=<file or name>, or resume=<folder of a study>")
+        elif self.resume is not None and not (self.resume / _STUDY).is_file():
+            yield Fault("resume", f"has no {_STUDY}", "name the folder of a study", str(self.resume))
+
+
+ARGUMENTS = Search
+
+
+def run(given: Search, call: Call) -> int:
+    """Run or resume a study, and print its best trials."""
+    from convoy.runtime import stop_signals
+    from convoy.search.run_study import Study, Workplace
+    from convoy.search.study_config import find_study, read_study
+
+    if given.resume is not None:
+        if call.overrides:
+            raise UserError(Fault("resume", "continues with the study's own overrides", "omit the others"))
+        folder, words = given.resume.absolute(), json.loads((given.resume / _WORDS).read_text(encoding="utf-8"))
+        study = read_study(folder / _STUDY)
+    else:
+        assert given.study is not None
+        path, words = find_study(given.study, call.options), call.overrides
+        study = read_study(path)
+        folder = Path(given.output_root).absolute() / "searches" / f"{study.name}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        folder = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
+    if given.trials is not None:
+        study = replace(study, trials=given.trials)
+    monitor = _checked(study, words, call.options)
+    if given.resume is None:
+        folder.mkdir(parents=True)
+        shutil.copyfile(path, folder / _STUDY)
+        (folder / _WORDS).write_text(json.dumps(words) + "\n", encoding="utf-8")
+    place = Workplace(folder, study, monitor, words, call.options, given.workers)
+    workers = Study(place, lambda trial: _say(trial, workers, monitor))
+    previous = stop_signals.install(lambda number, _: workers.stop(number))
+    try:
+        workers.run()
+    finally:
+        stop_signals.restore(previous)
+    return _conclude(workers, place.folder, study, monitor)
+
+
+def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Monitor:
+    """Check the configs of the ends of all parameters, and return the monitored metric.
+
+    Raises:
+        UserError: with the faults of all of them.
+    """
+    from convoy.search.study_config import overrides_of
+    from convoy.training import preflight
+
+    base = [(one.key, one.extremes()[0]) for one in study.space if not one.when]
+    faults: dict[Fault, None] = {}
+    monitor = Monitor("val/loss", "min")
+    for parameter in study.space:
+        for value in parameter.extremes():
+            chosen = [*((key, other) for key, other in base if key != parameter.key)]
+            chosen += [(key, values[0]) for key, values in parameter.when.items()]
+            try:
+                config = preflight.read(overrides_of(study, [*chosen, (parameter.key, value)], words), options)
+            except UserError as error:
+                faults.update(dict.fromkeys(error.faults))
+                continue
+            percent = frozenset(config.task.get("percent") or ())
+            monitor = Monitor(str(config.task["monitor"]), str(config.task["mode"]), percent)
+    if faults:
+        raise UserError(*faults)
+    return monitor
+
+
+def _say(trial: FrozenTrial, workers: Study, monitor: Monitor) -> None:
+    """Print a line about a trial that has ended."""
+    from convoy.search.results import best_trials, text_of
+    from convoy.search.run_study import reason_of, state_of
+
+    state = state_of(trial)
+    values = "  ".join(f"{key}={text_of(value)}" for key, value in trial.params.items())
+    if state == "done":
+        state = metric_text(monitor.name, trial.values[0], monitor.percent)
+    elif reason := reason_of(trial):
+        state = f"{state} ({reason})"
+    best = best_trials(workers.optuna)
+    known = f"; best {metric_text(monitor.name, best[0].values[0], monitor.percent)}" if best else ""
+    print(f"trial {trial.number}: {state}{known}  {values}", flush=True)
+
+
+def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor) -> int:
+    """Write search.csv and the page, and print the trials and the command of the best one."""
+    from rich.console import Console
+
+    from convoy.report.pages.sweep_page import write_sweep_report
+    from convoy.runs.layout import shown
+    from convoy.search.results import best_trials, table, write_csv
+    from convoy.search.run_study import overrides_of_trial, state_of
+
+    trials = workers.optuna.get_trials(deepcopy=False)
+    states = [state_of(trial) for trial in trials]
+    write_csv(folder / "search.csv", workers.optuna, study, monitor)
+    print()
+    Console(highlight=False, soft_wrap=True).print(table(workers.optuna, study, monitor))
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    print(f"\n{len(trials)} trials: {counts}")
+    for trial in best_trials(workers.optuna):
+        print(f"trial {trial.number}: {shlex.join(['convoy', 'train', *overrides_of_trial(trial)])}")
+    files = [folder / "search.csv"]
+    if any((folder / "trials").glob("*/config.yaml")):
+        files.append(write_sweep_report(folder / "trials", folder / "report.html"))
+    print("\n".join(shown(path) for path in files))
+    if workers.received:
+        print(f"stopped by {signal.Signals(workers.received).name}; to resume: convoy search resume={shown(folder)}")
+        return 128 + workers.received
+    ended = sum(state in ("done", "pruned", "failed") for state in states)
+    if ended < study.trials and "running" not in states:
+        print(f"stopped after {ended} of {study.trials} trials: too many candidates in a row break the constraints")
+        return 1
+    return 0 if "done" in states else 1

@@ -1,0 +1,75 @@
+"""Results of a study as a table, and as search.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from convoy.runs.records import Monitor, metric_text
+from convoy.runs.whole_files import replace_text
+from convoy.search.run_study import reason_of, state_of
+from convoy.search.study_config import StudyConfig
+
+MOST_ROWS = 15
+"""Largest number of trials in the printed table."""
+
+
+def best_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the best trial, or with several objectives those of the Pareto front, the best metric first."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return []
+    if len(study.directions) == 1:
+        return [study.best_trial]
+    sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
+    return sorted(study.best_trials, key=lambda trial: sign * trial.values[0])
+
+
+def ordered(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials, complete ones first, the best first, then by number."""
+    sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
+    return sorted(
+        study.get_trials(deepcopy=False),
+        key=lambda trial: (0, sign * trial.values[0]) if trial.state == TrialState.COMPLETE else (1, trial.number),
+    )
+
+
+def table(study: optuna.Study, config: StudyConfig, monitor: Monitor) -> Table:
+    """Return the best trials as a table."""
+    keys = [one.key for one in config.space]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", monitor.name, *config.objectives, *keys, ""):
+        shown.add_column(name, justify="right" if name and name not in keys else "left")
+    for trial in ordered(study)[:MOST_ROWS]:
+        values = trial.values or [None] * len(study.directions)
+        costs = [f"{value:,.0f}" if value is not None else "–" for value in values[1:]]
+        first = metric_text(monitor.name, values[0], monitor.percent)
+        note = "" if state_of(trial) == "done" else state_of(trial)
+        shown.add_row(str(trial.number), first, *costs, *(text_of(trial.params.get(key)) for key in keys), note)
+    return shown
+
+
+def text_of(value: Any) -> str:
+    """Return the value of a parameter, for people."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_csv(path: Path, study: optuna.Study, config: StudyConfig, monitor: Monitor) -> None:
+    """Write one row per trial: number, state, values, parameters, and the reason of a failed or refused trial."""
+    keys = [one.key for one in config.space]
+    file = StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["trial", "state", monitor.name, *config.objectives, *keys, "reason"])
+    for trial in study.get_trials(deepcopy=False):
+        values: Sequence[Any] = trial.values or [""] * len(study.directions)
+        row = [trial.number, state_of(trial), *values, *(trial.params.get(key, "") for key in keys), reason_of(trial)]
+        writer.writerow(row)
+    replace_text(path, file.getvalue())

@@ -1,0 +1,258 @@
+"""Workers of a study: ask for candidates, refuse those that break a constraint, and train the rest.
+
+Every trial is a process of its own, with its run in `trials/<number>`. A worker holds a lock on its trial; after a kill
+the kernel has released the lock, so that the next worker takes the trial over and resumes its run. So each trial ends
+exactly once, whatever happens to the workers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import IO, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from convoy.config.faults import UserError
+from convoy.config.options import Options
+from convoy.runs.layout import RunFolder
+from convoy.runs.records import Monitor, read_summary
+from convoy.runtime.rank_watch import PARENT
+from convoy.search.candidates import costs_of, refusal
+from convoy.search.pruning import PRUNED, TRIAL
+from convoy.search.space import chosen_values
+from convoy.search.storage import locked, open_study
+from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, overrides_of
+
+MOST_REFUSED = 100
+"""Candidates that are refused in a row until the study stops: its constraints leave almost nothing."""
+
+MOST_DEATHS = 4
+"""Times that a trial's process is killed until the trial counts as failed."""
+
+_REFUSED, _ERROR, _OVERRIDES, _DEATHS = "refused", "error", "overrides", "deaths"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Folder and settings that the workers of a study share.
+
+    Attributes:
+        folder: of the study.
+        study: its config.
+        monitor: metric that is optimized.
+        words: overrides of the command line.
+        options: folders of the options.
+        workers: number of trials at a time.
+    """
+
+    folder: Path
+    study: StudyConfig
+    monitor: Monitor
+    words: Sequence[str]
+    options: Options
+    workers: int = 1
+
+    def run_of(self, number: int) -> RunFolder:
+        """Return the run folder of a trial."""
+        return RunFolder(self.folder / "trials" / f"{number:04d}")
+
+
+class Study:
+    """Workers of a study in this process.
+
+    Args:
+        place: folder and settings.
+        told: called with each trial that has ended.
+    """
+
+    def __init__(self, place: Workplace, told: Callable[[FrozenTrial], None]) -> None:
+        self._place, self._told = place, told
+        self._stop = Event()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self.received = 0
+        (place.folder / "trials").mkdir(exist_ok=True)
+        self.optuna = open_study(place.folder, place.study, place.monitor)
+
+    def run(self) -> None:
+        """Train trials until the study has its number."""
+        with ThreadPoolExecutor(self._place.workers) as pool:
+            for future in [pool.submit(self._work, index) for index in range(self._place.workers)]:
+                future.result()
+
+    def stop(self, number: int) -> None:
+        """Forward a stop signal to the trials and start no more."""
+        self.received = self.received or number
+        self._stop.set()
+        for process in list(self._processes):
+            process.send_signal(number)
+
+    def _work(self, worker: int) -> None:
+        while not self._stop.is_set():
+            with self._next() as trial:
+                if trial is None:
+                    return
+                self._finish(trial, worker)
+
+    @contextmanager
+    def _next(self) -> Iterator[FrozenTrial | None]:
+        """Yield a trial with its lock: one that was left behind, or a new one; None if there is nothing to do."""
+        with locked(self._place.folder / ".lock"):
+            trial, lock = self._orphan() or self._new() or (None, None)
+        try:
+            yield trial
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _orphan(self) -> tuple[FrozenTrial, IO[str]] | None:
+        """Return a running trial whose worker has died, and its lock."""
+        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _OVERRIDES in trial.user_attrs and (lock := self._lock(trial.number)) is not None:
+                return trial, lock
+        return None
+
+    def _new(self) -> tuple[FrozenTrial, IO[str]] | None:
+        """Return a new trial that satisfies the constraints, and its lock; None if the study has its number."""
+        place = self._place
+        for _ in range(MOST_REFUSED):
+            trials = self.optuna.get_trials(deepcopy=False)
+            done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
+            if done >= place.study.trials or self._stop.is_set():
+                return None
+            asked = self.optuna.ask()
+            overrides = overrides_of(place.study, list(chosen_values(list(place.study.space), asked)), place.words)
+            reason = self._refused(asked, overrides)
+            if reason is None:
+                asked.set_user_attr(_OVERRIDES, overrides)
+                lock = self._lock(asked.number)
+                assert lock is not None  # a new number
+                return self.optuna.trials[asked.number], lock
+            asked.set_user_attr(_REFUSED, reason)
+            self.optuna.tell(asked, state=TrialState.FAIL)
+            self._told(self.optuna.trials[asked.number])
+        self._stop.set()
+        return None
+
+    def _refused(self, asked: optuna.Trial, overrides: Sequence[str]) -> str | None:
+        study = self._place.study
+        if not study.constraints and not study.objectives:
+            return None
+        try:
+            costs = costs_of(overrides, self._place.options)
+            for name, value in costs.items():
+                asked.set_user_attr(name, value)
+            return refusal(study.constraints, overrides, costs, self._place.options)
+        except UserError as error:
+            return "; ".join(str(fault) for fault in error.faults)
+
+    def _lock(self, number: int) -> IO[str] | None:
+        """Return the locked file of a trial; None if another worker holds it."""
+        file = (self._place.folder / "trials" / f".{number:04d}.lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file
+
+    def _finish(self, trial: FrozenTrial, worker: int) -> None:
+        """Train a trial to its end and tell the result, unless the study was stopped."""
+        code = self._train(trial, worker)
+        if code and (self._stop.is_set() or (code > 128 and self._may_retry(trial))):
+            return  # the trial stays running; the next worker, or the next start of the study, resumes it
+        place = self._place
+        run = place.run_of(trial.number)
+        value = read_summary(run.summary).get(place.monitor.name)
+        if (run.path / PRUNED).exists():
+            self.optuna.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+        elif code == 0 and isinstance(value, int | float):
+            costs = [trial.user_attrs[name] for name in place.study.objectives]
+            self.optuna.tell(trial.number, [value, *costs], skip_if_finished=True)
+        else:
+            self.optuna._storage.set_trial_user_attr(trial._trial_id, _ERROR, _last_line(run, code))
+            self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        self._told(self.optuna.trials[trial.number])
+
+    def _may_retry(self, trial: FrozenTrial) -> bool:
+        """Count a trial whose process was killed, and return whether it is resumed."""
+        deaths = trial.user_attrs.get(_DEATHS, 0) + 1
+        self.optuna._storage.set_trial_user_attr(trial._trial_id, _DEATHS, deaths)
+        return bool(deaths < MOST_DEATHS)
+
+    def _train(self, trial: FrozenTrial, worker: int) -> int:
+        place = self._place
+        run = place.run_of(trial.number)
+        if run.last.is_file():
+            words = [f"resume={run.path}"]
+        else:
+            shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died before its first checkpoint
+            words = [*self._threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES, f"folder={run.path}"]
+        flags = ["--config-dir", str(place.options.folder)] if place.options.folder else []
+        command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *words]
+        added = {TRIAL: f"{place.folder}:{trial.number}", PARENT: str(os.getpid()), **_share(worker, place.workers)}
+        with (place.folder / "trials" / f"{trial.number:04d}.log").open("ab") as log:
+            process = subprocess.Popen(command, env={**os.environ, **added}, stdout=log, stderr=log)
+            self._processes.add(process)
+            if self.received:
+                process.send_signal(self.received)
+            try:
+                code = process.wait()
+            finally:
+                self._processes.discard(process)
+        return 128 - code if code < 0 else code
+
+    def _threads(self) -> list[str]:
+        """Return the CPU threads of a trial, so that trials at the same time don't share a core."""
+        if self._place.workers == 1:
+            return []
+        return [f"hardware.cpu_threads={max(1, (os.cpu_count() or 1) // self._place.workers)}"]
+
+
+def _share(worker: int, workers: int) -> Mapping[str, str]:
+    """Return the GPUs of a worker as environment variables, so that trials at the same time don't share one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if workers == 1 or not visible:
+        return {}
+    devices = visible.split(",")
+    count = max(1, len(devices) // workers)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices[worker * count % len(devices) :][:count])}
+
+
+def _last_line(run: RunFolder, code: int) -> str:
+    log = run.path.with_name(f"{run.path.name}.log")
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").split("\n")]
+    except OSError:
+        lines = []
+    return next((line for line in reversed(lines) if line), f"exit code {code}")
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Return the state of a trial, for people."""
+    if _REFUSED in trial.user_attrs:
+        return "refused"
+    return {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(
+        trial.state, "running"
+    )
+
+
+def reason_of(trial: FrozenTrial) -> str:
+    """Return why a trial was refused or failed; empty otherwise."""
+    attrs: dict[str, Any] = trial.user_attrs
+    return str(attrs.get(_REFUSED) or attrs.get(_ERROR) or "")
+
+
+def overrides_of_trial(trial: FrozenTrial) -> list[str]:
+    """Return the overrides of a trial."""
+    return list(trial.user_attrs.get(_OVERRIDES, ()))

@@ -1,0 +1,80 @@
+"""Study in Optuna's journal: one file that several processes and Slurm jobs share, also over NFS."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from convoy.runs.records import Monitor
+from convoy.search.study_config import StudyConfig
+
+JOURNAL = "journal.log"
+_NAME = "study"
+
+
+def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Study:
+    """Create or open the study of a folder.
+
+    Args:
+        folder: of the study.
+        study: its config.
+        monitor: metric that is optimized.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    first = "maximize" if monitor.mode == "max" else "minimize"
+    return optuna.create_study(
+        storage=storage_of(folder),
+        study_name=_NAME,
+        sampler=_sampler(study),
+        pruner=_pruner(study),
+        directions=[first, *("minimize" for _ in study.objectives)],
+        load_if_exists=True,
+    )
+
+
+def storage_of(folder: Path) -> JournalStorage:
+    """Return the storage in a study's folder."""
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+
+
+def load_trial(folder: Path, number: int, study: StudyConfig) -> optuna.Trial:
+    """Return a trial that is running, to report its values."""
+    opened = optuna.load_study(study_name=_NAME, storage=storage_of(folder), pruner=_pruner(study))
+    found = next(trial for trial in opened.get_trials(deepcopy=False) if trial.number == number)
+    return optuna.Trial(opened, found._trial_id)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which the kernel releases when the process ends."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sampler(study: StudyConfig) -> BaseSampler:
+    seed = study.seed
+    if study.sampler == "random":
+        return optuna.samplers.RandomSampler(seed)
+    if study.sampler == "grid":
+        return optuna.samplers.GridSampler({one.key: one.grid() for one in study.space}, seed)
+    if study.sampler == "quasi_random":
+        return optuna.samplers.QMCSampler(seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
+    if study.sampler == "cma_es":
+        return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def _pruner(study: StudyConfig) -> optuna.pruners.BasePruner:
+    if study.pruner == "median":
+        return optuna.pruners.MedianPruner()
+    if study.pruner == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner()
+    return optuna.pruners.HyperbandPruner() if study.pruner == "hyperband" else optuna.pruners.NopPruner()

@@ -1,0 +1,162 @@
+"""A study's YAML file: what is trained, searched, limited and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.options import Options
+from convoy.search.space import Parameter, read_space
+
+SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es")
+PRUNERS = ("none", "median", "successive_halving", "hyperband")
+COSTS = ("params", "macs")
+"""Costs of a network that can be an objective beside the monitored metric, or limited."""
+
+TRIAL_OVERRIDES = (
+    "trainer.test=false",
+    "report=false",
+    "+callback.search._target_=convoy.search.pruning.ReportToStudy",
+)
+"""Overrides of every trial: the test split chooses nothing, so that trials leave it out."""
+
+_KEYS = ("train", "space", "trials", "sampler", "pruner", "objectives", "constraints", "seed")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Study.
+
+    Attributes:
+        name: of the study.
+        train: overrides of all trials.
+        space: parameters.
+        trials: number of trials that are trained or fail.
+        sampler: one of `SAMPLERS`.
+        pruner: one of `PRUNERS`, which ends trials early by the monitored metric.
+        objectives: costs that are minimized beside the monitored metric.
+        constraints: largest `params` and `macs`, and `peak_memory`, a card that the training must fit.
+        seed: of the sampler.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    space: tuple[Parameter, ...]
+    trials: int = 20
+    sampler: str = "tpe"
+    pruner: str = "none"
+    objectives: tuple[str, ...] = ()
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 1
+
+
+def find_study(text: str, options: Options) -> Path:
+    """Return the file of a study: a path, or the name of an option in conf/search.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise UserError(Fault("study", "no such file", "write the path of a study's YAML file", text))
+    for folder in reversed(options.folders):
+        if (path := folder / "search" / f"{text}.yaml").is_file():
+            return path
+    names = options.of("search")
+    raise UserError(Fault("study", "no such study", did_you_mean(text, names, f"choose from {', '.join(names)}"), text))
+
+
+def read_study(path: Path) -> StudyConfig:
+    """Return a study from its file.
+
+    Raises:
+        UserError: the file can't be read or has faults; all are reported.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(Fault("study", f"can't be read: {error}", "", str(path))) from error
+    if not isinstance(found, Mapping):
+        raise UserError(Fault("study", "is not a study", f"write the keys {', '.join(_KEYS)}", str(path)))
+    space, faults = read_space(_mapping(found.get("space")))
+    faults += [
+        Fault(str(key), "no such key of a study", did_you_mean(str(key), _KEYS, f"choose from {', '.join(_KEYS)}"))
+        for key in found
+        if key not in _KEYS
+    ]
+    faults += _choice_faults(found)
+    study = StudyConfig(
+        name=path.stem,
+        train=tuple(str(word) for word in found.get("train") or ()),
+        space=tuple(space),
+        trials=found.get("trials", 20),
+        sampler=found.get("sampler", "tpe"),
+        pruner=found.get("pruner") or "none",
+        objectives=tuple(found.get("objectives") or ()),
+        constraints=_mapping(found.get("constraints")),
+        seed=found.get("seed", 1),
+    )
+    faults += _combination_faults(study)
+    if faults:
+        raise UserError(*faults)
+    return study
+
+
+def override(key: str, value: Any) -> str:
+    """Return an override of the command line."""
+    if isinstance(value, bool):
+        return f"{key}={str(value).lower()}"
+    return f"{key}={json.dumps(value) if isinstance(value, list | dict) else value}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _choice_faults(found: Mapping[str, Any]) -> list[Fault]:
+    faults = []
+    for key, choices in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        value = found.get(key)
+        if value is not None and value not in choices:
+            near = did_you_mean(str(value), choices, f"choose from {', '.join(choices)}")
+            faults.append(Fault(key, f"no such {key}", near, str(value)))
+    for key in ("trials", "seed"):
+        value = found.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            faults.append(Fault(key, "must be an integer of 1 or more", "", str(value)))
+    return faults
+
+
+def _combination_faults(study: StudyConfig) -> list[Fault]:
+    faults = []
+    for name in study.objectives:
+        if name not in COSTS:
+            remedy = f"choose from {', '.join(COSTS)}; the monitored metric is always one"
+            faults.append(Fault("objectives", "no such cost", remedy, str(name)))
+    for name, value in study.constraints.items():
+        known = (*COSTS, "peak_memory")
+        if name not in known:
+            near = did_you_mean(str(name), known, f"choose from {', '.join(known)}")
+            faults.append(Fault(f"constraints.{name}", "no such constraint", near))
+        elif name in COSTS and not isinstance(value, int | float):
+            remedy = "write the largest number, such as 1.0e+6 (YAML needs the sign)"
+            faults.append(Fault(f"constraints.{name}", "is not a number", remedy, str(value)))
+    if study.sampler == "grid" and any(parameter.when for parameter in study.space):
+        faults.append(Fault("sampler", "a grid has no conditions (when)", "choose sampler: random or tpe", "grid"))
+    if study.pruner != "none" and study.objectives:
+        rule = "trials with several objectives can't be compared before their end"
+        faults.append(Fault("pruner", rule, "write pruner: none, or omit objectives", study.pruner))
+    return faults
+
+
+def overrides_of(study: StudyConfig, chosen: Sequence[tuple[str, Any]], words: Sequence[str]) -> list[str]:
+    """Return the overrides of a trial: those of the study, of the command line, and the chosen values."""
+    return [*study.train, *words, *(override(key, value) for key, value in chosen)]

@@ -1,0 +1,147 @@
+"""Studies with real trials: their results, constraints, pruning, and what a kill leaves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from convoy.search.storage import storage_of
+from tests.conftest import Run, command
+
+TRAIN = (
+    "model.layers=[CONV3-4,POOL4,FC-10]",
+    "logger=csv",
+    "trainer.gpus=0",
+    "trainer.precision=32",
+    "trainer.max_epochs=1",
+    "hardware.cpu_threads=1",
+)
+
+
+def written(path: Path, **keys: object) -> Path:
+    lines = [f"train: [{', '.join(repr(word) for word in TRAIN)}]", *(f"{key}: {value}" for key, value in keys.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="study", storage=storage_of(folder)).get_trials()
+
+
+def the_study(tmp_path: Path) -> Path:
+    (folder,) = (tmp_path / "outputs" / "searches").iterdir()
+    return folder
+
+
+@pytest.mark.slow
+def test_a_study_finds_the_learning_rate_that_trains(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    written(tmp_path / "lr.yaml", space="{optimizer.lr: {choice: [1.0e-9, 0.1]}}", sampler="grid", trials=2)
+    done = convoy("search", "study=lr.yaml", folder=None)
+    assert done.code == 0, done.err
+    (best,) = re.findall(r"^trial \d: (convoy train .*)$", done.out, re.MULTILINE)
+    assert "optimizer.lr=0.1" in best
+    assert "CONVOY" not in best
+    folder = the_study(tmp_path)
+    with (folder / "search.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ["done", "done"]
+    for trial in trials_of(folder):
+        run = folder / "trials" / f"{trial.number:04d}"
+        values = [float(row["val/top1"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/top1"]]
+        assert trial.value == pytest.approx(max(values))
+        assert not any(row.get("test/loss") for row in csv.DictReader((run / "metrics.csv").open()))
+    assert "convoy train" in (folder / "report.html").read_text()
+
+
+def test_candidates_that_break_a_constraint_cost_no_training(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    space = "{model.layers: {choice: [[CONV3-4, FC-10], [CONV3-64, FC-10]]}}"
+    written(tmp_path / "small.yaml", space=space, constraints="{params: 10}", trials=2, sampler="random")
+    done = convoy("search", "study=small.yaml", folder=None)
+    assert done.code == 1
+    assert "too many candidates in a row break the constraints" in done.out
+    folder = the_study(tmp_path)
+    states = {(trial.state, "params" in trial.user_attrs) for trial in trials_of(folder)}
+    assert states == {(TrialState.FAIL, True)}
+    # 3x3x1x4 + 4 of the convolution, 32x32x4x10 + 10 of the layer; and the same for 64 channels.
+    assert {trial.user_attrs["params"] for trial in trials_of(folder)} == {41_010, 656_010}
+    assert list((folder / "trials").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_pruned_trial_ends_early_and_costs_are_objectives(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    written(tmp_path / "prune.yaml", space="{optimizer.lr: {choice: [0.1, 1.0e-9]}}", sampler="grid", trials=2)
+    with (tmp_path / "prune.yaml").open("a") as file:
+        file.write("pruner: successive_halving\n")
+    done = convoy("search", "study=prune.yaml", "trainer.max_epochs=4", folder=None)
+    assert done.code == 0, done.err
+    by_state = {trial.state: trial for trial in trials_of(the_study(tmp_path))}
+    assert set(by_state) == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len(by_state[TrialState.PRUNED].intermediate_values) < 4
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
+    written(tmp_path / "kill.yaml", space="{optimizer.lr: {log_float: [0.01, 0.2]}}", sampler="random", trials=3)
+    words = ["search", "study=kill.yaml", "trainer.max_epochs=2"]
+    for _ in range(3):
+        process = subprocess.Popen(command(words), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        if (tmp_path / "outputs").exists() and words[1].startswith("resume"):
+            process.stdout.readline()  # a trial has ended
+        else:
+            while not list(tmp_path.glob("outputs/searches/*/trials/*/config.yaml")):
+                assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        words = ["search", f"resume={the_study(tmp_path)}"]
+    two = [subprocess.Popen(command(words), cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=600) for process in two] == [0, 0]
+    folder = the_study(tmp_path)
+    trials = trials_of(folder)
+    assert Counter(trial.state for trial in trials) == {TrialState.COMPLETE: 3}
+    for trial in trials:
+        rows = list(csv.DictReader((folder / "trials" / f"{trial.number:04d}" / "metrics.csv").open()))
+        epochs = [row["epoch"] for row in rows if row["val/top1"]]
+        assert epochs == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "study: must be set"),
+        (("study=nothing",), "no such study; choose from digits_lr"),
+        (("study=nothing.yaml",), "no such file"),
+        (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),
+        (("resume=nowhere",), "has no study.yaml"),
+        (("study=digits_lr", "optimizer.lrr=1"), "optimizer.lrr=1: no such key"),
+        (("study=digits_lr", "workers=0"), "workers=0"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_written(
+    convoy: Callable[..., Run], tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = convoy("search", *words, folder=None)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_ends_of_all_parameters_are_checked_first(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    space = "{trainer.global_batch_size: {choice: [32, 0]}, optimizer.lrr: {float: [0.1, 0.2]}}"
+    written(tmp_path / "bad.yaml", space=space)
+    done = convoy("search", "study=bad.yaml", folder=None)
+    assert done.code == 2
+    assert "trainer.global_batch_size=0" in done.err
+    assert "optimizer.lrr" in done.err
+    assert not (tmp_path / "outputs").exists()
