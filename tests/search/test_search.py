@@ -14,9 +14,9 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from tests.conftest import Run, command
 
 from convoy.search.storage import storage_of
-from tests.conftest import Run, command
 
 TRAIN = (
     "model.layers=[CONV3-4,POOL4,FC-10]",

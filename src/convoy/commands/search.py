@@ -151,9 +151,9 @@ def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor
     from convoy.report.pages.sweep_page import write_sweep_report
     from convoy.runs.layout import shown
     from convoy.search.results import best_trials, table, write_csv
-    from convoy.search.run_study import overrides_of_trial, state_of
+    from convoy.search.run_study import overrides_of_trial, started, state_of
 
-    trials = workers.optuna.get_trials(deepcopy=False)
+    trials = started(workers.optuna)
     states = [state_of(trial) for trial in trials]
     write_csv(folder / "search.csv", workers.optuna, study, monitor)
     print()
@@ -170,7 +170,7 @@ def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor
         print(f"stopped by {signal.Signals(workers.received).name}; to resume: convoy search resume={shown(folder)}")
         return 128 + workers.received
     ended = sum(state in ("done", "pruned", "failed") for state in states)
-    if ended < study.trials and "running" not in states:
-        print(f"stopped after {ended} of {study.trials} trials: too many candidates in a row break the constraints")
+    if ended < study.num_trials and "running" not in states:
+        print(f"stopped after {ended} of {study.num_trials} trials: too many candidates in a row break the constraints")
         return 1
     return 0 if "done" in states else 1

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from convoy.runs.records import Monitor, metric_text
 from convoy.runs.whole_files import replace_text
-from convoy.search.run_study import reason_of, state_of
+from convoy.search.run_study import reason_of, started, state_of
 from convoy.search.study_config import StudyConfig
 
 MOST_ROWS = 15
@@ -35,7 +35,7 @@ def ordered(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials, complete ones first, the best first, then by number."""
     sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
     return sorted(
-        study.get_trials(deepcopy=False),
+        started(study),
         key=lambda trial: (0, sign * trial.values[0]) if trial.state == TrialState.COMPLETE else (1, trial.number),
     )
 
@@ -68,7 +68,7 @@ def write_csv(path: Path, study: optuna.Study, config: StudyConfig, monitor: Mon
     file = StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(["trial", "state", monitor.name, *config.objectives, *keys, "reason"])
-    for trial in study.get_trials(deepcopy=False):
+    for trial in started(study):
         values: Sequence[Any] = trial.values or [""] * len(study.directions)
         row = [trial.number, state_of(trial), *values, *(trial.params.get(key, "") for key in keys), reason_of(trial)]
         writer.writerow(row)

@@ -82,7 +82,9 @@ class Study:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self.received = 0
         (place.folder / "trials").mkdir(exist_ok=True)
-        self.optuna = open_study(place.folder, place.study, place.monitor)
+        with locked(place.folder / ".lock"):
+            self.optuna = open_study(place.folder, place.study, place.monitor)
+        self._known: dict[tuple[str, ...], tuple[dict[str, int], str | None]] = {}
 
     def run(self) -> None:
         """Train trials until the study has its number."""
@@ -128,7 +130,7 @@ class Study:
         for _ in range(MOST_REFUSED):
             trials = self.optuna.get_trials(deepcopy=False)
             done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
-            if done >= place.study.trials or self._stop.is_set():
+            if done >= place.study.num_trials or self._stop.is_set():
                 return None
             asked = self.optuna.ask()
             overrides = overrides_of(place.study, list(chosen_values(list(place.study.space), asked)), place.words)
@@ -148,13 +150,22 @@ class Study:
         study = self._place.study
         if not study.constraints and not study.objectives:
             return None
+        key = tuple(overrides)
+        if key not in self._known:
+            self._known[key] = self._judged(overrides)
+        costs, reason = self._known[key]
+        for name, value in costs.items():
+            asked.set_user_attr(name, value)
+        return reason
+
+    def _judged(self, overrides: Sequence[str]) -> tuple[dict[str, int], str | None]:
+        """Return the costs of a candidate and the reason for which it is refused."""
+        costs: dict[str, int] = {}
         try:
             costs = costs_of(overrides, self._place.options)
-            for name, value in costs.items():
-                asked.set_user_attr(name, value)
-            return refusal(study.constraints, overrides, costs, self._place.options)
+            return costs, refusal(self._place.study.constraints, overrides, costs, self._place.options)
         except UserError as error:
-            return "; ".join(str(fault) for fault in error.faults)
+            return costs, "; ".join(str(fault) for fault in error.faults)
 
     def _lock(self, number: int) -> IO[str] | None:
         """Return the locked file of a trial; None if another worker holds it."""
@@ -236,6 +247,11 @@ def _last_line(run: RunFolder, code: int) -> str:
     except OSError:
         lines = []
     return next((line for line in reversed(lines) if line), f"exit code {code}")
+
+
+def started(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials without those of a grid that are still waiting."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
 
 
 def state_of(trial: FrozenTrial) -> str:

@@ -63,8 +63,10 @@ class Parameter:
             return list(range(low, high + 1))
         if self.kind == "log_float":
             ratio = math.log(high / low)
-            return [low * math.exp(ratio * index / (self.steps - 1)) for index in range(self.steps)]
-        return [low + (high - low) * index / (self.steps - 1) for index in range(self.steps)]
+            inner = [low * math.exp(ratio * index / (self.steps - 1)) for index in range(1, self.steps - 1)]
+        else:
+            inner = [low + (high - low) * index / (self.steps - 1) for index in range(1, self.steps - 1)]
+        return [low, *inner, high]
 
     def extremes(self) -> list[Any]:
         """Return the values whose configs are checked before the first trial: the ends, or all choices."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import optuna
@@ -29,7 +30,7 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = "maximize" if monitor.mode == "max" else "minimize"
-    return optuna.create_study(
+    opened = optuna.create_study(
         storage=storage_of(folder),
         study_name=_NAME,
         sampler=_sampler(study),
@@ -37,6 +38,11 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
         directions=[first, *("minimize" for _ in study.objectives)],
         load_if_exists=True,
     )
+    # Optuna's GridSampler stops a study, which only `optimize` allows.
+    if study.sampler == "grid" and not opened.get_trials(deepcopy=False):
+        for values in product(*(one.grid() for one in study.space)):
+            opened.enqueue_trial(dict(zip((one.key for one in study.space), values, strict=True)))
+    return opened
 
 
 def storage_of(folder: Path) -> JournalStorage:
@@ -61,10 +67,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def _sampler(study: StudyConfig) -> BaseSampler:
     seed = study.seed
-    if study.sampler == "random":
+    if study.sampler in ("random", "grid"):  # the points of a grid are enqueued
         return optuna.samplers.RandomSampler(seed)
-    if study.sampler == "grid":
-        return optuna.samplers.GridSampler({one.key: one.grid() for one in study.space}, seed)
     if study.sampler == "quasi_random":
         return optuna.samplers.QMCSampler(seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
     if study.sampler == "cma_es":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,13 @@ class StudyConfig:
     objectives: tuple[str, ...] = ()
     constraints: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 1
+
+    @property
+    def num_trials(self) -> int:
+        """Number of trials: of a grid at most one per point."""
+        if self.sampler != "grid":
+            return self.trials
+        return min(self.trials, math.prod(len(one.grid()) for one in self.space))
 
 
 def find_study(text: str, options: Options) -> Path:
