@@ -66,3 +66,15 @@ def test_the_page_on_reports(convoy: Callable[..., Run]) -> None:
         done = convoy(*shlex.split(command.replace("outputs/sweeps/<sweep>", str(run.parents[1])))[1:])
         assert done.code == 0, f"{command}: {done.err}"
         assert Path(done.out.strip()).read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.slow
+def test_the_page_on_studies(convoy: Callable[..., Run]) -> None:
+    first, second, last = commands_of("search.md")
+    short = ("trials=1", "trainer.max_epochs=1", "trainer.gpus=0")
+    for command in (first, second.replace("trials=30 ", "")):
+        done = convoy(*shlex.split(command)[1:], *short, folder=None)
+        assert done.code == 0, f"{command}: {done.err}"
+    folder = next(Path("outputs/searches").iterdir())
+    done = convoy(*shlex.split(last.replace("outputs/searches/<study>", str(folder)))[1:], "trials=1", folder=None)
+    assert done.code == 0, done.err

@@ -22,11 +22,11 @@ class ReportToStudy(pl.Callback):
         named = os.environ.get(TRIAL)
         if named is None or trainer.sanity_checking:
             return
-        ends = trainer.is_global_zero and self._is_pruned(named, pl_module, trainer.global_step)
+        ends = trainer.is_global_zero and self._is_pruned(named, pl_module, trainer.current_epoch + 1)
         if trainer.strategy.reduce_boolean_decision(ends, all=False):
             trainer.should_stop = True
 
-    def _is_pruned(self, named: str, module: Any, step: int) -> bool:
+    def _is_pruned(self, named: str, module: Any, epoch: int) -> bool:
         from convoy.search.storage import load_trial
         from convoy.search.study_config import read_study
 
@@ -37,9 +37,9 @@ class ReportToStudy(pl.Callback):
         trial = load_trial(Path(folder), int(number), read_study(Path(folder) / "study.yaml"))
         if trial.storage.get_trial(trial._trial_id).state.is_finished():
             return True
-        trial.report(value, step)
+        trial.report(value, epoch)
         if not trial.should_prune():
             return False
         run = Path(folder) / "trials" / f"{int(number):04d}"
-        (run / PRUNED).write_text(f"step {step}\n", encoding="utf-8")
+        (run / PRUNED).write_text(f"epoch {epoch}\n", encoding="utf-8")
         return True

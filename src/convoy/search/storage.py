@@ -80,5 +80,5 @@ def _pruner(study: StudyConfig) -> optuna.pruners.BasePruner:
     if study.pruner == "median":
         return optuna.pruners.MedianPruner()
     if study.pruner == "successive_halving":
-        return optuna.pruners.SuccessiveHalvingPruner()
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1)
     return optuna.pruners.HyperbandPruner() if study.pruner == "hyperband" else optuna.pruners.NopPruner()
