@@ -18,7 +18,7 @@ FLOORS = (
     {"tasks"},
     {"planner", "records"},
     {"training"},
-    {"evaluation", "export"},
+    {"evaluation", "export", "search"},
     {"report"},
     {"api"},
     {"commands"},

@@ -1,8 +1,8 @@
 """Workers of a study: ask for candidates, refuse those that break a constraint, and train the rest.
 
-Every trial is a process of its own, with its run in `trials/<number>`. A worker holds a lock on its trial; after a kill
-the kernel has released the lock, so that the next worker takes the trial over and resumes its run. So each trial ends
-exactly once, whatever happens to the workers.
+Each trial is a separate process with its run in `trials/<number>`. A worker and the process of its trial hold a lock on
+the trial. When both have ended, also by a kill, the kernel releases the lock, and the next worker takes the trial over
+and resumes its run. So each trial ends exactly once.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class Study:
 
     Args:
         place: folder and settings.
-        told: called with each trial that has ended.
+        ended: called with each trial that has ended.
     """
 
-    def __init__(self, place: Workplace, told: Callable[[FrozenTrial], None]) -> None:
-        self._place, self._told = place, told
+    def __init__(self, place: Workplace, ended: Callable[[FrozenTrial], None]) -> None:
+        self._place, self._ended = place, ended
         self._stop = Event()
         self._processes: set[subprocess.Popen[bytes]] = set()
         self.received = 0
@@ -101,18 +101,18 @@ class Study:
 
     def _work(self, worker: int) -> None:
         while not self._stop.is_set():
-            with self._next() as trial:
-                if trial is None:
+            with self._next() as (trial, lock):
+                if trial is None or lock is None:
                     return
-                self._finish(trial, worker)
+                self._finish(trial, lock, worker)
 
     @contextmanager
-    def _next(self) -> Iterator[FrozenTrial | None]:
+    def _next(self) -> Iterator[tuple[FrozenTrial | None, IO[str] | None]]:
         """Yield a trial with its lock: one that was left behind, or a new one; None if there is nothing to do."""
         with locked(self._place.folder / ".lock"):
             trial, lock = self._orphan() or self._new() or (None, None)
         try:
-            yield trial
+            yield trial, lock
         finally:
             if lock is not None:
                 lock.close()
@@ -132,7 +132,7 @@ class Study:
             done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
             if done >= place.study.num_trials or self._stop.is_set():
                 return None
-            asked = self.optuna.ask()
+            asked = self._asked(trials) or self.optuna.ask()
             overrides = overrides_of(place.study, list(chosen_values(list(place.study.space), asked)), place.words)
             reason = self._refused(asked, overrides)
             if reason is None:
@@ -142,9 +142,15 @@ class Study:
                 return self.optuna.trials[asked.number], lock
             asked.set_user_attr(_REFUSED, reason)
             self.optuna.tell(asked, state=TrialState.FAIL)
-            self._told(self.optuna.trials[asked.number])
+            self._ended(self.optuna.trials[asked.number])
         self._stop.set()
         return None
+
+    def _asked(self, trials: Sequence[FrozenTrial]) -> optuna.Trial | None:
+        """Return a trial that a killed worker had asked for without starting it; trials are asked for under a lock."""
+        left = (one for one in trials if one.state == TrialState.RUNNING and _OVERRIDES not in one.user_attrs)
+        found = next(left, None)
+        return None if found is None else optuna.Trial(self.optuna, found._trial_id)
 
     def _refused(self, asked: optuna.Trial, overrides: Sequence[str]) -> str | None:
         study = self._place.study
@@ -177,9 +183,9 @@ class Study:
             return None
         return file
 
-    def _finish(self, trial: FrozenTrial, worker: int) -> None:
-        """Train a trial to its end and tell the result, unless the study was stopped."""
-        code = self._train(trial, worker)
+    def _finish(self, trial: FrozenTrial, lock: IO[str], worker: int) -> None:
+        """Train a trial to its end and report the result, unless the study was stopped."""
+        code = self._train(trial, lock, worker)
         if code and (self._stop.is_set() or (code > 128 and self._may_retry(trial))):
             return  # the trial stays running; the next worker, or the next start of the study, resumes it
         place = self._place
@@ -193,7 +199,7 @@ class Study:
         else:
             self.optuna._storage.set_trial_user_attr(trial._trial_id, _ERROR, _last_line(run, code))
             self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        self._told(self.optuna.trials[trial.number])
+        self._ended(self.optuna.trials[trial.number])
 
     def _may_retry(self, trial: FrozenTrial) -> bool:
         """Count a trial whose process was killed, and return whether it is resumed."""
@@ -201,7 +207,7 @@ class Study:
         self.optuna._storage.set_trial_user_attr(trial._trial_id, _DEATHS, deaths)
         return bool(deaths < MOST_DEATHS)
 
-    def _train(self, trial: FrozenTrial, worker: int) -> int:
+    def _train(self, trial: FrozenTrial, lock: IO[str], worker: int) -> int:
         place = self._place
         run = place.run_of(trial.number)
         if run.last.is_file():
@@ -213,7 +219,9 @@ class Study:
         command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *words]
         added = {TRIAL: f"{place.folder}:{trial.number}", PARENT: str(os.getpid()), **_share(worker, place.workers)}
         with (place.folder / "trials" / f"{trial.number:04d}.log").open("ab") as log:
-            process = subprocess.Popen(command, env={**os.environ, **added}, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, env={**os.environ, **added}, stdout=log, stderr=log, pass_fds=[lock.fileno()]
+            )
             self._processes.add(process)
             if self.received:
                 process.send_signal(self.received)

@@ -7,17 +7,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from threading import Lock
+from typing import IO
 
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 
 from convoy.runs.records import Monitor
 from convoy.search.study_config import StudyConfig
 
 JOURNAL = "journal.log"
 _NAME = "study"
+
+
+class _JournalLock:
+    """Lock of the journal that ends with its process; Optuna's locks are files, which a killed process leaves behind.
+
+    Args:
+        path: file of the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = Lock()
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> bool:
+        self._threads.acquire()
+        self._file = self._path.open("a")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._threads.release()
 
 
 def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Study:
@@ -29,13 +56,14 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
         monitor: metric that is optimized.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    first = "maximize" if monitor.mode == "max" else "minimize"
+    smallest, largest = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+    directions = [largest if monitor.mode == "max" else smallest, *(smallest for _ in study.objectives)]
     opened = optuna.create_study(
         storage=storage_of(folder),
         study_name=_NAME,
         sampler=_sampler(study),
         pruner=_pruner(study),
-        directions=[first, *("minimize" for _ in study.objectives)],
+        directions=directions,
         load_if_exists=True,
     )
     # Optuna's GridSampler stops a study, which only `optimize` allows.
@@ -47,7 +75,8 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
 
 def storage_of(folder: Path) -> JournalStorage:
     """Return the storage in a study's folder."""
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    path = folder / JOURNAL
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path.with_suffix(".lock"))))  # type: ignore[arg-type]
 
 
 def load_trial(folder: Path, number: int, study: StudyConfig) -> optuna.Trial:
