@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,9 @@ ARGUMENTS = Search
 def run(given: Search, call: Call) -> int:
     """Run or resume a study, and print its best trials."""
     from convoy.runtime import stop_signals
+
+    if any(find_spec(name) is None for name in ("optuna", "cmaes")):
+        raise UserError(Fault("search", "needs the package optuna", "pip install 'convoy[search]'"))
     from convoy.search.run_study import Study, Workplace
     from convoy.search.study_config import find_study, read_study
 
