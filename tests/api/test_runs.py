@@ -46,6 +46,9 @@ def test_a_run_has_its_records(capfd: pytest.CaptureFixture[str]) -> None:
     assert repr(run).startswith("Run(outputs/lenet5/")
     assert ", finished, val/top1 " in repr(run)
     assert "<td>finished</td>" in run._repr_html_()
+    page = run.report("page.html")
+    assert f"{run.summary['val/top1']:.2%}" in page.read_text()
+    assert run.report() == run.path / "report.html"
 
 
 def test_a_run_of_a_script_is_that_of_the_command(convoy: Callable[..., Run], tmp_path: Path) -> None:

@@ -176,6 +176,20 @@ class Run:
 
         return resumed(self, overrides, config_dir)
 
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the page of the run, as `convoy report` does, and return its path.
+
+        Args:
+            output: file; None for report.html in the run's folder.
+
+        Raises:
+            UserError: if the run has no config that can be read.
+        """
+        from convoy.report.pages.run_page import write_report
+
+        with alone(), undisturbed():
+            return write_report(RunFolder(self.path), None if output is None else Path(output))
+
     def __repr__(self) -> str:
         return f"Run({', '.join(text for _, text in self._facts())})"
 
