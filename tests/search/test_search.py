@@ -91,8 +91,8 @@ def test_a_pruned_trial_ends_early_and_costs_are_objectives(convoy: Callable[...
 
 @pytest.mark.slow
 def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> None:
-    written(tmp_path / "kill.yaml", space="{optimizer.lr: {log_float: [0.01, 0.2]}}", sampler="random", trials=3)
-    words = ["search", "study=kill.yaml", "trainer.max_epochs=2"]
+    written(tmp_path / "kill.yaml", space="{optimizer.lr: {log_float: [0.01, 0.2]}}", sampler="random", trials=9)
+    words = ["search", "study=kill.yaml", "trainer.max_epochs=2", "trials=3"]
     for _ in range(3):
         process = subprocess.Popen(command(words), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault, UserError
 from convoy.runs.records import Monitor, metric_text
+from convoy.runs.whole_files import replace_text
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from convoy.search.run_study import Study
     from convoy.search.study_config import StudyConfig
 
-_STUDY, _WORDS = "study.yaml", "overrides.json"
+_STUDY, _COMMAND = "study.yaml", "command.json"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Search(Verb):
 
     A study is a YAML file with the overrides of all trials, the space of the
     search, and how it is sampled (docs/search.md, conf/search/). Each trial is
-    a run without a test. A study that was stopped or killed is resumed with
-    the same command and resume=<its folder>, also by several processes.
+    a run without a test. resume=<folder> continues a study that was stopped or
+    killed, also in several processes.
 
       convoy search study=digits_lr
       convoy search study=mine.yaml trainer.max_epochs=3 workers=2
@@ -79,8 +80,9 @@ def run(given: Search, call: Call) -> int:
     if given.resume is not None:
         if call.overrides:
             raise UserError(Fault("resume", "continues with the study's own overrides", "omit the others"))
-        folder, words = given.resume.absolute(), json.loads((given.resume / _WORDS).read_text(encoding="utf-8"))
-        study = read_study(folder / _STUDY)
+        folder = given.resume.absolute()
+        command = json.loads((folder / _COMMAND).read_text(encoding="utf-8"))
+        words, study = command["overrides"], replace(read_study(folder / _STUDY), trials=command["trials"])
     else:
         assert given.study is not None
         path, words = find_study(given.study, call.options), call.overrides
@@ -93,7 +95,8 @@ def run(given: Search, call: Call) -> int:
     if given.resume is None:
         folder.mkdir(parents=True)
         shutil.copyfile(path, folder / _STUDY)
-        (folder / _WORDS).write_text(json.dumps(words) + "\n", encoding="utf-8")
+    command = {"overrides": list(words), "trials": study.trials}
+    replace_text(folder / _COMMAND, json.dumps(command) + "\n")
     place = Workplace(folder, study, monitor, words, call.options, given.workers)
     workers = Study(place, lambda trial: _say(trial, workers, monitor))
     previous = stop_signals.install(lambda number, _: workers.stop(number))
