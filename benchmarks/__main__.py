@@ -18,6 +18,7 @@ from benchmarks import (
     ledger_time,
     lightning_overhead,
     optimizer_step,
+    page_time,
     planner_accuracy,
     precision,
     run_list,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], list[Result]]] = {
     "optimizer_step": optimizer_step.main,
     "ledger_time": ledger_time.main,
     "planner_accuracy": planner_accuracy.main,
+    "page_time": page_time.main,
     "run_list": run_list.main,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from benchmarks import (
     folder_loader,
     lightning_overhead,
     optimizer_step,
+    page_time,
     precision,
     published_memory,
     run_list,
@@ -89,6 +91,12 @@ def test_lists_of_runs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     first, again, size = run_list.main(["--runs", "3", "--rounds", "1"])
     assert (len(first.values), len(again.values), len(size.values)) == (1, 1, 1)
     assert "time of convoy runs: 3 runs" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium: apt-get install chromium")
+def test_pages_are_timed() -> None:
+    run, sweep = page_time.main(["--rows", "50", "--points", "2", "--rounds", "1"])
+    assert len(run.values) == len(sweep.values) == 1
 
 
 def test_ratios_and_differences_are_those_of_a_round() -> None:
