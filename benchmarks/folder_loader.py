@@ -33,6 +33,7 @@ from convoy.data.check import FOLDER_SOURCE
 from convoy.data.collate import BatchSpec
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.split_images import FileImages
 
@@ -63,8 +64,8 @@ def our_arms(root: Path, batch_size: int, workers: int) -> tuple[Arm, Arm]:
     assert layout.val is not None, "the folder has train/ and val/"
     classes, bad = read_classes(layout), BadImages(skip=False)
     train, val = list_images(layout.train, classes), list_images(layout.val, classes)
-    training = StreamedTraining(FileImages(train, torch.tensor(train.targets), data.channels), data, 1, bad)
-    evaluation = StreamedEvaluation(FileImages(val, torch.tensor(val.targets), data.channels), data, bad)
+    training = StreamedTraining(FileImages(train, torch.tensor(train.targets), PixelFormat.of(data)), data, 1, bad)
+    evaluation = StreamedEvaluation(FileImages(val, torch.tensor(val.targets), PixelFormat.of(data)), data, bad)
     spec = BatchSpec(torch.device("cpu"), num_threads=workers)
     plan, val_plan = TrainingSampler(len(train), 1, batch_size), EvaluationSampler(len(val), batch_size)
     return (

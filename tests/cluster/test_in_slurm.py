@@ -128,6 +128,7 @@ def test_a_submitted_run_is_the_one_that_was_checked(site: Site, convoy: Convoy)
     assert "done" in convoy("jobs").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "reason"),
     [

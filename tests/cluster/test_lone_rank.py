@@ -78,6 +78,7 @@ def test_a_rank_exits_when_a_later_start_has_its_folder(tmp_path: Path) -> None:
     assert "start 2 has taken over this run; exiting" in out
 
 
+@pytest.mark.slow
 def test_a_rank_reports_its_end(tmp_path: Path) -> None:
     folder, claim = take(tmp_path / "run", "77", "hash", 0)
     for word, kind, code in (("trainer.max_steps=2", "done", 0), ("trainer.max_step=2", "error", 2)):

@@ -88,6 +88,7 @@ def test_a_mistake_ends_in_one_message_and_exit_code_2(convoy: Convoy, words: tu
     assert said in done.err
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_saves_memory_and_needs_blocks(
     convoy: Convoy,
 ) -> None:

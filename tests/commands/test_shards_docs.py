@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import webdataset
 from PIL import Image
 from tests.conftest import TINY, Run
@@ -16,6 +17,7 @@ BLOCK, INDEXING = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SHORT = [word for word in TINY if not word.startswith("model")]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(convoy: Callable[..., Run]) -> None:
     for name in ("aster", "lily"):
         Path("photos", name).mkdir(parents=True)
@@ -33,6 +35,7 @@ def test_the_commands_of_the_page_run(convoy: Callable[..., Run]) -> None:
     assert Path("raw256/train-000000.u8").stat().st_size == 18 * 256 * 256 * 3
 
 
+@pytest.mark.slow
 def test_the_commands_for_tar_files_of_others_run(convoy: Callable[..., Run]) -> None:
     Path("tars").mkdir()
     with webdataset.TarWriter("tars/train-0.tar") as writer:

@@ -82,7 +82,7 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
         ({"source": "mnits"}, "data.source", "did you mean mnist?"),
         ({"source": "zzz"}, "data.source", "choose from digits, fashion_mnist"),
         ({"source": "???"}, "data.source", "choose from"),
-        ({"channels": 2}, "data.channels", "must be 1 (gray) or 3 (RGB)"),
+        ({"channels": 2}, "data.channels", "has images of 1 (gray) or 3 (RGB) channels; write 1 or 3"),
         ({"image_size": 0}, "data.image_size", "at least 1"),
         ({"image_size": "???"}, "data.image_size", "is missing"),
         ({"image_size": 24}, "data.image_size", "less than the 28 pixels of mnist"),

@@ -83,7 +83,7 @@ def test_images_targets_and_draws_arrive_together(columns: int) -> None:
     buffer = BatchBuffer.__new__(BatchBuffer)
     # On a GPU the memory is pinned, which needs one.
     buffer._allocate = lambda num_bytes: _allocate(buffer, num_bytes)  # type: ignore[method-assign]
-    buffer.__init__((4, 3, 3), stream)  # type: ignore[misc]
+    buffer.__init__((4, 3, 3, 3), stream)  # type: ignore[misc]
     pixels = torch.arange(4 * 27).to(torch.uint8).view(4, 3, 3, 3)
     buffer.pixels[:] = pixels.numpy()
     buffer.keep([0, 2, 3])

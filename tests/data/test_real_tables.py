@@ -45,6 +45,7 @@ def targets_of(module: ImageData, split: str) -> torch.Tensor:
     return torch.cat([batch.targets for batch in module.evaluation_loader(split)])
 
 
+@pytest.mark.slow
 def test_a_table_trains_as_the_image_folder_does(
     real_data: Callable[..., Path], convoy: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_table_trains_as_the_image_folder_does(
     assert table.rows() == folder.rows()
 
 
+@pytest.mark.slow
 def test_blood_cells_are_labels(real_data: Callable[..., Path], convoy: Callable[..., Run], tmp_path: Path) -> None:
     root = real_data("bccd", "JPEGImages/*_000[0-9]?.jpg", "Annotations/*_000[0-9]?.xml")
     present = {

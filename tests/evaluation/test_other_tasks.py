@@ -83,6 +83,7 @@ def test_every_verb_works_for_the_task(run: tuple[str, Path], convoy: Convoy) ->
         image.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_runs_of_different_metrics_are_listed_but_not_drawn(convoy: Convoy) -> None:
     done = convoy("train", *NETWORK, "model=lenet5", folder="digits")

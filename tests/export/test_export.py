@@ -72,6 +72,7 @@ def test_predictions_of_image_files_are_those_of_evaluate(convoy: Convoy, traine
         assert probabilities == sorted(probabilities, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold_bn", ["true", "false"])
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_an_exported_file_predicts_like_the_run(

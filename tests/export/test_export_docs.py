@@ -16,6 +16,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(en
 (BLOCK,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(convoy: Callable[..., Run], trained: Trained) -> None:
     pytest.importorskip("onnxscript")
     shutil.copytree(trained.folder, "outputs/lenet5/run")

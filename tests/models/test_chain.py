@@ -47,6 +47,7 @@ def small_chain(*layers: str, image_size: int = 8, in_channels: int = 2, **optio
     return Chain(layers, num_classes=5, in_channels=in_channels, image_size=image_size, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "alexnet", "vgg11"])
 def test_loads_torchvision_unchanged_and_gives_the_same_output(name: str) -> None:
     torch.manual_seed(0)

@@ -56,6 +56,7 @@ def test_three_steps_are_those_of_the_paper(convoy: Convoy) -> None:
     assert (state["network.classifier.0.weight"] - plain["network.classifier.0.weight"]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_planner_counts_a_copy_of_the_weights(convoy: Convoy) -> None:
     words = ("plan", *(word for word in TINY if "gpus" not in word), "hardware=a40", "format=json")
     plan = json.loads(convoy(*words, "trainer.sam_radius=0.05").out)

@@ -125,6 +125,7 @@ def test_a_closed_port(convoy: Convoy, monkeypatch: pytest.MonkeyPatch, expected
     check_offline_record(run, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", *(pytest.param(kind, marks=pytest.mark.faults) for kind in ("500", "slow"))])
 def test_a_server_that_never_answers_well(
     convoy: Convoy, monkeypatch: pytest.MonkeyPatch, expected: list[dict[str, str]], kind: str
@@ -152,6 +153,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["below a file", "read-only", pytest.param("missing", marks=pytest.mark.faults)])
 def test_a_read_only_home_folder(
     convoy: Convoy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, expected: list[dict[str, str]], place: str

@@ -120,6 +120,7 @@ def test_a_run_too_short_to_be_measured_keeps_its_throughput(convoy: Convoy) -> 
     assert {row["forward_time_ms"] for row in table(run.folder)} == {""}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_earlier_measurements(convoy: Convoy) -> None:
     run = convoy("train", *LONG, LAYERS)
     before = content(run.folder)
@@ -148,6 +149,7 @@ def test_a_model_that_needs_data_is_trained_without_a_ledger(convoy: Convoy, mon
     assert run.summary()["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_norms_of_layers_go_to_the_loggers_and_a_file(convoy: Convoy) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -101,6 +101,7 @@ def test_wandb_writes_offline_without_a_key_and_prints_the_sync_command(convoy: 
     assert final["test/top1"] == pytest.approx(run.summary()["test/top1"])
 
 
+@pytest.mark.slow
 def test_wandb_is_opened_after_the_first_step_and_has_the_ledger(
     convoy: Convoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

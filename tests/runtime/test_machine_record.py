@@ -42,6 +42,7 @@ def test_a_run_records_its_machine(convoy: Convoy) -> None:
     assert config["trainer"]["precision"] == "auto"
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_an_idle_machine_keeps_its_threads_on_a_busy_one(
     convoy: Convoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def labels() -> None:
     Path("labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("labels")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_trains(command: str, convoy: Callable[..., Run]) -> None:

@@ -44,6 +44,7 @@ def test_the_best_checkpoints_are_kept(convoy: Convoy) -> None:
     assert (run.folder / "checkpoints" / "best.ckpt").read_bytes() == best
 
 
+@pytest.mark.slow
 def test_last_is_written_every_few_epochs_and_at_the_end(convoy: Convoy) -> None:
     """A learning rate that changes nothing: only the first epoch is the best one."""
     stuck = ("optimizer.lr=1e-12", "optimizer.weight_decay=0", "trainer.max_epochs=5", "scheduler=constant")

@@ -181,7 +181,8 @@ def _channel_faults(data: DataConfig) -> Iterator[Fault]:
         )
         return
     if data.channels not in PICTURE_CHANNELS and data.source in (*NUM_CLASSES, TORCHVISION_SOURCE):
-        yield fault_of("data.channels", data.channels, f"{data.name} has images of 1 (gray) or 3 (RGB) channels")
+        rule = f"{data.name} has images of 1 (gray) or 3 (RGB) channels"
+        yield fault_of("data.channels", data.channels, rule, "write 1 or 3")
     limits = data.value_range
     if limits is not None and (len(limits) != 2 or limits[0] >= limits[1]):
         rule = "must be [smallest, largest] with smallest < largest"

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, Any
 
 from convoy.ledger.notebook_table import NotebookTable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class UntraceableError(Exception):
