@@ -134,7 +134,7 @@ class Run:
         check_run_overrides(overrides, "evaluate")
         with alone(), undisturbed():
             trained = TrainedRun.open(str(self.path), checkpoint)
-            return evaluate(trained, split, overrides, tta=tta, speaking=False)
+            return evaluate(trained, split, overrides, tta=tta, speaking=False).values
 
     def predict(self, images: Any, *, top: int = 5, checkpoint: str = "best") -> Any:
         """Return the prediction for an image, or a list of them for several.

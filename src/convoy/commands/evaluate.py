@@ -80,17 +80,16 @@ ARGUMENTS = Evaluate
 def run(given: Evaluate, call: Call) -> int:
     """Evaluate the run, or the runs."""
     if not given.runs:
-        from convoy.evaluation.run_evaluation import Evaluation, evaluate
+        from convoy.evaluation.run_evaluation import evaluate
         from convoy.report.reliability import check_task, draw_reliability
         from convoy.runs.layout import shown
 
         trained = given.open()
         if given.reliability:
             check_task(trained)
-        evaluate(trained, given.split, call.overrides, call.options, given.tta, given.bootstrap)
+        found = evaluate(trained, given.split, call.overrides, call.options, given.tta, given.bootstrap)
         if given.reliability:
-            opened = Evaluation.open(trained, given.split, call.overrides, call.options, given.tta)
-            print(shown(draw_reliability(opened, given.split)))
+            print(shown(draw_reliability(found.files, trained.title)))
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
     from convoy.evaluation.trained_run import TrainedRun

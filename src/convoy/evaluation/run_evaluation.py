@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytorch_lightning as pl
 
@@ -28,6 +29,19 @@ Intervals = dict[str, tuple[float, float]]
 _ENDS = tuple(f"{percent:g}%" for percent in (50 - 50 * LEVEL, 50 + 50 * LEVEL))
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """Result of an evaluation.
+
+    Attributes:
+        values: metrics of the run's task, named `<split>/<name>`.
+        files: path of its files without their endings, such as `.json` and `-confusion_matrix.csv`.
+    """
+
+    values: dict[str, float]
+    files: Path
+
+
 def evaluate(
     run: TrainedRun,
     split: str,
@@ -37,7 +51,7 @@ def evaluate(
     bootstrap: int = 0,
     *,
     speaking: bool = True,
-) -> dict[str, float]:
+) -> Evaluated:
     """Evaluate a run's checkpoint, print the metrics and write them to the run's folder.
 
     Args:
@@ -49,9 +63,6 @@ def evaluate(
         bootstrap: number of samples of the images for an interval of each metric; 0 for no intervals.
         speaking: whether to print.
 
-    Returns:
-        Metrics of the run's task, named `<split>/<name>`.
-
     Raises:
         UserError: if there is no such split, or the data does not fit the run.
     """
@@ -62,7 +73,7 @@ def evaluate(
     trainer.test(opened.module, dataloaders=opened.data.batches(split), verbose=False)
     values = {name.replace("test/", f"{split}/"): value for name, value in opened.module.latest.items()}
     _write(terminal, opened, split, values, _intervals(opened, split, bootstrap))
-    return values
+    return Evaluated(values, run.folder / opened.stem(split))
 
 
 def _intervals(opened: Evaluation, split: str, bootstrap: int) -> Intervals:
