@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from convoy.api.errors import RunError as RunError
     from convoy.api.plans import plan as plan
     from convoy.api.plans import plans as plans
-    from convoy.api.runs import Run as Run
-    from convoy.api.runs import open_run as open_run
+    from convoy.api.run_object import Run as Run
+    from convoy.api.run_object import open_run as open_run
     from convoy.api.training import train as train
     from convoy.config.faults import UserError as UserError
     from convoy.ledger.module_ledger import ledger as ledger
@@ -30,12 +30,12 @@ __version__ = "0.1.0"
 _MODULES = {
     "compose": "api.composition",
     "Ledger": "ledger.rows",
-    "open_run": "api.runs",
+    "open_run": "api.run_object",
     "plan": "api.plans",
     "Plan": "planner.memory_plan",
     "plans": "api.plans",
     "Plans": "planner.plan_list",
-    "Run": "api.runs",
+    "Run": "api.run_object",
     "RunError": "api.errors",
     "train": "api.training",
     "UserError": "config.faults",

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.conftest import Run, command
 
-from convoy.search.storage import storage_of
+from convoy.search.journal import storage_of
 
 TRAIN = (
     "model.layers=[CONV3-4,POOL4,FC-10]",

@@ -12,8 +12,8 @@ import yaml
 from convoy.config.faults import UserError
 from convoy.config.options import CONF, Options
 from convoy.runs.records import Monitor
+from convoy.search.journal import open_study
 from convoy.search.space import chosen_values, read_space
-from convoy.search.storage import open_study
 from convoy.search.study_config import find_study, override, overrides_of, read_study
 
 SPACE = {

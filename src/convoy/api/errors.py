@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convoy.config.faults import Fault, UserError
 
 if TYPE_CHECKING:
-    from convoy.api.runs import Run
+    from convoy.api.run_object import Run
 
 
 class RunError(UserError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from convoy.api.calls import alone, deliver, options_of, undisturbed
 from convoy.api.errors import RunError
-from convoy.api.runs import Run
+from convoy.api.run_object import Run
 from convoy.config.faults import Fault, UserError
 from convoy.report.pages.page_at_end import print_page
 from convoy.runs.records import read_summary

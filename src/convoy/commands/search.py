@@ -137,8 +137,8 @@ def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Moni
 
 def _say(trial: FrozenTrial, workers: Study, monitor: Monitor) -> None:
     """Print a line about a trial that has ended."""
-    from convoy.search.results import best_trials, text_of
     from convoy.search.run_study import reason_of, state_of
+    from convoy.search.trial_table import best_trials, text_of
 
     state = state_of(trial)
     values = "  ".join(f"{key}={text_of(value)}" for key, value in trial.params.items())
@@ -157,8 +157,8 @@ def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor
 
     from convoy.report.pages.sweep_page import write_sweep_report
     from convoy.runs.layout import shown
-    from convoy.search.results import best_trials, table, write_csv
     from convoy.search.run_study import overrides_of_trial, started, state_of
+    from convoy.search.trial_table import best_trials, table, write_csv
 
     trials = started(workers.optuna)
     states = [state_of(trial) for trial in trials]

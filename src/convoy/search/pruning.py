@@ -27,7 +27,7 @@ class ReportToStudy(pl.Callback):
             trainer.should_stop = True
 
     def _is_pruned(self, named: str, module: Any, epoch: int) -> bool:
-        from convoy.search.storage import load_trial
+        from convoy.search.journal import load_trial
         from convoy.search.study_config import read_study
 
         folder, _, number = named.rpartition(":")

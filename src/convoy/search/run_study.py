@@ -29,9 +29,9 @@ from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
 from convoy.runtime.rank_watch import PARENT
 from convoy.search.candidates import costs_of, refusal
+from convoy.search.journal import locked, open_study
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
-from convoy.search.storage import locked, open_study
 from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, overrides_of
 
 MOST_REFUSED = 100
