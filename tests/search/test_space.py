@@ -12,7 +12,7 @@ import yaml
 from convoy.config.faults import UserError
 from convoy.config.options import CONF, Options
 from convoy.runs.records import Monitor
-from convoy.search.journal import open_study
+from convoy.search.journal import open_study, sampler_of
 from convoy.search.space import chosen_values, read_space
 from convoy.search.study_config import find_study, override, overrides_of, read_study
 
@@ -57,6 +57,30 @@ def test_a_grid_tries_each_combination_once(tmp_path: Path) -> None:
         study.tell(trial, 0.5)
     assert [seed for _, seed in sorted(found)] == [1, 2] * 3
     assert [rate for rate, _ in sorted(found)] == pytest.approx([0.01, 0.01, 0.1, 0.1, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "quasi_random", "cma_es"])
+def test_each_process_continues_the_draws_of_the_others(tmp_path: Path, sampler: str) -> None:
+    path = tmp_path / "draws.yaml"
+    space = {"optimizer.lr": {"float": [0.0, 1.0]}, "optimizer.momentum": {"float": [0.0, 1.0]}}
+    path.write_text(yaml.safe_dump({"train": [], "space": space, "sampler": sampler}))
+    config = read_study(path)
+
+    def drawn_by(folder: Path, processes: int) -> list[float]:
+        folder.mkdir()
+        studies = [open_study(folder, config, Monitor("val/top1", "max")) for _ in range(processes)]
+        found = []
+        for number in range(6):
+            study = studies[number % processes]
+            study.sampler = sampler_of(config, number)
+            trial = study.ask()
+            found.append(dict(chosen_values(list(config.space), trial))["optimizer.lr"])
+            study.tell(trial, found[-1])
+        return found
+
+    alone = drawn_by(tmp_path / "alone", 1)
+    assert len(set(alone)) == 6
+    assert drawn_by(tmp_path / "three", 3) == alone
 
 
 @pytest.mark.parametrize(

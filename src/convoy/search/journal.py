@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -61,7 +62,6 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
     opened = optuna.create_study(
         storage=storage_of(folder),
         study_name=_NAME,
-        sampler=_sampler(study),
         pruner=_pruner(study),
         directions=directions,
         load_if_exists=True,
@@ -94,12 +94,25 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _sampler(study: StudyConfig) -> BaseSampler:
-    seed = study.seed
+def sampler_of(study: StudyConfig, number: int) -> BaseSampler:
+    """Return the sampler of a trial, whose draws depend on the seed and the trial's number.
+
+    A sampler with the seed alone would draw the same in each process and after each resume. CMA-ES and the quasi-random
+    sequence continue from the journal instead.
+
+    Args:
+        study: of the trial.
+        number: of the trial.
+    """
+    seed = study.seed if study.sampler in ("quasi_random", "cma_es") else study.seed * 1_000_003 + number
     if study.sampler in ("random", "grid"):  # the points of a grid are enqueued
         return optuna.samplers.RandomSampler(seed)
     if study.sampler == "quasi_random":
-        return optuna.samplers.QMCSampler(seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.QMCSampler(
+                seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
+            )
     if study.sampler == "cma_es":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     return optuna.samplers.TPESampler(seed=seed)

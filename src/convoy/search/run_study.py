@@ -29,7 +29,7 @@ from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
 from convoy.runtime.rank_watch import PARENT
 from convoy.search.candidates import costs_of, refusal
-from convoy.search.journal import locked, open_study
+from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
 from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, overrides_of
@@ -132,6 +132,7 @@ class Study:
             done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
             if done >= place.study.num_trials or self._stop.is_set():
                 return None
+            self.optuna.sampler = sampler_of(place.study, len(trials))
             asked = self._asked(trials) or self.optuna.ask()
             overrides = overrides_of(place.study, list(chosen_values(list(place.study.space), asked)), place.words)
             reason = self._refused(asked, overrides)
