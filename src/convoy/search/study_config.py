@@ -20,10 +20,13 @@ PRUNERS = ("none", "median", "successive_halving", "hyperband")
 COSTS = ("params", "macs")
 """Costs of a network that can be an objective beside the monitored metric, or limited."""
 
+REPORTING = "callback.search._target_=convoy.search.pruning.ReportToStudy"
+"""Callback of a trial."""
+
 TRIAL_OVERRIDES = (
     "trainer.test=false",
     "report=false",
-    "+callback.search._target_=convoy.search.pruning.ReportToStudy",
+    f"+{REPORTING}",
 )
 """Overrides of every trial: the test split chooses nothing, so that trials leave it out."""
 
