@@ -14,7 +14,7 @@ from convoy.config.options import CONF, Options
 from convoy.runs.records import Monitor
 from convoy.search.journal import open_study, sampler_of
 from convoy.search.space import chosen_values, read_space
-from convoy.search.study_config import find_study, override, overrides_of, read_study
+from convoy.search.study_config import find_study, named_targets, override, overrides_of, read_study
 
 SPACE = {
     "optimizer": {"choice": ["sgd", "adamw"]},
@@ -124,6 +124,15 @@ def test_values_become_overrides(tmp_path: Path) -> None:
     path.write_text("train: [model=lenet5, seed=3]\nspace: {optimizer.lr: {choice: [0.1]}}\n")
     words = overrides_of(read_study(path), [("optimizer.lr", 0.1)], ["seed=4"])
     assert words == ["model=lenet5", "seed=3", "seed=4", "optimizer.lr=0.1"]  # the last one counts
+
+
+def test_a_resumed_trial_names_its_targets_again() -> None:
+    words = ["model=lenet5", "model._target_=mynet.MyNet", "+callback.mine._target_=mine.Callback", "seed=1"]
+    assert named_targets(words) == [
+        "model._target_=mynet.MyNet",
+        "callback.mine._target_=mine.Callback",
+        "callback.search._target_=convoy.search.pruning.ReportToStudy",
+    ]
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "search").glob("*.yaml")), ids=lambda path: path.stem)

@@ -32,7 +32,7 @@ from convoy.search.candidates import costs_of, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
-from convoy.search.study_config import REPORTING, TRIAL_OVERRIDES, StudyConfig, overrides_of
+from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, named_targets, overrides_of
 
 MOST_REFUSED = 100
 """Candidates that are refused in a row until the study stops: its constraints leave almost nothing."""
@@ -212,7 +212,7 @@ class Study:
         place = self._place
         run = place.run_of(trial.number)
         if run.last.is_file():
-            words = [f"resume={run.path}", REPORTING]  # named again, since a saved target is not trusted
+            words = [f"resume={run.path}", *named_targets(trial.user_attrs[_OVERRIDES])]
         else:
             shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died before its first checkpoint
             words = [*self._threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES, f"folder={run.path}"]

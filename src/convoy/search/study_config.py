@@ -168,6 +168,15 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
     return faults
 
 
+def named_targets(overrides: Sequence[str]) -> list[str]:
+    """Return the targets of a trial as overrides of its saved config, which is data and can't name the user's own.
+
+    Args:
+        overrides: of the trial.
+    """
+    return [word.lstrip("+") for word in (*overrides, REPORTING) if "_target_" in word]
+
+
 def overrides_of(study: StudyConfig, chosen: Sequence[tuple[str, Any]], words: Sequence[str]) -> list[str]:
     """Return the overrides of a trial: those of the study, of the command line, and the chosen values."""
     return [*study.train, *words, *(override(key, value) for key, value in chosen)]
