@@ -54,6 +54,23 @@ def test_packages_of_one_floor_have_no_cycles() -> None:
     assert tuple(TopologicalSorter(graph).static_order())
 
 
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules that a module imports, at its top, in its functions and for type checkers."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return modules
+
+
+def test_modules_have_no_cycles() -> None:
+    names = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in MODULES}
+    graph = {name: imported_modules(path) & names.keys() for name, path in names.items()}
+    assert tuple(TopologicalSorter(graph).static_order())
+
+
 def test_every_folder_is_a_package() -> None:
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set().union(*FLOORS)

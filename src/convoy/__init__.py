@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from convoy.api.composition import compose as compose
-    from convoy.api.errors import RunError as RunError
     from convoy.api.plans import plan as plan
     from convoy.api.plans import plans as plans
     from convoy.api.run_object import Run as Run
+    from convoy.api.run_object import RunError as RunError
     from convoy.api.run_object import open_run as open_run
-    from convoy.api.training import train as train
+    from convoy.api.run_object import train as train
     from convoy.config.faults import UserError as UserError
+    from convoy.ledger.ledger_object import Ledger as Ledger
     from convoy.ledger.module_ledger import ledger as ledger
-    from convoy.ledger.rows import Ledger as Ledger
     from convoy.planner.memory_plan import Plan as Plan
     from convoy.planner.plan_list import Plans as Plans
 
@@ -29,15 +29,15 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "compose": "api.composition",
-    "Ledger": "ledger.rows",
+    "Ledger": "ledger.ledger_object",
     "open_run": "api.run_object",
     "plan": "api.plans",
     "Plan": "planner.memory_plan",
     "plans": "api.plans",
     "Plans": "planner.plan_list",
     "Run": "api.run_object",
-    "RunError": "api.errors",
-    "train": "api.training",
+    "RunError": "api.run_object",
+    "train": "api.run_object",
     "UserError": "config.faults",
 }
 """Module of each name."""

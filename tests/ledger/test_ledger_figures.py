@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from convoy.ledger.build_ledger import build_ledger
-from convoy.ledger.rows import Ledger
+from convoy.ledger.ledger_object import Ledger
 from convoy.ledger.skeleton import without_weights
 
 BATCH = 2

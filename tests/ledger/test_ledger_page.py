@@ -12,7 +12,7 @@ from torchvision import models
 
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.html_page import html_text
-from convoy.ledger.rows import Ledger
+from convoy.ledger.ledger_object import Ledger
 from convoy.ledger.skeleton import without_weights
 from convoy.ledger.text_formats import markdown_text
 

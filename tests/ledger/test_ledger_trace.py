@@ -18,7 +18,8 @@ from torchvision import models
 
 from convoy.ledger.autocast import autocast
 from convoy.ledger.build_ledger import build_ledger
-from convoy.ledger.rows import Ledger, Row, UntraceableError
+from convoy.ledger.ledger_object import Ledger
+from convoy.ledger.rows import Row, UntraceableError
 from convoy.ledger.skeleton import without_weights
 
 

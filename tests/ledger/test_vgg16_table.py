@@ -14,7 +14,8 @@ from torchvision import models
 
 from convoy.config.options import CONF
 from convoy.ledger.build_ledger import build_ledger
-from convoy.ledger.rows import COLUMNS, Ledger
+from convoy.ledger.ledger_object import Ledger
+from convoy.ledger.rows import COLUMNS
 from convoy.ledger.skeleton import without_weights
 from convoy.ledger.text_formats import csv_text
 from convoy.models.build import build_model

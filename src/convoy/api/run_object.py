@@ -1,14 +1,15 @@
-"""Runs as objects: their records, their network, and what can be done with it."""
+"""Runs as objects: trained or opened, with their records, their network, and what can be done with it."""
 
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from convoy.api.calls import alone, undisturbed
+from convoy.api.calls import alone, deliver, undisturbed
 from convoy.api.images import image_files
 from convoy.config.faults import Fault, UserError
 from convoy.config.run_overrides import check_run_overrides
@@ -23,6 +24,28 @@ if TYPE_CHECKING:
     from convoy.config.schema import Config
 
 Views = Literal["none", "flip", "tencrop", "multiscale"]
+
+
+def train(*overrides: str, config_dir: str | Path | None = None) -> Run:
+    """Train, validate and test a run, as `convoy train` does.
+
+    A run of one process is trained in this process, and a run of several ranks by a process `convoy train`. Ctrl-C, or
+    the interruption of a notebook's cell, saves a checkpoint and then raises KeyboardInterrupt;
+    `convoy.open_run("latest").resume()` continues the run.
+
+    Args:
+        overrides: words of `convoy train`, such as `"model=vgg16"`.
+        config_dir: folder of options, as in `--config-dir`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: a mistake, with the text of the command; nothing is written.
+        RunError: the run began and did not finish.
+        KeyboardInterrupt: the run was interrupted.
+    """
+    return _trained(overrides, config_dir)
 
 
 def open_run(run: str | Path = "latest", output_root: str | Path = "outputs") -> Run:
@@ -172,9 +195,7 @@ class Run:
             RunError: the run did not finish.
             KeyboardInterrupt: the run was interrupted.
         """
-        from convoy.api.training import resumed
-
-        return resumed(self, overrides, config_dir)
+        return _trained([f"resume={json.dumps(str(self.path))}", *overrides], config_dir)
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the page of the run, as `convoy report` does, and return its path.
@@ -208,6 +229,32 @@ class Run:
             if isinstance(summary.get(name), int | float):
                 facts.append((name, f"{name} {metric_text(name, summary[name], percent)}"))
         return facts
+
+
+class RunError(UserError):
+    """Error for a run that began and did not finish, such as one whose loss is not finite.
+
+    Attributes:
+        run: the run, with everything that it has written.
+    """
+
+    def __init__(self, run: Run, status: str) -> None:
+        self.run = run
+        super().__init__(Fault("run", f"ended: {status}", "its run.log has the reason", str(run.path)))
+
+
+def _trained(words: Sequence[str], config_dir: str | Path | None) -> Run:
+    """Return the finished run of the words of `convoy train`."""
+    from convoy.api.training import trained
+
+    with alone():
+        folder, exit_code = trained(words, config_dir)
+        run = Run(folder)
+        if exit_code > 128:
+            deliver(exit_code - 128)
+        elif exit_code:
+            raise RunError(run, str(run.summary.get("status", "failed")))
+        return run
 
 
 def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:

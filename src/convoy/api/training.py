@@ -13,12 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.api.calls import alone, deliver, options_of, undisturbed
-from convoy.api.errors import RunError
-from convoy.api.run_object import Run
+from convoy.api.calls import options_of, undisturbed
 from convoy.config.faults import Fault, UserError
 from convoy.report.pages.page_at_end import print_page
-from convoy.runs.records import read_summary
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training.start import Start
 
@@ -26,45 +23,16 @@ if TYPE_CHECKING:
     from convoy.config.options import Options
 
 
-def train(*overrides: str, config_dir: str | Path | None = None) -> Run:
-    """Train, validate and test a run, as `convoy train` does.
-
-    A run of one process is trained in this process, and a run of several ranks by a process `convoy train`. Ctrl-C, or
-    the interruption of a notebook's cell, saves a checkpoint and then raises KeyboardInterrupt;
-    `convoy.open_run("latest").resume()` continues the run.
-
-    Args:
-        overrides: words of `convoy train`, such as `"model=vgg16"`.
-        config_dir: folder of options, as in `--config-dir`.
-
-    Returns:
-        The finished run.
-
-    Raises:
-        UserError: a mistake, with the text of the command; nothing is written.
-        RunError: the run began and did not finish.
-        KeyboardInterrupt: the run was interrupted.
-    """
-    with alone():
-        options = options_of(config_dir)
-        return _trained(Start.read(overrides, options), options)
-
-
-def resumed(run: Run, overrides: Sequence[str], config_dir: str | Path | None) -> Run:
-    """Continue a run. See `Run.resume`."""
-    with alone():
-        options = options_of(config_dir)
-        return _trained(Start.read([f"resume={json.dumps(str(run.path))}", *overrides], options), options)
-
-
-def _trained(start: Start, options: Options) -> Run:
-    """Train a run to its end."""
+def trained(words: Sequence[str], config_dir: str | Path | None) -> tuple[Path, int]:
+    """Train a run to its end, as `convoy train` with these words does; return its folder and the exit code."""
     from convoy.training.out_of_memory_errors import is_out_of_memory
 
+    options = options_of(config_dir)
+    start = Start.read(words, options)
     try:
         with undisturbed(start.apply_environment):
             try:
-                folder, exit_code = _in_ranks(start, options) if _num_ranks(start) > 1 else _here(start)
+                return _in_ranks(start, options) if _num_ranks(start) > 1 else _here(start)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -73,12 +41,6 @@ def _trained(start: Start, options: Options) -> Run:
     finally:
         if start.resumed is not None:
             start.resumed.lock.release()
-    run = Run(folder)
-    if exit_code > 128:
-        deliver(exit_code - 128)
-    elif exit_code:
-        raise RunError(run, str(read_summary(folder / "summary.json").get("status", "failed")))
-    return run
 
 
 def _here(start: Start) -> tuple[Path, int]:

@@ -18,7 +18,7 @@ from convoy.runs.lookup import find_run
 from convoy.training import preflight
 
 if TYPE_CHECKING:
-    from convoy.ledger.rows import Ledger
+    from convoy.ledger.rows import LedgerRows
 
 _DATA_HINT = "The images are those of data={}, as in convoy train; data=imagenet has 3x224x224 and 1,000 classes."
 
@@ -142,7 +142,7 @@ def _label(combination: Sequence[str], keys: Sequence[str]) -> str:
     return " ".join(values[key] for key in keys)
 
 
-def _text(format_name: str, ledger: Ledger) -> str:
+def _text(format_name: str, ledger: LedgerRows) -> str:
     from convoy.ledger import ledger_table, text_formats
 
     if format_name == "terminal":

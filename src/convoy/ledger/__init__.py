@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convoy.ledger.rows import Ledger
+    from convoy.ledger.ledger_object import Ledger
 
 
 class _CallablePackage(ModuleType):

@@ -8,9 +8,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from convoy.ledger.forward_recorder import Output, Pass, Step
+from convoy.ledger.ledger_object import Ledger
 from convoy.ledger.naming import name_of
 from convoy.ledger.optimizer import state_of
-from convoy.ledger.rows import Ledger, Row, UntraceableError
+from convoy.ledger.rows import Row, UntraceableError
 from convoy.ledger.trace import trace
 from convoy.ledger.windows import Field, pair_text, window_remainder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from convoy.ledger.rows import SUMMED, Ledger, Row
+from convoy.ledger.rows import SUMMED, LedgerRows, Row
 from convoy.ledger.summary_text import (
     convention,
     described,
@@ -59,7 +59,7 @@ _COLUMNS = (
 )
 
 
-def html_text(ledger: Ledger) -> str:
+def html_text(ledger: LedgerRows) -> str:
     """Return the page, which needs no other file."""
     claims = "".join(
         f'<p class="claim {kind}">{escape(text)}</p>'
@@ -83,7 +83,7 @@ def html_text(ledger: Ledger) -> str:
     )
 
 
-def picture(ledger: Ledger) -> str:
+def picture(ledger: LedgerRows) -> str:
     """Return the bars as SVG: one line per layer, without views; lines are thinner if there are many layers."""
     rows = [row for row in ledger.rows if row.storage != "view"]
     step = 20 if len(rows) <= 80 else 14 if len(rows) <= 250 else 5
@@ -128,7 +128,7 @@ def _label(row: Row, y: int) -> str:
     )
 
 
-def layer_table(ledger: Ledger) -> str:
+def layer_table(ledger: LedgerRows) -> str:
     """Return a table with one row per layer and the totals."""
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in _COLUMNS)
     body = "".join(

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convoy.ledger.rows import Ledger, Row
+from convoy.ledger.rows import LedgerRows, Row
 from convoy.ledger.summary_text import convention, headline, memory, short, shortened, summary, summary_sentences
 
 _WIDE = 108
@@ -18,7 +18,7 @@ _BAR = 8
 _MEMORY_STYLE, _PARAMS_STYLE = "cyan", "yellow"
 
 
-def rendered(ledger: Ledger, width: int) -> RenderableType:
+def rendered(ledger: LedgerRows, width: int) -> RenderableType:
     """Return the table, the totals, the summary sentences and the convention for a console of `width` columns."""
     totals = Table.grid(padding=(0, 2, 0, 0))
     for name, text in summary(ledger):
@@ -40,7 +40,7 @@ def rendered(ledger: Ledger, width: int) -> RenderableType:
     return Group(*(line for part in parts for line in (part, Text())), footer)
 
 
-def table(ledger: Ledger, width: int) -> Table:
+def table(ledger: LedgerRows, width: int) -> Table:
     """Return the table: one row per layer, without views; the three largest values of a column are coloured."""
     wide = width >= _WIDE
     grid = Table(box=None, pad_edge=False, padding=(0, 1 if not wide else 2, 0, 0), header_style="bold")
@@ -64,7 +64,7 @@ def table(ledger: Ledger, width: int) -> Table:
     return grid
 
 
-def _cells(row: Row, ledger: Ledger, rows: list[Row], wide: bool, room: int) -> Iterator[Text]:
+def _cells(row: Row, ledger: LedgerRows, rows: list[Row], wide: bool, room: int) -> Iterator[Text]:
     largest_kept, largest_params = (_third_largest(rows, name) for name in ("saved_bytes", "params"))
     kept = _MEMORY_STYLE if 0 < largest_kept <= row.saved_bytes else ""
     params = _PARAMS_STYLE if 0 < largest_params <= row.params else ""
@@ -103,7 +103,7 @@ def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _notes(ledger: Ledger) -> list[RenderableType]:
+def _notes(ledger: LedgerRows) -> list[RenderableType]:
     """Return the notes about windows that do not fit; a note that several layers share is printed once."""
     by_note: dict[str, list[Row]] = {}
     for row in ledger.rows:
@@ -116,7 +116,7 @@ def _notes(ledger: Ledger) -> list[RenderableType]:
     return [Group(*lines)] if lines else []
 
 
-def _left_out(ledger: Ledger) -> str:
+def _left_out(ledger: LedgerRows) -> str:
     views = Counter(row.layer for row in ledger.rows if row.storage == "view")
     if not views:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from convoy.ledger.rows import Ledger, Row
+from convoy.ledger.rows import LedgerRows, Row
 
 Call = tuple[str, int]
 """Name of a module, and the number of its call in a forward pass, from 1."""
@@ -26,7 +26,7 @@ class Measured:
     allocated_bytes: int | None = None
 
 
-def with_measured(ledger: Ledger, calls: Mapping[Call, Measured], what: str) -> Ledger:
+def with_measured(ledger: LedgerRows, calls: Mapping[Call, Measured], what: str) -> LedgerRows:
     """Return the ledger with the measurements in the rows of the measured modules.
 
     Args:

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from convoy.config.faults import Fault, UserError
 from convoy.ledger.build_ledger import build_ledger
-from convoy.ledger.rows import Ledger, UntraceableError
+from convoy.ledger.ledger_object import Ledger
+from convoy.ledger.rows import UntraceableError
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 

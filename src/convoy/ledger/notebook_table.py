@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console, ConsoleOptions, RenderableType
+
+from convoy.ledger.ledger_table import console, printed
+from convoy.ledger.text_formats import markdown_table
 from convoy.runs.data_frames import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console, ConsoleOptions, RenderableType
 
 
 class NotebookTable(ABC):
@@ -39,8 +42,6 @@ class NotebookTable(ABC):
 
     def to_markdown(self) -> str:
         """Return a Markdown table."""
-        from convoy.ledger.text_formats import markdown_table
-
         head, rows = self.cells()
         return markdown_table(head, rows, left=1)
 
@@ -48,8 +49,6 @@ class NotebookTable(ABC):
         yield self.rich_table(options.max_width)
 
     def __repr__(self) -> str:
-        from convoy.ledger.ledger_table import console, printed
-
         screen = console()
         return printed(self.rich_table(screen.width), screen).rstrip("\n")
 

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from convoy.ledger.notebook_table import NotebookTable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from typing import Any, Self
 
 
 class UntraceableError(Exception):
@@ -100,7 +94,7 @@ class State:
 
 
 @dataclass(frozen=True, repr=False)
-class Ledger(NotebookTable):
+class LedgerRows:
     """Memory, parameters and work of one model, by layer.
 
     Attributes:
@@ -124,7 +118,7 @@ class Ledger(NotebookTable):
     measured: str = ""
 
     @classmethod
-    def read(cls, path: Path) -> Ledger | None:
+    def read(cls, path: Path) -> Self | None:
         """Return the ledger of a ledger.json; None if there is none, or another version wrote it."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -142,27 +136,9 @@ class Ledger(NotebookTable):
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def rich_table(self, width: int) -> RenderableType:
-        """Return the table with the totals, the summary sentences and the convention."""
-        from convoy.ledger.ledger_table import rendered
-
-        return rendered(self, width)
-
     def records(self) -> list[dict[str, Any]]:
         """Return the columns of each row."""
         return [as_dict(row) for row in self.rows]
-
-    def cells(self) -> tuple[Sequence[str], list[Sequence[str]]]:
-        """Return the table of the Markdown format."""
-        from convoy.ledger.text_formats import cells
-
-        return cells(self)
-
-    def to_markdown(self) -> str:
-        """Return a Markdown table, with the totals, the summary sentences and the convention below."""
-        from convoy.ledger.text_formats import markdown_text
-
-        return markdown_text(self)
 
     def total(self, column: str) -> int:
         """Return the sum of a column."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from convoy.ledger.rows import Ledger, Row
+from convoy.ledger.rows import LedgerRows, Row
 
 
 def memory(count: int) -> str:
@@ -29,13 +29,13 @@ def shortened(text: str, room: int) -> str:
     return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
-def headline(ledger: Ledger) -> str:
+def headline(ledger: LedgerRows) -> str:
     """Return the title of a ledger."""
     shape = "x".join(map(str, ledger.input_shape))
     return f"{ledger.model}: images {shape}, precision {ledger.precision}"
 
 
-def summary_sentences(ledger: Ledger) -> list[str]:
+def summary_sentences(ledger: LedgerRows) -> list[str]:
     """Return one sentence each about the layers with most memory and with most parameters."""
     sentences = []
     for column, what, noun in (("saved_bytes", "memory", "is"), ("params", "parameters", "are")):
@@ -77,7 +77,7 @@ def _halfway(rows: list[Row], column: str) -> int:
     return len(rows) - 1
 
 
-def summary(ledger: Ledger) -> list[tuple[str, str]]:
+def summary(ledger: LedgerRows) -> list[tuple[str, str]]:
     """Return the totals as (heading, text)."""
     state, total = ledger.state, ledger.total
     held = state.param_bytes + state.gradient_bytes + (state.optimizer_bytes or 0)
@@ -112,7 +112,7 @@ def summary(ledger: Ledger) -> list[tuple[str, str]]:
     ]
 
 
-def convention(ledger: Ledger) -> list[str]:
+def convention(ledger: LedgerRows) -> list[str]:
     """Return sentences that state what is counted."""
     sentences = [
         "Bytes and counts are per image, for a forward pass in training mode.",

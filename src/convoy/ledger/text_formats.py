@@ -7,11 +7,11 @@ import io
 import json
 from collections.abc import Sequence
 
-from convoy.ledger.rows import COLUMNS, Ledger, as_dict
+from convoy.ledger.rows import COLUMNS, LedgerRows, as_dict
 from convoy.ledger.summary_text import convention, headline, memory, summary, summary_sentences
 
 
-def csv_text(ledger: Ledger) -> str:
+def csv_text(ledger: LedgerRows) -> str:
     """Return one row per layer, the input first, with plain integers; values that were not measured are empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -20,7 +20,7 @@ def csv_text(ledger: Ledger) -> str:
     return file.getvalue()
 
 
-def json_text(ledger: Ledger) -> str:
+def json_text(ledger: LedgerRows) -> str:
     """Return the rows of the CSV with the totals and the convention as JSON."""
     content = {
         "model": ledger.model,
@@ -36,7 +36,7 @@ def json_text(ledger: Ledger) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def markdown_text(ledger: Ledger) -> str:
+def markdown_text(ledger: LedgerRows) -> str:
     """Return a Markdown table, with the totals, the summary sentences and the convention below."""
     head, rows = cells(ledger)
     rows[-1] = [f"**{rows[-1][0]}**", *rows[-1][1:]]
@@ -47,7 +47,7 @@ def markdown_text(ledger: Ledger) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def cells(ledger: Ledger) -> tuple[Sequence[str], list[Sequence[str]]]:
+def cells(ledger: LedgerRows) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return the head and the rows of a table, the sums last."""
     head = ("Layer", "Module", "Output", "Elements", "Memory", "Saved", "Parameters", "MACs", "Field", "Stride")
     rows: list[Sequence[str]] = [

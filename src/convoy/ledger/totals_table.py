@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.ledger.ledger_table import console, printed
-from convoy.ledger.rows import Ledger
+from convoy.ledger.rows import LedgerRows
 from convoy.ledger.summary_text import convention, memory, short, shortened
 from convoy.ledger.text_formats import markdown_table
 
 _HEAD = ("", "params", "param bytes", "optimizer", "written", "saved", "MACs", "training")
 
 
-def compared(names: Sequence[str], ledgers: Sequence[Ledger], format_name: str) -> str:
+def compared(names: Sequence[str], ledgers: Sequence[LedgerRows], format_name: str) -> str:
     """Return one row per model in a format.
 
     Args:
@@ -38,7 +38,7 @@ def compared(names: Sequence[str], ledgers: Sequence[Ledger], format_name: str) 
     return _terminal(rows, ledgers[0])
 
 
-def _cells(name: str, ledger: Ledger) -> list[str]:
+def _cells(name: str, ledger: LedgerRows) -> list[str]:
     state = ledger.state
     return [
         name,
@@ -52,7 +52,7 @@ def _cells(name: str, ledger: Ledger) -> list[str]:
     ]
 
 
-def _csv(names: Sequence[str], ledgers: Sequence[Ledger]) -> str:
+def _csv(names: Sequence[str], ledgers: Sequence[LedgerRows]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["model", *ledgers[0].totals()])
@@ -61,7 +61,7 @@ def _csv(names: Sequence[str], ledgers: Sequence[Ledger]) -> str:
     return file.getvalue()
 
 
-def _terminal(rows: Sequence[Sequence[str]], first: Ledger) -> str:
+def _terminal(rows: Sequence[Sequence[str]], first: LedgerRows) -> str:
     screen = console()
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for index, heading in enumerate(_HEAD):

@@ -8,7 +8,8 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
 from convoy.ledger.build_ledger import build_ledger
-from convoy.ledger.rows import Ledger, UntraceableError
+from convoy.ledger.ledger_object import Ledger
+from convoy.ledger.rows import UntraceableError
 from convoy.optim.build_optimizer import check_targets
 from convoy.planner.workload import (
     batch_sizes,

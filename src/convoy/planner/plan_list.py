@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from convoy.config.faults import UserError
 from convoy.ledger.notebook_table import NotebookTable
 from convoy.planner.memory_plan import Plan
+from convoy.planner.plan_table import HEADS, cells, table
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,8 +38,6 @@ class Plans(NotebookTable):
 
     def rich_table(self, width: int) -> RenderableType:
         """Return one line per card."""
-        from convoy.planner.plan_table import table
-
         return table(self.rows)
 
     def records(self) -> list[dict[str, Any]]:
@@ -57,6 +56,4 @@ class Plans(NotebookTable):
 
     def cells(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Return one row per card: usable and needed memory, whether it fits, and the largest micro batch."""
-        from convoy.planner.plan_table import HEADS, cells
-
         return HEADS, [[str(cell) for cell in cells(card, plan)] for card, plan in self.rows]

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.config.faults import UserError
-from convoy.planner.memory_plan import Plan
+from convoy.planner.plan_figures import PlanFigures
 
 _NAMES = {"cudnn_workspace": "cuDNN workspace", "cublas_workspace": "cuBLAS workspace", "ddp_buffers": "DDP buckets"}
 _NAMES["context"] = "CUDA context"
@@ -17,7 +17,7 @@ HEADS = ("card", "precision", "usable", "needed", "fits", "largest", "global bat
 """Columns of the table of several cards."""
 
 
-def rendered(plan: Plan) -> RenderableType:
+def rendered(plan: PlanFigures) -> RenderableType:
     """Return one plan: categories, peak with its position, and the result."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
@@ -39,9 +39,9 @@ def rendered(plan: Plan) -> RenderableType:
     return Group(*parts)
 
 
-def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
+def table(rows: Sequence[tuple[str, PlanFigures | UserError]]) -> RenderableType:
     """Return one line per card: usable memory, interval of needed memory, and the largest micro batch that fits."""
-    plans = [plan for _, plan in rows if isinstance(plan, Plan)]
+    plans = [plan for _, plan in rows if isinstance(plan, PlanFigures)]
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in HEADS:
         is_text = heading in ("card", "precision", "fits")
@@ -62,7 +62,7 @@ def table(rows: Sequence[tuple[str, Plan | UserError]]) -> RenderableType:
     return Group(*parts, Text(legend, style="dim"), *_footer(*plans))
 
 
-def cells(card: str, plan: Plan | UserError) -> list[str | Text]:
+def cells(card: str, plan: PlanFigures | UserError) -> list[str | Text]:
     """Return the line of a card."""
     if isinstance(plan, UserError):
         return [card, *["-"] * 3, Text("no", style="red"), "-", "-"]
@@ -77,7 +77,7 @@ def cells(card: str, plan: Plan | UserError) -> list[str | Text]:
     ]
 
 
-def named_sizes(plan: Plan) -> list[tuple[str, str]]:
+def named_sizes(plan: PlanFigures) -> list[tuple[str, str]]:
     """Return the categories and peaks of a plan with their sizes."""
     found = [(_NAMES.get(name, name.replace("_", " ")), gib(size)) for name, size in plan.categories.items()]
     found += [("peak allocated", gib(plan.peak.allocated_bytes)), ("peak reserved", gib(plan.peak.reserved_bytes))]
@@ -89,12 +89,12 @@ def gib(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
 
 
-def needed(plan: Plan) -> str:
+def needed(plan: PlanFigures) -> str:
     """Return the predicted memory on the card, an interval unless the card is calibrated."""
     return "unknown" if plan.device_total_bytes is None else f"{_interval(plan)} GiB"
 
 
-def _interval(plan: Plan) -> str:
+def _interval(plan: PlanFigures) -> str:
     if plan.interval_bytes is None or plan.is_certain:
         return _bare(plan.device_total_bytes)
     lower, upper = plan.interval_bytes
@@ -105,7 +105,7 @@ def _bare(size: int | None) -> str:
     return "?" if size is None else f"{size / 2**30:.2f}"
 
 
-def remedy(plan: Plan) -> str:
+def remedy(plan: PlanFigures) -> str:
     """Return the remedy for a plan that does not fit, as a clause."""
     if plan.fitting is not None:
         sizes = plan.fitting
@@ -118,7 +118,7 @@ def remedy(plan: Plan) -> str:
     return f"not even a micro batch of one image fits: choose {', '.join(others)}, or a smaller data.image_size"
 
 
-def _headline(plan: Plan) -> str:
+def _headline(plan: PlanFigures) -> str:
     sizes = plan.sizes
     parts = [f"micro batch {sizes.micro_batch_size}"]
     if sizes.accumulation > 1:
@@ -129,7 +129,7 @@ def _headline(plan: Plan) -> str:
     return f"{plan.model} on {plan.hardware}, {plan.precision}: {batch}"
 
 
-def _verdict(plan: Plan) -> list[RenderableType]:
+def _verdict(plan: PlanFigures) -> list[RenderableType]:
     if not plan.on_cuda:
         return []
     if plan.fits is None or plan.usable_bytes is None or plan.interval_bytes is None:
@@ -151,7 +151,7 @@ def _verdict(plan: Plan) -> list[RenderableType]:
     return [*lines]
 
 
-def _footer(*plans: Plan) -> list[RenderableType]:
+def _footer(*plans: PlanFigures) -> list[RenderableType]:
     on_cuda = [plan for plan in plans if plan.on_cuda]
     lines = []
     if bases := dict.fromkeys(plan.basis for plan in on_cuda if plan.basis):

@@ -11,7 +11,7 @@ from torch import nn
 from convoy.config.run_length import RunLength
 from convoy.config.schema import Config
 from convoy.ledger.measured import with_measured
-from convoy.ledger.rows import Ledger, UntraceableError
+from convoy.ledger.rows import LedgerRows, UntraceableError
 from convoy.ledger.text_formats import csv_text, json_text
 from convoy.planner.config_ledger import network_ledger
 from convoy.records.layer_times import LayerTimes
@@ -36,7 +36,7 @@ class LedgerLog:
         notice: One line for the terminal if there is no ledger; else empty.
     """
 
-    def __init__(self, run: RunFolder, wandb: WandbRecord | None, ledger: Ledger | None, notice: str = "") -> None:
+    def __init__(self, run: RunFolder, wandb: WandbRecord | None, ledger: LedgerRows | None, notice: str = "") -> None:
         self._run = run
         self._wandb = wandb
         self.ledger = ledger

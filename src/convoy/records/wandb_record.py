@@ -15,7 +15,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from convoy.config.faults import one_line
-from convoy.ledger.rows import COLUMNS, Ledger, as_dict
+from convoy.ledger.rows import COLUMNS, LedgerRows, as_dict
 from convoy.records import wandb_process
 from convoy.runs.layout import RunFolder, shown
 
@@ -88,7 +88,7 @@ class WandbRecord:
         }
         self._send(summary={key: value for key, value in summary.items() if value is not None}, tables=small)
 
-    def log_ledger(self, ledger: Ledger) -> None:
+    def log_ledger(self, ledger: LedgerRows) -> None:
         """Log the ledger's rows as a table and its totals in the summary, once the record is open."""
         rows = [list(as_dict(row).values()) for row in ledger.rows]
         table = {"columns": list(COLUMNS), "rows": rows, "is_matrix": False}

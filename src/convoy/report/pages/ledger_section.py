@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from convoy.ledger.html_page import layer_table, picture
-from convoy.ledger.rows import Ledger
+from convoy.ledger.rows import LedgerRows
 from convoy.ledger.summary_text import convention, summary, summary_sentences
 from convoy.report.pages.document import Cell, Fact, Facts, Markup, Table, number
 
 _MEMORY = (("allocated", "allocated tensors"), ("reserved", "reserved by PyTorch"), ("device", "used on the device"))
 
 
-def ledger_parts(ledger: Ledger, run_summary: Mapping[str, Any]) -> list[Any]:
+def ledger_parts(ledger: LedgerRows, run_summary: Mapping[str, Any]) -> list[Any]:
     """Return the ledger's picture, totals and table, and the run's GPU memory.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from convoy.config.faults import UserError, one_line
-from convoy.ledger.rows import Ledger
+from convoy.ledger.rows import LedgerRows
 from convoy.report.pages.curves import curves
 from convoy.report.pages.document import Cell, Code, Fact, Facts, Gallery, Markup, Page, Picture, Section, Table
 from convoy.report.pages.ledger_section import ledger_parts
@@ -59,7 +59,7 @@ def run_page(run: RunFolder) -> Page:
     """Return the page of a run; sections without records are left out."""
     config = read_saved(run.config)
     summary, rows = read_summary(run.summary), read_metrics(run.metrics)
-    ledger = Ledger.read(run.ledger_json)
+    ledger = LedgerRows.read(run.ledger_json)
     status = summary.get("status", "not finished")
     name = str(config.get("name", run.path.name))
     model = str(config.get("model", {}).get("name", name))

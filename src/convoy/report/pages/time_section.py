@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convoy.ledger.rows import Ledger
+from convoy.ledger.rows import LedgerRows
 from convoy.records.progress import duration
 from convoy.report.pages.document import Cell, Fact, Facts, Figure, number
 from convoy.report.pages.vega import COLORS, Chart
@@ -13,7 +13,7 @@ from convoy.report.pages.vega import COLORS, Chart
 _REST = "optimizer, metrics, logging and launches"
 
 
-def time_parts(summary: Mapping[str, Any], ledger: Ledger | None) -> list[Any]:
+def time_parts(summary: Mapping[str, Any], ledger: LedgerRows | None) -> list[Any]:
     """Return the duration and rate of a training, and its shares where the layers were timed.
 
     Args:
@@ -31,7 +31,7 @@ def time_parts(summary: Mapping[str, Any], ledger: Ledger | None) -> list[Any]:
     return [Facts(facts), *_shares(rate, wait or 0.0, ledger)]
 
 
-def _shares(rate: float | None, wait: float, ledger: Ledger | None) -> list[Figure]:
+def _shares(rate: float | None, wait: float, ledger: LedgerRows | None) -> list[Figure]:
     """Return the shares of a step; nothing if the layers were not timed."""
     if ledger is None or not rate:
         return []
