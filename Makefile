@@ -85,7 +85,7 @@ install-docs: $(VENV)/.installed-docs
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Convoy needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: write make PYTHON=python3.13 …" if not (3, 11) <= v <= (3, 13) else 0)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Convoy needs Python 3.11 to 3.14, and $(PYTHON) is {v[0]}.{v[1]}: write make PYTHON=python3.13 …" if not (3, 11) <= v <= (3, 14) else 0)'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv: apt-get install python3-venv, or make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@

@@ -21,7 +21,7 @@ _WITHOUT_KERNEL = ("empty", "device", "detach", "alias", "is_pinned", "_pin_memo
 
 
 class FakeCuda(TorchDispatchMode):
-    """Counter of what is done on the device: `synchronous` and `asynchronous` copies, and `kernels`."""
+    """Counter of what is done on the device: `synchronous` and `asynchronous` copies, `kernels`, `float64` results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,9 @@ class FakeCuda(TorchDispatchMode):
             self.counts["asynchronous" if kwargs.get("non_blocking") else "synchronous"] += 1
         elif not func.is_view and not name.startswith(_WITHOUT_KERNEL):
             self.counts["kernels"] += 1
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        self.counts["float64"] += isinstance(result, FakeTensor) and result.dtype == torch.float64
+        return result
 
 
 class FakeCopyStream(device_copy.CopyStream):

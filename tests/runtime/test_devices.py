@@ -1,4 +1,4 @@
-"""Precision that trainer.precision=auto selects on the CPU."""
+"""Devices and precision that a config selects on a machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from convoy.config.faults import UserError
 from convoy.runtime import devices
+from convoy.runtime.machine_record import Recorded, described
 from convoy.training import preflight
 from convoy.training.machine import choose_machine
 
@@ -85,3 +86,41 @@ def test_synchronized_batch_norm_is_refused_on_several_cpu_processes() -> None:
 @pytest.mark.usefixtures("torch_settings")
 def test_synchronized_batch_norm_changes_nothing_on_one_process() -> None:
     assert choose_machine(preflight.read(["trainer.gpus=0", "trainer.sync_batchnorm=true"])).devices.world_size == 1
+
+
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch reports on an Apple silicon Mac with macOS 13."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: (major, minor) <= (13, 6))
+
+
+@pytest.mark.usefixtures("mac", "torch_settings")
+def test_an_apple_gpu_is_used_in_float32_and_without_channels_last() -> None:
+    machine = choose_machine(preflight.read([]))
+    assert (machine.devices.accelerator, machine.devices.name) == ("mps", "Apple GPU")
+    assert (machine.devices.precision, machine.devices.world_size) == ("32-true", 1)
+    assert machine.config.trainer.channels_last is False
+    assert any("channels_last" in notice for notice in machine.notices)
+    assert Recorded.of({"machine": described(machine.devices, deterministic=False)}).gpus == 1
+
+
+@pytest.mark.usefixtures("mac")
+@pytest.mark.parametrize("words", ["hardware=cpu", "trainer.gpus=0"])
+def test_the_cpu_of_a_mac_can_be_chosen(words: str) -> None:
+    assert devices.choose(preflight.read([words])).accelerator == "cpu"
+
+
+@pytest.mark.usefixtures("mac")
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("trainer.precision=16-mixed", "needs an NVIDIA GPU"),
+        ("trainer.precision=bf16-mixed", "macOS before 14"),
+        ("trainer.gpus=2", "this machine has 1 GPU"),
+    ],
+)
+def test_what_an_apple_gpu_lacks_is_refused(words: str, text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        devices.choose(preflight.read([words]))

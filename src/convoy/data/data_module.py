@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from convoy.data.inspection.target_counts import count_targets
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.split_notes import missing_split, unequal_notes
 from convoy.data.targets import CLASS_INDEX, VALUES, Targets, positions_of
+from convoy.runtime.cpu_cores import own_cores
 
 
 class Batches:
@@ -321,7 +321,4 @@ def num_decoding_threads(num_workers: int | None, local_processes: int) -> int:
     """
     if num_workers is not None:
         return num_workers
-    cores = len(os.sched_getaffinity(0))
-    if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
-        return max(1, min(cores, int(task_cores)))
-    return max(1, cores // local_processes)
+    return own_cores(local_processes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.export.formats import Run, read, run_network
 from convoy.runs.layout import EXPORT_SUFFIXES
+from convoy.runtime.cpu_cores import own_cores
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task
 
@@ -58,8 +58,7 @@ class Predictor:
             paths: image files.
             top: maximum number of entries per image, for tasks that rank classes.
         """
-        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, num_threads):
+        for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, own_cores(1)):
             records = iter(self.task.predictions(self.run(files.images).float(), top) if len(files.images) else ())
             for path in files.paths:
                 if path in files.reasons:

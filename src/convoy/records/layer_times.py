@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from convoy.ledger.measured import Call, Measured
+from convoy.runtime.devices import synchronize
 
 _MOST_NODES = 200
 """Largest number of autograd nodes of one call; larger graphs are not those of a single layer."""
@@ -42,12 +43,16 @@ class _Clock(Protocol):
 
 
 class _HostClock:
-    """Clock for the CPU, whose operations are complete when they return."""
+    """Clock for the CPU, and for other devices than CUDA, which it waits for at each mark."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def begin_pass(self) -> None:
         pass
 
     def mark(self) -> float:
+        synchronize(self._device)
         return time.perf_counter()
 
     def between_ms(self, start: float, end: float) -> float:
@@ -91,7 +96,7 @@ class LayerTimes:
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._device = device
-        self._clock: _Clock = _CudaClock() if device.type == "cuda" else _HostClock()
+        self._clock: _Clock = _CudaClock() if device.type == "cuda" else _HostClock(device)
         self._step = -1
         self._counts: dict[str, int] = {}
         self._started: dict[str, Any] = {}
@@ -119,8 +124,7 @@ class LayerTimes:
 
     def medians(self) -> dict[Call, Measured]:
         """Return the medians of every call over the steps, in ms; synchronizes with the device once."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         return {call: self._median(call) for call in self._forward}
 
     def _median(self, call: Call) -> Measured:

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+
+from convoy.runtime.devices import synchronize
 
 
 class MetricsLogger(pl.Callback):
@@ -101,8 +102,7 @@ class MetricsLogger(pl.Callback):
         if not values:
             return
         pl_module.raise_if_broken(values.pop("first_bad_step", None))
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(trainer.strategy.root_device)
         self._tick()
         steps, seconds = self._step - self._row_step, self.seconds - self._row_seconds
         self._waited = getattr(trainer.datamodule, "waited_s", 0.0)  # type: ignore[attr-defined]

@@ -131,6 +131,8 @@ def _opened(output_root: Path, path: str) -> Iterator[tuple[int, int]]:
 def _locked(folder: int, removal: Removal) -> Iterator[None]:
     """Hold the lock of a run that has not changed since its removal was planned."""
     here = f"/proc/self/fd/{folder}"
+    if not Path(here).exists():  # macOS
+        raise NotRemovedError("can't be checked without /proc; remove its folder by hand")
     if _times(here) != removal.times or not is_run(here) or has_lease(here):
         raise NotRemovedError("has changed meanwhile")
     lock = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)

@@ -17,7 +17,7 @@ class Devices:
     """Devices and precision of a run.
 
     Attributes:
-        accelerator: "cuda" or "cpu".
+        accelerator: "cuda", "mps" (the GPU of an Apple silicon Mac) or "cpu".
         per_node: GPUs per node, or processes per node on the CPU.
         nodes: Number of nodes.
         precision: Precision in Lightning's terms: "32-true", "bf16-mixed" or "16-mixed".
@@ -49,21 +49,29 @@ def choose(config: Config, busy_cores: int = 0) -> Devices:
         UserError: If the machine has fewer GPUs than requested, or they lack the precision.
     """
     trainer, hardware = config.trainer, config.hardware
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, present = _gpus_present()
     gpus = _gpus(config, present)
     if gpus > present:
         raise UserError(_too_many(gpus, present, trainer.nodes))
-    if gpus and (fault := _missing_kernels()):
+    kind = kind if gpus else "cpu"
+    if kind == "cuda" and (fault := _missing_kernels()):
         raise UserError(fault)
     per_node = gpus or trainer.processes
     return Devices(
-        accelerator="cuda" if gpus else "cpu",
+        accelerator=kind,
         per_node=per_node,
         nodes=trainer.nodes,
-        precision=_precision(config, on_gpu=gpus > 0),
-        name=_name(gpus, trainer.processes),
+        precision=_precision(config, kind),
+        name=_name(kind, per_node),
         cpu_threads=hardware.cpu_threads or max(1, own_cores(per_node) - (busy_cores if per_node == 1 else 0)),
     )
+
+
+def _gpus_present() -> tuple[str, int]:
+    """Return the kind of this machine's GPUs and their number."""
+    if torch.cuda.is_available():
+        return "cuda", torch.cuda.device_count()
+    return "mps", int(torch.backends.mps.is_available())
 
 
 def _gpus(config: Config, present: int) -> int:
@@ -99,21 +107,26 @@ def _missing_kernels() -> Fault | None:
     return Fault("trainer.gpus", rule, remedy(architecture))
 
 
-def _precision(config: Config, *, on_gpu: bool) -> str:
+def _precision(config: Config, kind: str) -> str:
     asked = config.trainer.precision
     if asked == "auto":
         if config.hardware.precision is not None:
             asked = config.hardware.precision
-        elif not on_gpu:
+        elif kind == "cpu":
             asked = "bf16-mixed" if cpu_has_bf16() else "32"
+        elif kind == "mps":
+            asked = "32"
         else:
             asked = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    if asked == "bf16-mixed" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if asked == "bf16-mixed" and kind == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        rule = "macOS before 14 has no bfloat16 on its GPU"
+        raise UserError(Fault("trainer.precision", rule, "write trainer.precision=32", asked))
+    if asked == "bf16-mixed" and kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         rule = f"{torch.cuda.get_device_name(0)} has no bfloat16"
         raise UserError(Fault("trainer.precision", rule, "write trainer.precision=16-mixed or auto", asked))
-    if asked == "16-mixed" and not on_gpu:
+    if asked == "16-mixed" and kind != "cuda":
         remedy = "write trainer.precision=32 or bf16-mixed"
-        raise UserError(Fault("trainer.precision", "float16 needs a GPU", remedy, asked))
+        raise UserError(Fault("trainer.precision", "float16 needs an NVIDIA GPU", remedy, asked))
     return "32-true" if asked == "32" else asked
 
 
@@ -123,11 +136,19 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))
 
 
-def _name(gpus: int, processes: int) -> str:
-    if gpus:
+def _name(kind: str, per_node: int) -> str:
+    if kind == "cuda":
         card = torch.cuda.get_device_name(0)
-        return card if gpus == 1 else f"{gpus} x {card}"
-    return "CPU" if processes == 1 else f"CPU, {processes} processes"
+        return card if per_node == 1 else f"{per_node} x {card}"
+    if kind == "mps":
+        return "Apple GPU"
+    return "CPU" if per_node == 1 else f"CPU, {per_node} processes"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished what was started on it; operations on the CPU are complete when they return."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def configure_torch(devices: Devices, *, tf32: bool) -> None:

@@ -126,7 +126,7 @@ def _first_possible(config: Config, recorded: Recorded, busy_cores: int) -> tupl
 
 
 def _gpus(devices: Devices) -> int:
-    return devices.per_node if devices.accelerator == "cuda" else 0
+    return 0 if devices.accelerator == "cpu" else devices.per_node
 
 
 def _ranks(device: str, world_size: int) -> str:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from convoy.config.batch import BatchSizes
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import COMPILE_AUTO, COMPILE_MODES
 from convoy.records.console import Console
-from convoy.runtime.devices import Devices
+from convoy.runtime.devices import Devices, synchronize
 
 CUDA_GRAPH_MODES = COMPILE_MODES[:2]
 """Modes that replay CUDA graphs."""
@@ -103,7 +102,7 @@ class CompileChoice(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._is_compiled is None and self._num_passes >= WARM_UP_PASSES:
-            _wait(pl_module.device)
+            synchronize(pl_module.device)
             self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -112,7 +111,7 @@ class CompileChoice(pl.Callback):
         self._num_passes += 1
         if self._num_passes <= WARM_UP_PASSES:
             return
-        _wait(pl_module.device)
+        synchronize(pl_module.device)
         self._durations.append(time.perf_counter() - self._began)
         if len(self._durations) == MEASURED_PASSES:
             self._stage(trainer, pl_module)
@@ -159,11 +158,6 @@ def compilation_seconds(network: nn.Module) -> float:
 
 def _remaining(trainer: pl.Trainer, total_steps: int | None) -> int:
     return 0 if total_steps is None else max(0, total_steps - trainer.global_step)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _missing(devices: Devices) -> str:

@@ -78,6 +78,10 @@ def choose_machine(config: Config, since: CoreTimes | None = None, recorded: Rec
         notices.append(f"{threads}, since other processes keep {cores} busy; hardware.cpu_threads=… asks for more")
     if devices.accelerator == "cpu":
         config = replace(config, hardware=replace(config.hardware, cpu_threads=devices.cpu_threads))
+    if devices.accelerator == "mps" and config.trainer.channels_last:
+        # github.com/pytorch/pytorch/issues/175189: gradients of batch norms are wrong.
+        config = replace(config, trainer=replace(config.trainer, channels_last=False))
+        notices.append("channels_last: false, since gradients of batch norms are wrong with it on an Apple GPU")
     configure_torch(devices, tf32=config.trainer.tf32)
     sizes, planned = sizes_for(config, devices)
     if planned:

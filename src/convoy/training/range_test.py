@@ -99,7 +99,7 @@ def range_test(config: Config, lowest: float, highest: float, steps: int) -> Ran
     check_with_torch(config)
     machine = choose_machine(config)
     if machine.devices.world_size > 1:
-        key = "gpus" if machine.devices.accelerator == "cuda" else "processes"
+        key = "processes" if machine.devices.accelerator == "cpu" else "gpus"
         count = machine.devices.world_size
         raise UserError(Fault(f"trainer.{key}", "a range test uses one device", f"write trainer.{key}=1", str(count)))
     config, data = machine.config, open_data(machine)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from convoy.records.console import Console
 from convoy.runs.layout import RunFolder, shown
 from convoy.runs.whole_files import replace_text
+from convoy.runtime.devices import synchronize
 
 SKIPPED_STEPS = 5
 """First steps, in which memory is allocated and kernels are chosen."""
@@ -87,8 +87,7 @@ class StepProfile(pl.Callback):
 
     def _lap(self, pl_module: Any, part: str, less: float = 0.0) -> None:
         """Count the time since the last call for a part."""
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
+        synchronize(pl_module.device)
         now = time.perf_counter()
         if self._is_timing and self._since:
             self._seconds[part] += now - self._since - less
