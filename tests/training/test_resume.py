@@ -6,12 +6,17 @@ import os
 import signal
 import subprocess
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.conftest import TINY, Run, command, read_rows
+
+from convoy.training import signals
+from convoy.training.lightning_module import TrainingModule
 
 Convoy = Callable[..., Run]
 
@@ -135,6 +140,32 @@ def test_a_run_stopped_during_the_test_resumes_with_the_test(convoy: Convoy, wor
         }
         assert (whole.folder / "confusion_matrix.csv").read_bytes() == table
         assert all(torch.equal(before[key], value) for key, value in again.checkpoint()["state_dict"].items())
+
+
+def test_a_run_whose_time_is_up_at_an_epochs_end_resumes_with_the_test(
+    convoy: Convoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour passes in the validation of the second epoch."""
+    hours = [0]
+    monkeypatch.setattr(
+        signals, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * max(0, hours[0] - 1))
+    )
+    validation_step = TrainingModule.validation_step
+
+    def late(*args: Any) -> None:
+        hours[0] += 1
+        validation_step(*args)
+
+    monkeypatch.setattr(TrainingModule, "validation_step", late)
+    whole = convoy("train", *TINY, "trainer.max_epochs=5", "trainer.max_time=00:30:00")
+    rows, before = whole.rows(), whole.checkpoint()
+    assert before["global_step"] == 20
+    (whole.folder / "summary.json").unlink()
+    resumed = convoy("train", "resume=run")
+    assert resumed.code == 0, resumed.err
+    assert resumed.rows() == rows
+    assert resumed.checkpoint()["global_step"] == 20
+    assert resumed.summary()["steps"] == 20
 
 
 def test_a_run_that_was_made_longer_is_not_taken_for_concluded(convoy: Convoy) -> None:

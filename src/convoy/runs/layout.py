@@ -94,6 +94,11 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def lightning(self) -> Path:
+        """Files that Lightning's callbacks write if they are given no folder, apart from Convoy's checkpoints."""
+        return self.path / "lightning"
+
+    @property
     def mistakes(self) -> Path:
         """Images of the test with the worst predictions."""
         return self.path / "mistakes.json"

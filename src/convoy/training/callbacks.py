@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import COMPILE_AUTO, max_time_seconds
+from convoy.config.schema import Config
 from convoy.config.targets import build
 from convoy.records.ledger_log import LedgerLog, Measuring, measures
 from convoy.records.metrics_logger import MetricsLogger
@@ -95,10 +96,7 @@ def build_callbacks(
         callbacks.append(Norms(config.ledger.norms_every_steps, run.norms, context.first_step))
     callbacks.append(Schedule(config.scheduler, total_steps, length.steps_per_epoch))
     if trainer.early_stopping_epochs is not None:
-        patience = trainer.early_stopping_epochs
-        # Lightning would check at the end of the epoch, after the checkpoint, which would hold the count before.
-        early = EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
-        callbacks.append(early)
+        callbacks.append(_early_stopping(trainer.early_stopping_epochs, monitor, mode))
     if config.debug.is_on:
         callbacks.append(FirstLoss(context.console))
     below = config.debug.overfit_below
@@ -112,13 +110,35 @@ def build_callbacks(
     return Callbacks(callbacks, checkpoints, metrics, overfit)
 
 
-def build_user_callbacks(nodes: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
+def build_user_callbacks(config: Config, monitor: str, mode: str) -> list[pl.Callback]:
     """Build the callbacks of the `callback` group.
 
+    Args:
+        config: of the run.
+        monitor: metric that chooses the best checkpoint and stops early.
+        mode: `max` or `min`.
+
     Raises:
-        UserError: a callback can't be built.
+        UserError: a callback can't be built, or a checkpoint can't contain the states of two of them.
     """
-    return [_built(name, node) for name, node in nodes.items()]
+    owners, patience = {}, config.trainer.early_stopping_epochs
+    if patience is not None:
+        owners[_early_stopping(patience, monitor, mode).state_key] = "trainer.early_stopping_epochs"
+    built = []
+    for name, node in config.callback.items():
+        callback, key = _built(name, node), f"callback.{name}"
+        if type(callback).state_dict is not pl.Callback.state_dict:
+            other = owners.setdefault(callback.state_key, key)
+            if other != key:
+                rule = f"saves its state under the same name as {other}: {callback.state_key}"
+                remedy = f"remove {key} or {other}, or give them different settings"
+                raise UserError(Fault(key, rule, remedy, str(node["_target_"])))
+        built.append(callback)
+    return built
+
+
+def _early_stopping(patience: int, monitor: str, mode: str) -> EarlyStopping:
+    return EarlyStopping(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
 
 
 def _built(name: str, node: Mapping[str, Any]) -> pl.Callback:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from convoy.config.schema import CheckpointConfig
 from convoy.records.console import Console
@@ -16,10 +17,11 @@ from convoy.runs.whole_files import synchronize
 from convoy.training.checkpoint_files import restore_best
 
 
-class Checkpoints(pl.Callback):
+class Checkpoints(Checkpoint):
     """Lightning callback that writes last.ckpt at the end of epochs and best.ckpt when the monitored metric improves.
 
-    A tie is broken by the lower val/loss. Must come after every callback whose state it saves.
+    A tie is broken by the lower val/loss. Must come after every callback whose state it saves: Lightning runs a
+    `Checkpoint` after all others, and the EarlyStopping and ModelCheckpoint of a user at the end of an epoch only then.
 
     Args:
         run: folder of the run.
@@ -74,7 +76,14 @@ class Checkpoints(pl.Callback):
         if accumulated and due and not trainer.is_last_batch:
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def end_epoch(self, trainer: pl.Trainer, pl_module: Any, *, is_left: bool) -> None:
+        """Choose the best checkpoint and write those that are due. Every rank must call it.
+
+        Args:
+            trainer: of the run, after all other callbacks; its `should_stop` is True if the run ends with this epoch.
+            pl_module: holds the values of the validation.
+            is_left: whether the process ends after it; last.ckpt is due then.
+        """
         values = {name: value for name, value in pl_module.latest.items() if name.startswith("val/")}
         step = trainer.global_step
         better = self._better(values)
@@ -83,7 +92,7 @@ class Checkpoints(pl.Callback):
             self.best, self.best_step = values, step
         is_due = (trainer.current_epoch + 1) % self._settings.every_epochs == 0
         self._ended_at = step if trainer.should_stop else None
-        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        is_last = is_left or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         kept = any(kept_step == step for _, kept_step in self._kept)
         copies = ([self._run.best] if better else []) + ([self._path_of(step)] if kept else [])
         if copies or is_due or is_last:

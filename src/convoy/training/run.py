@@ -108,7 +108,7 @@ def train(
     )
     module = build_module(config, data, machine.devices.world_size)
     first_step = _check_resumed(resumed, module, length)
-    user_callbacks = build_user_callbacks(config.callback)
+    user_callbacks = build_user_callbacks(config, module.task.monitor, module.task.mode)
 
     first = is_first_rank()
     run, console = _own_folder(config, resumed), Console(speaking=first)

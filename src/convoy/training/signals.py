@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from convoy.records.console import Console
 from convoy.runtime import stop_signals
@@ -33,12 +34,12 @@ class StoppedError(Exception):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
 
 
-class GracefulStop(pl.Callback):
+class GracefulStop(Checkpoint):
     """Handlers only set a flag; all ranks agree on it after an optimizer step, save, and leave together.
 
     A validation, which belongs to the epoch before it, is finished first. A second signal raises `StopSignal` at once;
-    a second SIGUSR1 says no more than the first. Must be the last of the
-    callbacks, since it saves the others' states.
+    a second SIGUSR1 says no more than the first. Must be the last of the callbacks, since it saves the others' states;
+    see `Checkpoints`, whose checkpoint at the end of an epoch records whether the run ends with it.
 
     Args:
         checkpoints: writes the checkpoint.
@@ -66,7 +67,12 @@ class GracefulStop(pl.Callback):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
             return  # at an epoch's last batch the validation comes first
-        self._stop(trainer, self._agreement.at_step(self._code()))
+        code = self._agreement.at_step(self._code())
+        if code == _TIME_IS_UP:
+            trainer.should_stop = True
+        elif code:
+            self._checkpoints.save(trainer)
+            raise StoppedError(code - 1, trainer.global_step)
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self._received and not self._is_announced:
@@ -75,7 +81,13 @@ class GracefulStop(pl.Callback):
             self._console.say(f"{name} received: the run stops after this validation; a second one ends it at once")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop(trainer, self._agreement.at_epoch_end(self._code()))
+        code = self._agreement.at_epoch_end(self._code())
+        if code == _TIME_IS_UP:
+            trainer.should_stop = True
+        is_signal = code > _TIME_IS_UP
+        self._checkpoints.end_epoch(trainer, pl_module, is_left=is_signal)
+        if is_signal:
+            raise StoppedError(code - 1, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
@@ -107,15 +119,6 @@ class GracefulStop(pl.Callback):
     def _restore(self) -> None:
         stop_signals.restore(self._previous)
         self._previous = {}
-
-    def _stop(self, trainer: pl.Trainer, code: int) -> None:
-        """End training with a code that all ranks have agreed on; 0: continue."""
-        if code == _TIME_IS_UP:
-            trainer.should_stop = True
-        elif code:
-            # Again where the epoch's checkpoint is due and written: with checkpoint.every_epochs it may be neither.
-            self._checkpoints.save(trainer)
-            raise StoppedError(code - 1, trainer.global_step)
 
     def _code(self) -> int:
         """Return the code of a signal that this rank received, or of the time; 0 to continue."""

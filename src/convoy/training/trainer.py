@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
@@ -43,10 +44,10 @@ def build_trainer(context: RunContext, loggers: Sequence[Logger], callbacks: Seq
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # if not, none is added
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=run.path,
+        default_root_dir=run.lightning,
     )
     built._signal_connector = _NoSignals(built)
     # A broadcast and a device read per batch, for the handler that is replaced above.
