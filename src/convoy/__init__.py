@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from convoy.api.composition import compose as compose
+    from convoy.api.ledgers import ledger as ledger
     from convoy.api.plans import plan as plan
     from convoy.api.plans import plans as plans
     from convoy.api.run_object import Run as Run
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from convoy.api.run_object import train as train
     from convoy.config.faults import UserError as UserError
     from convoy.ledger.ledger_object import Ledger as Ledger
-    from convoy.ledger.module_ledger import ledger as ledger
     from convoy.planner.memory_plan import Plan as Plan
     from convoy.planner.plan_list import Plans as Plans
 

@@ -44,6 +44,22 @@ def test_the_ledger_of_a_module_is_that_of_the_command(convoy: Callable[..., Run
     assert repr(ledger).startswith("VGG: images 3x224x224, precision 32")
 
 
+def test_the_ledger_of_words_is_that_of_the_command(convoy: Callable[..., Run]) -> None:
+    import convoy as api
+
+    words = ("model=vgg16", "data=imagenet", "trainer.precision=32")
+    command = json.loads(convoy("ledger", *words, "format=json").out)
+    ledger = api.ledger(*words)
+    assert isinstance(ledger, api.Ledger)
+    assert [ledger.total(name) for name in ("params", "macs", "saved_bytes")] == [
+        command["totals"][name] for name in ("params", "macs", "saved_bytes")
+    ]
+    with pytest.raises(api.UserError, match="vgg16"):
+        api.ledger("model=vg16")
+    with pytest.raises(api.UserError, match="applies to a run"):
+        api.ledger("model=vgg16", "resume=latest")
+
+
 def test_a_module_that_does_not_take_the_images_is_a_mistake() -> None:
     with pytest.raises(convoy.UserError, match=r"network=Conv2d: .* pass \(channels, height, width\)"):
         convoy.ledger(nn.Conv2d(3, 4, 3), (1, 8, 8))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from convoy.api.calls import alone, options_of
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
+from convoy.config.run_overrides import run_key_faults
 from convoy.config.schema import Config
 from convoy.planner.calibration import Calibration, calibration_of
 from convoy.training import preflight
@@ -58,10 +59,8 @@ def named_cards(overrides: Sequence[str], options: Options) -> list[str] | None:
     Raises:
         UserError: if there is no such card, or a key does not apply to a plan.
     """
-    found, faults = None, []
-    for key, sign, value in (text.partition("=") for text in overrides):
-        if key in ("resume", "folder") and sign:
-            faults.append(Fault(key, "applies to a run; the planner starts none", f"omit {key}", value))
+    found, faults = None, run_key_faults(overrides, "the planner")
+    for key, _, value in (text.partition("=") for text in overrides):
         if key == "hardware" and ("," in value or value == "*"):
             found = list(_cards(options)) if value == "*" else value.split(",")
             faults += _unknown(found, options)

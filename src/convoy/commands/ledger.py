@@ -12,6 +12,7 @@ from convoy.commands.verb import Call, Verb
 from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
+from convoy.config.run_overrides import run_key_faults
 from convoy.config.schema import Config
 from convoy.config.sweep_points import points, varied
 from convoy.runs.lookup import find_run
@@ -65,11 +66,7 @@ ARGUMENTS = LedgerArguments
 
 def run(given: LedgerArguments, call: Call) -> int:
     """Print a ledger or a comparison of several."""
-    faults = [
-        Fault(key, "applies to a run; the ledger starts none", f"omit {key}", value)
-        for key, sign, value in (text.partition("=") for text in call.overrides)
-        if key in ("resume", "folder") and sign
-    ]
+    faults = run_key_faults(call.overrides, "the ledger")
     combinations, wrong = _combinations(given, call.overrides, call.options)
     configs = [_run_config(given.run, call)] if given.run else _configs(combinations, call.options, faults + wrong)
     # Imported here, since torch takes seconds to import.

@@ -1,4 +1,4 @@
-"""Groups that may be overridden when a trained run is used again."""
+"""Keys that may be overridden when a trained run is used again, or when none is started."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ def fixed_fault(key: str, value: str | None, verb: str) -> Fault | None:
         return None
     remedy = "override data, trainer or hardware only; use another run for another model"
     return Fault(key, f"can't be changed by {verb}", remedy, value)
+
+
+def run_key_faults(overrides: Sequence[str], what: str) -> list[Fault]:
+    """Return the faults of keys that only apply to a run, where none is started.
+
+    Args:
+        overrides: overrides of the command line.
+        what: what is made instead, such as "the planner".
+    """
+    words = (text.partition("=") for text in overrides)
+    return [
+        Fault(key, f"applies to a run; {what} starts none", f"omit {key}", value)
+        for key, sign, value in words
+        if key in ("resume", "folder") and sign
+    ]
 
 
 def check_run_overrides(overrides: Sequence[str], verb: str) -> None:
