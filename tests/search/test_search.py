@@ -120,7 +120,7 @@ def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> 
     ("words", "message"),
     [
         ((), "study: must be set"),
-        (("study=nothing",), "no such study; choose from digits_lr"),
+        (("study=nothing",), "no such study; choose from digits_chain, digits_lr"),
         (("study=nothing.yaml",), "no such file"),
         (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),
         (("resume=nowhere",), "has no study.yaml"),

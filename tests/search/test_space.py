@@ -137,4 +137,4 @@ def test_a_resumed_trial_names_its_targets_again() -> None:
 
 @pytest.mark.parametrize("path", sorted((CONF / "search").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_are_valid(path: Path) -> None:
-    assert read_study(find_study(path.stem, Options())).space
+    assert read_study(find_study(path.stem, Options())).parameters

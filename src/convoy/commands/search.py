@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from convoy.config.options import Options
-    from convoy.search.run_study import Study
+    from convoy.search.run_study import Study, Workplace
     from convoy.search.study_config import StudyConfig
 
 _STUDY, _COMMAND = "study.yaml", "command.json"
@@ -98,13 +98,13 @@ def run(given: Search, call: Call) -> int:
     command = {"overrides": list(words), "trials": study.trials}
     replace_text(folder / _COMMAND, json.dumps(command) + "\n")
     place = Workplace(folder, study, monitor, words, call.options, given.workers)
-    workers = Study(place, lambda trial: _say(trial, workers, monitor))
+    workers = Study(place, lambda trial: _say(trial, workers, study, monitor))
     previous = stop_signals.install(lambda number, _: workers.stop(number))
     try:
         workers.run()
     finally:
         stop_signals.restore(previous)
-    return _conclude(workers, place.folder, study, monitor)
+    return _conclude(workers, place)
 
 
 def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Monitor:
@@ -119,47 +119,50 @@ def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Moni
     base = [(one.key, one.extremes()[0]) for one in study.space if not one.when]
     faults: dict[Fault, None] = {}
     monitor = Monitor("val/loss", "min")
+    checked = [base] if study.architecture is not None else []
     for parameter in study.space:
-        for value in parameter.extremes():
-            chosen = [*((key, other) for key, other in base if key != parameter.key)]
-            chosen += [(key, values[0]) for key, values in parameter.when.items()]
-            try:
-                config = preflight.read(overrides_of(study, [*chosen, (parameter.key, value)], words), options)
-            except UserError as error:
-                faults.update(dict.fromkeys(error.faults))
-                continue
-            percent = frozenset(config.task.get("percent") or ())
-            monitor = Monitor(str(config.task["monitor"]), str(config.task["mode"]), percent)
+        others = [(key, other) for key, other in base if key != parameter.key]
+        others += [(key, values[0]) for key, values in parameter.when.items()]
+        checked += [[*others, (parameter.key, value)] for value in parameter.extremes()]
+    for chosen in checked:
+        try:
+            config = preflight.read(overrides_of(study, chosen, words), options)
+        except UserError as error:
+            faults.update(dict.fromkeys(error.faults))
+            continue
+        percent = frozenset(config.task.get("percent") or ())
+        monitor = Monitor(str(config.task["monitor"]), str(config.task["mode"]), percent)
     if faults:
         raise UserError(*faults)
     return monitor
 
 
-def _say(trial: FrozenTrial, workers: Study, monitor: Monitor) -> None:
+def _say(trial: FrozenTrial, workers: Study, study: StudyConfig, monitor: Monitor) -> None:
     """Print a line about a trial that has ended."""
     from convoy.search.run_study import reason_of, state_of
-    from convoy.search.trial_table import best_trials, text_of
+    from convoy.search.trial_table import best_trials, parameters_text
 
     state = state_of(trial)
-    values = "  ".join(f"{key}={text_of(value)}" for key, value in trial.params.items())
     if state == "done":
         state = metric_text(monitor.name, trial.values[0], monitor.percent)
     elif reason := reason_of(trial):
         state = f"{state} ({reason})"
     best = best_trials(workers.optuna)
     known = f"; best {metric_text(monitor.name, best[0].values[0], monitor.percent)}" if best else ""
-    print(f"trial {trial.number}: {state}{known}  {values}", flush=True)
+    print(f"trial {trial.number}: {state}{known}  {parameters_text(trial, study)}", flush=True)
 
 
-def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor) -> int:
+def _conclude(workers: Study, place: Workplace) -> int:
     """Write search.csv and the page, and print the trials and the command of the best one."""
     from rich.console import Console
 
     from convoy.report.pages.sweep_page import write_sweep_report
     from convoy.runs.layout import shown
+    from convoy.search.architecture.best_model import write_best_model
     from convoy.search.run_study import overrides_of_trial, started, state_of
     from convoy.search.trial_table import best_trials, table, write_csv
 
+    folder, study, monitor = place.folder, place.study, place.monitor
     trials = started(workers.optuna)
     states = [state_of(trial) for trial in trials]
     write_csv(folder / "search.csv", workers.optuna, study, monitor)
@@ -170,6 +173,10 @@ def _conclude(workers: Study, folder: Path, study: StudyConfig, monitor: Monitor
     for trial in best_trials(workers.optuna):
         print(f"trial {trial.number}: {shlex.join(['convoy', 'train', *overrides_of_trial(trial)])}")
     files = [folder / "search.csv"]
+    if study.architecture is not None and (best := best_trials(workers.optuna)):
+        path, words = write_best_model(folder, best[0], study, place.words)
+        print(f"best network: {shlex.join(['convoy', 'train', *words])}")
+        files.append(path)
     if any((folder / "trials").glob("*/config.yaml")):
         files.append(write_sweep_report(folder / "trials", folder / "report.html"))
     print("\n".join(shown(path) for path in files))

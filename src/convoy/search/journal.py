@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from convoy.runs.records import Monitor
+from convoy.search.architecture.sampler import StrategySampler
 from convoy.search.study_config import StudyConfig
 
 JOURNAL = "journal.log"
@@ -68,8 +69,8 @@ def open_study(folder: Path, study: StudyConfig, monitor: Monitor) -> optuna.Stu
     )
     # Optuna's GridSampler stops a study, which only `optimize` allows.
     if study.sampler == "grid" and not opened.get_trials(deepcopy=False):
-        for values in product(*(one.grid() for one in study.space)):
-            opened.enqueue_trial(dict(zip((one.key for one in study.space), values, strict=True)))
+        for values in product(*(one.grid() for one in study.parameters)):
+            opened.enqueue_trial(dict(zip((one.key for one in study.parameters), values, strict=True)))
     return opened
 
 
@@ -104,6 +105,8 @@ def sampler_of(study: StudyConfig, number: int) -> BaseSampler:
         study: of the trial.
         number: of the trial.
     """
+    if study.architecture is not None and study.strategy is not None:
+        return StrategySampler(study.strategy, study.architecture.decisions, study.seed)
     seed = study.seed if study.sampler in ("quasi_random", "cma_es") else study.seed * 1_000_003 + number
     if study.sampler in ("random", "grid"):  # the points of a grid are enqueued
         return optuna.samplers.RandomSampler(seed)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import IO, Any
@@ -28,11 +29,13 @@ from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
 from convoy.runtime.rank_watch import PARENT
+from convoy.search.architecture.candidate import TEXT, ChainSizes, config_keys, exact_costs, values_of
 from convoy.search.candidates import costs_of, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
 from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, named_targets, overrides_of
+from convoy.training import preflight
 
 MOST_REFUSED = 100
 """Candidates that are refused in a row until the study stops: its constraints leave almost nothing."""
@@ -134,8 +137,9 @@ class Study:
                 return None
             self.optuna.sampler = sampler_of(place.study, len(trials))
             asked = self._asked(trials) or self.optuna.ask()
-            overrides = overrides_of(place.study, list(chosen_values(list(place.study.space), asked)), place.words)
-            reason = self._refused(asked, overrides)
+            chosen = dict(chosen_values(list(place.study.parameters), asked))
+            overrides = overrides_of(place.study, config_keys(place.study.architecture, chosen), place.words)
+            reason = self._refused(asked, overrides, chosen)
             if reason is None:
                 asked.set_user_attr(_OVERRIDES, overrides)
                 lock = self._lock(asked.number)
@@ -153,26 +157,35 @@ class Study:
         found = next(left, None)
         return None if found is None else optuna.Trial(self.optuna, found._trial_id)
 
-    def _refused(self, asked: optuna.Trial, overrides: Sequence[str]) -> str | None:
+    def _refused(self, asked: optuna.Trial, overrides: Sequence[str], chosen: Mapping[str, Any]) -> str | None:
         study = self._place.study
-        if not study.constraints and not study.objectives:
+        if study.architecture is not None:
+            asked.set_user_attr(TEXT, study.architecture.text(values_of(study.architecture, chosen)))
+        elif not study.constraints and not study.objectives:
             return None
         key = tuple(overrides)
         if key not in self._known:
-            self._known[key] = self._judged(overrides)
+            self._known[key] = self._judged(overrides, chosen)
         costs, reason = self._known[key]
         for name, value in costs.items():
             asked.set_user_attr(name, value)
         return reason
 
-    def _judged(self, overrides: Sequence[str]) -> tuple[dict[str, int], str | None]:
+    def _judged(self, overrides: Sequence[str], chosen: Mapping[str, Any]) -> tuple[dict[str, int], str | None]:
         """Return the costs of a candidate and the reason for which it is refused."""
         costs: dict[str, int] = {}
+        study, options = self._place.study, self._place.options
         try:
-            costs = costs_of(overrides, self._place.options)
-            return costs, refusal(self._place.study.constraints, overrides, costs, self._place.options)
+            costs = exact_costs(study.architecture, self._sizes, chosen) or costs_of(overrides, options)
+            return costs, refusal(study.constraints, overrides, costs, options)
         except UserError as error:
             return costs, "; ".join(str(fault) for fault in error.faults)
+
+    @cached_property
+    def _sizes(self) -> ChainSizes | None:
+        """Sizes of the images and classes of all trials."""
+        words = overrides_of(self._place.study, [], self._place.words)
+        return ChainSizes.of(preflight.read(words, self._place.options, to_run=False))
 
     def _lock(self, number: int) -> IO[str] | None:
         """Return the locked file of a trial; None if another worker holds it."""

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import yaml
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
+from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
+from convoy.search.architecture.reading import STRATEGIES, read_architecture, settings_faults
 from convoy.search.space import Parameter, read_space
 
-SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es")
+SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es", *STRATEGIES)
 PRUNERS = ("none", "median", "successive_halving", "hyperband")
+MOST_POINTS = 100_000
+"""Largest grid, all of whose points are written to the journal."""
+
 COSTS = ("params", "macs")
 """Costs of a network that can be an objective beside the monitored metric, or limited."""
 
@@ -30,7 +36,10 @@ TRIAL_OVERRIDES = (
 )
 """Overrides of every trial: the test split chooses nothing, so that trials leave it out."""
 
-_KEYS = ("train", "space", "trials", "sampler", "pruner", "objectives", "constraints", "seed")
+CANDIDATE = "candidate"
+"""Name of the networks of an architecture search."""
+
+_KEYS = ("train", "space", "architecture", "trials", "sampler", "pruner", "objectives", "constraints", "seed")
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class StudyConfig:
         objectives: costs that are minimized beside the monitored metric.
         constraints: largest `params` and `macs`, and `peak_memory`, a card that the training must fit.
         seed: of the sampler.
+        architecture: space of the networks; None if the trials train the same network.
+        sampler_settings: settings of a sampler of architectures.
     """
 
     name: str
@@ -58,13 +69,28 @@ class StudyConfig:
     objectives: tuple[str, ...] = ()
     constraints: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 1
+    architecture: ArchitectureSpace | None = None
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_trials(self) -> int:
         """Number of trials: of a grid at most one per point."""
         if self.sampler != "grid":
             return self.trials
-        return min(self.trials, math.prod(len(one.grid()) for one in self.space))
+        return min(self.trials, math.prod(len(one.grid()) for one in self.parameters))
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of the space and the decisions of the architecture."""
+        decisions = self.architecture.decisions if self.architecture is not None else ()
+        return (*self.space, *(Parameter(one.name, "choice", one.choices) for one in decisions))
+
+    @cached_property
+    def strategy(self) -> Strategy | None:
+        """Sampler of the architecture; None if Optuna samples. It keeps what it has learned between trials."""
+        if self.architecture is None or self.sampler not in STRATEGIES:
+            return None
+        return STRATEGIES[self.sampler](self.architecture, **self.sampler_settings)
 
 
 def find_study(text: str, options: Options) -> Path:
@@ -98,22 +124,34 @@ def read_study(path: Path) -> StudyConfig:
     if not isinstance(found, Mapping):
         raise UserError(Fault("study", "is not a study", f"write the keys {', '.join(_KEYS)}", str(path)))
     space, faults = read_space(_mapping(found.get("space")))
+    architecture = None
+    if "architecture" in found:
+        faults = faults if found.get("space") else []
+        try:
+            architecture = read_architecture(found["architecture"])
+        except UserError as error:
+            faults += error.faults
+    train = tuple(str(word) for word in found.get("train") or ())
+    sampler, settings = _named_with_settings(found.get("sampler", "tpe"))
+    faults += settings_faults(sampler, settings)
     faults += [
         Fault(str(key), "no such key of a study", did_you_mean(str(key), _KEYS, f"choose from {', '.join(_KEYS)}"))
         for key in found
         if key not in _KEYS
     ]
-    faults += _choice_faults(found)
+    faults += _choice_faults({**found, "sampler": sampler})
     study = StudyConfig(
         name=path.stem,
-        train=tuple(str(word) for word in found.get("train") or ()),
+        train=train if architecture is None else (f"model={architecture.option}", f"model.name={CANDIDATE}", *train),
         space=tuple(space),
         trials=found.get("trials", 20),
-        sampler=found.get("sampler", "tpe"),
+        sampler=sampler,
         pruner=found.get("pruner") or "none",
         objectives=tuple(found.get("objectives") or ()),
         constraints=_mapping(found.get("constraints")),
         seed=found.get("seed", 1),
+        architecture=architecture,
+        sampler_settings=settings,
     )
     faults += _combination_faults(study)
     if faults:
@@ -130,6 +168,14 @@ def override(key: str, value: Any) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _named_with_settings(sampler: Any) -> tuple[str, Any]:
+    """Return the name and the settings of `sampler: name` or `sampler: {name: settings}`."""
+    if isinstance(sampler, Mapping) and len(sampler) == 1:
+        ((name, settings),) = sampler.items()
+        return str(name), settings or {}
+    return str(sampler), {}
 
 
 def _choice_faults(found: Mapping[str, Any]) -> list[Fault]:
@@ -162,6 +208,15 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
             faults.append(Fault(f"constraints.{name}", "is not a number", remedy, str(value)))
     if study.sampler == "grid" and any(parameter.when for parameter in study.space):
         faults.append(Fault("sampler", "a grid has no conditions (when)", "choose sampler: random or tpe", "grid"))
+    if study.sampler == "grid" and (points := math.prod(len(one.grid()) for one in study.parameters)) > MOST_POINTS:
+        rule = f"has {points:,} points, more than {MOST_POINTS:,}"
+        faults.append(Fault("sampler", rule, "choose sampler: random or tpe", "grid"))
+    if study.sampler in STRATEGIES and study.architecture is None:
+        remedy = "add an architecture block, or choose sampler: tpe"
+        faults.append(Fault("sampler", "chooses architectures only", remedy, study.sampler))
+    if study.sampler in STRATEGIES and study.objectives:
+        rule = "compares networks by the monitored metric alone"
+        faults.append(Fault("sampler", rule, "omit objectives, or choose sampler: tpe", study.sampler))
     if study.pruner != "none" and study.objectives:
         rule = "trials with several objectives can't be compared before their end"
         faults.append(Fault("pruner", rule, "write pruner: none, or omit objectives", study.pruner))

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from convoy.runs.records import Monitor, metric_text
 from convoy.runs.whole_files import replace_text
+from convoy.search.architecture.candidate import TEXT
 from convoy.search.run_study import reason_of, started, state_of
 from convoy.search.study_config import StudyConfig
 
@@ -42,7 +43,7 @@ def ordered(study: optuna.Study) -> list[FrozenTrial]:
 
 def table(study: optuna.Study, config: StudyConfig, monitor: Monitor) -> Table:
     """Return the best trials as a table."""
-    keys = [one.key for one in config.space]
+    keys = _keys(config)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", monitor.name, *config.objectives, *keys, ""):
         shown.add_column(name, justify="right" if name and name not in keys else "left")
@@ -51,8 +52,24 @@ def table(study: optuna.Study, config: StudyConfig, monitor: Monitor) -> Table:
         costs = [f"{value:,.0f}" if value is not None else "–" for value in values[1:]]
         first = metric_text(monitor.name, values[0], monitor.percent)
         note = "" if state_of(trial) == "done" else state_of(trial)
-        shown.add_row(str(trial.number), first, *costs, *(text_of(trial.params.get(key)) for key in keys), note)
+        shown.add_row(str(trial.number), first, *costs, *(text_of(_values(trial).get(key)) for key in keys), note)
     return shown
+
+
+def _keys(config: StudyConfig) -> list[str]:
+    """Return the columns of the parameters; the decisions of an architecture are one."""
+    return [*(one.key for one in config.space), *([TEXT] if config.architecture is not None else [])]
+
+
+def _values(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the values of the columns of a trial."""
+    return {**trial.params, TEXT: trial.user_attrs.get(TEXT, "")}
+
+
+def parameters_text(trial: FrozenTrial, config: StudyConfig) -> str:
+    """Return the parameters of a trial in one line."""
+    values = _values(trial)
+    return "  ".join(f"{key}={text_of(values[key])}" for key in _keys(config) if key in values)
 
 
 def text_of(value: Any) -> str:
@@ -64,12 +81,12 @@ def text_of(value: Any) -> str:
 
 def write_csv(path: Path, study: optuna.Study, config: StudyConfig, monitor: Monitor) -> None:
     """Write one row per trial: number, state, values, parameters, and the reason of a failed or refused trial."""
-    keys = [one.key for one in config.space]
+    keys = _keys(config)
     file = StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(["trial", "state", monitor.name, *config.objectives, *keys, "reason"])
     for trial in started(study):
         values: Sequence[Any] = trial.values or [""] * len(study.directions)
-        row = [trial.number, state_of(trial), *values, *(trial.params.get(key, "") for key in keys), reason_of(trial)]
+        row = [trial.number, state_of(trial), *values, *(_values(trial).get(key, "") for key in keys), reason_of(trial)]
         writer.writerow(row)
     replace_text(path, file.getvalue())
