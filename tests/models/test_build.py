@@ -120,6 +120,9 @@ def test_keys_of_a_chain_are_those_of_its_class() -> None:
     parameters = set(inspect.signature(Chain).parameters)
     assert set(build.CHAIN_KEYS) - {
         "_target_",
+        "name",
+        "pretrained",
+        "weights",
         "lr",
         "freeze",
         "unfreeze_epoch",

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from convoy.config.faults import UserError
+from convoy.models.build import construct_model
 from convoy.models.chain import Chain
 from convoy.models.layers import L2Pool2d, LocallyConnected2d, Maxout
 
@@ -36,7 +37,7 @@ def chain_of(name: str, **changes: Any) -> Chain:
     """The chain of a shipped option at ImageNet's sizes, without memory for its parameters."""
     option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))  # type: ignore[assignment]
     option.pop("card", None)
-    for key in ("_target_", "lr"):
+    for key in ("_target_", "lr", "name", "pretrained", "weights"):
         option.pop(key, None)
     sizes = {"num_classes": 1000, "in_channels": 3, "image_size": 224}
     with torch.device("meta"):
@@ -206,12 +207,11 @@ class TestPretrained:
         torch.hub.set_dir(before)
         (hub / "checkpoints" / file).unlink()
 
-    def alexnet(self, **changes: Any) -> Chain:
+    def alexnet(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> nn.Module:
         option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "alexnet.yaml"))  # type: ignore[assignment]
-        option.pop("card")
-        sizes = {"num_classes": 1000, "in_channels": 3, "image_size": 224}
-        arguments = {key: option[key] for key in ("name", "layers", "weights")}
-        return Chain(**{**arguments, **sizes, "pretrained": True, **changes})
+        return construct_model(
+            {**option, "pretrained": True}, num_classes=num_classes, in_channels=in_channels, image_size=image_size
+        )
 
     def test_new_head_and_gray_images(self, published: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
         network = self.alexnet(num_classes=7, in_channels=1).eval()
@@ -248,5 +248,7 @@ class TestPretrained:
         assert "model.pretrained=<file>" in fault.remedy
 
     def test_a_user_chain_has_no_published_weights(self) -> None:
-        with pytest.raises(UserError, match="no published weights for mine"):
-            small_chain("FC-{num_classes}", name="mine", pretrained=True)
+        chain = {"_target_": "convoy.models.chain.Chain", "name": "mine", "layers": ["FC-5"], "pretrained": True}
+        for weights in ({}, {"weights": None}, {"weights": "alexnet"}, {"weights": "timm.alexnet"}):
+            with pytest.raises(UserError, match="no published weights for mine"):
+                construct_model({**chain, **weights}, num_classes=5, in_channels=2, image_size=8)

@@ -114,30 +114,19 @@ def construct_model(
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     pretrained = model.get("pretrained", False)
     parameters = targets.parameters_of(targets.resolve(model["_target_"], "model"))
-    if pretrained is True and "pretrained" not in parameters and not targets.takes_any_keyword(parameters):
-        rule = f"there are no published weights for {model.get('name', model['_target_'])}"
-        raise UserError(
-            Fault("model.pretrained", rule, "give a file, model.pretrained=<file>, or omit model.pretrained", "true")
-        )
-    node = {
-        key: _fill_placeholders(value, sizes)
-        for key, value in model.items()
-        if key != "pretrained" and (key != "name" or key in parameters)
-    }
-    if pretrained is True:
-        node["pretrained"] = True
+    left_out = {"pretrained", *({"name"} - parameters.keys()), *({"weights"} if model["_target_"] == CHAIN else ())}
+    node = {key: _fill_placeholders(value, sizes) for key, value in model.items() if key not in left_out}
+    if pretrained is True and ("pretrained" in parameters or targets.takes_any_keyword(parameters)):
+        node["pretrained"], pretrained = True, False
+    published = _published_weights(model) if pretrained is True else None
     given = {name: value for name, value in sizes.items() if name in parameters and name not in node}
     network = _constructed(model, node, given)
-    if isinstance(pretrained, str):
-        from convoy.models.weights import load_weights, read_weights
+    if pretrained:
+        from convoy.models.weights import load_weights, read_weights, torchvision_weights
 
-        load_weights(
-            network,
-            read_weights(_weights_file(pretrained)),
-            num_classes=num_classes,
-            in_channels=in_channels,
-            source=str(_weights_file(pretrained)),
-        )
+        source = f"torchvision's {published}" if published else str(_weights_file(pretrained))
+        state = torchvision_weights(published) if published else read_weights(Path(source))
+        load_weights(network, state, num_classes=num_classes, in_channels=in_channels, source=source)
     freeze_weights(network, model, num_classes)
     drop_branches(network, float(model.get("stochastic_depth", 0.0)))
     return network
@@ -166,6 +155,20 @@ def _pretrained_faults(pretrained: Any) -> list[Fault]:
             rule = f"has no {_BEST}" if (Path(pretrained) / "config.yaml").is_file() else "is not a run's folder"
     remedy = "write true for the library's weights, a run's folder, or the path of a checkpoint or .safetensors file"
     return [Fault("model.pretrained", rule, remedy, str(pretrained))]
+
+
+def _published_weights(model: Mapping[str, Any]) -> str:
+    """Return the network of torchvision that has the layers of a chain: `weights: torchvision.<network>`.
+
+    Raises:
+        UserError: if the group names none, or its target is no chain.
+    """
+    library, _, name = str(model.get("weights")).partition(".")
+    if model["_target_"] == CHAIN and library == "torchvision" and name:
+        return name
+    rule = f"there are no published weights for {model.get('name', model['_target_'])}"
+    remedy = "give a file, model.pretrained=<file>, or omit model.pretrained"
+    raise UserError(Fault("model.pretrained", rule, remedy, "true"))
 
 
 def _weights_file(text: str) -> Path:

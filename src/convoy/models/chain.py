@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize
 from convoy.models.layers import L2Pool2d, LocallyConnected2d, Maxout
 from convoy.models.notation import (
@@ -24,7 +23,6 @@ from convoy.models.notation import (
     Pool,
 )
 from convoy.models.shapes import Step, read_chain
-from convoy.models.weights import load_weights, torchvision_weights
 
 
 class Chain(nn.Module):
@@ -41,18 +39,15 @@ class Chain(nn.Module):
         num_classes: value of `{num_classes}` in a token.
         in_channels: channels of an image.
         image_size: side of a square in pixels, or (height, width).
-        name: name of the network in messages.
         activation: default activation after CONV, LOCAL and FC; the last layer with weights has none.
         batch_norm: if True, CONV and LOCAL have batch norm before their activation by default.
-        pretrained: load the weights named by `weights`; the last layer is new if the number of classes differs.
-        weights: `torchvision.<model>`, a torchvision network with the same layers.
         pooling: kind of POOL: max, average or l2.
 
     Attributes:
         tokens: token of each module that computes a layer, such as "CONV3-64" for "features.0".
 
     Raises:
-        UserError: if a token is invalid, a layer does not fit its input, or the weights can't be loaded.
+        UserError: if a token is invalid, or a layer does not fit its input.
     """
 
     def __init__(
@@ -61,11 +56,8 @@ class Chain(nn.Module):
         num_classes: int,
         in_channels: int,
         image_size: ImageSize,
-        name: str = "",
         activation: str = "relu",
         batch_norm: bool = False,
-        pretrained: bool = False,
-        weights: str | None = None,
         pooling: str = "max",
     ) -> None:
         super().__init__()
@@ -78,7 +70,6 @@ class Chain(nn.Module):
             batch_norm=batch_norm,
             pooling=pooling,
         )
-        self.name = name
         self.features = nn.Sequential()
         self.classifier = nn.Sequential()
         self.tokens: dict[str, str] = {}
@@ -90,27 +81,10 @@ class Chain(nn.Module):
                 self.tokens[f"{part}.{len(sequence)}"] = step.token.text
                 sequence.append(module)
                 _initialize(module, _activation_after(steps, index), _share_kept_before(steps, index))
-        if pretrained:
-            self._load_torchvision(weights, num_classes, in_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(torch.flatten(self.features(images), 1))
         return logits
-
-    def _load_torchvision(self, weights: str | None, num_classes: int, in_channels: int) -> None:
-        library, _, model = (weights or "").partition(".")
-        if library != "torchvision" or not model:
-            raise UserError(
-                Fault(
-                    "model.pretrained",
-                    f"there are no published weights for {self.name or 'this chain'}",
-                    "give a file, model.pretrained=<file>, or omit model.pretrained",
-                    "true",
-                )
-            )
-        state = torchvision_weights(model)
-        source = f"torchvision's {model}"
-        load_weights(self, state, num_classes=num_classes, in_channels=in_channels, source=source)
 
 
 def _classifier_start(steps: Sequence[Step]) -> int:

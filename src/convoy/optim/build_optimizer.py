@@ -92,13 +92,15 @@ def build_scheduler(node: Mapping[str, Any], optimizer: Optimizer, *, total_step
 
     The run's length is passed to a target that takes `total_steps` or `steps_per_epoch`, and replaces a value written
     as "{total_steps}" or "{steps_per_epoch}", for example `T_max: "{total_steps}"`. "{lr}" is replaced by a list of the
-    parameter groups' learning rates.
+    parameter groups' learning rates. A target that takes `warmup_steps` alone gets the warm-up of the group in steps.
 
     Raises:
         UserError: The schedule refuses a value, or the target builds an object of another type.
     """
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     values = {**horizon, "lr": [group["lr"] for group in optimizer.param_groups]}
+    if _gets_warmup_in_steps(node):
+        node = {**node, "warmup_steps": _num_warmup_steps(node, **horizon)}
     node = _without_warmup(node)
     filled = {name: values[value[1:-1]] if _is_placeholder(value) else value for name, value in node.items()}
     given = {name: value for name, value in horizon.items() if name not in filled and takes(filled, "scheduler", name)}
@@ -113,6 +115,16 @@ def outer_warmup(node: Mapping[str, Any], total_steps: int, steps_per_epoch: int
     """Return the steps in which the rate of a schedule without a warm-up is multiplied by a ramp; 0: none."""
     if takes(node, "scheduler", "warmup_epochs") or takes(node, "scheduler", "warmup_steps"):
         return 0
+    return _num_warmup_steps(node, total_steps, steps_per_epoch)
+
+
+def _gets_warmup_in_steps(node: Mapping[str, Any]) -> bool:
+    """Return whether the group has a warm-up that its target takes in steps alone, as Convoy's schedules do."""
+    takes_steps_alone = takes(node, "scheduler", "warmup_steps") and not takes(node, "scheduler", "warmup_epochs")
+    return takes_steps_alone and any(name in node for name in _WARMUP)
+
+
+def _num_warmup_steps(node: Mapping[str, Any], total_steps: int, steps_per_epoch: int) -> int:
     return num_warmup_steps(
         total_steps, steps_per_epoch, float(node.get("warmup_epochs") or 0), node.get("warmup_steps")
     )

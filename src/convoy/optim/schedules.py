@@ -2,7 +2,7 @@
 
 Each schedule multiplies the learning rate of every parameter group by a factor. The warm-up rises from 1/warmup of the
 rate at the first step to the full rate at the last warm-up step (Goyal et al. 2017, section 2.2). The schedules of this
-module begin after it. `ramp` is the warm-up of any other schedule.
+module begin after it; `num_warmup_steps` is their `warmup_steps` in a run. `ramp` is the warm-up of any other schedule.
 """
 
 from __future__ import annotations
@@ -17,79 +17,63 @@ from torch.optim.lr_scheduler import LambdaLR
 def constant(
     optimizer: Optimizer,
     total_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float = 0,
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
 ) -> LambdaLR:
     """Return a schedule that keeps the learning rate after the warm-up."""
-    warmup = num_warmup_steps(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-    return LambdaLR(optimizer, _factor(lambda _: 1.0, warmup, total_steps))
+    return LambdaLR(optimizer, _factor(lambda _: 1.0, warmup_steps, total_steps))
 
 
 def cosine(
     optimizer: Optimizer,
     total_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float = 1,
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
     """Return half a cosine from the rate to `final_fraction` of it (Loshchilov & Hutter 2016, equation 5)."""
-    warmup = num_warmup_steps(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     span = 1 - final_fraction
     shape = lambda done: final_fraction + span * (1 + math.cos(math.pi * done)) / 2  # noqa: E731
-    return LambdaLR(optimizer, _factor(shape, warmup, total_steps))
+    return LambdaLR(optimizer, _factor(shape, warmup_steps, total_steps))
 
 
 def linear(
     optimizer: Optimizer,
     total_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float = 1,
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
     """Return a straight line from the rate to `final_fraction` of it."""
-    warmup = num_warmup_steps(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     shape = lambda done: 1 - (1 - final_fraction) * done  # noqa: E731
-    return LambdaLR(optimizer, _factor(shape, warmup, total_steps))
+    return LambdaLR(optimizer, _factor(shape, warmup_steps, total_steps))
 
 
 def polynomial(
     optimizer: Optimizer,
     total_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float = 1,
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
     power: float = 2.0,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
     """Return a decay to `final_fraction` of the rate by (1 - completed share)^power (Chen et al. 2016)."""
-    warmup = num_warmup_steps(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     shape = lambda done: final_fraction + (1 - final_fraction) * (1 - done) ** power  # noqa: E731
-    return LambdaLR(optimizer, _factor(shape, warmup, total_steps))
+    return LambdaLR(optimizer, _factor(shape, warmup_steps, total_steps))
 
 
 def cosine_restarts(
     optimizer: Optimizer,
-    total_steps: int,
     steps_per_epoch: int,
     cycle_epochs: float = 10,
     cycle_growth: int = 1,
-    warmup_epochs: float = 1,
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
     """Return half cosines that begin again at the full rate (Loshchilov & Hutter 2016, section 3).
 
     Args:
         optimizer: of the run.
-        total_steps: optimizer steps of the run.
         steps_per_epoch: optimizer steps of an epoch.
         cycle_epochs: length of the first cycle in epochs, above 0.
         cycle_growth: factor between the lengths of two cycles, at least 1.
-        warmup_epochs: warm-up before the first cycle in epochs.
-        warmup_steps: warm-up in steps instead.
+        warmup_steps: warm-up before the first cycle.
         final_fraction: share of the rate at the end of a cycle.
 
     Raises:
@@ -99,13 +83,12 @@ def cosine_restarts(
         raise ValueError(
             f"cycle_epochs must be above 0 and cycle_growth at least 1, not {cycle_epochs:g} and {cycle_growth:g}"
         )
-    warmup = num_warmup_steps(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     first = max(1, round(cycle_epochs * steps_per_epoch))
 
     def factor(step: int) -> float:
-        if step < warmup:
-            return ramp(step, warmup)
-        done, length = step - warmup, first
+        if step < warmup_steps:
+            return ramp(step, warmup_steps)
+        done, length = step - warmup_steps, first
         if cycle_growth == 1:
             done %= length
         while done >= length:
