@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +58,18 @@ def kill(site: Site, job_id: str) -> None:
     ranks = [step for step in steps if step.partition(".")[2].isdigit()]
     assert ranks, f"no step of start {restarts + 1} runs"
     site.host.call("scancel", "--signal=KILL", *ranks)
+
+
+def kill_one_rank(site: Site, job_id: str) -> None:
+    """Kill the second rank; the first learns of it from its connection, or from srun, which ends it."""
+    of_host = f"SLURM_CONF={site.host.environment['SLURM_CONF']}"
+    wanted = {of_host.encode(), f"SLURM_JOB_ID={job_id}".encode(), b"SLURM_PROCID=1"}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                os.kill(int(folder.name), signal.SIGKILL)
+                return
+    raise AssertionError("no second rank runs")
 
 
 def lose_node(site: Site, job_id: str) -> None:

@@ -221,6 +221,18 @@ def test_nothing_is_lost_and_nothing_done_twice(site: Site, shell: Convoy) -> No
 
 
 @pytest.mark.slow
+def test_a_job_that_loses_a_rank_resumes_without_a_stack_trace(site: Site) -> None:
+    job = site.sbatch("a100", *LONG, options=TWO_NODES)
+    strike(site, {job: [(faults.kill_one_rank, 100)]})
+    assert site.wait_for(job, 180) == "COMPLETED", site.log(job)
+    assert site.run(job).summary()["steps"] == faults.TOTAL_STEPS
+    log = site.log(job)
+    assert "Traceback" not in log, log
+    assert "of srun); requeued (1 of at most 20)" in log
+    assert faults.resumed_steps(log)
+
+
+@pytest.mark.slow
 def test_data_is_copied_to_the_nodes_disk_first(site: Site, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -1,8 +1,9 @@
-"""A single rank of a job: it exits when it hangs or when a later start has its folder, and reports its end."""
+"""A single rank of a job: it exits when it hangs, when it loses another rank or its folder, and reports its end."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import TINY
+from tests.training.test_ranks import wait_for_row
+from tests.training.test_resume import LONG
 
+from convoy.cluster.reports import read
 from convoy.cluster.run_lease import take
 
 HANGING = """
@@ -111,3 +115,42 @@ def test_a_rank_out_of_memory_continues_as_the_same_rank(tmp_path: Path) -> None
     assert "out of GPU memory after step 5: resuming with a micro batch of 64" in done.stdout
     assert "resuming after step 5" in done.stdout
     assert '"kind": "done"' in (folder.reports(claim.start) / "rank-0.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_rank_that_loses_another_says_so_in_one_line_and_reports_it(tmp_path: Path) -> None:
+    folder, claim = take(tmp_path / "run", "77", "hash", 0)
+    words = ["slurm", "rank", "--", *LONG, "trainer.checkpoint_every_steps=3", f"folder={folder.path}"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    of_job = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "convoy.commands.main", *words, "trainer.processes=2", "trainer.max_epochs=400"],
+            env=as_rank(
+                folder.path,
+                claim.start,
+                **of_job,
+                SLURM_PROCID=str(rank),
+                SLURM_LOCALID=str(rank),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    wait_for_row(ranks[0], folder.path, 48)
+    ranks[1].kill()
+    out, _ = ranks[0].communicate(timeout=60)
+    ranks[1].communicate(timeout=60)
+    assert ranks[0].returncode == 1, out
+    assert "Traceback" not in out, out
+    (line,) = [line for line in out.splitlines() if "to resume" in line]
+    assert line.startswith("the connection to another rank is lost (")
+    assert "); kept: run/checkpoints/last.ckpt of step " in line
+    assert line.endswith("to resume: convoy train resume=run")
+    assert {rank: report.kind for rank, report in read(folder, claim.start).items()} == {0: "lost"}

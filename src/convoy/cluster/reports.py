@@ -67,6 +67,17 @@ class Rank:
         except WriteError as error:
             print(f"rank {self.number}: {described(error)}", flush=True)
 
+    def is_first_to_report_loss(self) -> bool:
+        """Return whether no other rank of this start has asked. Of the ranks that have lost one, it prints the line."""
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            (self._file.parent / "lost").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:  # a full or read-only disk
+            return True
+        return True
+
     def _keep_lease(self) -> None:
         while True:
             claim = self.folder.claim()

@@ -77,7 +77,8 @@ def decide(
         cause = "ended by SIGTERM before it could save"  # preempted while starting: not a fault
     else:
         stalled = 0 if progressed else stalled + 1
-        cause = f"ended unexpectedly (exit code {code} of srun)"
+        is_lost = any(report.kind == "lost" for report in reports)
+        cause = f"{'lost a rank' if is_lost else 'ended unexpectedly'} (exit code {code} of srun)"
         if stalled >= _MAX_STALLED:
             return Decision(False, f"{cause}, {stalled} times in a row without a new checkpoint; not requeued", stalled)
         return _within_budget(cause, stalled, requeues, max_restarts)

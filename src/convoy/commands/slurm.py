@@ -21,6 +21,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.runs.layout import RunFolder, git_state
+from convoy.runtime.rank_watch import LOST
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training import preflight
 
@@ -196,7 +197,7 @@ def _rank(words: Sequence[str]) -> int:
     from convoy.commands import train
 
     try:
-        report = reports.of_code(train.run(words))
+        code = train.run(words)
     except UserError as error:
         rank.end(reports.Report("error", str(error).splitlines()[0]))
         if rank.number == 0:
@@ -207,6 +208,7 @@ def _rank(words: Sequence[str]) -> int:
     except BaseException as error:
         rank.end(reports.of_exception(error))
         raise
+    report = reports.Report("lost", "another rank was lost") if code == LOST else reports.of_code(code)
     rank.end(report)
     # 0 too where a signal stopped it: the batch step reads the report, and srun must not kill the others.
-    return 1 if report.kind == "error" else 0
+    return 0 if report.kind in ("done", "stopped") else 1

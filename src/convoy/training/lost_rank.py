@@ -15,12 +15,15 @@ _WAIT_S = 5.0
 def lost_rank(error: Exception) -> Loss | None:
     """Return the loss behind an error of a data-parallel run; None if the error is this rank's.
 
-    In a Slurm job the error is raised: the batch step learns of it and requeues the job.
+    In a Slurm job its exit code is LOST: the rank reports a loss, and the batch step requeues the job.
     """
-    if reports.START in os.environ or reports.of_exception(error).kind != "lost":
+    if reports.of_exception(error).kind != "lost":
         return None
+    text = f"the connection to another rank is lost ({one_line(error)})"
+    if reports.START in os.environ:
+        return Loss(text if reports.Rank(os.environ).is_first_to_report_loss() else "", LOST)
     is_watched = WATCH.has_ranks
     loss = WATCH.take_over(_WAIT_S)
     if loss is None and is_watched and "LOCAL_RANK" in os.environ and os.environ["LOCAL_RANK"] != "0":
         return Loss("", LOST)  # the first rank knows which one is lost
-    return loss or Loss(f"the connection to another rank is lost ({one_line(error)})")
+    return loss or Loss(text)
