@@ -18,6 +18,7 @@ from convoy.data.decode import BadImageError, open_image
 from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of
 from convoy.data.resize import fit_images, resize_and_center, with_channels
 from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
+from convoy.data.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Preparation:
     def shape(self) -> tuple[int, int, int]:
         """Shape of the network's input without the batch: channels, height and width."""
         return (self.channels, *sides_of(self.image_size))
+
+    def model_sizes(self, targets: Targets) -> dict[str, Any]:
+        """Return the sizes of a model of these images: num_classes, in_channels and image_size."""
+        return {"num_classes": len(targets.names), "in_channels": self.channels, "image_size": self.image_size}
 
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Preparation:

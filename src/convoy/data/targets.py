@@ -46,10 +46,14 @@ class Targets:
     kind: str
     names: tuple[str, ...]
 
+    @property
+    def noun(self) -> str:
+        """Noun for one target: class, label or value."""
+        return _NOUNS[self.kind][0]
+
     def describe(self) -> str:
         """Return the number of names in words, such as `10 classes`."""
-        noun = _NOUNS[self.kind]
-        return f"{len(self.names)} {noun[0] if len(self.names) == 1 else noun[1]}"
+        return f"{len(self.names)} {self.noun if len(self.names) == 1 else plural_of(self.kind)}"
 
     @classmethod
     def unnamed(cls, kind: str, count: int) -> Targets:

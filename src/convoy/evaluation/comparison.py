@@ -12,7 +12,9 @@ import torch
 
 from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.image_size import ImageSize, Sides
+from convoy.config.image_size import ImageSize, Sides, sides_of
+from convoy.config.schema import Config
+from convoy.data.check import model_sizes
 from convoy.models.build import construct_model
 from convoy.planner.config_ledger import ledger_of
 from convoy.runs.layout import shown
@@ -115,7 +117,7 @@ def from_cards(cards: dict[str, ModelCard], data: str, *, measure: bool) -> Iter
         count, macs, kept = (ledger.total(column) for column in ("params", "macs", "saved_bytes"))
         speed = None
         if measure:
-            speed = _images_per_s(config.model, config.data.channels, size, config.data.num_classes or 0)
+            speed = _images_per_s(config)
         yield Entry(
             name, card.family, size, count, macs, kept, PUBLISHED, published.accuracy, True, published.source, speed
         )
@@ -156,16 +158,14 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
         )
 
 
-def _images_per_s(model: dict[str, object], channels: int, image_size: int, num_classes: int) -> float:
+def _images_per_s(config: Config) -> float:
     """Return the median speed of forward passes in two seconds, on the CPU in float32 with batches of `SPEED_BATCH`."""
-    network = construct_model(
-        {key: value for key, value in model.items() if key != "pretrained"},
-        num_classes=num_classes,
-        in_channels=channels,
-        image_size=image_size,
-    )
+    model = {key: value for key, value in config.model.items() if key != "pretrained"}
+    network = construct_model(model, **model_sizes(config.data))
     network = network.eval().to(memory_format=torch.channels_last)
-    images = torch.rand(SPEED_BATCH, channels, image_size, image_size).to(memory_format=torch.channels_last)
+    images = torch.rand(SPEED_BATCH, config.data.channels, *sides_of(config.data.image_size)).to(
+        memory_format=torch.channels_last
+    )
     taken: list[float] = []
     with torch.inference_mode():
         network(images)

@@ -40,9 +40,8 @@ class Facts:
 
     @property
     def model_sizes(self) -> dict[str, Any]:
-        """Sizes of the model: num_classes, in_channels and image_size."""
-        sizes = self.preparation
-        return {"num_classes": len(self.names), "in_channels": sizes.channels, "image_size": sizes.image_size}
+        """Sizes that the model depends on."""
+        return self.preparation.model_sizes(self.targets)
 
     @property
     def targets(self) -> Targets:

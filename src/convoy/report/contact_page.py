@@ -61,7 +61,7 @@ def write_page(title: str, report: str, rows: Sequence[ExampleRow], path: Path) 
 
 def _section(row: ExampleRow) -> str:
     items = "\n".join(f"<li>{_pictures(row, example)}</li>" for example in row.examples)
-    first, second = row.labels
+    first, second = row.captions
     return (
         f"<h2>{escape(printable(row.title))}</h2><p>{escape(row.note)}; above: {first}, below: {second}</p>\n"
         f"<ul>\n{items}\n</ul>"
@@ -71,8 +71,8 @@ def _section(row: ExampleRow) -> str:
 
 
 def _pictures(row: ExampleRow, example: Example) -> str:
-    pictures = zip(row.labels, example.names, example.pictures, strict=True)
-    return "".join(_image(f"{row.title}, {label}: {name}", pixels) for label, name, pixels in pictures)
+    pictures = zip(row.captions, example.names, example.pictures, strict=True)
+    return "".join(_image(f"{row.title}, {caption}: {name}", pixels) for caption, name, pixels in pictures)
 
 
 def _image(text: str, pixels: Pixels) -> str:
@@ -80,6 +80,6 @@ def _image(text: str, pixels: Pixels) -> str:
     kind = "png" if max(pixels.shape) <= _LOSSLESS else "jpeg"
     picture.save(content, kind, quality=90)
     source = base64.b64encode(content.getvalue()).decode()
-    label = escape(printable(text))
+    description = escape(printable(text))
     size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<img {size} alt="{label}" title="{label}" src="data:image/{kind};base64,{source}">'
+    return f'<img {size} alt="{description}" title="{description}" src="data:image/{kind};base64,{source}">'

@@ -54,8 +54,8 @@ def draw_sheet(title: str, rows: Sequence[ExampleRow]) -> Image.Image:
         draw.text((_MARGIN + normal.getlength(name) + 12, top + 2), row.note, _SOFT, small)
         top += _TITLE
         for line in range(count):
-            for index, label in enumerate(row.labels):
-                draw.text((_MARGIN, top + index * (high + _GAP) + high // 2 - 8), label, _SOFT, small)
+            for index, caption in enumerate(row.captions):
+                draw.text((_MARGIN, top + index * (high + _GAP) + high // 2 - 8), caption, _SOFT, small)
             for column, example in enumerate(row.examples[line * _COLUMNS : (line + 1) * _COLUMNS]):
                 left = _MARGIN + _GUTTER + column * (wide + _GAP)
                 for index, picture in enumerate(example.pictures):

@@ -15,7 +15,7 @@ from convoy.data.inspection.data_notes import notes_on
 from convoy.data.inspection.duplicates import count_duplicates
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import count_targets, value_ranges
-from convoy.data.targets import CLASS_INDEX, VALUES
+from convoy.data.targets import VALUES
 
 MOST_CLASSES = 20
 """Number of classes up to which all are listed."""
@@ -62,7 +62,7 @@ def _grid(*headings: str) -> Table:
 def _counts(found: Inspection, all_classes: bool) -> Table:
     """Return the number of images per class or label and split."""
     names, splits = found.targets.names, found.splits
-    grid = _grid("class" if found.targets.kind == CLASS_INDEX else "label", *splits)
+    grid = _grid(found.targets.noun, *splits)
     grid.add_row("all", *(f"{facts.num_images:,}" for facts in splits.values()), style="bold")
     counts = [count_targets(found.targets, facts.targets) if len(facts.targets) else None for facts in splits.values()]
     train = counts[0] or [0] * len(names)
@@ -81,7 +81,7 @@ def _counts(found: Inspection, all_classes: bool) -> Table:
 
 def _values(found: Inspection) -> Table:
     """Return the distribution of each value."""
-    grid = _grid("value", "split", "images", "least", "mean", "most", "deviation")
+    grid = _grid(found.targets.noun, "split", "images", "least", "mean", "most", "deviation")
     for name, facts in found.splits.items():
         ranges = value_ranges(facts.targets) if len(facts.targets) else []
         for value, one in zip(found.targets.names, ranges, strict=False):

@@ -47,13 +47,13 @@ class ExampleRow:
     Attributes:
         title: name of a class, a label or a range of values.
         note: number of images.
-        labels: meaning of the first and of the second picture of each example.
+        captions: meaning of the first and of the second picture of each example.
         examples: the examples.
     """
 
     title: str
     note: str
-    labels: tuple[str, str]
+    captions: tuple[str, str]
     examples: tuple[Example, ...]
 
 
