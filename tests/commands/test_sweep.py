@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, command
+from tests.conftest import TINY, Run, command
 
 POINTS = ("train", "-m", *TINY, "trainer.max_epochs=1,900,2")
 """The second point is the one that is stopped."""
@@ -75,9 +76,9 @@ def test_a_sweep_that_is_stopped_stops_its_point(number: int, to_group: bool) ->
     assert process.returncode == 128 + number, out
     assert "Traceback" not in out, out
     name = signal.Signals(number).name
-    point = next(Path("outputs/sweeps").glob("*/1_*"))
-    assert f"sweep stopped by {name} after 1 of 3 points; kept: {point.parent}/sweep.csv; to resume the point" in out
-    assert out.rstrip().endswith(f"convoy train resume={point}")
+    (folder,) = Path("outputs/sweeps").iterdir()
+    assert f"sweep stopped by {name} after 1 of 3 points; kept: {folder}/sweep.csv; to resume: convoy" in out
+    assert out.rstrip().endswith(f"convoy train resume={folder}")
     assert out.count(f"stopped by {name} after step") == 1
     assert [row["exit_code"] for row in table()] == ["0", str(128 + number)]
     assert not processes_of(process.pid)
@@ -94,6 +95,51 @@ def test_a_point_whose_sweep_is_killed_stops_and_is_saved() -> None:
     while processes_of(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sweep_that_is_killed_resumes_and_ends_as_without_the_kill(workers: int, tmp_path: Path) -> None:
+    words = ("-m", *TINY, "trainer.max_epochs=1,30,2", "trainer.checkpoint_every_steps=3", "report=false")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert subprocess.run(command(["train", *words]), cwd=whole, capture_output=True).returncode == 0
+    process = start("train", *words, f"workers={workers}")
+    wait_for(lambda: bool(list(Path("outputs").glob("sweeps/*/1_*/checkpoints/last.ckpt"))), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (folder,) = Path("outputs/sweeps").iterdir()
+    finished = [path.parent for path in folder.glob("*/summary.json")]
+    before = {path: (path / "metrics.csv").stat().st_mtime_ns for path in finished}
+    had_checkpoint = {path.parents[1] for path in folder.glob("*/checkpoints/last.ckpt")}
+    again = start("train", f"resume={folder}", f"workers={workers}")
+    out, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, out
+    assert {path: (path / "metrics.csv").stat().st_mtime_ns for path in finished} == before
+    for path in had_checkpoint - set(finished):
+        assert (path / "overrides.yaml").read_text().count("resume=") == 1
+    (other,) = whole.glob("outputs/sweeps/*/sweep.csv")
+    assert rows_of(folder / "sweep.csv") == rows_of(other)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return the rows of sweep.csv without times, and with folders relative to it."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{**row, "seconds": "", "folder": Path(row["folder"]).name} for row in rows]
+
+
+def test_the_record_of_a_sweep_is_data(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    words = ["model._target_=mynet.MyNet", "seed=1"]
+    record = {"keys": ["seed"], "points": [{"folder": "0_seed=1", "overrides": words}]}
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    done = convoy("train", f"resume={tmp_path}")
+    assert done.code == 2
+    assert "type it again: model._target_=mynet.MyNet" in done.err
+    done = convoy("train", f"resume={tmp_path}", words[0], "seed=2")
+    assert done.code == 2
+    assert "seed: is not part of the sweep" in done.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "sweep.json"]
 
 
 @pytest.mark.parametrize(

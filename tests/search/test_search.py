@@ -78,6 +78,17 @@ def test_candidates_that_break_a_constraint_cost_no_training(convoy: Callable[..
 
 
 @pytest.mark.slow
+def test_the_space_may_be_in_the_words(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    words = [*TRAIN, "optimizer.lr=tag(log,interval(0.01,0.2))", "seed=1,2", "sampler=random", "trials=2"]
+    done = convoy("search", *words, folder=None)
+    assert done.code == 0, done.err
+    for trial in trials_of(the_study(tmp_path)):
+        assert trial.state == TrialState.COMPLETE
+        assert trial.distributions["optimizer.lr"] == optuna.distributions.FloatDistribution(0.01, 0.2, log=True)
+        assert trial.distributions["seed"] == optuna.distributions.CategoricalDistribution((1, 2))
+
+
+@pytest.mark.slow
 def test_a_pruned_trial_ends_early_and_costs_are_objectives(convoy: Callable[..., Run], tmp_path: Path) -> None:
     written(tmp_path / "prune.yaml", space="{optimizer.lr: {choice: [0.1, 1.0e-9]}}", sampler="grid", trials=2)
     with (tmp_path / "prune.yaml").open("a") as file:
@@ -119,7 +130,9 @@ def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "study: must be set"),
+        ((), "study: must be set, or the overrides must have a space"),
+        (("optimizer.lr=interval(0.1,0.01)",), "the first end must be below the second"),
+        (("optimizer.lr=interval(0.01,0.1)", "sampler=ax"), "sampler=ax: no such sampler; choose from tpe"),
         (("study=nothing",), "no such study; choose from digits_chain, digits_lr"),
         (("study=nothing.yaml",), "no such file"),
         (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),

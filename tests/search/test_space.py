@@ -11,10 +11,12 @@ import yaml
 
 from convoy.config.faults import UserError
 from convoy.config.options import CONF, Options
+from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor
+from convoy.runtime.child_runs import words_of
 from convoy.search.journal import open_study, sampler_of
 from convoy.search.space import chosen_values, read_space
-from convoy.search.study_config import find_study, named_targets, override, overrides_of, read_study
+from convoy.search.study_config import TRIAL_OVERRIDES, find_study, override, overrides_of, read_study
 
 SPACE = {
     "optimizer": {"choice": ["sgd", "adamw"]},
@@ -126,9 +128,13 @@ def test_values_become_overrides(tmp_path: Path) -> None:
     assert words == ["model=lenet5", "seed=3", "seed=4", "optimizer.lr=0.1"]  # the last one counts
 
 
-def test_a_resumed_trial_names_its_targets_again() -> None:
+def test_a_resumed_trial_names_its_targets_again(tmp_path: Path) -> None:
     words = ["model=lenet5", "model._target_=mynet.MyNet", "+callback.mine._target_=mine.Callback", "seed=1"]
-    assert named_targets(words) == [
+    run = RunFolder(tmp_path / "0000")
+    run.checkpoints.mkdir(parents=True)
+    run.last.touch()
+    assert words_of(run, [*words, *TRIAL_OVERRIDES]) == [
+        f'resume="{run.path}"',
         "model._target_=mynet.MyNet",
         "callback.mine._target_=mine.Callback",
         "callback.search._target_=convoy.search.pruning.ReportToStudy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.trust import TRUST
+
+_OF_AGENT = "WANDB_SWEEP_ID"
+"""Environment variable of a run that `wandb agent` starts, which writes overrides as --key=value."""
 
 
 @dataclass
@@ -71,6 +75,8 @@ def parse(words: Sequence[str]) -> Arguments:
         elif flag in ("-cd", "--config-dir"):
             parsed.options = Options(_folder(flag, value if sign else _value(flag, rest)))
             TRUST.add_folder(parsed.options.folder)
+        elif sign and _OF_AGENT in os.environ:
+            parsed.overrides.append(flag.removeprefix("--") + sign + value)
         else:
             parsed.overrides.append(flag + sign + value)
     return parsed

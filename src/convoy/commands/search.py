@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
 
 from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault, UserError
+from convoy.runs.layout import read_json
 from convoy.runs.records import Monitor, metric_text
 from convoy.runs.whole_files import replace_text
 
@@ -33,13 +35,14 @@ _STUDY, _COMMAND = "study.yaml", "command.json"
 class Search(Verb):
     """Search for the values of config keys that give the best network.
 
-    A study is a YAML file with the overrides of all trials, the space of the
-    search, and how it is sampled (docs/search.md, conf/search/). Each trial is
-    a run without a test. resume=<folder> continues a study that was stopped or
-    killed, also in several processes.
+    The space of the search is written in the overrides, or in a study: a YAML
+    file with the overrides of all trials, the space, and how it is sampled
+    (docs/search.md, conf/search/). Each trial is a run without a test.
+    resume=<folder> continues a study that was stopped or killed, also in
+    several processes.
 
-      convoy search study=digits_lr
-      convoy search study=mine.yaml trainer.max_epochs=3 workers=2
+      convoy search model=lenet5 'optimizer.lr=tag(log,interval(0.001,1))' trials=20
+      convoy search study=digits_lr trainer.max_epochs=3 workers=2
       convoy search resume=outputs/searches/<study>
     """
 
@@ -50,18 +53,26 @@ class Search(Verb):
     workers: Annotated[int, AtLeast(1)] = 1
     """Number of trials at a time, which share the cores and the GPUs."""
     trials: Annotated[int, AtLeast(1)] | None = None
-    """Number of trials; null for that of the study."""
+    """Number of trials; null for that of the study, or 20."""
+    sampler: str | None = None
+    """tpe, random, grid, quasi_random or cma_es; null for that of the study,
+    or tpe."""
+    pruner: str | None = None
+    """none, median, successive_halving or hyperband; null for that of the
+    study, or none."""
     output_root: str = "outputs"
     """Folder of all runs; a study is in searches/ there."""
 
     overrides = None
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault unless either a study or a folder is named."""
-        if (self.study is None) == (self.resume is None):
-            rule = "must be set" if self.study is None else "can't be combined with resume"
-            yield Fault("study", rule, "write study=<file or name>, or resume=<folder of a study>")
-        elif self.resume is not None and not (self.resume / _STUDY).is_file():
+        """Yield the faults of the keys together."""
+        if self.resume is None:
+            return
+        for key in ("study", "sampler", "pruner"):
+            if getattr(self, key) is not None:
+                yield Fault(key, "can't be combined with resume", f"omit it: the study keeps its {key}")
+        if not (self.resume / _STUDY).is_file():
             yield Fault("resume", f"has no {_STUDY}", "name the folder of a study", str(self.resume))
 
 
@@ -70,41 +81,55 @@ ARGUMENTS = Search
 
 def run(given: Search, call: Call) -> int:
     """Run or resume a study, and print its best trials."""
-    from convoy.runtime import stop_signals
-
     if any(find_spec(name) is None for name in ("optuna", "cmaes")):
         raise UserError(Fault("search", "needs the package optuna", "pip install 'convoy[search]'"))
     from convoy.search.run_study import Study, Workplace
-    from convoy.search.study_config import find_study, read_study
+    from convoy.search.study_config import read_study, study_of
 
     if given.resume is not None:
         if call.overrides:
             raise UserError(Fault("resume", "continues with the study's own overrides", "omit the others"))
         folder = given.resume.absolute()
-        command = json.loads((folder / _COMMAND).read_text(encoding="utf-8"))
+        command = read_json(folder / _COMMAND)
         words, study = command["overrides"], replace(read_study(folder / _STUDY), trials=command["trials"])
+        if given.trials is not None:
+            study = replace(study, trials=given.trials)
+        monitor = _checked(study, words, call.options)
     else:
-        assert given.study is not None
-        path, words = find_study(given.study, call.options), call.overrides
-        study = read_study(path)
-        folder = Path(given.output_root).absolute() / "searches" / f"{study.name}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        name, keys, words = _asked(given, call)
+        study = study_of(name, keys)
+        monitor = _checked(study, words, call.options)
+        folder = Path(given.output_root).absolute() / "searches" / f"{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
         folder = folder.with_name(f"{folder.name}-{secrets.token_hex(3)}")
-    if given.trials is not None:
-        study = replace(study, trials=given.trials)
-    monitor = _checked(study, words, call.options)
-    if given.resume is None:
         folder.mkdir(parents=True)
-        shutil.copyfile(path, folder / _STUDY)
+        replace_text(folder / _STUDY, yaml.safe_dump(keys, sort_keys=False, default_flow_style=None, width=120))
     command = {"overrides": list(words), "trials": study.trials}
     replace_text(folder / _COMMAND, json.dumps(command) + "\n")
     place = Workplace(folder, study, monitor, words, call.options, given.workers)
     workers = Study(place, lambda trial: _say(trial, workers, study, monitor))
-    previous = stop_signals.install(lambda number, _: workers.stop(number))
-    try:
-        workers.run()
-    finally:
-        stop_signals.restore(previous)
+    workers.run()
     return _conclude(workers, place)
+
+
+def _asked(given: Search, call: Call) -> tuple[str, dict[str, Any], list[str]]:
+    """Return name and keys of the study that the command line asks for, and the overrides of its trials."""
+    from convoy.search.space_words import split_space
+    from convoy.search.study_config import find_study, read_keys
+
+    space, words = split_space(call.overrides, call.options)
+    name, keys = "search", dict[str, Any]()
+    if given.study is not None:
+        path = find_study(given.study, call.options)
+        name, keys = path.stem, read_keys(path)
+    elif not space:
+        rule, example = "must be set, or the overrides must have a space", "optimizer.lr=interval(0.001,0.1)"
+        raise UserError(Fault("study", rule, f"write study=<file or name>, resume=<folder of a study>, or '{example}'"))
+    if space:
+        keys["space"] = {**(keys.get("space") or {}), **space}
+    for key in ("trials", "sampler", "pruner"):
+        if (value := getattr(given, key)) is not None:
+            keys[key] = value
+    return name, keys, words
 
 
 def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Monitor:
@@ -180,9 +205,9 @@ def _conclude(workers: Study, place: Workplace) -> int:
     if any((folder / "trials").glob("*/config.yaml")):
         files.append(write_sweep_report(folder / "trials", folder / "report.html"))
     print("\n".join(shown(path) for path in files))
-    if workers.received:
-        print(f"stopped by {signal.Signals(workers.received).name}; to resume: convoy search resume={shown(folder)}")
-        return 128 + workers.received
+    if received := workers.children.received:
+        print(f"stopped by {signal.Signals(received).name}; to resume: convoy search resume={shown(folder)}")
+        return 128 + received
     ended = sum(state in ("done", "pruned", "failed") for state in states)
     if ended < study.num_trials and "running" not in states:
         print(f"stopped after {ended} of {study.num_trials} trials: too many candidates in a row break the constraints")

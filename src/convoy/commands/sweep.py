@@ -1,4 +1,4 @@
-"""Sweep: one process per point, run sequentially, and a table of the completed points.
+"""Sweep: one process per point, and a table of the completed points.
 
 Each point is a separate process, since Lightning starts data-parallel ranks by running the command again, W&B supports
 one run per process, and a failing point must not end the others.
@@ -6,120 +6,160 @@ one run per process, and a failing point must not end the others.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import secrets
+import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
+from typing import IO
 
 from rich.console import Console
 
 from convoy.commands import sweep_table
 from convoy.commands.sweep_folds import fold_table, folds_of, write_folds
+from convoy.commands.sweep_record import Sweep, folder_to_resume, new_sweep, resumed_sweep
 from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.sweep_points import points, varied
 from convoy.runs.layout import RunFolder, shown
+from convoy.runs.records import metric_text
 from convoy.runtime import stop_signals
-from convoy.runtime.rank_watch import PARENT
+from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
 from convoy.training import preflight
 
+_WORKERS = "workers"
+_LOOK_EVERY_S = 0.5
 
-class _Points:
-    """Processes of the points, which receive the stop signals of the sweep.
 
-    Attributes:
-        received: first signal that this process has received; 0 if none.
+def run(words: Sequence[str], options: Options) -> int:
+    """Check all points, run them, and print and write their table; return 1 if any failed.
+
+    Args:
+        words: overrides, of which several values are a sweep; or `resume=` with the folder of a sweep.
+        options: folders of the options.
+    """
+    overrides = [text for text in words if text.partition("=")[0] != _WORKERS]
+    workers = _workers([text for text in words if text not in overrides])
+    folder = folder_to_resume(overrides)
+    if folder is not None:
+        sweep = resumed_sweep(folder, overrides)
+        _check([point.overrides for point in sweep.points], options)
+    else:
+        combinations = points(overrides, options)
+        _check(combinations, options)
+        config = preflight.read(combinations[0], options)
+        sweep = new_sweep(config.output_root, varied(overrides, options), combinations)
+    return _Workers(sweep, options, workers).run()
+
+
+class _Workers:
+    """Workers of a sweep.
+
+    Args:
+        sweep: its points.
+        options: folders of the options.
+        workers: number of points at a time.
     """
 
-    def __init__(self) -> None:
-        self.received = 0
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, sweep: Sweep, options: Options, workers: int) -> None:
+        self._sweep, self._children, self._codes = sweep, ChildRuns(options, workers), dict[int, int]()
+        self._flags = ["--config-dir", str(options.folder)] if options.folder else []
+        # A log file has no width, so the table is not cut.
+        width = None if sys.stdout.isatty() else 200
+        self._console = Console(highlight=False, soft_wrap=True, width=width)
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Run a point's process to its end and return its exit code."""
-        with subprocess.Popen(command, env=environment) as process:
-            self._process = process
-            if self.received:
-                process.send_signal(self.received)
-            code = process.wait()
-            self._process = None
-        return 128 - code if code < 0 else code
-
-    @contextmanager
-    def handling_signals(self) -> Iterator[None]:
-        """Forward stop signals to the point. A terminal also sends Ctrl-C to the point, which counts it once."""
-        previous = stop_signals.install(self._pass_on)
-        try:
-            yield
-        finally:
-            stop_signals.restore(previous)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
-        if self._process is not None:
-            self._process.send_signal(number)
-
-
-def run(overrides: Sequence[str], options: Options) -> int:
-    """Check all points, run them one by one, and print and write their table; return 1 if any failed."""
-    combinations = points(overrides, options)
-    _check(combinations, options)
-    keys = varied(overrides, options)
-    config = preflight.read(combinations[0], options)
-    folder = Path(config.output_root) / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-    # A log file has no width, so the table is not cut.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-    done: list[Point] = []
-    processes = _Points()
-    with processes.handling_signals():
-        for index, combination in enumerate(combinations):
-            if processes.received:
-                break
-            chosen = [text for text in combination if text.partition("=")[0] in keys]
-            point = Point(combination, folder / _folder_name(index, chosen))
-            console.print(f"\n[{index + 1}/{len(combinations)}] {' '.join(chosen)}", style="bold", markup=False)
-            code = _run_point(point, options, folder.name, processes)
-            done.append(Point(combination, point.folder, code))
-            sweep_table.write_csv(folder / "sweep.csv", keys, done)
-            if code - 128 in stop_signals.SIGNALS:  # stopped by the user, which also stops the sweep
-                break
-    if processes.received or len(done) < len(combinations):
-        return _stopped(done, len(combinations), processes.received, folder, console)
-    console.print()
-    console.print(sweep_table.printed(keys, done))
-    console.print(f"{folder}/sweep.csv", markup=False)
-    if folds := folds_of(keys, done):
+    def run(self) -> int:
+        """Train the points that have not finished, print the results, and return the exit code."""
+        self._children.work(self._work)
+        sweep, console, done = self._sweep, self._console, self._done()
+        if self._children.is_stopped:
+            return self._stopped(done)
+        sweep_table.write_csv(sweep.folder / "sweep.csv", sweep.keys, done)
         console.print()
-        console.print(fold_table(folds))
-        write_folds(folder / "folds.csv", folds)
-        console.print(f"{folder}/folds.csv", markup=False)
-    failed = [point for point in done if point.exit_code]
-    for point in failed:
-        console.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
-    return 1 if failed else 0
+        console.print(sweep_table.printed(sweep.keys, done))
+        console.print(f"{sweep.folder}/sweep.csv", markup=False)
+        if folds := folds_of(sweep.keys, done):
+            console.print()
+            console.print(fold_table(folds))
+            write_folds(sweep.folder / "folds.csv", folds)
+            console.print(f"{sweep.folder}/folds.csv", markup=False)
+        failed = [point for point in done if point.exit_code]
+        for point in failed:
+            console.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
+        return 1 if failed else 0
+
+    def _done(self) -> list[Point]:
+        return [Point(one.overrides, one.folder, self._codes[at]) for at, one in self._numbered() if at in self._codes]
+
+    def _numbered(self) -> Sequence[tuple[int, Point]]:
+        return list(enumerate(self._sweep.points))
+
+    def _work(self, worker: int) -> None:
+        while (taken := self._take()) is not None:
+            index, lock = taken
+            with lock:
+                self._train(index, lock, worker)
+
+    def _take(self) -> tuple[int, IO[str]] | None:
+        """Return a point that is not done, and its lock; None if there is none left.
+
+        A point may still be saved by the process of a sweep that was killed, which holds the lock.
+        """
+        while not self._children.is_stopped:
+            are_locked = False
+            for index, point in self._numbered():
+                if index in self._codes or self._children.is_stopped:
+                    continue
+                lock = try_lock(self._sweep.folder / f".{index}.lock")
+                if lock is not None and index not in self._codes and not point.is_finished():
+                    return index, lock
+                if lock is None:
+                    are_locked = True
+                    continue
+                self._codes.setdefault(index, 0)
+                lock.close()
+            if not are_locked:
+                return None
+            self._children.wait(_LOOK_EVERY_S)
+        return None
+
+    def _train(self, index: int, lock: IO[str], worker: int) -> None:
+        sweep, point, console = self._sweep, self._sweep.points[index], self._console
+        name = f"[{index + 1}/{len(sweep.points)}] {sweep.chosen(point)}"
+        is_alone = self._children.workers == 1
+        console.print(f"\n{name}" if is_alone else f"{name}: started", style="bold", markup=False)
+        log = None if is_alone else point.folder.with_name(f"{point.folder.name}.log")
+        group = {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.folder.name)}
+        overrides = [*self._children.threads(), *point.overrides]
+        code = self._children.train(words_of(RunFolder(point.folder.absolute()), overrides), worker, lock, group, log)
+        if code - 128 in stop_signals.SIGNALS:  # stopped by the user, which also stops the sweep
+            self._children.stop(code - 128)
+        self._codes[index] = code
+        sweep_table.write_csv(sweep.folder / "sweep.csv", sweep.keys, self._done())
+        if not is_alone:
+            summary = point.summary()
+            monitor = str(summary.get("monitor", "val/loss"))
+            value = metric_text(monitor, summary.get(monitor), summary.get("percent", ()))
+            console.print(f"{name}: {f'failed ({code}), see {log}' if code else f'{monitor} {value}'}", markup=False)
+
+    def _stopped(self, done: Sequence[Point]) -> int:
+        """Print the last line of a sweep that was stopped, and return its exit code."""
+        number, folder = self._children.received, self._sweep.folder
+        whole = sum(point.exit_code is not None and point.exit_code < 128 for point in done)
+        text = f"sweep stopped by {signal.Signals(number).name} after {whole} of {len(self._sweep.points)} points"
+        if done:
+            text += f"; kept: {folder}/sweep.csv"
+        text += f"; to resume: {shlex.join(['convoy', 'train', *self._flags, f'resume={shown(folder)}'])}"
+        self._console.print(text, style="bold red", markup=False)
+        return 128 + number
 
 
-def _stopped(done: Sequence[Point], num_points: int, received: int, folder: Path, console: Console) -> int:
-    """Print the last line of a sweep that was stopped, and return its exit code."""
-    code = 128 + received if received else done[-1].exit_code or 1
-    whole = sum(point.exit_code is not None and point.exit_code < 128 for point in done)
-    last = RunFolder(done[-1].folder) if done else None
-    text = f"sweep stopped by {signal.Signals(code - 128).name} after {whole} of {num_points} points"
-    if done:
-        text += f"; kept: {folder}/sweep.csv"
-    if last is not None and last.last.is_file() and whole < len(done):
-        text += f"; to resume the point that was stopped: convoy train resume={shown(last.path)}"
-    console.print(text, style="bold red", markup=False)
-    return code
+def _workers(words: Sequence[str]) -> int:
+    text = words[-1].partition("=")[2] if words else "1"
+    if not text.isdecimal() or text == "0":
+        raise UserError(Fault(_WORKERS, "must be a whole number of at least 1", "", text))
+    return int(text)
 
 
 def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
@@ -136,16 +176,3 @@ def _check(combinations: Sequence[Sequence[str]], options: Options) -> None:
             faults.update(dict.fromkeys(error.faults))
     if faults:
         raise UserError(*faults)
-
-
-def _run_point(point: Point, options: Options, group: str, processes: _Points) -> int:
-    flags = ["--config-dir", str(options.folder)] if options.folder else []
-    command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *point.overrides]
-    added = {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", group), PARENT: str(os.getpid())}
-    return processes.run([*command, f"folder={json.dumps(str(point.folder))}"], {**os.environ, **added})
-
-
-def _folder_name(index: int, chosen: Sequence[str]) -> str:
-    """Return a folder name such as `0_model=vgg16,optimizer.lr=0.1`, with special characters replaced."""
-    text = ",".join(chosen)
-    return f"{index}_{re.sub(r'[^A-Za-z0-9_.=,+-]', '-', text)}"[:120]

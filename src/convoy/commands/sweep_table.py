@@ -27,6 +27,10 @@ class Point:
         """Return the run's summary; empty if it ended before writing one."""
         return read_summary(self.folder / "summary.json")
 
+    def is_finished(self) -> bool:
+        """Return whether the run was trained to its end."""
+        return self.summary().get("status") == "finished"
+
 
 def write_csv(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
     """Write one row per point: its values, metrics, exit code and folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convoy.commands import arguments, train_help
+from convoy.commands.sweep_record import folder_to_resume
 from convoy.report.pages.page_at_end import print_page
 from convoy.runtime.rank_watch import WATCH
 from convoy.training.start import Start
@@ -19,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     if parsed.cfg:
         print(_config_text(parsed), end="")
         return 0
-    if parsed.multirun:
+    if parsed.multirun or folder_to_resume(parsed.overrides):
         from convoy.commands import sweep
 
         return sweep.run(parsed.overrides, parsed.options)

@@ -10,10 +10,13 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from convoy.config.schema import GROUPS, OPEN_GROUPS, Config
+
+ZIP = "zip"
+"""Tag of the values of `zip(a,b)`, which several keys take in step."""
 
 _KEY = re.compile(r"\+{0,2}[\w@][\w./@-]*")
 _OPENING = ("[", "{", "'", '"', "$")
@@ -33,7 +36,7 @@ def parse_override(text: str) -> Override:
     key, sign, value = text.partition("=")
     name = key.lstrip("+")
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = _parser().parse_override(text)
     except HydraException:
         in_open_group = name.split(".")[0] in OPEN_GROUPS and not value.startswith(_OPENING)
         if sign and _KEY.fullmatch(key) and (name in text_keys() or in_open_group):
@@ -42,6 +45,23 @@ def parse_override(text: str) -> Override:
     if name in text_keys() and not override.is_sweep_override() and isinstance(override.value(), (bool, int, float)):
         return _as_typed(text, key, value)
     return override
+
+
+@cache
+def _parser() -> OverridesParser:
+    parser = OverridesParser.create()
+    parser.functions.register(ZIP, lambda *values: _zip(values))  # Hydra can't check postponed annotations
+    return parser
+
+
+def _zip(values: tuple[Any, ...]) -> ChoiceSweep | RangeSweep:
+    """Return the values of a key that several keys take in step: `model=zip(a,b) optimizer.lr=zip(0.1,0.01)`."""
+    if not values:
+        raise ValueError("zip() needs values")
+    is_range = len(values) == 1 and isinstance(values[0], RangeSweep)
+    sweep: ChoiceSweep | RangeSweep = values[0] if is_range else ChoiceSweep(list=list(values))
+    sweep.tags = {ZIP}
+    return sweep
 
 
 @cache
@@ -64,6 +84,6 @@ def _as_typed(text: str, key: str, value: str) -> Override:
     # In quoted text, a backslash escapes only a quote or the backslashes before one.
     quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
     quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
-    override = OverridesParser.create().parse_override(f"{key}='{quoted}'")
+    override = _parser().parse_override(f"{key}='{quoted}'")
     override.input_line = text
     return override

@@ -65,13 +65,8 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
         key = override.key_or_group
         if not key.strip("+@"):
             request.faults.append(Fault(repr(text), "has no key", "remove it, or add a key before ="))
-        elif key in ("hydra/sweeper", "hydra/launcher"):
-            rule = "Convoy runs sweeps itself and uses no Hydra plugins"
-            remedy = "add -m for a grid in this process, or convoy submit -m for a job array"
-            request.faults.append(Fault(key, rule, remedy, written(override)))
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
-            remedy = "set output_root or name for the folder, -m for a sweep"
-            request.faults.append(Fault(key, "Convoy, not Hydra, manages a run's folder and log", remedy))
+            request.faults.append(_hydra_fault(key, written(override)))
         elif key in GROUPS and not override.is_delete():
             faults = _choice_faults(override, options)
             request.faults.extend(faults)
@@ -164,6 +159,18 @@ def _flag_fault(flag: str, value: str) -> Fault:
         return Fault(flag, "no such flag", remedy)
     near = closest(name, GROUPS)
     return Fault(flag, "no such flag", f"did you mean {near}={value or '…'}?" if near else "see convoy train --help")
+
+
+def _hydra_fault(key: str, value: str) -> Fault:
+    """Return the fault of a key of Hydra, with Convoy's equivalent."""
+    if key.startswith(("hydra/sweeper", "hydra.sweeper")):
+        search = "to draw values, convoy search 'optimizer.lr=interval(0.001,0.1)' trials=20"
+        return Fault(key, "Convoy uses no sweepers of Hydra", f"for a grid, add -m; {search}", value)
+    if key.startswith(("hydra/launcher", "hydra.launcher")):
+        rule = "Convoy uses no launchers of Hydra"
+        return Fault(key, rule, "add -m workers=2 for runs at the same time, or use convoy submit -m for Slurm", value)
+    remedy = "set output_root or name for the folder, -m for a sweep"
+    return Fault(key, "Convoy, not Hydra, manages a run's folder and log", remedy)
 
 
 def _syntax_fault(text: str, error: Exception, options: Options) -> Fault:

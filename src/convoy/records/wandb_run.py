@@ -78,6 +78,8 @@ def _server() -> tuple[str, int]:
 def _run_id(run: RunFolder) -> str:
     if run.wandb_id.is_file():
         return run.wandb_id.read_text(encoding="utf-8").strip()
-    run_id = secrets.token_hex(4)
+    # In a W&B sweep, wandb.init ignores other ids than that of the agent.
+    in_sweep = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    run_id = in_sweep or secrets.token_hex(4)
     run.wandb_id.write_text(run_id + "\n", encoding="utf-8")
     return run_id

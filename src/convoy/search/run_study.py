@@ -7,18 +7,11 @@ and resumes its run. So each trial ends exactly once.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 from typing import IO, Any
 
 import optuna
@@ -28,13 +21,13 @@ from convoy.config.faults import UserError
 from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
-from convoy.runtime.rank_watch import PARENT
+from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
 from convoy.search.architecture.candidate import TEXT, ChainSizes, config_keys, exact_costs, values_of
 from convoy.search.candidates import costs_of, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
-from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, named_targets, overrides_of
+from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, overrides_of
 from convoy.training import preflight
 
 MOST_REFUSED = 100
@@ -43,6 +36,7 @@ MOST_REFUSED = 100
 MOST_DEATHS = 4
 """Times that a trial's process is killed until the trial counts as failed."""
 
+_LOOK_EVERY_S = 0.5
 _REFUSED, _ERROR, _OVERRIDES, _DEATHS = "refused", "error", "overrides", "deaths"
 
 
@@ -81,9 +75,7 @@ class Study:
 
     def __init__(self, place: Workplace, ended: Callable[[FrozenTrial], None]) -> None:
         self._place, self._ended = place, ended
-        self._stop = Event()
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self.received = 0
+        self.children = ChildRuns(place.options, place.workers)
         (place.folder / "trials").mkdir(exist_ok=True)
         with locked(place.folder / ".lock"):
             self.optuna = open_study(place.folder, place.study, place.monitor)
@@ -91,23 +83,17 @@ class Study:
 
     def run(self) -> None:
         """Train trials until the study has its number."""
-        with ThreadPoolExecutor(self._place.workers) as pool:
-            for future in [pool.submit(self._work, index) for index in range(self._place.workers)]:
-                future.result()
-
-    def stop(self, number: int) -> None:
-        """Forward a stop signal to the trials and start no more."""
-        self.received = self.received or number
-        self._stop.set()
-        for process in list(self._processes):
-            process.send_signal(number)
+        self.children.work(self._work)
 
     def _work(self, worker: int) -> None:
-        while not self._stop.is_set():
+        while not self.children.is_stopped:
             with self._next() as (trial, lock):
-                if trial is None or lock is None:
-                    return
-                self._finish(trial, lock, worker)
+                if trial is not None and lock is not None:
+                    self._finish(trial, lock, worker)
+                    continue
+            if not self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                return
+            self.children.wait(_LOOK_EVERY_S)  # a trial of another worker may be left behind
 
     @contextmanager
     def _next(self) -> Iterator[tuple[FrozenTrial | None, IO[str] | None]]:
@@ -133,7 +119,7 @@ class Study:
         for _ in range(MOST_REFUSED):
             trials = self.optuna.get_trials(deepcopy=False)
             done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
-            if done >= place.study.num_trials or self._stop.is_set():
+            if done >= place.study.num_trials or self.children.is_stopped:
                 return None
             self.optuna.sampler = sampler_of(place.study, len(trials))
             asked = self._asked(trials) or self.optuna.ask()
@@ -148,7 +134,7 @@ class Study:
             asked.set_user_attr(_REFUSED, reason)
             self.optuna.tell(asked, state=TrialState.FAIL)
             self._ended(self.optuna.trials[asked.number])
-        self._stop.set()
+        self.children.stop()
         return None
 
     def _asked(self, trials: Sequence[FrozenTrial]) -> optuna.Trial | None:
@@ -189,18 +175,12 @@ class Study:
 
     def _lock(self, number: int) -> IO[str] | None:
         """Return the locked file of a trial; None if another worker holds it."""
-        file = (self._place.folder / "trials" / f".{number:04d}.lock").open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
+        return try_lock(self._place.folder / "trials" / f".{number:04d}.lock")
 
     def _finish(self, trial: FrozenTrial, lock: IO[str], worker: int) -> None:
         """Train a trial to its end and report the result, unless the study was stopped."""
         code = self._train(trial, lock, worker)
-        if code and (self._stop.is_set() or (code > 128 and self._may_retry(trial))):
+        if code and (self.children.is_stopped or (code > 128 and self._may_retry(trial))):
             return  # the trial stays running; the next worker, or the next start of the study, resumes it
         place = self._place
         run = place.run_of(trial.number)
@@ -222,53 +202,18 @@ class Study:
         return bool(deaths < MOST_DEATHS)
 
     def _train(self, trial: FrozenTrial, lock: IO[str], worker: int) -> int:
-        place = self._place
-        run = place.run_of(trial.number)
-        if run.last.is_file():
-            words = [f"resume={run.path}", *named_targets(trial.user_attrs[_OVERRIDES])]
-        else:
-            shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died before its first checkpoint
-            words = [*self._threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES, f"folder={run.path}"]
-        flags = ["--config-dir", str(place.options.folder)] if place.options.folder else []
-        command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *words]
-        added = {TRIAL: f"{place.folder}:{trial.number}", PARENT: str(os.getpid()), **_share(worker, place.workers)}
-        with (place.folder / "trials" / f"{trial.number:04d}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, env={**os.environ, **added}, stdout=log, stderr=log, pass_fds=[lock.fileno()]
-            )
-            self._processes.add(process)
-            if self.received:
-                process.send_signal(self.received)
-            try:
-                code = process.wait()
-            finally:
-                self._processes.discard(process)
-        return 128 - code if code < 0 else code
-
-    def _threads(self) -> list[str]:
-        """Return the CPU threads of a trial, so that trials at the same time don't share a core."""
-        if self._place.workers == 1:
-            return []
-        return [f"hardware.cpu_threads={max(1, (os.cpu_count() or 1) // self._place.workers)}"]
-
-
-def _share(worker: int, workers: int) -> Mapping[str, str]:
-    """Return the GPUs of a worker as environment variables, so that trials at the same time don't share one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if workers == 1 or not visible:
-        return {}
-    devices = visible.split(",")
-    count = max(1, len(devices) // workers)
-    return {"CUDA_VISIBLE_DEVICES": ",".join(devices[worker * count % len(devices) :][:count])}
+        run = self._place.run_of(trial.number)
+        overrides = [*self.children.threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES]
+        named = {TRIAL: f"{self._place.folder}:{trial.number}"}
+        return self.children.train(words_of(run, overrides), worker, lock, named, run.path.with_suffix(".log"))
 
 
 def _last_line(run: RunFolder, code: int) -> str:
-    log = run.path.with_name(f"{run.path.name}.log")
     try:
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").split("\n")]
+        log = run.path.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
-    return next((line for line in reversed(lines) if line), f"exit code {code}")
+        log = ""
+    return next((line.strip() for line in reversed(log.split("\n")) if line.strip()), f"exit code {code}")
 
 
 def started(study: optuna.Study) -> list[FrozenTrial]:

@@ -117,12 +117,30 @@ def read_study(path: Path) -> StudyConfig:
     Raises:
         UserError: the file can't be read or has faults; all are reported.
     """
+    return study_of(path.stem, read_keys(path))
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """Return the keys of a study's file, not checked.
+
+    Raises:
+        UserError: the file can't be read.
+    """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(Fault("study", f"can't be read: {error}", "", str(path))) from error
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         raise UserError(Fault("study", "is not a study", f"write the keys {', '.join(_KEYS)}", str(path)))
+    return found
+
+
+def study_of(name: str, found: Mapping[str, Any]) -> StudyConfig:
+    """Return a study from its keys.
+
+    Raises:
+        UserError: there are faults; all are reported.
+    """
     space, faults = read_space(_mapping(found.get("space")))
     architecture = None
     if "architecture" in found:
@@ -141,7 +159,7 @@ def read_study(path: Path) -> StudyConfig:
     ]
     faults += _choice_faults({**found, "sampler": sampler})
     study = StudyConfig(
-        name=path.stem,
+        name=name,
         train=train if architecture is None else (f"model={architecture.option}", f"model.name={CANDIDATE}", *train),
         space=tuple(space),
         trials=found.get("trials", 20),
@@ -221,15 +239,6 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
         rule = "trials with several objectives can't be compared before their end"
         faults.append(Fault("pruner", rule, "write pruner: none, or omit objectives", study.pruner))
     return faults
-
-
-def named_targets(overrides: Sequence[str]) -> list[str]:
-    """Return the targets of a trial as overrides of its saved config, which is data and can't name the user's own.
-
-    Args:
-        overrides: of the trial.
-    """
-    return [word.lstrip("+") for word in (*overrides, REPORTING) if "_target_" in word]
 
 
 def overrides_of(study: StudyConfig, chosen: Sequence[tuple[str, Any]], words: Sequence[str]) -> list[str]:

@@ -1,0 +1,144 @@
+"""Processes that train the runs of a sweep or a study, several at a time. Imports no torch."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+from convoy.config.options import Options
+from convoy.runs.layout import RunFolder
+from convoy.runtime import stop_signals
+from convoy.runtime.rank_watch import PARENT
+
+
+class ChildRuns:
+    """Workers, each of which trains one run at a time in a process, and forwards stop signals to it.
+
+    The processes share the cores and the GPUs of this machine.
+
+    Args:
+        options: folders of the options.
+        workers: number of runs at a time.
+
+    Attributes:
+        received: first stop signal; 0 if none.
+    """
+
+    def __init__(self, options: Options, workers: int) -> None:
+        self._flags = ["--config-dir", str(options.folder)] if options.folder else []
+        self.workers = workers
+        self.received = 0
+        self._stop = Event()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no further run is started."""
+        return self._stop.is_set()
+
+    def work(self, worker: Callable[[int], None]) -> None:
+        """Call a function with the number of each worker, all at the same time, and forward stop signals meanwhile."""
+        previous = stop_signals.install(lambda number, _: self.stop(number))
+        try:
+            with ThreadPoolExecutor(self.workers) as pool:
+                for future in [pool.submit(worker, index) for index in range(self.workers)]:
+                    future.result()
+        finally:
+            stop_signals.restore(previous)
+
+    def train(
+        self, words: Sequence[str], worker: int, lock: IO[str], environment: Mapping[str, str], log: Path | None = None
+    ) -> int:
+        """Train a run and return the exit code of its process; 128 + n if signal n ended it.
+
+        Args:
+            words: of its command line.
+            worker: number of the worker.
+            lock: file that the process keeps locked, also if this process is killed.
+            environment: variables of the process.
+            log: file for its output; None for that of this process.
+        """
+        added = {**environment, PARENT: str(os.getpid()), **_share(worker, self.workers)}
+        command = [sys.executable, "-m", "convoy.commands.main", "train", *self._flags, *words]
+        with (log or Path(os.devnull)).open("ab") as file:
+            output = file if log else None
+            process = subprocess.Popen(
+                command, env={**os.environ, **added}, stdout=output, stderr=output, pass_fds=[lock.fileno()]
+            )
+            self._processes.add(process)
+            if self.received:
+                process.send_signal(self.received)
+            try:
+                code = process.wait()
+            finally:
+                self._processes.discard(process)
+        return 128 - code if code < 0 else code
+
+    def stop(self, number: int = 0) -> None:
+        """Start no further run, and forward a signal to the processes."""
+        self.received = self.received or number
+        self._stop.set()
+        for process in list(self._processes) if number else ():
+            process.send_signal(number)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a stop signal."""
+        self._stop.wait(seconds)
+
+    def threads(self) -> list[str]:
+        """Return the CPU threads of a run as an override, so that runs at the same time don't share a core."""
+        if self.workers == 1:
+            return []
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [f"hardware.cpu_threads={max(1, cores // self.workers)}"]
+
+
+def words_of(run: RunFolder, overrides: Sequence[str]) -> list[str]:
+    """Return the words that resume a run, or start it (again) if it has no checkpoint.
+
+    The targets are named again, since a saved config is data, which can't name the user's own.
+
+    Args:
+        run: folder of the run.
+        overrides: of the run.
+    """
+    folder = json.dumps(str(run.path))
+    if run.last.is_file():
+        return [f"resume={folder}", *(word.lstrip("+") for word in overrides if "_target_" in word)]
+    shutil.rmtree(run.path, ignore_errors=True)  # of a process that died before its first checkpoint
+    return [*overrides, f"folder={folder}"]
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """Return a locked file; None if another process, or a run that it started, holds the lock.
+
+    The kernel releases the lock when the file is closed in all processes that hold it, also if they are killed.
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _share(worker: int, workers: int) -> Mapping[str, str]:
+    """Return the GPUs of a worker as environment variables, so that runs at the same time don't share one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        visible = ",".join(str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
+    if workers == 1 or not visible:
+        return {}
+    devices = visible.split(",")
+    count = max(1, len(devices) // workers)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices[worker * count % len(devices) :][:count])}
