@@ -17,7 +17,7 @@ SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "wandb_sweep.yaml").
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["${args_no_hyphens}", "${args}", "${args_override_hydra}"])
+@pytest.mark.parametrize("arguments", ["${args_no_hyphens}", "${args}"])
 def test_a_run_has_the_values_and_the_id_of_the_agent(
     arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
