@@ -82,12 +82,12 @@ def run(given: Data, call: Call) -> int:
     from convoy.data.inspection.examples import example_rows
     from convoy.data.inspection.inspect_data import chosen_samples, inspect_data
     from convoy.data.inspection.record import as_data
-    from convoy.ledger.ledger_table import console, printed
     from convoy.records.console import Console
     from convoy.report.contact_page import write_page
     from convoy.report.contact_sheet import write_sheet
     from convoy.report.data_tables import rendered
     from convoy.runs.layout import shown
+    from convoy.runtime.terminal_output import console, printed
 
     Console().log_to(None)
     torch.set_num_threads(1)  # the decoding threads share the cores

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from convoy.cluster import slurm_commands
 from convoy.cluster.job_table import Row, known_jobs, queue_of, row, waiting_scripts
 from convoy.commands.verb import Verb
 from convoy.config.faults import Fault, UserError
+from convoy.runtime.terminal_output import console
 
 _SHOWN = 30
 
@@ -49,7 +48,7 @@ def run(given: Jobs) -> int:
     if not rows:
         print(f"no jobs under {root}")
         return 0
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(_table(rows))
+    console(soft_wrap=True).print(_table(rows))
     return 0
 
 

@@ -141,10 +141,11 @@ def _label(combination: Sequence[str], keys: Sequence[str]) -> str:
 
 def _text(format_name: str, ledger: LedgerRows) -> str:
     from convoy.ledger import ledger_table, text_formats
+    from convoy.runtime.terminal_output import console, printed
 
     if format_name == "terminal":
-        screen = ledger_table.console()
-        return ledger_table.printed(ledger_table.rendered(ledger, screen.width), screen)
+        screen = console()
+        return printed(ledger_table.rendered(ledger, screen.width), screen)
     if format_name == "html":
         from convoy.ledger.html_page import html_text
 

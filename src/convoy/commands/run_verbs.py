@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.commands.verb import AtLeast, Call, Verb, name_of
 from convoy.config.faults import Fault
 from convoy.config.run_overrides import RUN_OVERRIDES
+from convoy.runs.layout import RunFolder
+from convoy.runs.lookup import find_run
 from convoy.runtime.garbage_collection import without_collector
 
 if TYPE_CHECKING:
@@ -62,6 +64,30 @@ class LayerVerb(TrainedRunVerb):
         from convoy.evaluation.feature_arrays import Source
 
         return Source.open(self.open(), self.layer, call.overrides, call.options)
+
+
+@dataclass(frozen=True)
+class NamedRunsVerb(Verb):
+    """Base class of verbs about a fixed number of runs, which are named by words."""
+
+    runs: list[str] = field(default_factory=list)
+    """The runs."""
+    output_root: Path = Path("outputs")
+    """Folder of the runs."""
+
+    words = "runs"
+    num_runs: ClassVar[int] = 1
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault if there is another number of runs."""
+        if len(self.runs) != self.num_runs:
+            rule = f"must be {'one' if self.num_runs == 1 else 'two'}"
+            remedy = " ".join(["convoy", name_of(type(self)), *["<run>"] * self.num_runs])
+            yield Fault("runs", rule, remedy, " ".join(self.runs) or None)
+
+    def folders(self) -> list[RunFolder]:
+        """Return the folders of the runs."""
+        return [find_run(text, self.output_root, "runs") for text in self.runs]
 
 
 @dataclass(frozen=True)

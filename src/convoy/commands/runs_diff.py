@@ -5,28 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
-from convoy.commands.verb import Verb
-from convoy.config.faults import Fault
+from convoy.commands.run_verbs import NamedRunsVerb
 from convoy.ledger.text_formats import markdown_table
-from convoy.runs.config_differences import MISSING, differences, metrics_of
+from convoy.runs.config_differences import MISSING, differences, metrics_of, without_place
 from convoy.runs.layout import RunFolder, read_json, shown
-from convoy.runs.lookup import find_run
 from convoy.runs.records import metric_text, read_summary
+from convoy.runtime.terminal_output import console
 
 _FACTS = ("steps", "epochs", "seconds", "images_per_s", "parameters", "best_step")
 _ENVIRONMENT = ("host", "python", "versions", "git", "machine")
 
 
 @dataclass(frozen=True)
-class RunsDiff(Verb):
+class RunsDiff(NamedRunsVerb):
     """Compare the configs, results and environments of two runs.
 
     Only what differs is listed. A run is named by its folder, its name (the
@@ -36,19 +33,10 @@ class RunsDiff(Verb):
       convoy runs diff 1f0c3a 9be2d4 format=csv
     """
 
-    runs: list[str] = field(default_factory=list)
-    """The two runs."""
-    output_root: Path = Path("outputs")
-    """Folder of the runs."""
     format: Literal["table", "md", "csv", "json"] = "table"
     """Format of the differences."""
 
-    words = "runs"
-
-    def faults(self) -> Iterator[Fault]:
-        """Yield a fault if there are not two runs."""
-        if len(self.runs) != 2:
-            yield Fault("runs", "must be two", "convoy runs diff <run> <run>", " ".join(self.runs) or None)
+    num_runs = 2
 
 
 ARGUMENTS = RunsDiff
@@ -56,9 +44,9 @@ ARGUMENTS = RunsDiff
 
 def run(given: RunsDiff) -> int:
     """Print the differences."""
-    first, second = (find_run(text, given.output_root, "runs") for text in given.runs)
+    first, second = given.folders()
     parts = {
-        "config": differences(_config(first), _config(second)),
+        "config": differences(*(without_place(run.saved_config()) for run in (first, second))),
         "result": differences(_result(first), _result(second)),
         "environment": differences(_environment(first), _environment(second)),
     }
@@ -73,9 +61,9 @@ def run(given: RunsDiff) -> int:
     elif given.format == "md":
         print(markdown_table(("part", "key", *folders), rows, left=4))
     elif rows:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-        console.print("\n".join(f"{letter}  {folder}" for letter, folder in zip("AB", folders, strict=True)))
-        console.print(_table(parts))
+        screen = console()
+        screen.print("\n".join(f"{letter}  {folder}" for letter, folder in zip("AB", folders, strict=True)))
+        screen.print(_table(parts))
     else:
         print("the runs do not differ")
     return 0
@@ -92,12 +80,6 @@ def _table(parts: Mapping[str, Mapping[str, tuple[str, str]]]) -> Table:
         for key, values in found.items():
             table.add_row(*(text.replace("[", r"\[") for text in (key, *values)))
     return table
-
-
-def _config(run: RunFolder) -> dict[str, Any]:
-    """Return the config of a run without the folder of the run."""
-    config = run.saved_config()
-    return {key: value for key, value in config.items() if key not in ("folder", "output_root", "resume")}
 
 
 def _result(run: RunFolder) -> dict[str, Any]:

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from convoy.cluster.run_states import ListedRun, list_run
-from convoy.commands.verb import Verb
+from convoy.commands.run_verbs import NamedRunsVerb
 from convoy.config.compose import compose, to_config
-from convoy.config.faults import Fault, UserError, printable
+from convoy.config.faults import UserError, printable
 from convoy.config.options import Options
 from convoy.config.overrides import parse
 from convoy.report.run_table import age_s, age_text, as_data, size_text
-from convoy.runs.config_differences import differences, metrics_of
+from convoy.runs.config_differences import differences, metrics_of, without_place
 from convoy.runs.layout import RunFolder, read_json, shown
-from convoy.runs.lookup import find_run
 from convoy.runs.records import metric_text, read_summary
 from convoy.runs.run_facts import size_of
+from convoy.runtime.terminal_output import console
 
 
 @dataclass(frozen=True)
-class RunsShow(Verb):
+class RunsShow(NamedRunsVerb):
     """Show one run: result, config, command and files.
 
     Lists the values of the config that differ from the defaults of the chosen
@@ -43,19 +41,8 @@ class RunsShow(Verb):
       convoy runs show 1f0c3a format=json
     """
 
-    runs: list[str] = field(default_factory=list)
-    """The run."""
-    output_root: Path = Path("outputs")
-    """Folder of the runs."""
     format: Literal["table", "json"] = "table"
     """Format of the output."""
-
-    words = "runs"
-
-    def faults(self) -> Iterator[Fault]:
-        """Yield a fault if there is not one run."""
-        if len(self.runs) != 1:
-            yield Fault("runs", "must be one", "convoy runs show <run>, or latest", " ".join(self.runs) or None)
 
 
 ARGUMENTS = RunsShow
@@ -63,11 +50,11 @@ ARGUMENTS = RunsShow
 
 def run(given: RunsShow) -> int:
     """Print the run."""
-    folder = find_run(given.runs[0], given.output_root, "runs")
+    (folder,) = given.folders()
     listed, now = list_run(folder.path, shown(folder.path)), time.time()
     starts = _starts(folder)
     saved = folder.saved_config()
-    changed = differences(_without_folder(saved), _defaults(starts))
+    changed = differences(without_place(saved), _defaults(starts))
     environment = read_json(folder.environment)
     command = _command(starts, saved, environment)
     if given.format == "json":
@@ -81,15 +68,15 @@ def run(given: RunsShow) -> int:
         }
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(f"[bold]{escape(printable(listed.facts.path))}")
-    console.print(_facts(listed, environment, now))
-    console.print(_result(read_summary(folder.summary)))
-    console.print("[bold]config that differs from the defaults of its options")
-    console.print(_rows([(key, value, f"default {default}") for key, (value, default) in changed.items()]))
-    console.print(f"[bold]command\n[/bold]{escape(printable(command))}\n", soft_wrap=True)
-    console.print(f"[bold]files, {size_text(listed.facts.size_bytes)}")
-    console.print(_rows([(printable(name), size_text(size)) for name, size in _files(folder.path).items()]))
+    screen = console()
+    screen.print(f"[bold]{escape(printable(listed.facts.path))}")
+    screen.print(_facts(listed, environment, now))
+    screen.print(_result(read_summary(folder.summary)))
+    screen.print("[bold]config that differs from the defaults of its options")
+    screen.print(_rows([(key, value, f"default {default}") for key, (value, default) in changed.items()]))
+    screen.print(f"[bold]command\n[/bold]{escape(printable(command))}\n", soft_wrap=True)
+    screen.print(f"[bold]files, {size_text(listed.facts.size_bytes)}")
+    screen.print(_rows([(printable(name), size_text(size)) for name, size in _files(folder.path).items()]))
     return 0
 
 
@@ -144,10 +131,6 @@ def _starts(folder: RunFolder) -> list[list[str]]:
     return [[str(text) for text in line] for line in lines or () if isinstance(line, list)]
 
 
-def _without_folder(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("folder", "resume")}
-
-
 def _defaults(starts: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Return the config of the options that a run chose, or the default one if Convoy no longer has an option."""
     from omegaconf import OmegaConf
@@ -160,7 +143,7 @@ def _defaults(starts: Sequence[Sequence[str]]) -> dict[str, Any]:
         except UserError:
             continue
         plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-        return _without_folder(plain)
+        return without_place(plain)
     return {}
 
 

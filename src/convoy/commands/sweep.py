@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from typing import IO
-
-from rich.console import Console
 
 from convoy.commands import sweep_table
 from convoy.commands.sweep_folds import fold_table, folds_of, write_folds
@@ -26,6 +23,7 @@ from convoy.runs.layout import RunFolder, shown
 from convoy.runs.records import metric_text
 from convoy.runtime import stop_signals
 from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
+from convoy.runtime.terminal_output import console
 from convoy.training import preflight
 
 _WORKERS = "workers"
@@ -65,28 +63,26 @@ class _Workers:
     def __init__(self, sweep: Sweep, options: Options, workers: int) -> None:
         self._sweep, self._children, self._codes = sweep, ChildRuns(options, workers), dict[int, int]()
         self._flags = ["--config-dir", str(options.folder)] if options.folder else []
-        # A log file has no width, so the table is not cut.
-        width = None if sys.stdout.isatty() else 200
-        self._console = Console(highlight=False, soft_wrap=True, width=width)
+        self._console = console(soft_wrap=True)
 
     def run(self) -> int:
         """Train the points that have not finished, print the results, and return the exit code."""
         self._children.work(self._work)
-        sweep, console, done = self._sweep, self._console, self._done()
+        sweep, screen, done = self._sweep, self._console, self._done()
         if self._children.is_stopped:
             return self._stopped(done)
         sweep_table.write_csv(sweep.folder / "sweep.csv", sweep.keys, done)
-        console.print()
-        console.print(sweep_table.printed(sweep.keys, done))
-        console.print(f"{sweep.folder}/sweep.csv", markup=False)
+        screen.print()
+        screen.print(sweep_table.printed(sweep.keys, done))
+        screen.print(f"{sweep.folder}/sweep.csv", markup=False)
         if folds := folds_of(sweep.keys, done):
-            console.print()
-            console.print(fold_table(folds))
+            screen.print()
+            screen.print(fold_table(folds))
             write_folds(sweep.folder / "folds.csv", folds)
-            console.print(f"{sweep.folder}/folds.csv", markup=False)
+            screen.print(f"{sweep.folder}/folds.csv", markup=False)
         failed = [point for point in done if point.exit_code]
         for point in failed:
-            console.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
+            screen.print(f"failed: convoy train {' '.join(point.overrides)}", style="bold red", markup=False)
         return 1 if failed else 0
 
     def _done(self) -> list[Point]:
@@ -125,10 +121,10 @@ class _Workers:
         return None
 
     def _train(self, index: int, lock: IO[str], worker: int) -> None:
-        sweep, point, console = self._sweep, self._sweep.points[index], self._console
+        sweep, point, screen = self._sweep, self._sweep.points[index], self._console
         name = f"[{index + 1}/{len(sweep.points)}] {sweep.chosen(point)}"
         is_alone = self._children.workers == 1
-        console.print(f"\n{name}" if is_alone else f"{name}: started", style="bold", markup=False)
+        screen.print(f"\n{name}" if is_alone else f"{name}: started", style="bold", markup=False)
         log = None if is_alone else point.folder.with_name(f"{point.folder.name}.log")
         group = {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.folder.name)}
         overrides = [*self._children.threads(), *point.overrides]
@@ -141,7 +137,7 @@ class _Workers:
             summary = point.summary()
             monitor = str(summary.get("monitor", "val/loss"))
             value = metric_text(monitor, summary.get(monitor), summary.get("percent", ()))
-            console.print(f"{name}: {f'failed ({code}), see {log}' if code else f'{monitor} {value}'}", markup=False)
+            screen.print(f"{name}: {f'failed ({code}), see {log}' if code else f'{monitor} {value}'}", markup=False)
 
     def _stopped(self, done: Sequence[Point]) -> int:
         """Print the last line of a sweep that was stopped, and return its exit code."""

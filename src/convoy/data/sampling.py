@@ -33,6 +33,11 @@ class MicroBatch:
     keys: Tensor
 
 
+def micro_batches_of(samples: Tensor, size: int) -> Iterator[MicroBatch]:
+    """Yield given samples in micro batches of `size`, the last of which may be smaller."""
+    return (MicroBatch(0, part, part) for part in torch.split(samples, size) if len(part))
+
+
 class Order(Protocol):
     """Order of a data set in which each rank reads a separate part of the samples."""
 

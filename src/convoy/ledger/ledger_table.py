@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -123,16 +123,3 @@ def _left_out(ledger: LedgerRows) -> str:
     names = ", ".join(name for name, _ in views.most_common(4)) + (", …" if len(views) > 4 else "")
     count = views.total()
     return f"In csv and json only: {count} view{'s' if count > 1 else ''} ({names})."
-
-
-def console() -> Console:
-    """Return a console as wide as the terminal, or 250 columns wide if the output is not a terminal."""
-    probe = Console(highlight=False, force_jupyter=False)
-    return probe if probe.is_terminal else Console(highlight=False, force_jupyter=False, width=250)
-
-
-def printed(part: RenderableType, screen: Console) -> str:
-    """Return the text that a console prints, without trailing spaces."""
-    with screen.capture() as captured:
-        screen.print(part)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
-from convoy.ledger.ledger_table import console, printed
 from convoy.ledger.text_formats import markdown_table
 from convoy.runs.data_frames import data_frame
+from convoy.runtime.terminal_output import console, printed
 
 if TYPE_CHECKING:
     import pandas as pd

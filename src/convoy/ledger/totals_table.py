@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from convoy.ledger.ledger_table import console, printed
 from convoy.ledger.rows import LedgerRows
 from convoy.ledger.summary_text import convention, memory, short, shortened
 from convoy.ledger.text_formats import markdown_table
+from convoy.runtime.terminal_output import console, printed
 
 _HEAD = ("", "params", "param bytes", "optimizer", "written", "saved", "MACs", "training")
 

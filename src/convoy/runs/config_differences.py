@@ -18,6 +18,11 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", value
 
 
+def without_place(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run without the keys that name its folder."""
+    return {key: value for key, value in config.items() if key not in ("folder", "output_root", "resume")}
+
+
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return the keys that differ, in the order of the configs, with both values as they are written in an override."""
     one, other = dict(flattened(first)), dict(flattened(second))

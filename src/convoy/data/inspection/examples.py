@@ -15,7 +15,7 @@ from convoy.data.inspection.image_facts import prepared
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.orders import Places
 from convoy.data.resize import Pixels
-from convoy.data.sampling import MicroBatch, TrainingSampler
+from convoy.data.sampling import TrainingSampler, micro_batches_of
 from convoy.data.split_images import SplitImages
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, counted
 
@@ -119,10 +119,9 @@ def _groups(found: Inspection, all_classes: bool) -> dict[str, Tensor]:
 
 def _before(images: SplitImages, samples: Tensor, data: DataConfig) -> list[Pixels]:
     """Return images as val shows them."""
-    batches = (MicroBatch(0, part, part) for part in torch.split(samples, _BATCH) if len(part))
     return [
         prepared(opened.image(place), data)
-        for batch, opened in images.visit(batches)
+        for batch, opened in images.visit(micro_batches_of(samples, _BATCH))
         for place in range(len(batch.samples))
     ]
 

@@ -19,7 +19,7 @@ from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.image_loader import fill_for_evaluation
 from convoy.data.inspection import perceptual_hash
 from convoy.data.resize import Pixels
-from convoy.data.sampling import MicroBatch
+from convoy.data.sampling import MicroBatch, micro_batches_of
 from convoy.data.split_images import OpenBatch, SplitImages
 
 _BATCH = 64
@@ -88,7 +88,6 @@ def read_facts(
         report: function called with the number of images after each batch.
     """
     waiting: deque[tuple[MicroBatch, OpenBatch, list[Future[ImageFacts]]]] = deque()
-    batches = (MicroBatch(0, part, part) for part in torch.split(samples, _BATCH) if len(part))
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
 
         def finished() -> BatchFacts:
@@ -98,7 +97,7 @@ def read_facts(
             return facts
 
         try:
-            for batch, opened in images.visit(batches):
+            for batch, opened in images.visit(micro_batches_of(samples, _BATCH)):
                 places = enumerate(batch.samples.tolist())
                 tasks = [pool.submit(_facts, opened, place, sample, data) for place, sample in places]
                 waiting.append((batch, opened, tasks))
