@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import convoy.training.run  # noqa: F401  what takes seconds to import is inherited by the ranks
@@ -33,8 +32,6 @@ def rank_of_run(rank: int, port: int, way: str, words: list[str], folder: str) -
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "forked",
     }
-    if rank:
-        os.environ["CONVOY_RUN_FOLDER"] = str(Path(folder).absolute())
     log = os.open(f"{folder}-{rank}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,6 +89,35 @@ def test_several_nodes_without_a_launcher_are_refused(convoy: Convoy, monkeypatc
         assert refused.err.startswith("error: trainer.nodes=2: needs a job or a launcher")
         assert "write trainer.nodes=1 to use this machine alone" in refused.err
     assert not Path("outputs").exists()
+
+
+@pytest.mark.slow
+def test_the_ranks_of_torchrun_share_the_run_of_the_first(shell: Convoy) -> None:
+    words = (*TINY, "trainer.processes=2", "trainer.max_epochs=1", "scheduler=constant")
+    whole = shell("train", *words, "trainer.max_epochs=2", folder="whole")
+    assert whole.code == 0, whole.err
+    done = torchrun("train", *words)
+    assert done.returncode == 0, done.stdout
+    (folder,) = Path("outputs/lenet5").iterdir()
+    assert (folder / "summary.json").is_file()
+    refused = torchrun("train", "resume=latest", "trainer.max_epochs=2")
+    assert "resume=latest: has several answers" in refused.stdout
+    resumed = torchrun("train", f"resume={folder}", "trainer.max_epochs=2")
+    assert resumed.returncode == 0, resumed.stdout
+    assert_equal_runs(whole.folder, folder)
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as the two ranks that torchrun starts."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*launcher, "-m", "convoy.commands.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+        check=False,
+    )
 
 
 @pytest.mark.slow

@@ -15,6 +15,40 @@ import pytorch_lightning as pl
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 _LOOK_EVERY_S, _WAIT_S, _PATIENCE_S = 0.1, 0.002, 30.0
+_START_S = 1800.0
+"""Longest time from the start of one rank to that of another."""
+
+
+def from_first_rank(text: str | None) -> str:
+    """Return a text of the first rank, in ranks that a launcher has started (`is_launched`).
+
+    Unlike a broadcast it needs no process group, whose address it uses. torchrun holds the store there; with another
+    launcher the first rank does, until all ranks have read the text.
+
+    Args:
+        text: The text in the first rank; None in the others, which wait for it.
+
+    Raises:
+        RuntimeError: the process that holds the store has ended.
+    """
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=is_master,
+        multi_tenant=True,  # the process group opens it again
+        timeout=timedelta(seconds=_START_S),
+    )
+    start = f"convoy/start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    if text is not None:
+        store.set(f"{start}/text", text)
+    _wait_for(store, [f"{start}/text"])
+    found = str(store.get(f"{start}/text").decode())
+    store.set(f"{start}/{rank}", "")
+    if is_master:
+        _wait_for(store, [f"{start}/{other}" for other in range(world_size)])
+    return found
 
 
 class RankStore(pl.Callback):
@@ -73,8 +107,7 @@ class RankStore(pl.Callback):
     def collect(self, key: str, world_size: int) -> list[str]:
         """Wait until all ranks have set `<key>/<rank>`, and return the values by rank."""
         keys = [f"{key}/{rank}" for rank in range(world_size)]
-        while not self._store.check(keys):
-            time.sleep(_WAIT_S)  # in Python, so that a signal's handler runs
+        _wait_for(self._store, keys)
         return [str(self._store.get(each).decode()) for each in keys]
 
     def stop(self) -> None:
@@ -91,3 +124,9 @@ class RankStore(pl.Callback):
             while not self._over.wait(_LOOK_EVERY_S):
                 for look in self._watchers:
                     look()
+
+
+def _wait_for(store: Any, keys: list[str]) -> None:
+    """Wait until all keys are set, in Python, so that a signal's handler runs."""
+    while not store.check(keys):
+        time.sleep(_WAIT_S)

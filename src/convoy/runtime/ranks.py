@@ -6,12 +6,18 @@ import os
 from pathlib import Path
 
 _RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+_LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _RUN_FOLDER = "CONVOY_RUN_FOLDER"
 
 
 def is_first_rank() -> bool:
     """Return True if this process prints and writes for the run; known before a process group exists."""
     return next((os.environ[name] for name in _RANK_VARIABLES if name in os.environ), "0") == "0"
+
+
+def is_launched() -> bool:
+    """Return True if a launcher such as torchrun has started this rank and others."""
+    return all(name in os.environ for name in _LAUNCHER_VARIABLES) and os.environ["WORLD_SIZE"] != "1"
 
 
 def shared_run_folder() -> Path | None:

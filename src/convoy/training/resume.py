@@ -17,7 +17,7 @@ from convoy.config.schema import Config
 from convoy.runs.layout import RunFolder, check_format, read_json
 from convoy.runs.lock import RunLock
 from convoy.runs.lookup import find_run
-from convoy.runtime.ranks import is_first_rank, shared_run_folder
+from convoy.runtime.ranks import is_first_rank, is_launched, shared_run_folder
 from convoy.training.preflight import checked, read
 
 _LOOKUP = ("resume", "name", "output_root")
@@ -64,6 +64,9 @@ def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
     assert fresh.resume is not None
     name = fresh.name if any(text.startswith("name=") for text in lookup) else None
     shared = shared_run_folder()
+    if is_launched() and not shared and not _is_path(fresh.resume, fresh.output_root):
+        rule = "has several answers, since each rank that a launcher starts looks for the run alone"
+        raise UserError(Fault("resume", rule, "name the run's folder or its checkpoint", fresh.resume))
     run = RunFolder(shared) if shared else find_run(fresh.resume, fresh.output_root, "resume", name=name, is_idle=True)
     lock = RunLock(run.path)
     # A Slurm job's folder has a lease instead: a rank of an earlier start leaves when a later one has it.
@@ -75,6 +78,12 @@ def resume(overrides: Sequence[str], options: Options | None = None) -> Resumed:
     except BaseException:
         lock.release()
         raise
+
+
+def _is_path(text: str, output_root: str) -> bool:
+    """Return whether `resume=` is the path of a run or a checkpoint, and not a name or `latest`."""
+    paths = (Path(text), Path(output_root) / text)
+    return any(path.is_file() or (path / "config.yaml").is_file() for path in paths)
 
 
 def _locked(run: RunFolder, lock: RunLock, fresh: Config, overrides: Sequence[str], options: Options | None) -> Resumed:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.trainer.states import TrainerFn
 
 from convoy.cluster.run_lease import is_this_jobs
-from convoy.config.faults import Fault, UserError, printable
+from convoy.config.faults import Fault, UserError, one_line, printable
 from convoy.config.run_length import RunLength, run_length
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
@@ -35,9 +35,9 @@ from convoy.runtime import machine_record
 from convoy.runtime.cpu_cores import CoreTimes
 from convoy.runtime.machine_record import Recorded
 from convoy.runtime.rank_launcher import end_ranks
-from convoy.runtime.rank_store import RankStore
+from convoy.runtime.rank_store import RankStore, from_first_rank
 from convoy.runtime.rank_watch import WATCH
-from convoy.runtime.ranks import is_first_rank, share_run_folder, shared_run_folder
+from convoy.runtime.ranks import is_first_rank, is_launched, share_run_folder, shared_run_folder
 from convoy.runtime.stop_signals import StopSignal, end_at_once
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
@@ -244,17 +244,32 @@ def _plain(config: Config) -> dict[str, Any]:
 
 
 def _own_folder(config: Config, resumed: Resumed | None) -> RunFolder:
+    """Return the folder of the run, which the first rank creates."""
     shared = shared_run_folder()
     if shared is not None:
         return RunFolder(shared)
     begun = os.environ.pop(BEGUN_FOLDER, None)
-    if begun is not None:
-        run = RunFolder(Path(begun))
+    if begun is not None or resumed:
+        run = resumed.run if resumed else RunFolder(Path(str(begun)))
+    elif config.folder is not None and is_this_jobs(Path(config.folder)):
+        run = create(Path(config.output_root), config.name, config.folder, claimed=True)
     else:
-        claimed = config.folder is not None and is_this_jobs(Path(config.folder))
-        run = resumed.run if resumed else create(Path(config.output_root), config.name, config.folder, claimed=claimed)
+        run = _new_folder(config)
     share_run_folder(run.path)
     return run
+
+
+def _new_folder(config: Config) -> RunFolder:
+    """Create the folder of a new run, or receive it from the first of the ranks that a launcher has started."""
+    root = Path(config.output_root)
+    if not is_launched():
+        return create(root, config.name, config.folder)
+    created = str(create(root, config.name, config.folder).path) if is_first_rank() else None
+    try:
+        return RunFolder(Path(from_first_rank(created)))
+    except RuntimeError as error:
+        rule = f"is not known to this rank, since the connection to the first one is lost ({one_line(error)})"
+        raise UserError(Fault("folder", rule, "repair what ended the first rank, and start all ranks again")) from error
 
 
 def _ordered(context: RunContext, parts: _Parts, recovery: OutOfMemory | None) -> list[pl.Callback]:
