@@ -41,6 +41,7 @@ PUBLISHED = {
     "senet154": (115_088_984, IMGCLSMOB),
     "mobilenet_v1": (4_231_976, "Keras's MobileNet, trainable parameters"),
     "nasnet": (88_753_150, "Keras's NASNetLarge, trainable parameters"),
+    "nasnet_mobile": (5_289_978, "Keras's NASNetMobile, trainable parameters"),
     "pnasnet": (86_057_668, IMGCLSMOB),
     "shufflenet_v1": (1_865_728, IMGCLSMOB),
     "preact_resnet110": (1_730_522, IMGCLSMOB),

@@ -133,7 +133,7 @@ def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> 
         ((), "study: must be set, or the overrides must have a space"),
         (("optimizer.lr=interval(0.1,0.01)",), "the first end must be below the second"),
         (("optimizer.lr=interval(0.01,0.1)", "sampler=ax"), "sampler=ax: no such sampler; choose from tpe"),
-        (("study=nothing",), "no such study; choose from digits_chain, digits_lr"),
+        (("study=nothing",), "no such study; choose from digits_cells, digits_chain, digits_lr"),
         (("study=nothing.yaml",), "no such file"),
         (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),
         (("resume=nowhere",), "has no study.yaml"),

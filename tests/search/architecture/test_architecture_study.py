@@ -18,7 +18,7 @@ from convoy.search.space import chosen_values
 from convoy.search.study_config import StudyConfig, read_study
 
 CHAIN = {"chain": ["CONV(1|3|5|7)-(2|4)", "(POOL2|POOL4)", {"repeat": [0, 1], "of": ["(BN|RELU)"]}, "FC-{num_classes}"]}
-SAMPLERS = ["random", "tpe", "evolution"]
+SAMPLERS = ["random", "tpe", "evolution", "reinforce", "lstm"]
 
 
 def study_of(path: Path, **keys: object) -> StudyConfig:
@@ -29,7 +29,7 @@ def study_of(path: Path, **keys: object) -> StudyConfig:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_resumed_study_chooses_the_networks_of_one_that_was_not_stopped(tmp_path: Path, sampler: str) -> None:
     """Each network is rated by a number that depends on it alone, and one process or five ask for twenty of them."""
-    settings = {"evolution": {"population": 5, "sample": 3}}
+    settings = {"evolution": {"population": 5, "sample": 3}, "lstm": {"learning_rate": 0.1}}
 
     def chosen_by(processes: int) -> list[object]:
         folder = tmp_path / f"{processes}"

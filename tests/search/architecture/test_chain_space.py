@@ -30,8 +30,8 @@ SIZES: dict[str, Any] = {"num_classes": 3, "in_channels": 1, "image_size": 12}
 def test_decisions_become_tokens() -> None:
     space = ChainSpace(["CONV(3|5)-(8|16)", {"repeat": [0, 2], "of": ["(BN|)"]}, "FC-{num_classes}"])
     assert [one.choices for one in space.decisions] == [("3", "5"), ("8", "16"), (0, 2), ("BN", ""), ("BN", "")]
-    assert space.layers((1, 0, 0, 0, 0)) == ["CONV5-8", "FC-{num_classes}"]
-    assert space.layers((0, 1, 1, 1, 0)) == ["CONV3-16", "BN", "FC-{num_classes}"]
+    assert space.texts((1, 0, 0, 0, 0)) == ["CONV5-8", "FC-{num_classes}"]
+    assert space.texts((0, 1, 1, 1, 0)) == ["CONV3-16", "BN", "FC-{num_classes}"]
     assert space.used((1, 0, 0, 0, 0)) == {0, 1, 2}
     assert space.used((0, 1, 1, 1, 0)) == {0, 1, 2, 3, 4}
 
@@ -39,7 +39,7 @@ def test_decisions_become_tokens() -> None:
 def test_random_chains_train_and_cost_what_their_ledger_counts() -> None:
     space, rng, built = ChainSpace(GRAMMAR), Random(0), set()
     for _ in range(60):
-        layers = space.layers(drawn(space, rng))
+        layers = space.texts(drawn(space, rng))
         costs = chain_costs(read_chain(layers, **SIZES))
         network = without_weights(lambda layers=layers: Chain(layers, **SIZES))
         ledger = build_ledger(network, (1, 12, 12))

@@ -77,4 +77,4 @@ def exact_costs(
         return None
     if any(key.startswith(("data", "model")) for key in chosen):
         return None
-    return sizes.costs(space.layers(values_of(space, chosen)))
+    return sizes.costs(space.texts(values_of(space, chosen)))

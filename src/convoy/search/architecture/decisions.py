@@ -43,7 +43,10 @@ class ArchitectureSpace(Protocol):
         """Return the keys of the config that the decisions set, such as `model.layers`."""
 
     def used(self, values: Sequence[int]) -> frozenset[int]:
-        """Return the decisions on which the network depends, beside these values."""
+        """Return the decisions on which the network depends, beside these values.
+
+        Whether it depends on a decision follows from the decisions before that one.
+        """
 
     def text(self, values: Sequence[int]) -> str:
         """Return the network in one line."""

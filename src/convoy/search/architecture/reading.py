@@ -6,18 +6,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.search.architecture.cell_space import CellSpace
 from convoy.search.architecture.chain_space import ChainSpace
 from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
 from convoy.search.architecture.evolution import Evolution
+from convoy.search.architecture.reinforce import Reinforce
+from convoy.search.architecture.stage_space import StageSpace
 
-SPACES: Mapping[str, Callable[[Any], ArchitectureSpace]] = {"chain": ChainSpace}
+SPACES: Mapping[str, Callable[[Any], ArchitectureSpace]] = {
+    "chain": ChainSpace,
+    "cells": CellSpace,
+    "stages": StageSpace,
+}
 """Kinds of spaces, by their key in the `architecture` block."""
 
-STRATEGIES: Mapping[str, Callable[..., Strategy]] = {"evolution": Evolution}
-"""Samplers that choose decisions."""
-
-_SETTINGS: Mapping[str, Mapping[str, type]] = {"evolution": {"population": int, "sample": int}}
+_LEARNING = {"learning_rate": float, "decay": float}
+_SETTINGS: Mapping[str, Mapping[str, type]] = {
+    "evolution": {"population": int, "sample": int},
+    "reinforce": _LEARNING,
+    "lstm": {**_LEARNING, "hidden": int},
+}
 """Settings of the samplers, with their types."""
+
+
+def _lstm(space: ArchitectureSpace, **settings: Any) -> Strategy:
+    from convoy.search.architecture.lstm import LstmPolicy  # imports torch, which a study's file alone does not need
+
+    return LstmPolicy(space, **settings)
+
+
+STRATEGIES: Mapping[str, Callable[..., Strategy]] = {"evolution": Evolution, "reinforce": Reinforce, "lstm": _lstm}
+"""Samplers that choose decisions."""
 
 
 def read_architecture(block: Any) -> ArchitectureSpace:
@@ -55,6 +74,6 @@ def settings_faults(sampler: str, settings: Any) -> list[Fault]:
             faults.append(Fault(where, "no such setting", did_you_mean(str(key), known, choice)))
         elif known[key] is int and (type(value) is not int or value < 1):
             faults.append(Fault(where, "must be an integer of 1 or more", "", str(value)))
-        elif known[key] is float and (type(value) not in (int, float) or not 0 < value <= 1):
-            faults.append(Fault(where, "must be above 0 and at most 1", "", str(value)))
+        elif known[key] is float and (type(value) not in (int, float) or not 0 < value < 1):
+            faults.append(Fault(where, "must be above 0 and below 1", "", str(value)))
     return faults
