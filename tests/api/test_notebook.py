@@ -43,6 +43,8 @@ def test_cells_of_a_notebook(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     trained, shown, ledger, interrupted, state, resumed = (cell["outputs"] for cell in notebook["cells"][1:])
     assert any("best at step" in text for text in texts(trained))
+    assert sum("top-1" in text for text in texts(trained)) == 1
+    assert "top-1" in next((tmp_path / "outputs").rglob("run.log")).read_text(encoding="utf-8")
     assert not any("<progress" in text for text in texts(trained, "text/html"))  # the bar is gone at the end
     assert not any(one.get("name") == "stderr" for cell in notebook["cells"] for one in cell["outputs"])
     assert "<td>finished</td>" in texts(shown, "text/html")[0]

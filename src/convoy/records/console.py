@@ -92,7 +92,8 @@ class Console:
         """Print a table to the terminal and, as plain text 100 columns wide, to the log."""
         with _naming_the_terminal():
             self.console.print(table)
-        plain = RichConsole(file=StringIO(), width=100, color_system=None)
+        # In a notebook, rich would show the text in the cell instead of writing it.
+        plain = RichConsole(file=StringIO(), width=100, color_system=None, force_jupyter=False)
         plain.print(table)
         for line in plain.file.getvalue().splitlines():  # type: ignore[attr-defined]
             self._log.info(line.rstrip())
