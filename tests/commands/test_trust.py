@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.config.test_targets import NAMES, add_module, constructions
 from tests.conftest import TINY
 
 from convoy.commands.main import main
+from convoy.config.compose import compose
 
 WAYS: dict[str, Callable[[Path], list[str]]] = {
     "train --from": lambda run: ["train", "--from", str(run / "config.yaml"), "trainer.max_steps=1"],
@@ -245,6 +247,30 @@ def test_a_received_name_is_no_path(way: str, key: str, run: Path, tmp_path: Pat
     assert ended.code == 2
     assert f"error: {key}=x/../../../out: " in ended.err
     assert files_outside(tmp_path, run) == before
+
+
+EUROSAT = ("data=torchvision", "data.name=EuroSAT", "data.channels=1", "data.mean=[0.5]", "data.std=[0.5]")
+
+
+@pytest.mark.parametrize("root", ["/{tmp}/out", "out", "../out", "/{tmp}"])
+@pytest.mark.parametrize("way", ["train --from", "train resume=", "evaluate", "features"])
+def test_a_received_config_downloads_nothing_outside_of_the_cache(
+    way: str, root: str, run: Path, tmp_path: Path, convoy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    root = root.replace("/{tmp}", str(tmp_path))
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    composed = compose([*EUROSAT, "data.image_size=32", "data.eval_resize=32"])
+    saved["data"] = OmegaConf.to_container(composed.data) | {"root": root}
+    (run / "config.yaml").write_text(yaml.safe_dump(saved))
+    before = files_outside(tmp_path, run)
+    ended = convoy(*WAYS[way](run), folder=None)
+    assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
+    assert f"error: data.root={root}: comes from a saved file, and has no complete EuroSAT" in ended.err
+    assert "to trust it, write it on the command line" in ended.err
+    assert files_outside(tmp_path, run) == before
+    trusted = convoy(*WAYS[way](run), f"data.root={root}", folder=None)
+    assert f"error: data.root={Path(root)}: EuroSAT is not in {Path(root)} (" in trusted.err
 
 
 @pytest.mark.parametrize("key", ["output_root", "logger.other.x.save_dir"])

@@ -182,8 +182,9 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
     if before is not None and now is not None and before["commit"] != now["commit"]:
         log(f"note: the code was at {before['commit'][:9]} when this was submitted, it is at {now['commit'][:9]} now")
     group = f"slurm-{allocation.array_id}" if allocation.task is not None else None
-    # The saved config alone declares no target.
-    declaring = [*submission.flags, *(text for text in task.overrides if "_target_" in text)]
+    # The saved config alone declares no target, and no folder for downloads.
+    typed = [text for text in task.overrides if "_target_" in text or text.startswith("data.root=")]
+    declaring = [*submission.flags, *typed]
     return [*declaring, "--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
 
 

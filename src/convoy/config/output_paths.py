@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-_PLACES = ("output_root", "folder", "logger.other", "callback")
-"""Keys and groups whose values may be paths to write to."""
+_PLACES = ("output_root", "folder", "logger.other", "callback", "data.root")
+"""Keys and groups whose values may be paths to write to; data.root is one if torchvision downloads a set to it."""
+
+_BELOW_WORKING_FOLDER = ("output_root", "folder")
+"""Keys whose relative paths are not out of the run's folder, since they determine it."""
 
 _PATH_NAME = re.compile(r"(^|_)(dir|path|folder|file|location|root|db)s?$|dir(path|ectory)?$")
 _INSIDE = re.compile(r"(file:)?\{run_folder\}(/|$)")
@@ -46,6 +49,6 @@ def leads_out(key: str, text: str) -> bool:
         return False
     if text.startswith(("/", "\\", "~")) or PurePath(text).is_absolute() or _ADDRESS.match(text):
         return True
-    is_relative_place = key in _PLACES
+    is_relative_place = key in _BELOW_WORKING_FOLDER
     name = re.sub(r"\[\d+\]$", "", key).rpartition(".")[2]
     return not is_relative_place and bool(text) and _PATH_NAME.search(name) is not None

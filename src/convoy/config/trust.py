@@ -107,10 +107,11 @@ class Trust:
         return [
             Fault(key, rule, "to trust it, write it on the command line", text)
             for key, text in output_texts(values)
-            if leads_out(key, text) and not self._wrote(text)
+            if leads_out(key, text) and not self.wrote(text)
         ]
 
-    def _wrote(self, path: str) -> bool:
+    def wrote(self, path: str) -> bool:
+        """Return whether the user wrote a path, on the command line or in an option file."""
         return path in self._paths or any(_has_text(file, path) for file in self._option_files())
 
     @property

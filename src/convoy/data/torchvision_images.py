@@ -11,10 +11,14 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.config.schema import DataConfig
+from convoy.config.trust import TRUST
 from convoy.data.sources.file_locations import cache_folder, download_lock
 from convoy.data.torchvision_sets import set_facts
 
 _SET_BY_CONVOY = ("root", "transform", "target_transform", "download", "loader", "train")
+
+_CREATED = {"Caltech101": "caltech101", "Caltech256": "caltech256"}
+"""Folders below the root that torchvision creates without a download."""
 
 
 class TorchvisionSet:
@@ -53,11 +57,16 @@ def torchvision_set(data: DataConfig, split: str) -> TorchvisionSet | None:
     root = Path(data.root).expanduser() if data.root is not None else cache_folder()
     arguments = {**chosen, **(data.arguments or {})}
     can_download = "download" in _parameters(kind)
+    may_write = data.root is None or TRUST.wrote(data.root)
+    if not may_write and not (root / _CREATED.get(data.name, "")).is_dir():
+        raise _untrusted(data)
     try:
         built = _built(data, kind, root, arguments, {"download": False} if can_download else {})
     except _NOT_THERE as error:
         if not (data.download and can_download):
             raise _absent(data, root, error, can_download) from error
+        if not may_write:
+            raise _untrusted(data) from error
         with download_lock(root, data.name):
             try:
                 built = _built(data, kind, root, arguments, {"download": True})
@@ -84,6 +93,12 @@ def _built(data: DataConfig, kind: Any, root: Path, arguments: dict[str, Any], d
         shown = ", ".join(f"{name}: {value}" for name, value in (data.arguments or {}).items())
         rule = f"torchvision refuses the arguments ({one_line(error)})"
         raise UserError(Fault("data.arguments", rule, "correct them", f"{{{shown}}}")) from error
+
+
+def _untrusted(data: DataConfig) -> UserError:
+    rule = f"comes from a saved file, and has no complete {data.name}, which is not downloaded to such a folder"
+    remedy = f"to trust it, write it on the command line; data.root=null downloads to {cache_folder()}"
+    return UserError(Fault("data.root", rule, remedy, data.root))
 
 
 def _absent(data: DataConfig, root: Path, error: Exception, can_download: bool) -> UserError:
