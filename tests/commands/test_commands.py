@@ -58,6 +58,7 @@ def test_the_composed_config_can_be_shown_whole_or_in_part(convoy: Convoy) -> No
     part = convoy("train", "model=vgg16", "--cfg=job", "--resolve", "-p", "optimizer", folder=None).out
     assert "lr: 0.005\n" in part
     assert convoy("train", "--cfg", "job", "-p", "optimiser", folder=None).code == 2
+    assert "write --cfg job, which shows everything" in convoy("train", "--cfg=all", folder=None).err
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_the_composed_config_can_be_shown_whole_or_in_part(convoy: Convoy) -> No
         ("train", "logger.wandb.mode=online"),
         ("train", "--config-dir", "nowhere"),
         ("train", "--cfg", "hydra"),
+        ("train", "--cfg", "all"),
         ("train", "-m", "model=vgg16"),
         ("train", "-m", "model=vgg16,vgg99"),
         ("train", "resume=latest"),

@@ -60,8 +60,19 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("optimizer.nesterov=3", "optimizer.nesterov=3: must be true or false; its default is True"),
         (
             "+trainer.foo=1",
-            "+trainer.foo=1: only model, optimizer, scheduler, task, loss, metric, callback take new keys; "
-            "see convoy train --help trainer",
+            "+trainer.foo=1: trainer takes no new keys; see convoy train --help trainer",
+        ),
+        ("+trainer.max_epoch=3", "+trainer.max_epoch=3: trainer takes no new keys; did you mean trainer.max_epochs?"),
+        ("+trainer.max_epochs=3", "+trainer.max_epochs=3: exists already; write trainer.max_epochs=3"),
+        ("+sed=1", "+sed=1: no such key; did you mean seed?"),
+        (
+            "+data.train.x=1",
+            "+data.train.x=1: data.train is null, so it has no keys; "
+            "write data=dataset 'data.train={_target_: module.Class, x: 1}'",
+        ),
+        (
+            "+data.arguments.x=1",
+            "+data.arguments.x=1: data.arguments is null, so it has no keys; write 'data.arguments={x: 1}'",
         ),
         ("++=3", "'++=3': has no key; remove it, or add a key before ="),
         ("~seed", "~seed: a key can't be deleted; write seed=null to switch it off"),
@@ -102,6 +113,25 @@ def test_all_kinds_of_faults_are_reported_together() -> None:
 
 def test_new_arguments_of_a_library_are_added_with_plus() -> None:
     assert to_config(compose(["+optimizer.foreach=true"])).optimizer["foreach"] is True
+
+
+def test_the_class_of_a_data_set_takes_new_arguments_with_plus() -> None:
+    words = ["data=dataset", "data.train={_target_: torchvision.datasets.MNIST}"]
+    assert to_config(compose([*words, "+data.train.root=x"])).data.train == {
+        "_target_": "torchvision.datasets.MNIST",
+        "root": "x",
+    }
+    rule = "no such key; write +data.train.root=… if it is an argument of the class of data.train"
+    assert refused(*words, "data.num_classes=10", "data.train.root=x") == [f"data.train.root=x: {rule}"]
+    # The remedies of a value below null.
+    assert to_config(compose([*words, "data.arguments={x: 1}"])).data.arguments == {"x": 1}
+    words = ["data=dataset", "data.train={_target_: module.Class, x: 1}"]
+    assert to_config(compose(words)).data.train == {"_target_": "module.Class", "x": 1}
+
+
+def test_plus_before_an_option_chooses_it() -> None:
+    assert to_config(compose(["+model=vgg16"])).model["name"] == "vgg16"
+    assert refused("+model=vgg99")[0].startswith("model=vgg99: no such option")
 
 
 def test_loggers_can_be_several() -> None:

@@ -286,6 +286,11 @@ def test_a_wrong_argument_is_reported_with_the_nearest_right_one() -> None:
     ]
 
 
+def test_building_with_an_unknown_argument_names_its_key() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.momentun=0\.9: .* has no such argument; did you mean"):
+        build("optimizer", {"_target_": "torch.optim.SGD", "momentun": 0.9}, [])
+
+
 def test_a_missing_argument_is_reported() -> None:
     node = {"_target_": "torch.optim.lr_scheduler.StepLR", "gamma": 0.1}
     (message,) = signature_messages("scheduler", node, "optimizer")

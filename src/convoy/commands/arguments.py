@@ -66,7 +66,8 @@ def parse(words: Sequence[str]) -> Arguments:
         elif flag in ("-c", "--cfg"):
             kind = value if sign else _value(flag, rest)
             if kind != "job":
-                raise UserError(Fault(flag, "only the job's config can be shown", "write --cfg job", kind))
+                rule = "Convoy manages folders, logs and sweeps itself and has no config of Hydra to show"
+                raise UserError(Fault(flag, rule, "write --cfg job, which shows everything that affects a run", kind))
             parsed.cfg = True
         elif flag in ("-p", "--package"):
             parsed.package = value if sign else _value(flag, rest)

@@ -25,7 +25,7 @@ from yaml import YAMLError
 from convoy.config.cards import ConfigWithCards, without_cards
 from convoy.config.faults import Fault, UserError
 from convoy.config.foreign_words import translated_value
-from convoy.config.hydra_errors import first_line, known_keys, reworded, value_fault, written
+from convoy.config.hydra_errors import first_line, known_keys, near_key, reworded, takes_new_keys, value_fault, written
 from convoy.config.options import CONF, Options
 from convoy.config.output_paths import texts
 from convoy.config.overrides import parse
@@ -87,14 +87,21 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
             faults.append(value_fault(key, override, error))
         except (AssertionError, AttributeError, TypeError):
             # OmegaConf asserts that the parent of a key is a mapping.
-            parent = _null_parent(config, key)
-            if parent is None:
-                faults.append(Fault(key, "has the wrong type", f"see convoy train --help {key.split('.')[0]}"))
-            else:
-                faults.append(
-                    Fault(key, f"{parent} is null, so it has no keys", _null_remedy(parent), written(override))
-                )
+            faults.append(
+                _null_fault(config, override)
+                or Fault(key, "has the wrong type", f"see convoy train --help {key.split('.')[0]}")
+            )
     return config
+
+
+def _null_fault(config: DictConfig, override: Override) -> Fault | None:
+    """Return the fault of a key below a value that is null; None if there is no such value."""
+    key, value = override.key_or_group, written(override)
+    parent = _null_parent(config, key)
+    if parent is None:
+        return None
+    remedy = _null_remedy(parent, key.removeprefix(f"{parent}."), value)
+    return Fault(f"+{key}" if override.is_add() else key, f"{parent} is null, so it has no keys", remedy, value)
 
 
 def _null_parent(config: DictConfig, key: str) -> str | None:
@@ -107,8 +114,12 @@ def _null_parent(config: DictConfig, key: str) -> str | None:
     return None
 
 
-def _null_remedy(parent: str) -> str:
+def _null_remedy(parent: str, name: str, value: str) -> str:
     group, _, rest = parent.partition(".")
+    if parent == "data.arguments":
+        return f"write '{parent}={{{name}: {value}}}'"
+    if parent in ("data.train", "data.val", "data.test"):
+        return f"write data=dataset '{parent}={{_target_: module.Class, {name}: {value}}}'"
     if group == "logger" and rest:
         return f"add logger={rest}, or logger=[…,{rest}] for several"
     if parent == "cluster":
@@ -266,11 +277,15 @@ def _set(config: DictConfig, base: DictConfig, key: str, value: Any) -> list[Fau
 
 
 def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[Fault]:
-    """Set `+key=value` (and ++), a new argument of a group with a `_target_`; other groups accept none."""
-    if key.split(".")[0] not in OPEN_GROUPS or "." not in key:
-        exists = key in set(known_keys(config))
-        near = f"write {key}={value}" if exists else f"see convoy train --help {key.partition('.')[0]}"
-        return [Fault(f"+{key}", f"only {', '.join(OPEN_GROUPS)} take new keys", near, str(value))]
+    """Set `+key=value` (and ++), a new argument of a `_target_` or of a class; other mappings accept none."""
+    if not takes_new_keys(config, key):
+        parent, names = key.rpartition(".")[0], list(known_keys(config))
+        if key in names:
+            return [Fault(f"+{key}", "exists already", f"write {key}={written(override)}", str(value))]
+        if (fault := _null_fault(config, override)) is not None:
+            return [fault]
+        rule = f"{parent} takes no new keys" if parent in names else "no such key"
+        return [Fault(f"+{key}", rule, near_key(key, names), str(value))]
     if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:
         return [Fault(f"+{key}", "exists already", f"write {key}={value}", str(value))]
     OmegaConf.update(config, key, value, force_add=True)

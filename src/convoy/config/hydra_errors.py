@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -28,15 +29,41 @@ def known_keys(node: Any, prefix: str = "") -> Iterator[str]:
             yield from known_keys(node._get_node(name), f"{full}.")
 
 
+def takes_new_keys(config: DictConfig, key: str) -> bool:
+    """Return whether a key can be added to a config: to a group with a `_target_`, or a mapping without a schema."""
+    group, *rest = key.split(".")
+    if group in OPEN_GROUPS:
+        return bool(rest)
+    node: Any = config
+    for name in [group, *rest][:-1]:
+        node = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
+    is_mapping = isinstance(node, DictConfig) and not node._is_none()
+    return is_mapping and not is_dataclass(node._metadata.object_type)
+
+
+def near_key(key: str, names: Sequence[str]) -> str:
+    """Return a remedy for a key that does not exist: the nearest one, or the help of its group."""
+    group, dot, rest = key.partition(".")
+    if group not in GROUPS or not dot:
+        return did_you_mean(key, [*GROUPS, *names], "see convoy train --help")
+    # Compared without the group's name, which would make all keys of the group similar.
+    in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
+    near = closest(rest, [name for name in in_group if not rest.startswith(f"{name}.")])
+    return f"did you mean {group}.{near}?" if near else f"see convoy train --help {group}"
+
+
 def value_fault(key: str, override: Override, error: Exception) -> Fault:
     config = getattr(error, "parent_node", None)
     root = config._get_root() if isinstance(config, DictConfig) else None
     names = list(known_keys(root)) if isinstance(root, DictConfig) else []
-    rule, remedy = reworded(error, key, names, written(override))
+    is_open = isinstance(root, DictConfig) and takes_new_keys(root, key)
+    rule, remedy = reworded(error, key, names, written(override), is_open=is_open)
     return Fault(key, rule, remedy, written(override))
 
 
-def reworded(error: BaseException, key: str, names: Sequence[str], value: str = "…") -> tuple[str, str]:
+def reworded(
+    error: BaseException, key: str, names: Sequence[str], value: str = "…", *, is_open: bool = False
+) -> tuple[str, str]:
     """Return rule and remedy for an error of Hydra or OmegaConf, without their hints (`+key` hides typos).
 
     Args:
@@ -44,6 +71,7 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
         key: key as typed.
         names: known keys.
         value: value as typed.
+        is_open: whether the key could be added (`takes_new_keys`).
     """
     text = first_line(error)
     converted = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
@@ -53,24 +81,18 @@ def reworded(error: BaseException, key: str, names: Sequence[str], value: str = 
     if "is not a valid bool" in text:
         return "must be true or false", ""
     if "not in '" in text or "not in struct" in text or "Could not override" in text:
-        group, dot, rest = key.partition(".")
+        group = key.partition(".")[0]
         known = translated(key)
         if known is not None and known != key and known in (*names, *GROUPS):
             return "no such key", f"write {known}={value}"
         if (remedy := advice(key)) is not None:
             return "no such key", remedy
-        if group in GROUPS and dot:
-            # Compared without the group's name, which would make all keys of the group similar.
-            names_in_group = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
-            near = closest(rest, names_in_group)
-            remedy = f"did you mean {group}.{near}?" if near else ""
-        else:
-            remedy = did_you_mean(key, [*GROUPS, *names])
-        if not remedy and group in GROUPS:
-            remedy = f"see convoy train --help {group}"
-        if group in OPEN_GROUPS and not remedy.startswith("did"):
-            remedy = f"write +{key}=… if it is an argument of the {group}"
-        return "no such key", remedy or "see convoy train --help"
+        remedy = near_key(key, names)
+        parent = key.rpartition(".")[0]
+        if is_open and not remedy.startswith(f"did you mean {parent}."):
+            owner = group if group in OPEN_GROUPS else f"class of {parent}"
+            remedy = f"write +{key}=… if it is an argument of the {owner}"
+        return "no such key", remedy
     if "is not a ListConfig" in text:
         return "must be a list", f"write {key}=[…]"
     if "Unexpected type annotation" in text or "is not a subclass" in text or "Cannot assign" in text:

@@ -68,6 +68,8 @@ def parse(overrides: Sequence[str], options: Options) -> Request:
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
             request.faults.append(_hydra_fault(key, written(override)))
         elif key in GROUPS and not override.is_delete():
+            if override.is_add():  # Hydra's own message names a remedy for YAML files
+                override = parse_override(text.lstrip("+"))
             faults = _choice_faults(override, options)
             request.faults.extend(faults)
             if not faults:

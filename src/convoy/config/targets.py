@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -104,22 +104,10 @@ def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = 
         target = resolve(node["_target_"], key)
     except UserError as error:
         return list(error.faults)
-    parameters = parameters_of(target)
+    parameters, values = parameters_of(target), arguments(key, node)
     if takes_any_keyword(parameters):
         return []
-    names = [name for name in parameters if name not in given]
-    values = arguments(key, node)
-    otherwise = f"it has {', '.join(names)}" if names else "it has no arguments that a config can set"
-    faults = [
-        Fault(
-            f"{key}.{name}",
-            f"{node['_target_']} has no such argument",
-            did_you_mean(name, names, otherwise),
-            str(value),
-        )
-        for name, value in values.items()
-        if name not in parameters
-    ]
+    faults = _unknown_arguments(key, node, parameters, given)
     faults += [
         Fault(f"{key}.{name}", f"{node['_target_']} needs it", f"write +{key}.{name}=…, or {name}: … in its file")
         for name, parameter in parameters.items()
@@ -129,6 +117,22 @@ def signature_faults(key: str, node: Mapping[str, Any], given: frozenset[str] = 
         and name not in values
     ]
     return faults
+
+
+def _unknown_arguments(
+    key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], given: Collection[str]
+) -> list[Fault]:
+    """Return a fault for each key that the target's signature lacks; none for one that takes any keyword."""
+    if takes_any_keyword(parameters):
+        return []
+    names = [name for name in parameters if name not in given]
+    otherwise = f"it has {', '.join(names)}" if names else "it has no arguments that a config can set"
+    rule = f"{node['_target_']} has no such argument"
+    return [
+        Fault(f"{key}.{name}", rule, did_you_mean(name, names, otherwise), str(value))
+        for name, value in arguments(key, node).items()
+        if name not in parameters
+    ]
 
 
 def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
@@ -186,7 +190,8 @@ def _check_call(
     try:
         (signature.bind_partial if node.get("_partial_") else signature.bind)(*positional, **values)
     except TypeError as error:
-        raise UserError(Fault(key, f"{node['_target_']}: {error}")) from error
+        unknown = _unknown_arguments(key, node, signature.parameters, values.keys() - node.keys())
+        raise UserError(*(unknown or [Fault(key, f"{node['_target_']}: {error}")])) from error
 
 
 def _build_nested(node: Any, key: str) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
@@ -20,6 +22,15 @@ def stem_faults(stem: object) -> list[Fault]:
     if stem in STEMS:
         return []
     return [Fault("model.stem", "no such stem", f"choose from {', '.join(STEMS)}", str(stem))]
+
+
+def _refusal(model: str, error: Exception, arguments: Mapping[str, Any]) -> Fault:
+    """Return the fault of an argument that a model does not have, or else of the model."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is not None and unknown[1] in arguments:
+        name = unknown[1]
+        return Fault(f"model.{name}", f"{model} has no such argument", f"omit model.{name}", str(arguments[name]))
+    return Fault("model", f"{model} can't be built: {one_line(error)}")
 
 
 def torchvision_model(
@@ -60,7 +71,7 @@ def torchvision_model(
     try:
         network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     except Exception as error:  # constructors raise various types for wrong arguments
-        raise UserError(Fault("model", f"torchvision's {name} can't be built: {one_line(error)}")) from error
+        raise UserError(_refusal(f"torchvision's {name}", error, arguments)) from error
     if in_channels != 3:
         _fit_first_convolution(network, in_channels)
     fresh = make_stem_small(network, name) if stem == "small" else ()
@@ -136,7 +147,7 @@ def timm_model(
     except UserError:
         raise
     except Exception as error:  # constructors raise various types for wrong arguments
-        raise UserError(Fault("model", f"timm's {name} can't be built: {one_line(error)}")) from error
+        raise UserError(_refusal(f"timm's {name}", error, arguments)) from error
     if not pretrained:
         return network
     try:
