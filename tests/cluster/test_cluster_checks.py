@@ -8,6 +8,7 @@ from convoy.cluster import kernels
 from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of
 from convoy.cluster.request import request_of, the_cluster
+from convoy.cluster.submission import array_sizes
 from convoy.cluster.times import seconds_of, shown
 from convoy.config.faults import UserError
 from convoy.training.preflight import read
@@ -15,12 +16,12 @@ from convoy.training.preflight import read
 CARC = ("cluster=carc", "cluster.job.account=class_1246")
 
 
-def faults_of(*overrides: str, torch: str | None = "2.10.0", account: str | None = None, tasks: int = 1) -> list[str]:
+def faults_of(*overrides: str, torch: str | None = "2.10.0", account: str | None = None) -> list[str]:
     """Return the error messages of `convoy submit`."""
     try:
         config = read([*CARC, *overrides])
         found = list(check_config(config))
-        found += check_request(request_of(config), config, torch, account, tasks)
+        found += check_request(request_of(config), config, torch, account)
     except UserError as error:
         found = list(error.faults)
     return [str(fault) for fault in found]
@@ -68,11 +69,20 @@ def test_an_account_of_the_environment_counts() -> None:
     assert faults_of("hardware=a100", "cluster.job.account=null", account="class_1246") == []
 
 
-def test_a_sweep_above_the_queues_limit_is_refused_with_the_number_that_fits() -> None:
-    assert faults_of("hardware=a100", tasks=100) == []
-    (fault,) = faults_of("hardware=a100", tasks=142)
-    assert "142 points: is more than the 100 jobs" in fault
-    assert "submit it in 2 parts of at most 100" in fault
+@pytest.mark.parametrize(
+    ("num_tasks", "max_array_size", "max_queued", "sizes"),
+    [
+        (100, 5001, 100, [100]),
+        (142, 5001, 100, [71, 71]),
+        (5, 2, None, [2, 2, 1]),
+        (7, None, None, [7]),
+        (1, 10, 10, [1]),
+    ],
+)
+def test_a_sweep_above_a_limit_is_several_arrays(
+    num_tasks: int, max_array_size: int | None, max_queued: int | None, sizes: list[int]
+) -> None:
+    assert array_sizes(num_tasks, max_array_size, max_queued) == sizes
 
 
 @pytest.mark.parametrize("value", ["x\n#SBATCH --wrap=id", "a b", "$(id)", "a;b", "'", '"', "`id`", "--wrap=id"])

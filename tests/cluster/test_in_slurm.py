@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,23 @@ def test_an_array_of_six_points_has_six_folders_and_one_task_is_repeated(site: S
     assert site.wait_for(f"{again}_4") == "COMPLETED"
     (second,) = Path(f"outputs/sweeps/slurm-{again}").iterdir()
     assert_equal_runs(folders[4], second)
+
+
+@pytest.mark.slow
+def test_a_sweep_above_the_queues_limits_is_split_into_arrays_in_one_folder(site: Site, convoy: Convoy) -> None:
+    limits = ("cluster.max_array_size=2", "cluster.partitions.gpu.max_queued=4")
+    done = convoy("submit", "-m", *SUBMIT, *limits, "seed=range(5)", "trainer.max_steps=3", "trainer.test=false")
+    assert done.code == 0, done.err
+    first, second = re.findall(r"^job     (\d+), an array of 2$", done.out, re.MULTILINE)
+    (later,) = re.findall(r"^later   sbatch (\S+) ", done.out, re.MULTILINE)
+    third = site.host.call("sbatch", "--parsable", later).strip()
+    for job in (f"{first}_0", f"{first}_1", f"{second}_0", f"{second}_1", f"{third}_0"):
+        assert site.wait_for(job) == "COMPLETED", site.log(job)
+    (folder,) = Path("outputs/sweeps").iterdir()
+    assert folder.name == f"slurm-{first}"
+    assert sorted(path.parent.name for path in folder.glob("*/summary.json")) == [
+        f"{seed}_seed={seed}" for seed in range(5)
+    ]
 
 
 @pytest.mark.slow

@@ -52,7 +52,6 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
         ((*MINE, "resume=latest"), "a job resumes its own run by itself"),
         (("account=a", "-m", "hardware=a100,a40"), "must request the same; these differ in card"),
-        ((*MINE, "-m", f"seed={','.join(map(str, range(101)))}"), "101 points: is more than the 100 jobs"),
         ((*MINE, "-m", "model=vgg16,vgg99"), "vgg99"),
         ((*MINE, "name='a\"; id'"), "must be a folder name"),
         ((*MINE, "output_root='a\"b'"), "output_root"),
@@ -68,6 +67,15 @@ def test_a_mistake_ends_in_one_message_and_nothing_is_written(
     assert message in done.err
     assert "Traceback" not in done.err
     assert list(Path().iterdir()) == []
+
+
+def test_a_dry_run_of_a_sweep_above_the_limit_prints_each_array(convoy: Convoy) -> None:
+    done = convoy("submit", "-m", "dry_run=true", *MINE, "seed=range(3)", "cluster.max_array_size=2")
+    assert done.code == 0, done.err
+    assert [line for line in done.out.splitlines() if "--array" in line] == [
+        "#SBATCH --array=0-1",
+        "#SBATCH --array=0-0",
+    ]
 
 
 def test_a_missing_slurm_has_a_remedy(convoy: Convoy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

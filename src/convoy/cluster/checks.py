@@ -65,7 +65,7 @@ def check_words(cluster: ClusterConfig) -> Iterator[Fault]:
 
 
 def check_request(
-    request: Request, config: Config, torch_version: str | None, default_account: str | None, num_tasks: int = 1
+    request: Request, config: Config, torch_version: str | None, default_account: str | None
 ) -> Iterator[Fault]:
     """Yield the faults of a request against the cluster's resources and limits.
 
@@ -74,7 +74,6 @@ def check_request(
         config: Config that names the cluster and the card.
         torch_version: Version of the installed torch; None if torch is not installed.
         default_account: Value of SBATCH_ACCOUNT, if set.
-        num_tasks: Number of jobs that are queued at once.
     """
     cluster = the_cluster(config)
     yield from _node_faults(request, config, cluster)
@@ -92,10 +91,7 @@ def check_request(
         where = " or ".join(card_of(config, cluster).partitions)
         rule = f"has no {request.card}"
         yield Fault("partition", rule, f"write partition={where}", request.partition)
-    yield from _limit_faults(request, cluster.partitions[request.partition], num_tasks)
-    if cluster.max_array_size is not None and num_tasks > cluster.max_array_size:
-        rule = f"is more than the {cluster.max_array_size} tasks of one job array"
-        yield Fault("-m", rule, "submit the sweep in parts", f"{num_tasks} points")
+    yield from _limit_faults(request, cluster.partitions[request.partition])
 
 
 def kernel_faults(config: Config, torch_version: str | None) -> Iterator[Fault]:
@@ -126,7 +122,7 @@ def _node_faults(request: Request, config: Config, cluster: ClusterConfig) -> It
         yield Fault("memory_per_gpu_gib", rule, f"write memory_per_gpu_gib={most}", str(request.memory_gib // tasks))
 
 
-def _limit_faults(request: Request, partition: PartitionConfig, num_tasks: int) -> Iterator[Fault]:
+def _limit_faults(request: Request, partition: PartitionConfig) -> Iterator[Fault]:
     limit = seconds_of(partition.max_time)
     if limit is not None and request.seconds > limit:
         rule = f"partition {request.partition} allows {shown(limit)}"
@@ -138,7 +134,3 @@ def _limit_faults(request: Request, partition: PartitionConfig, num_tasks: int) 
         rule = f"{request.gpus} GPUs exceed the {partition.max_gpus} allowed per user in {request.partition}"
         nodes = partition.max_gpus // request.tasks_per_node
         yield Fault("trainer.nodes", rule, f"write trainer.nodes={nodes}", str(request.nodes))
-    if partition.max_queued is not None and num_tasks > partition.max_queued:
-        rule = f"is more than the {partition.max_queued} jobs that a user may have waiting in {request.partition}"
-        parts = -(-num_tasks // partition.max_queued)
-        yield Fault("-m", rule, f"submit it in {parts} parts of at most {partition.max_queued}", f"{num_tasks} points")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from convoy.cluster.request import Request
 from convoy.config.cluster_schema import ClusterConfig
@@ -117,6 +118,7 @@ def job(
     start_folder: str,
     submission: str,
     array: str | None = None,
+    study: Sequence[str] = (),
 ) -> str:
     """Return the self-contained script of `convoy submit`; later edits do not affect a waiting job.
 
@@ -128,7 +130,9 @@ def job(
         start_folder: Folder that relative paths refer to.
         submission: Folder with the resolved config of each task.
         array: Indices of a job array, as in `directives`.
+        study: Words that name a study, whose trials the tasks train instead of the submission's runs.
     """
+    work = f"--study {shlex.join(study)}" if study else f"--submission {shlex.quote(submission)}"
     log = "%A_%a.log" if array else "%j.log"
     lines = [
         "#!/bin/bash",
@@ -138,7 +142,7 @@ def job(
         f"cd -- {shlex.quote(start_folder)} || exit 2",
         *environment(cluster, python),
         "",
-        f'exec "$python" {ENTRY} --submission {shlex.quote(submission)} {_settings(cluster)}',
+        f'exec "$python" {ENTRY} {work} {_settings(cluster)}',
     ]
     return "\n".join(lines) + "\n"
 

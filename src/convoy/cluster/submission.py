@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,18 @@ class Submission:
             raise UserError(Fault("--array", rule, f"write --array=0-{len(self.tasks) - 1}", str(number)))
         return self.tasks[number]
 
+    def part(self, indices: Sequence[int], first_job_id: str | None) -> Submission:
+        """Return a submission of some of the tasks, whose folders are next to those of the sweep's first array.
+
+        Args:
+            indices: Indices of the tasks.
+            first_job_id: Job id of the first array; None for that array itself.
+        """
+        tasks = [self.tasks[index] for index in indices]
+        if first_job_id is not None:
+            tasks = [replace(task, folder=task.folder_of(first_job_id)) for task in tasks]
+        return replace(self, tasks=tasks)
+
     def with_job(self, job_id: str) -> Submission:
         """Return a copy with the id that sbatch returned."""
         return replace(self, job_id=job_id)
@@ -103,6 +115,19 @@ def all_under(output_root: Path) -> Iterator[tuple[Path, Submission]]:
             yield path.parent, Submission.read(path.parent)
         except UserError:
             continue
+
+
+def array_sizes(num_tasks: int, max_array_size: int | None, max_queued: int | None) -> list[int]:
+    """Return the numbers of tasks of the arrays that a sweep is split into, as equal as possible.
+
+    Args:
+        num_tasks: Number of points.
+        max_array_size: Largest number of tasks of one array; None for no limit.
+        max_queued: Largest number of waiting jobs; None for no limit.
+    """
+    most = min(num_tasks, *(limit for limit in (max_array_size, max_queued) if limit is not None), num_tasks)
+    count = -(-num_tasks // most)
+    return [num_tasks // count + (index < num_tasks % count) for index in range(count)]
 
 
 def array_of(num_tasks: int, max_parallel: int | None) -> str:

@@ -21,7 +21,7 @@ from convoy.cluster.requeue_policy import decide
 from convoy.cluster.run_lease import Claim, JobFolder
 
 _FIRST_PORT, _NUM_PORTS = 20000, 10000
-_WAIT_FOR_REQUEUE_S = 120
+WAIT_FOR_REQUEUE_S = 120
 
 
 def supervise(
@@ -70,7 +70,7 @@ def supervise(
     if decision.requeue:
         refusal = slurm_commands.requeue(allocation.job_id)
         if refusal is None:
-            time.sleep(_WAIT_FOR_REQUEUE_S)  # Slurm ends this script within that time
+            time.sleep(WAIT_FOR_REQUEUE_S)  # Slurm ends this script within that time
         log(f"Slurm did not requeue the job: {refusal}")
     return decision.exit_code(code)
 

@@ -1,4 +1,4 @@
-"""convoy report: a page of a run or a sweep."""
+"""convoy report: a page of a run, a sweep or a study."""
 
 from __future__ import annotations
 
@@ -12,34 +12,42 @@ from convoy.config.faults import Fault
 
 @dataclass(frozen=True)
 class Report(Verb):
-    """Write a page of a run or a sweep, which opens without a network.
+    """Write a page of a run, a sweep or a study, which opens without a network.
 
     The page of a run shows the result, curves, errors per class, the worst
     predictions, the ledger, filters, configuration and environment. A finished
     run has one already, unless report=false was set. The page of a sweep
-    compares its points; any folder of runs can be compared.
+    compares its points; any folder of runs can be compared. That of a study
+    also has its history, the importance of the parameters, and the Pareto
+    front, also as PNG files.
 
       convoy report run=latest
       convoy report run=outputs/vgg16/<run> output=vgg16.html
       convoy report sweep=outputs/sweeps/<sweep>
+      convoy report study=outputs/searches/<study>
     """
 
     run: str | None = None
     """Folder of a run, its name (the newest run of that name), or latest."""
     sweep: Path | None = None
     """Folder of a sweep, which contains the folders of its points."""
+    study: Path | None = None
+    """Folder of a study."""
     output: Path | None = None
     """Page to write, replaced if it exists; null for report.html in the folder
-    of the run or the sweep."""
+    of the run, the sweep or the study."""
     output_root: str = "outputs"
     """Folder in which latest and names are looked up."""
 
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of the run and the output."""
-        if self.run is None and self.sweep is None:
-            yield Fault("run", "must be set", "write run=<run folder>, run=latest or sweep=<sweep folder>")
-        elif self.run is not None and self.sweep is not None:
-            yield Fault("sweep", "can't be combined with run", "omit one of them", str(self.sweep))
+        given = [key for key in ("run", "sweep", "study") if getattr(self, key) is not None]
+        if not given:
+            remedy = "write run=<run folder>, run=latest, sweep=<sweep folder> or study=<study folder>"
+            yield Fault("run", "must be set", remedy)
+        elif len(given) > 1:
+            key = given[1]
+            yield Fault(key, f"can't be combined with {given[0]}", "omit one of them", str(getattr(self, key)))
         if self.output is None:
             return
         if self.output.suffix.lower() not in (".html", ".htm"):
@@ -60,6 +68,11 @@ def run(given: Report) -> int:
         from convoy.report.pages.sweep_page import write_sweep_report
 
         print(shown(write_sweep_report(given.sweep, given.output)))
+        return 0
+    if given.study is not None:
+        from convoy.report.pages.study_page import write_study_report
+
+        print("\n".join(shown(path) for path in write_study_report(given.study, given.output)))
         return 0
     from convoy.report.pages.run_page import write_report
     from convoy.runs.lookup import find_run

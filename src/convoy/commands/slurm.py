@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convoy.cluster import allocation as allocations
@@ -14,6 +14,7 @@ from convoy.cluster import kernels
 from convoy.cluster.allocation import Allocation
 from convoy.cluster.node_local_data import copy_to_nodes
 from convoy.cluster.run_lease import hash_of, take, wait_for_the_start_before
+from convoy.cluster.study_worker import leave_job, run_worker
 from convoy.cluster.submission import Submission
 from convoy.cluster.supervisor import log, supervise
 from convoy.commands import arguments
@@ -36,11 +37,11 @@ Write one script per card, one per further partition, and their shared part:
 In a job the scripts call `convoy slurm run`, which starts `convoy slurm rank`
 on each GPU."""
 
-_ACTIONS = ("render", "run", "rank")
+_ACTIONS = ("render", "run", "rank", "worker")
 
 
 def run(words: Sequence[str]) -> int:
-    """Render the scripts, or run the batch step or a rank of a job."""
+    """Render the scripts, or run the batch step, a rank or a study's worker of a job."""
     action, rest = (words[0], list(words[1:])) if words else ("--help", [])
     if action in ("-h", "--help"):
         print(_HELP)
@@ -51,6 +52,8 @@ def run(words: Sequence[str]) -> int:
         return _run(rest)
     if action == "rank":
         return _rank(rest[1:] if rest[:1] == ["--"] else rest)
+    if action == "worker":
+        return _worker(rest)
     near = did_you_mean(action, _ACTIONS, "convoy slurm --help lists the actions")
     raise UserError(Fault(f"convoy slurm {action}", "no such action", near))
 
@@ -63,10 +66,12 @@ def _render(words: Sequence[str]) -> int:
 
 @dataclass
 class _RunWords:
-    """Words of a script for `convoy slurm run`: either a card and overrides, or a submission."""
+    """Words of a script for `convoy slurm run`: a card and overrides, a submission, or a study."""
 
     card: str | None = None
     submission: Path | None = None
+    study: Path | None = None
+    config_dir: str | None = None
     max_restarts: int = 0
     hang_s: int = 0
     fast_disk: Path | None = None
@@ -80,6 +85,10 @@ def _run(words: Sequence[str]) -> int:
     if allocation is None:
         remedy = "submit a script: sbatch slurm/a100.sbatch …, or convoy submit …"
         raise UserError(Fault("convoy slurm run", "is the batch step of a job", remedy))
+    if asked.study is not None:
+        flags = ["--config-dir", asked.config_dir] if asked.config_dir else []
+        words = [str(asked.study), *flags]
+        return run_worker(words, allocation, max_restarts=asked.max_restarts, hang_s=asked.hang_s)
     wanted: Path | None = None
     group: str | None = None
     if asked.submission is not None:
@@ -108,6 +117,17 @@ def _run(words: Sequence[str]) -> int:
     return supervise(
         train, allocation, folder, claim, max_restarts=asked.max_restarts, hang_s=asked.hang_s, group=group
     )
+
+
+def _worker(words: Sequence[str]) -> int:
+    """Train trials of a study until there are none left to take."""
+    from convoy.commands.search import work
+    from convoy.commands.study_folder import open_study_folder
+
+    leave_job(os.environ)
+    parsed = arguments.parse(words)
+    place = open_study_folder(Path(parsed.overrides[0]), None, parsed.options)
+    return work(replace(place, waits=False))
 
 
 def _config(typed: Sequence[str]) -> Config:
@@ -152,6 +172,10 @@ def _read(words: Sequence[str]) -> _RunWords:
             read.card = value
         elif flag == "--submission":
             read.submission = Path(value)
+        elif flag == "--study":
+            read.study = Path(value)
+        elif flag == "--config-dir":
+            read.config_dir = value
         elif flag == "--fast-disk":
             read.fast_disk = Path(value)
         elif flag == "--max-restarts":

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from convoy.cluster import kernels, script, slurm_commands
 from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, job_keys, request_of, the_cluster
-from convoy.cluster.submission import FOLDER, Submission, Task, array_of
+from convoy.cluster.submission import FOLDER, Submission, Task, array_of, array_sizes
 from convoy.commands.submit_plan import memory_lines
 from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.compose import OverrideError, compose
@@ -41,10 +42,12 @@ class Submit(Verb):
     A run becomes a Slurm job, a sweep a job array. account, time, partition, mem
     and the other keys of cluster.job are written without their prefix;
     convoy train --help cluster lists them. Store personal defaults in
-    conf/cluster/local.yaml, which is used if it exists.
+    conf/cluster/local.yaml, which is used if it exists. A study becomes a job
+    array whose tasks take trials from it until none is left.
 
       convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
       convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
+      convoy submit study=mine.yaml workers=4 hardware=v100 trainer.gpus=1
     """
 
     dry_run: bool = False
@@ -53,6 +56,13 @@ class Submit(Verb):
     """Wait until the job has ended, and print its log."""
     max_parallel: Annotated[int, AtLeast(1)] | None = None
     """With -m: number of tasks that run at the same time; null for all."""
+
+    study: str | None = None
+    """Study as in convoy search, or the folder of one that exists."""
+    trials: Annotated[int, AtLeast(1)] | None = None
+    """With study: number of trials; null for that of the study."""
+    workers: Annotated[int, AtLeast(1)] = 1
+    """With study: number of tasks, each of which trains one trial at a time."""
 
     overrides = None
     flags = ("--multirun",)
@@ -71,6 +81,10 @@ class _Point:
 
 def run(given: Submit, call: Call) -> int:
     """Check the config, print the cost, and queue the job."""
+    if given.study is not None:
+        from convoy.commands.submit_study import submit_study
+
+        return submit_study(given, call)
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun
     combinations = points(overrides, call.options) if is_array else [overrides]
@@ -79,37 +93,77 @@ def run(given: Submit, call: Call) -> int:
     config = found[0].config
     cluster = the_cluster(config)
     cost = cost_text(request, cost_of(request, cluster, len(found)), len(found))
-    root = Path(config.output_root).absolute() / FOLDER
-    folder = root / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
     name = config.name if len({point.config.name for point in found}) == 1 else "sweep"
-    array = array_of(len(found), given.max_parallel) if is_array else None
-    text = script.job(request, cluster, name, cluster.python or sys.executable, str(Path.cwd()), str(folder), array)
+    limit = cluster.partitions[request.partition].max_queued
+    parts = _parts(found, array_sizes(len(found), cluster.max_array_size, limit))
+    first = new_folder(config.output_root)
+    folders = [first.with_name(f"{first.name}.{number}") if number else first for number in range(len(parts))]
+    texts = []
+    for part, folder in zip(parts, folders, strict=True):
+        array = array_of(len(part), given.max_parallel) if is_array else None
+        python, start = cluster.python or sys.executable, str(Path.cwd())
+        texts.append(script.job(request, cluster, name, python, start, str(folder), array))
     if given.dry_run:
-        print(f"{text}\n{cost}")
+        print("\n".join([*texts, cost]))
         return 0
     slurm_commands.require()
     memory = memory_lines([point.config for point in found])
     print(cost)
     for line in memory:
         print(line)
-    _test(text)
+    test_script(texts[0])
     keys = varied(overrides, call.options) if is_array else []
-    submission = Submission(
+    tasks = [_task(index, point, keys, is_array=is_array) for index, point in enumerate(found)]
+    whole = submission_of(name, tasks, call, is_array=is_array)
+    sent: list[tuple[str, Path]] = []
+    num_queued = 0
+    for part, folder, text in zip(parts, folders, texts, strict=True):
+        configs = [point.config for point in part]
+        indices = range(num_queued, num_queued + len(part))
+        submission = whole.part(indices, sent[0][0] if sent else None)
+        num_queued += len(part)
+        reason = f"above the {limit} waiting jobs of {request.partition}"
+        if limit is None or num_queued <= limit:
+            try:
+                sent.append((send(submission, configs, text, folder), folder))
+                print_job(submission, *sent[-1])
+                continue
+            except UserError as error:
+                if not sent:
+                    raise
+                reason = str(error)
+        write_submission(submission, configs, text, folder)
+        print(f"later   sbatch {shown(folder)}/job.sbatch ({reason})")
+    if given.wait:
+        from convoy.commands.submit_wait import wait
+
+        return max(wait(job_id, folder) for job_id, folder in sent)
+    return 0
+
+
+def new_folder(output_root: str) -> Path:
+    """Return the folder of a new submission."""
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    return Path(output_root).absolute() / FOLDER / name
+
+
+def submission_of(name: str, tasks: list[Task], call: Call, *, is_array: bool) -> Submission:
+    """Return the record of a submission from this folder at this time."""
+    return Submission(
         name=name,
         submitted=datetime.now().astimezone().isoformat(timespec="seconds"),
         start_folder=str(Path.cwd()),
-        tasks=[_task(index, point, keys, is_array=is_array) for index, point in enumerate(found)],
+        tasks=tasks,
         is_array=is_array,
         flags=list(call.config_flags),
         git=git_state(Path(__file__).resolve().parent),
     )
-    job_id = _send(submission, found, text, folder)
-    _print_job(submission, job_id, folder)
-    if given.wait:
-        from convoy.commands.submit_wait import wait
 
-        return wait(job_id, folder)
-    return 0
+
+def _parts(found: Sequence[_Point], sizes: Sequence[int]) -> list[list[_Point]]:
+    """Return the points of each array."""
+    rest = iter(found)
+    return [list(islice(rest, size)) for size in sizes]
 
 
 def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
@@ -131,33 +185,31 @@ def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point
     torch_version, account = kernels.installed_torch(), os.environ.get("SBATCH_ACCOUNT")
     for combination in combinations:
         try:
-            config = _composed(combination, options)
+            config = composed(combination, options)
             own = list(check_config(config))
-            own += check_request(request_of(config), config, torch_version, account, len(combinations))
+            own += check_request(request_of(config), config, torch_version, account)
             found.append(_Point(list(combination), config))
         except UserError as error:
             own = list(error.faults)
         faults.update(dict.fromkeys(own))
-        if any(fault.key == "-m" for fault in own):
-            break  # too many points: stop before composing each of them
     if faults:
         raise UserError(*faults)
     return found
 
 
-def _composed(overrides: Sequence[str], options: Options) -> Config:
+def composed(overrides: Sequence[str], options: Options) -> Config:
     """Return the config that `convoy train` composes on a node of the cluster, with auto and null resolved."""
     faults: list[Fault] = []
     try:
-        composed = compose(overrides, options)
+        base = compose(overrides, options)
     except OverrideError as error:
-        faults, composed = list(error.faults), error.config
-    card = OmegaConf.select(composed, f"cluster.cards.{composed.hardware.name}")
+        faults, base = list(error.faults), error.config
+    card = OmegaConf.select(base, f"cluster.cards.{base.hardware.name}")
     if card is not None and not any(text.startswith("hardware.gpus_per_node=") for text in overrides):
-        composed.hardware.gpus_per_node = card.gpus_per_node
-    if card is not None and composed.trainer.gpus == "auto" and composed.hardware.accelerator != "cpu":
-        composed.trainer.gpus = card.gpus_per_node
-    return preflight.checked(composed, faults)
+        base.hardware.gpus_per_node = card.gpus_per_node
+    if card is not None and base.trainer.gpus == "auto" and base.hardware.accelerator != "cpu":
+        base.trainer.gpus = card.gpus_per_node
+    return preflight.checked(base, faults)
 
 
 def _the_request(found: Sequence[_Point]) -> Request:
@@ -172,7 +224,7 @@ def _the_request(found: Sequence[_Point]) -> Request:
     return requests[0]
 
 
-def _test(text: str) -> None:
+def test_script(text: str) -> None:
     """Check the script with `sbatch --test-only` before writing to the user's folders."""
     with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
         path = Path(folder) / "job.sbatch"
@@ -191,18 +243,10 @@ def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> 
     return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
 
 
-def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Path) -> str:
+def send(submission: Submission, configs: Sequence[Config], text: str, folder: Path) -> str:
     """Write the submission's folder and queue its script. The folder is removed if Slurm rejects the script."""
+    write_submission(submission, configs, text, folder)
     try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        fault = Fault("output_root", f"can't be written ({error.strerror})", "choose another folder", str(folder))
-        raise UserError(fault) from error
-    try:
-        for task, point in zip(submission.tasks, found, strict=True):
-            (folder / task.config).write_text(_snapshot(point.config), encoding="utf-8")
-        (folder / "job.sbatch").write_text(text, encoding="utf-8")
-        submission.write(folder)
         job_id = slurm_commands.sbatch(folder / "job.sbatch")
     except UserError:
         shutil.rmtree(folder)
@@ -211,12 +255,25 @@ def _send(submission: Submission, found: Sequence[_Point], text: str, folder: Pa
     return job_id
 
 
+def write_submission(submission: Submission, configs: Sequence[Config], text: str, folder: Path) -> None:
+    """Write the submission's folder: its record, script and resolved configs."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        fault = Fault("output_root", f"can't be written ({error.strerror})", "choose another folder", str(folder))
+        raise UserError(fault) from error
+    for task, config in zip(submission.tasks, configs, strict=False):  # the tasks of a study have none
+        (folder / task.config).write_text(_snapshot(config), encoding="utf-8")
+    (folder / "job.sbatch").write_text(text, encoding="utf-8")
+    submission.write(folder)
+
+
 def _snapshot(config: Config) -> str:
     """Return the resolved config as YAML, without the cluster, which is part of the script."""
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
 
 
-def _print_job(submission: Submission, job_id: str, folder: Path) -> None:
+def print_job(submission: Submission, job_id: str, folder: Path) -> None:
     print(f"job     {job_id}" + (f", an array of {len(submission.tasks)}" if submission.is_array else ""))
     for task in submission.tasks:
         print(f"folder  {task.folder_of(job_id)}")

@@ -80,6 +80,12 @@ def storage_of(folder: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path.with_suffix(".lock"))))  # type: ignore[arg-type]
 
 
+def stored_study(folder: Path) -> optuna.Study:
+    """Return the study in a folder, to read it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.load_study(study_name=_NAME, storage=storage_of(folder))
+
+
 def load_trial(folder: Path, number: int, study: StudyConfig) -> optuna.Trial:
     """Return a trial that is running, to report its values."""
     opened = optuna.load_study(study_name=_NAME, storage=storage_of(folder), pruner=_pruner(study))

@@ -34,7 +34,10 @@ class ReportToStudy(pl.Callback):
         value = module.latest.get(module.task.monitor)
         if value is None:
             return False
-        trial = load_trial(Path(folder), int(number), read_study(Path(folder) / "study.yaml"))
+        study = read_study(Path(folder) / "study.yaml")
+        if study.objectives:  # Optuna has no intermediate values with several objectives
+            return False
+        trial = load_trial(Path(folder), int(number), study)
         if trial.storage.get_trial(trial._trial_id).state.is_finished():
             return True
         trial.report(value, epoch)

@@ -23,7 +23,7 @@ from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
 from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
 from convoy.search.architecture.candidate import TEXT, ChainSizes, config_keys, exact_costs, values_of
-from convoy.search.candidates import costs_of, refusal
+from convoy.search.candidates import costs_of, further_costs, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
 from convoy.search.space import chosen_values
@@ -51,6 +51,7 @@ class Workplace:
         words: overrides of the command line.
         options: folders of the options.
         workers: number of trials at a time.
+        waits: whether workers without work wait for the trials of others, which may be left behind.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Workplace:
     words: Sequence[str]
     options: Options
     workers: int = 1
+    waits: bool = True
 
     def run_of(self, number: int) -> RunFolder:
         """Return the run folder of a trial."""
@@ -79,7 +81,7 @@ class Study:
         (place.folder / "trials").mkdir(exist_ok=True)
         with locked(place.folder / ".lock"):
             self.optuna = open_study(place.folder, place.study, place.monitor)
-        self._known: dict[tuple[str, ...], tuple[dict[str, int], str | None]] = {}
+        self._known: dict[tuple[str, ...], tuple[dict[str, float], str | None]] = {}
 
     def run(self) -> None:
         """Train trials until the study has its number."""
@@ -91,7 +93,7 @@ class Study:
                 if trial is not None and lock is not None:
                     self._finish(trial, lock, worker)
                     continue
-            if not self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not self._place.waits or not self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 return
             self.children.wait(_LOOK_EVERY_S)  # a trial of another worker may be left behind
 
@@ -118,8 +120,7 @@ class Study:
         place = self._place
         for _ in range(MOST_REFUSED):
             trials = self.optuna.get_trials(deepcopy=False)
-            done = sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
-            if done >= place.study.num_trials or self.children.is_stopped:
+            if counted(self.optuna) >= place.study.num_trials or self.children.is_stopped:
                 return None
             self.optuna.sampler = sampler_of(place.study, len(trials))
             asked = self._asked(trials) or self.optuna.ask()
@@ -157,12 +158,14 @@ class Study:
             asked.set_user_attr(name, value)
         return reason
 
-    def _judged(self, overrides: Sequence[str], chosen: Mapping[str, Any]) -> tuple[dict[str, int], str | None]:
+    def _judged(self, overrides: Sequence[str], chosen: Mapping[str, Any]) -> tuple[dict[str, float], str | None]:
         """Return the costs of a candidate and the reason for which it is refused."""
-        costs: dict[str, int] = {}
+        costs: dict[str, float] = {}
         study, options = self._place.study, self._place.options
+        needed = {*study.objectives, *(name for name in study.constraints if name != "peak_memory")}
         try:
-            costs = exact_costs(study.architecture, self._sizes, chosen) or costs_of(overrides, options)
+            costs.update(exact_costs(study.architecture, self._sizes, chosen) or costs_of(overrides, options))
+            costs.update(further_costs(needed, study.constraints.get("peak_memory"), overrides, options))
             return costs, refusal(study.constraints, overrides, costs, options)
         except UserError as error:
             return costs, "; ".join(str(fault) for fault in error.faults)
@@ -214,6 +217,12 @@ def _last_line(run: RunFolder, code: int) -> str:
     except OSError:
         log = ""
     return next((line.strip() for line in reversed(log.split("\n")) if line.strip()), f"exit code {code}")
+
+
+def counted(study: optuna.Study) -> int:
+    """Return the number of trials that are trained or have ended, without refused candidates."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(_REFUSED not in one.user_attrs and _OVERRIDES in one.user_attrs for one in trials)
 
 
 def started(study: optuna.Study) -> list[FrozenTrial]:

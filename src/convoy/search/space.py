@@ -53,6 +53,10 @@ class Parameter:
             return trial.suggest_int(self.key, low, high)
         return trial.suggest_float(self.key, low, high, log=self.kind == "log_float")
 
+    def value_of(self, stored: Any) -> Any:
+        """Return the value that Optuna stores as `stored`."""
+        return self.values[self.grid().index(stored)] if self.kind == "choice" else stored
+
     def grid(self) -> list[Any]:
         """Return the values of a grid, as Optuna stores them: of lists and mappings their position."""
         if self.kind == "choice":

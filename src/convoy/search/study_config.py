@@ -23,7 +23,7 @@ PRUNERS = ("none", "median", "successive_halving", "hyperband")
 MOST_POINTS = 100_000
 """Largest grid, all of whose points are written to the journal."""
 
-COSTS = ("params", "macs")
+COSTS = ("params", "macs", "peak_memory", "latency_ms")
 """Costs of a network that can be an objective beside the monitored metric, or limited."""
 
 REPORTING = "callback.search._target_=convoy.search.pruning.ReportToStudy"
@@ -214,14 +214,13 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
     faults = []
     for name in study.objectives:
         if name not in COSTS:
-            remedy = f"choose from {', '.join(COSTS)}; the monitored metric is always one"
+            remedy = did_you_mean(str(name), COSTS, f"choose from {', '.join(COSTS)}; the metric is always one")
             faults.append(Fault("objectives", "no such cost", remedy, str(name)))
     for name, value in study.constraints.items():
-        known = (*COSTS, "peak_memory")
-        if name not in known:
-            near = did_you_mean(str(name), known, f"choose from {', '.join(known)}")
+        if name not in COSTS:
+            near = did_you_mean(str(name), COSTS, f"choose from {', '.join(COSTS)}")
             faults.append(Fault(f"constraints.{name}", "no such constraint", near))
-        elif name in COSTS and not isinstance(value, int | float):
+        elif name != "peak_memory" and not isinstance(value, int | float):
             remedy = "write the largest number, such as 1.0e+6 (YAML needs the sign)"
             faults.append(Fault(f"constraints.{name}", "is not a number", remedy, str(value)))
     if study.sampler == "grid" and any(parameter.when for parameter in study.space):

@@ -15,6 +15,7 @@ from rich.table import Table
 from convoy.runs.records import Monitor, metric_text
 from convoy.runs.whole_files import replace_text
 from convoy.search.architecture.candidate import TEXT
+from convoy.search.candidates import cost_text
 from convoy.search.run_study import reason_of, started, state_of
 from convoy.search.study_config import StudyConfig
 
@@ -49,10 +50,12 @@ def table(study: optuna.Study, config: StudyConfig, monitor: Monitor) -> Table:
         shown.add_column(name, justify="right" if name and name not in keys else "left")
     for trial in ordered(study)[:MOST_ROWS]:
         values = trial.values or [None] * len(study.directions)
-        costs = [f"{value:,.0f}" if value is not None else "–" for value in values[1:]]
+        costs = [cost_text(name, value) for name, value in zip(config.objectives, values[1:], strict=True)]
         first = metric_text(monitor.name, values[0], monitor.percent)
         note = "" if state_of(trial) == "done" else state_of(trial)
-        shown.add_row(str(trial.number), first, *costs, *(text_of(_values(trial).get(key)) for key in keys), note)
+        shown.add_row(
+            str(trial.number), first, *costs, *(text_of(_values(trial, config).get(key)) for key in keys), note
+        )
     return shown
 
 
@@ -61,15 +64,26 @@ def _keys(config: StudyConfig) -> list[str]:
     return [*(one.key for one in config.space), *([TEXT] if config.architecture is not None else [])]
 
 
-def _values(trial: FrozenTrial) -> dict[str, Any]:
+def _values(trial: FrozenTrial, config: StudyConfig) -> dict[str, Any]:
     """Return the values of the columns of a trial."""
-    return {**trial.params, TEXT: trial.user_attrs.get(TEXT, "")}
+    given = {one.key: one.value_of(trial.params[one.key]) for one in config.space if one.key in trial.params}
+    return {**given, TEXT: trial.user_attrs.get(TEXT, "")}
 
 
-def parameters_text(trial: FrozenTrial, config: StudyConfig) -> str:
-    """Return the parameters of a trial in one line."""
-    values = _values(trial)
-    return "  ".join(f"{key}={text_of(values[key])}" for key in _keys(config) if key in values)
+def parameters_text(trial: FrozenTrial, config: StudyConfig, *, short: bool = False) -> str:
+    """Return the parameters of a trial in one line.
+
+    Args:
+        trial: the trial.
+        config: of the study.
+        short: whether a key is written without its group if no other parameter has the same name.
+    """
+    values, keys = _values(trial, config), _keys(config)
+    names = {key: key for key in keys}
+    if short:
+        last = [key.rpartition(".")[2] for key in keys]
+        names = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    return "  ".join(f"{names[key]}={text_of(values[key])}" for key in keys if key in values)
 
 
 def text_of(value: Any) -> str:
@@ -87,6 +101,12 @@ def write_csv(path: Path, study: optuna.Study, config: StudyConfig, monitor: Mon
     writer.writerow(["trial", "state", monitor.name, *config.objectives, *keys, "reason"])
     for trial in started(study):
         values: Sequence[Any] = trial.values or [""] * len(study.directions)
-        row = [trial.number, state_of(trial), *values, *(_values(trial).get(key, "") for key in keys), reason_of(trial)]
+        row = [
+            trial.number,
+            state_of(trial),
+            *values,
+            *(_values(trial, config).get(key, "") for key in keys),
+            reason_of(trial),
+        ]
         writer.writerow(row)
     replace_text(path, file.getvalue())

@@ -48,7 +48,7 @@ def against_keys(sweep: Sweep) -> list[Figure]:
         axis: dict[str, Any] = {"type": "nominal", "sort": None}
         if data and all(value is not None for value in numbers):
             data = [{**one, "x": value} for one, value in zip(data, numbers, strict=True)]
-            axis = _number_axis([value for value in numbers if value is not None])
+            axis = number_axis([value for value in numbers if value is not None])
         figures.append(_scatter(sweep, f"{sweep.monitor.name} against {key}", key, data, axis))
     return figures
 
@@ -63,12 +63,12 @@ def against_costs(sweep: Sweep) -> list[Figure]:
             if name in point.costs
         ]
         if len({one["x"] for one in data}) > 1:
-            axis = _number_axis([float(one["x"]) for one in data])
+            axis = number_axis([float(one["x"]) for one in data])
             figures.append(_scatter(sweep, f"{sweep.monitor.name} against {title}", title, data, axis))
     return figures
 
 
-def _number_axis(values: Sequence[float]) -> dict[str, Any]:
+def number_axis(values: Sequence[float]) -> dict[str, Any]:
     """Return the axis of numbers: logarithmic if they are positive and span more than a factor of 20."""
     is_log = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
     scale = {"type": "log", "nice": False, "padding": 10} if is_log else {"zero": False, "nice": False, "padding": 10}

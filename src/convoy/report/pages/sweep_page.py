@@ -46,15 +46,22 @@ def write_sweep_report(folder: Path, output: Path | None = None) -> Path:
     return path
 
 
-def sweep_page(sweep: Sweep) -> Page:
-    """Return the page of a sweep."""
+def sweep_page(sweep: Sweep, search: Section | None = None) -> Page:
+    """Return the page of a sweep.
+
+    Args:
+        sweep: its points.
+        search: section about the search, if the points are trials of a study; None for a sweep.
+    """
     best = sweep.best()
     finished = sum(point.status == "finished" for point in sweep.points)
+    importances = importance(sweep) if search is None else []  # a study has its own
     sections = [
         Section("Best point", _best(sweep, best) if best else []),
+        *([search] if search is not None else []),
         Section("Points", [_table(sweep)]),
         Section("Curves", _curves(sweep, best)),
-        Section("Parameters", [*against_keys(sweep), *parallel(sweep), *importance(sweep)], in_columns=True),
+        Section("Parameters", [*against_keys(sweep), *parallel(sweep), *importances], in_columns=True),
         Section("Cost", against_costs(sweep), in_columns=True),
         Section("Failed points", _failed(sweep)),
     ]

@@ -1,0 +1,105 @@
+"""convoy submit study=…: a job array whose tasks train trials of one study."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convoy.cluster import kernels, script, slurm_commands
+from convoy.cluster.checks import check_config, check_request
+from convoy.cluster.cost import cost_of, cost_text
+from convoy.cluster.request import Request, request_of, the_cluster
+from convoy.cluster.submission import Task, array_of
+from convoy.commands.study_folder import (
+    STUDY,
+    Asked,
+    create_study_folder,
+    first_overrides,
+    new_study,
+    open_study_folder,
+    require_optuna,
+)
+from convoy.commands.submit import (
+    composed,
+    new_folder,
+    send,
+    submission_of,
+    test_script,
+    with_cluster,
+)
+from convoy.commands.submit_plan import memory_lines
+from convoy.config.faults import Fault, UserError
+from convoy.config.schema import Config
+from convoy.runs.layout import shown
+
+if TYPE_CHECKING:
+    from convoy.commands.submit import Submit
+    from convoy.commands.verb import Call
+    from convoy.search.run_study import Workplace
+
+_CLUSTER = ("cluster=", "cluster.")
+
+
+def submit_study(given: Submit, call: Call) -> int:
+    """Check a study, print the cost of its tasks, and queue them."""
+    require_optuna()
+    if call.multirun:
+        raise UserError(Fault("-m", "a study has its own space", "omit -m: several values are part of the space"))
+    words = with_cluster(call.overrides, call.options)
+    place, keys = _place(given, [text for text in words if not text.startswith(_CLUSTER)], call)
+    config = composed([*first_overrides(place), *(text for text in words if text.startswith(_CLUSTER))], call.options)
+    request = _checked_request(config)
+    cluster = the_cluster(config)
+    cost = cost_text(request, cost_of(request, cluster, given.workers), given.workers)
+    folder = new_folder(config.output_root)
+    python, start = cluster.python or sys.executable, str(Path.cwd())
+    array, study = array_of(given.workers, given.max_parallel), [str(place.folder), *call.config_flags]
+    text = script.job(request, cluster, place.study.name, python, start, str(folder), array, study)
+    if given.dry_run:
+        print(f"{text}\n{cost}")
+        return 0
+    slurm_commands.require()
+    print("\n".join([cost, *memory_lines([config])]))
+    test_script(text)
+    tasks = [Task(f"worker of {place.study.name}", list(place.words), "", str(place.folder))] * given.workers
+    if keys is not None:
+        create_study_folder(place, keys)
+    try:
+        job_id = send(submission_of(place.study.name, tasks, call, is_array=True), [], text, folder)
+    except UserError:
+        if keys is not None:
+            shutil.rmtree(place.folder)
+        raise
+    print(f"job     {job_id}, an array of {given.workers}\nfolder  {shown(place.folder)}\nlog     {shown(folder)}/")
+    print(f"add workers: convoy submit study={shown(place.folder)} workers=…")
+    if given.wait:
+        from convoy.commands.submit_wait import wait
+
+        return wait(job_id, folder)
+    return 0
+
+
+def _place(given: Submit, overrides: Sequence[str], call: Call) -> tuple[Workplace, dict[str, Any] | None]:
+    """Return the study, and the keys of a new one."""
+    assert given.study is not None
+    if not (Path(given.study) / STUDY).is_file():
+        output_root = next((text.partition("=")[2] for text in overrides if text.startswith("output_root=")), "outputs")
+        return new_study(Asked(given.study, given.trials), overrides, Path(output_root), call.options)
+    if overrides:
+        key = overrides[0].partition("=")[0]
+        raise UserError(Fault(key, "can't be changed in a study that exists", "omit it, or submit a new study"))
+    return open_study_folder(Path(given.study), given.trials, call.options), None
+
+
+def _checked_request(config: Config) -> Request:
+    request, account = request_of(config), os.environ.get("SBATCH_ACCOUNT")
+    faults = [*check_config(config), *check_request(request, config, kernels.installed_torch(), account)]
+    if request.nodes > 1:
+        faults.append(Fault("trainer.nodes", "a trial trains on one node", "write trainer.nodes=1", str(request.nodes)))
+    if faults:
+        raise UserError(*faults)
+    return request

@@ -1,0 +1,46 @@
+"""Latency of a network on this machine."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from convoy.config.image_size import sides_of
+from convoy.config.schema import Config
+from convoy.data.check import model_sizes
+from convoy.models.build import construct_model
+
+_WARM_UP, _PASSES = 3, 20
+
+
+def latency_ms(config: Config) -> float:
+    """Return the milliseconds of a forward pass of one image: the shortest of 20, in evaluation, with new weights.
+
+    On a GPU, the first visible one, it is the time until the result is there. On the CPU, it is the CPU time of one
+    thread, so that other processes on the same cores, such as trials, don't count.
+
+    Args:
+        config: with the model and the data.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() and config.hardware.accelerator != "cpu" else "cpu")
+    node = {key: value for key, value in config.model.items() if key != "pretrained"}
+    network = construct_model(node, **model_sizes(config.data)).to(device).eval()
+    image = torch.zeros(1, config.data.channels, *sides_of(config.data.image_size), device=device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            times = [_pass_s(network, image) for _ in range(_WARM_UP + _PASSES)]
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * min(times[_WARM_UP:])
+
+
+def _pass_s(network: torch.nn.Module, image: torch.Tensor) -> float:
+    clock = time.perf_counter if image.is_cuda else time.thread_time
+    start = clock()
+    network(image)
+    if image.is_cuda:
+        torch.cuda.synchronize()
+    return clock() - start
