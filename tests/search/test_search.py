@@ -89,7 +89,7 @@ def test_the_space_may_be_in_the_words(convoy: Callable[..., Run], tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_pruned_trial_ends_early_and_costs_are_objectives(convoy: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_pruned_trial_ends_early(convoy: Callable[..., Run], tmp_path: Path) -> None:
     written(tmp_path / "prune.yaml", space="{optimizer.lr: {choice: [0.1, 1.0e-9]}}", sampler="grid", trials=2)
     with (tmp_path / "prune.yaml").open("a") as file:
         file.write("pruner: successive_halving\n")
@@ -98,6 +98,25 @@ def test_a_pruned_trial_ends_early_and_costs_are_objectives(convoy: Callable[...
     by_state = {trial.state: trial for trial in trials_of(the_study(tmp_path))}
     assert set(by_state) == {TrialState.COMPLETE, TrialState.PRUNED}
     assert len(by_state[TrialState.PRUNED].intermediate_values) < 4
+
+
+@pytest.mark.slow
+def test_costs_are_objectives_and_the_page_has_the_front(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    space = "{model.layers: {choice: [[CONV3-4, POOL4, FC-10], [CONV3-16, POOL4, FC-10]]}}"
+    written(tmp_path / "front.yaml", space=space, sampler="grid", objectives="[params]", trials=2)
+    done = convoy("search", "study=front.yaml", folder=None)
+    assert done.code == 0, done.err
+    folder = the_study(tmp_path)
+    trials = trials_of(folder)
+    # 3x3x1xC + C of the convolution, 8x8xCx10 + 10 of the layer
+    assert sorted(trial.values[1] for trial in trials) == [2_610.0, 10_410.0]
+    assert "layers=['CONV3-4', 'POOL4', 'FC-10']" in done.out
+    names = ("report.html", "report_history_of_the_search.png", "report_pareto_front_of_val_top1_and_params.png")
+    before = {name: (folder / name).read_bytes() for name in names}
+    again = convoy("report", f"study={folder}", folder=None)
+    assert again.code == 0, again.err
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert b"Pareto front of val/top1 and params" in before["report.html"]
 
 
 @pytest.mark.slow

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from omegaconf import OmegaConf
-
 from convoy.cluster import kernels, script, slurm_commands
 from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
-from convoy.cluster.request import Request, job_keys, request_of, the_cluster
-from convoy.cluster.submission import FOLDER, Submission, Task, array_of, array_sizes
+from convoy.cluster.request import Request, request_of, the_cluster
+from convoy.cluster.submission import Submission, Task, array_of, array_sizes
 from convoy.commands.submit_plan import memory_lines
+from convoy.commands.submit_steps import (
+    composed,
+    new_folder,
+    send,
+    submission_of,
+    test_script,
+    with_cluster,
+    write_submission,
+)
 from convoy.commands.verb import AtLeast, Call, Verb
-from convoy.config.compose import OverrideError, compose
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.config.sweep_points import points, varied
-from convoy.runs.layout import git_state, shown
-from convoy.training import preflight
-
-_DEFAULT_CLUSTERS = ("local", "carc")
+from convoy.runs.layout import shown
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,10 @@ class _Point:
 def run(given: Submit, call: Call) -> int:
     """Check the config, print the cost, and queue the job."""
     if given.study is not None:
-        from convoy.commands.submit_study import submit_study
+        from convoy.commands.submit_study import StudyArray, submit_study
 
-        return submit_study(given, call)
+        asked = StudyArray(given.study, given.trials, given.workers, given.max_parallel)
+        return submit_study(asked, call, dry_run=given.dry_run, waits=given.wait)
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun
     combinations = points(overrides, call.options) if is_array else [overrides]
@@ -126,7 +126,7 @@ def run(given: Submit, call: Call) -> int:
         if limit is None or num_queued <= limit:
             try:
                 sent.append((send(submission, configs, text, folder), folder))
-                print_job(submission, *sent[-1])
+                _print_job(submission, *sent[-1])
                 continue
             except UserError as error:
                 if not sent:
@@ -141,41 +141,10 @@ def run(given: Submit, call: Call) -> int:
     return 0
 
 
-def new_folder(output_root: str) -> Path:
-    """Return the folder of a new submission."""
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-    return Path(output_root).absolute() / FOLDER / name
-
-
-def submission_of(name: str, tasks: list[Task], call: Call, *, is_array: bool) -> Submission:
-    """Return the record of a submission from this folder at this time."""
-    return Submission(
-        name=name,
-        submitted=datetime.now().astimezone().isoformat(timespec="seconds"),
-        start_folder=str(Path.cwd()),
-        tasks=tasks,
-        is_array=is_array,
-        flags=list(call.config_flags),
-        git=git_state(Path(__file__).resolve().parent),
-    )
-
-
 def _parts(found: Sequence[_Point], sizes: Sequence[int]) -> list[list[_Point]]:
     """Return the points of each array."""
     rest = iter(found)
     return [list(islice(rest, size)) for size in sizes]
-
-
-def with_cluster(overrides: Sequence[str], options: Options) -> list[str]:
-    """Return the overrides with full keys (cluster.job.time=… for time=…) and a default cluster."""
-    words = []
-    for text in overrides:
-        key = text.partition("=")[0]
-        words.append(f"cluster.job.{text}" if key in job_keys() else text)
-    if not any(text.startswith("cluster=") for text in words):
-        there = options.of("cluster")
-        words.insert(0, f"cluster={next(name for name in _DEFAULT_CLUSTERS if name in there)}")
-    return words
 
 
 def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point]:
@@ -197,21 +166,6 @@ def _checked(combinations: Sequence[list[str]], options: Options) -> list[_Point
     return found
 
 
-def composed(overrides: Sequence[str], options: Options) -> Config:
-    """Return the config that `convoy train` composes on a node of the cluster, with auto and null resolved."""
-    faults: list[Fault] = []
-    try:
-        base = compose(overrides, options)
-    except OverrideError as error:
-        faults, base = list(error.faults), error.config
-    card = OmegaConf.select(base, f"cluster.cards.{base.hardware.name}")
-    if card is not None and not any(text.startswith("hardware.gpus_per_node=") for text in overrides):
-        base.hardware.gpus_per_node = card.gpus_per_node
-    if card is not None and base.trainer.gpus == "auto" and base.hardware.accelerator != "cpu":
-        base.trainer.gpus = card.gpus_per_node
-    return preflight.checked(base, faults)
-
-
 def _the_request(found: Sequence[_Point]) -> Request:
     """Return the request of all points, which must be the same for all tasks of a job array."""
     requests = [request_of(point.config) for point in found]
@@ -222,14 +176,6 @@ def _the_request(found: Sequence[_Point]) -> Request:
         rule = f"the points of a job array must request the same; these differ in {', '.join(differing)}"
         raise UserError(Fault("-m", rule, "submit one sweep for each value"))
     return requests[0]
-
-
-def test_script(text: str) -> None:
-    """Check the script with `sbatch --test-only` before writing to the user's folders."""
-    with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
-        path = Path(folder) / "job.sbatch"
-        path.write_text(text, encoding="utf-8")
-        print(f"Slurm   {slurm_commands.test_only(path)}")
 
 
 def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> Task:
@@ -243,37 +189,7 @@ def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> 
     return Task(" ".join(chosen), point.overrides, f"{index}.yaml", folder)
 
 
-def send(submission: Submission, configs: Sequence[Config], text: str, folder: Path) -> str:
-    """Write the submission's folder and queue its script. The folder is removed if Slurm rejects the script."""
-    write_submission(submission, configs, text, folder)
-    try:
-        job_id = slurm_commands.sbatch(folder / "job.sbatch")
-    except UserError:
-        shutil.rmtree(folder)
-        raise
-    submission.with_job(job_id).write(folder)
-    return job_id
-
-
-def write_submission(submission: Submission, configs: Sequence[Config], text: str, folder: Path) -> None:
-    """Write the submission's folder: its record, script and resolved configs."""
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        fault = Fault("output_root", f"can't be written ({error.strerror})", "choose another folder", str(folder))
-        raise UserError(fault) from error
-    for task, config in zip(submission.tasks, configs, strict=False):  # the tasks of a study have none
-        (folder / task.config).write_text(_snapshot(config), encoding="utf-8")
-    (folder / "job.sbatch").write_text(text, encoding="utf-8")
-    submission.write(folder)
-
-
-def _snapshot(config: Config) -> str:
-    """Return the resolved config as YAML, without the cluster, which is part of the script."""
-    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, cluster=None)), resolve=True)
-
-
-def print_job(submission: Submission, job_id: str, folder: Path) -> None:
+def _print_job(submission: Submission, job_id: str, folder: Path) -> None:
     print(f"job     {job_id}" + (f", an array of {len(submission.tasks)}" if submission.is_array else ""))
     for task in submission.tasks:
         print(f"folder  {task.folder_of(job_id)}")

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from convoy.commands.study_folder import (
     open_study_folder,
     require_optuna,
 )
-from convoy.commands.submit import (
+from convoy.commands.submit_plan import memory_lines
+from convoy.commands.submit_steps import (
     composed,
     new_folder,
     send,
@@ -31,20 +33,35 @@ from convoy.commands.submit import (
     test_script,
     with_cluster,
 )
-from convoy.commands.submit_plan import memory_lines
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.runs.layout import shown
 
 if TYPE_CHECKING:
-    from convoy.commands.submit import Submit
     from convoy.commands.verb import Call
     from convoy.search.run_study import Workplace
 
 _CLUSTER = ("cluster=", "cluster.")
 
 
-def submit_study(given: Submit, call: Call) -> int:
+@dataclass(frozen=True)
+class StudyArray:
+    """Job array of a study.
+
+    Attributes:
+        study: option of conf/search, YAML file, or the folder of a study.
+        trials: number of trials; None for that of the study.
+        workers: number of tasks.
+        max_parallel: number of tasks that run at the same time; None for all.
+    """
+
+    study: str
+    trials: int | None
+    workers: int
+    max_parallel: int | None
+
+
+def submit_study(given: StudyArray, call: Call, *, dry_run: bool, waits: bool) -> int:
     """Check a study, print the cost of its tasks, and queue them."""
     require_optuna()
     if call.multirun:
@@ -59,7 +76,7 @@ def submit_study(given: Submit, call: Call) -> int:
     python, start = cluster.python or sys.executable, str(Path.cwd())
     array, study = array_of(given.workers, given.max_parallel), [str(place.folder), *call.config_flags]
     text = script.job(request, cluster, place.study.name, python, start, str(folder), array, study)
-    if given.dry_run:
+    if dry_run:
         print(f"{text}\n{cost}")
         return 0
     slurm_commands.require()
@@ -76,16 +93,15 @@ def submit_study(given: Submit, call: Call) -> int:
         raise
     print(f"job     {job_id}, an array of {given.workers}\nfolder  {shown(place.folder)}\nlog     {shown(folder)}/")
     print(f"add workers: convoy submit study={shown(place.folder)} workers=…")
-    if given.wait:
+    if waits:
         from convoy.commands.submit_wait import wait
 
         return wait(job_id, folder)
     return 0
 
 
-def _place(given: Submit, overrides: Sequence[str], call: Call) -> tuple[Workplace, dict[str, Any] | None]:
+def _place(given: StudyArray, overrides: Sequence[str], call: Call) -> tuple[Workplace, dict[str, Any] | None]:
     """Return the study, and the keys of a new one."""
-    assert given.study is not None
     if not (Path(given.study) / STUDY).is_file():
         output_root = next((text.partition("=")[2] for text in overrides if text.startswith("output_root=")), "outputs")
         return new_study(Asked(given.study, given.trials), overrides, Path(output_root), call.options)

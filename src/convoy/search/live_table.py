@@ -14,6 +14,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from convoy.records.progress import duration
 from convoy.runs.records import metric_text, progress
@@ -33,12 +34,13 @@ def live_table(study: optuna.Study, place: Workplace) -> Group:
     for name in ("trial", place.monitor.name, "time left"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("parameters")  # the only column that gets narrower
     for trial in [*running, *ended[:_MOST_ROWS]]:
         value, left = _progress(trial, place) if trial in running else (trial.values[0] if trial.values else None, None)
         metric = metric_text(place.monitor.name, value, place.monitor.percent)
         text = duration(left) if left is not None else ""
-        table.add_row(str(trial.number), metric, text, state_of(trial), parameters_text(trial, place.study, short=True))
+        parameters = Text(parameters_text(trial, place.study, short=True), no_wrap=True, overflow="ellipsis")
+        table.add_row(str(trial.number), metric, text, state_of(trial), parameters)
     return Group(_headline(study, place, len(ended), len(running)), table)
 
 

@@ -1,0 +1,101 @@
+"""Studies whose processes are killed at random end with each trial trained exactly once."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from convoy.search.journal import JOURNAL, storage_of
+from tests.conftest import command
+from tests.faults.runs import Tally
+
+SEED, EPOCHS = 20261129, 3
+TRAIN = (
+    "model.layers=[CONV3-4,POOL4,FC-10]",
+    "logger=csv",
+    "trainer.gpus=0",
+    "trainer.precision=32",
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.checkpoint_every_steps=5",
+    "hardware.cpu_threads=1",
+)
+KINDS = ("worker", "trial", "both")
+
+
+def worker(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "workers.log").open("ab") as log:
+        return subprocess.Popen(command(["search", f"resume={folder}"]), stdout=log, stderr=log, start_new_session=True)
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def strike(process: subprocess.Popen[bytes], kind: str) -> None:
+    """Kill a worker, its trial, or both at once."""
+    with suppress(ProcessLookupError):
+        if kind == "worker":
+            process.kill()
+        elif kind == "both":
+            os.killpg(process.pid, signal.SIGKILL)
+        for pid in children_of(process.pid) if kind == "trial" else ():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "num_kills", "num_trials"),
+    [pytest.param(2, 3, 4, marks=pytest.mark.slow), pytest.param(4, 20, 60, marks=pytest.mark.faults)],
+)
+def test_each_trial_is_trained_exactly_once(num_workers: int, num_kills: int, num_trials: int, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    first = subprocess.Popen(
+        command(["search", *TRAIN, "optimizer.lr=interval(0.01,0.2)", "sampler=random", f"trials={num_trials}"]),
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob(f"outputs/searches/*/{JOURNAL}")):
+        assert first.poll() is None
+    (folder,) = tmp_path.glob("outputs/searches/*")
+    processes = [first, *(worker(folder) for _ in range(num_workers - 1))]
+    tally = Counter[str]()
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(chance.uniform(0.5, 4))  # the moment of a kill is random
+            if tally.total() < num_kills:
+                kind, index = chance.choice(KINDS), chance.randrange(num_workers)
+                if processes[index].poll() is None and (kind != "trial" or children_of(processes[index].pid)):
+                    strike(processes[index], kind)
+                    tally[kind] += 1
+            for index, process in enumerate(processes):
+                if process.poll() == -signal.SIGKILL:
+                    processes[index] = worker(folder)
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    log = (folder / "workers.log").read_text()
+    assert [process.returncode for process in processes] == [0] * num_workers, log
+    assert tally.total() == num_kills
+    trials = optuna.load_study(study_name="study", storage=storage_of(folder)).get_trials()
+    lost = [f"trial {trial.number} is {trial.state.name}" for trial in trials if trial.state != TrialState.COMPLETE]
+    for run in sorted(folder.glob("trials/[0-9]*/")):
+        with (run / "metrics.csv").open() as file:
+            epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/top1"]]
+        if epochs != list(range(1, EPOCHS + 1)):
+            lost.append(f"trial {run.name} has the epochs {epochs}")
+    Tally(f"kills of a study, {dict(tally)}", num_kills, lost).show()
+    assert not lost, log
+    assert [trial.number for trial in trials] == list(range(num_trials))
