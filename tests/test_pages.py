@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from convoy.config.options import Options
+from convoy.config.sweep_points import points
 from convoy.evaluation import comparison
+from convoy.search.space_words import split_space
+from convoy.search.study_config import study_of
 from tests.conftest import TINY, Run
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -68,9 +72,21 @@ def test_the_page_on_reports(convoy: Callable[..., Run]) -> None:
         assert Path(done.out.strip()).read_text().startswith("<!doctype html>")
 
 
+def test_the_values_on_the_page_on_sweeps() -> None:
+    counts = {}
+    for command in commands_of("search.md"):
+        verb, *words = shlex.split(command, comments=True)[1:]
+        if words[0] == "-m":
+            counts[command] = len(points([word for word in words if not word.startswith(("-", "workers="))]))
+        elif verb == "search" and "interval" in command:
+            space, _ = split_space(words, Options())
+            assert study_of("search", {"space": space}).space
+    assert list(counts.values())[:2] == [4, 4]
+
+
 @pytest.mark.slow
 def test_the_page_on_studies(convoy: Callable[..., Run]) -> None:
-    first, second, last = commands_of("search.md")
+    first, second, last = (one for one in commands_of("search.md") if "study=digits" in one or "search resume=" in one)
     short = ("trials=1", "trainer.max_epochs=1", "trainer.gpus=0")
     for command in (first, second.replace("trials=30 ", "")):
         done = convoy(*shlex.split(command)[1:], *short, folder=None)

@@ -39,7 +39,7 @@ def test_a_trial_whose_task_was_cancelled_or_requeued_is_taken_over(site: Site, 
     def have_checkpoints() -> bool:
         return len(list(folder.glob("trials/*/checkpoints/last.ckpt"))) >= 2
 
-    site.wait_until(have_checkpoints, job)
+    site.wait_until(have_checkpoints, job, seconds=240)
     assert " running " in convoy("jobs").out
     site.host.call("scancel", f"{job}_0")
     site.host.call("scontrol", "requeue", f"{job}_1")
