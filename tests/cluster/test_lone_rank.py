@@ -151,6 +151,7 @@ def test_a_rank_that_loses_another_says_so_in_one_line_and_reports_it(tmp_path: 
     assert "Traceback" not in out, out
     (line,) = [line for line in out.splitlines() if "to resume" in line]
     assert line.startswith("the connection to another rank is lost (")
+    assert len(line) < 300
     assert "); kept: run/checkpoints/last.ckpt of step " in line
     assert line.endswith("to resume: convoy train resume=run")
     assert {rank: report.kind for rank, report in read(folder, claim.start).items()} == {0: "lost"}

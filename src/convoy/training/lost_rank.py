@@ -19,7 +19,8 @@ def lost_rank(error: Exception) -> Loss | None:
     """
     if reports.of_exception(error).kind != "lost":
         return None
-    text = f"the connection to another rank is lost ({one_line(error)})"
+    cause = one_line(error).partition(". ")[0]  # gloo adds advice
+    text = f"the connection to another rank is lost ({cause})"
     if reports.START in os.environ:
         return Loss(text if reports.Rank(os.environ).is_first_to_report_loss() else "", LOST)
     is_watched = WATCH.has_ranks
