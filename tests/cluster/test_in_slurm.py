@@ -6,6 +6,8 @@ import csv
 import json
 import random
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.cluster import faults
 from tests.cluster.conftest import HERE, SMALL, Site
 from tests.cluster.faults import LONG, ONE, TWO_NODES, strike
 from tests.cluster.test_script import SHIPPED
-from tests.conftest import Run
+from tests.conftest import Run, command
 from tests.training.test_resume import assert_equal_runs
 
 from convoy.cluster.submission import Submission, Task
@@ -107,6 +109,29 @@ def test_a_sweep_above_the_queues_limits_is_split_into_arrays_in_one_folder(site
     assert sorted(path.parent.name for path in folder.glob("*/summary.json")) == [
         f"{seed}_seed={seed}" for seed in range(5)
     ]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_of_this_machine_is_resumed_in_a_job(site: Site, convoy: Convoy, shell: Convoy) -> None:
+    words = (*SMALL, "trainer.max_epochs=30", "trainer.checkpoint_every_steps=3", "report=false")
+    whole = shell("train", *words, folder="whole")
+    process = subprocess.Popen(command(["train", *words, "folder=run"]))
+    site.wait_until(lambda: Path("run/checkpoints/last.ckpt").is_file(), "0", seconds=240)
+    process.send_signal(signal.SIGSTOP)
+    refused = convoy("submit", "resume=run", *HERE, "hardware=a100", "account=class_1246", folder=None)
+    assert "resume=run: is being trained" in refused.err
+    process.terminate()
+    process.send_signal(signal.SIGCONT)
+    assert process.wait() == 128 + signal.SIGTERM
+    asked = (*HERE, "hardware=a100", "hardware.accelerator=cpu", "hardware.cpu_threads=1", "trainer.precision=32")
+    done = convoy("submit", "resume=run", *asked, "account=class_1246", "memory_per_gpu_gib=8")
+    assert done.code == 0, done.err
+    job = done.out.partition("job     ")[2].split()[0]
+    assert site.wait_for(job, seconds=240) == "COMPLETED", site.log(job)
+    assert_equal_runs(whole.folder, Path("run"))
+    assert "done" in convoy("jobs").out
+    finished = convoy("submit", "resume=run", *asked, "account=class_1246")
+    assert "resume=run: is finished" in finished.err
 
 
 @pytest.mark.slow

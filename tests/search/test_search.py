@@ -110,7 +110,7 @@ def test_costs_are_objectives_and_the_page_has_the_front(convoy: Callable[..., R
     trials = trials_of(folder)
     # 3x3x1xC + C of the convolution, 8x8xCx10 + 10 of the layer
     assert sorted(trial.values[1] for trial in trials) == [2_610.0, 10_410.0]
-    assert "layers=['CONV3-4', 'POOL4', 'FC-10']" in done.out
+    assert "layers=[CONV3-4,POOL4,FC-10]" in done.out
     names = ("report.html", "report_history_of_the_search.png", "report_pareto_front_of_val_top1_and_params.png")
     before = {name: (folder / name).read_bytes() for name in names}
     again = convoy("report", f"study={folder}", folder=None)

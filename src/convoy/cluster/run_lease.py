@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from convoy.cluster import allocation as allocations
+from convoy.config.faults import Fault, UserError
 from convoy.runs.layout import RunFolder
-from convoy.runs.lock import LEASE_FILE, LEASE_S
+from convoy.runs.lock import LEASE_FILE, LEASE_S, is_being_trained
 from convoy.runs.records import read_summary
 from convoy.runs.whole_files import replace_text
 
@@ -119,6 +120,27 @@ def take(wanted: Path, job_id: str, digest: str, restarts: int) -> tuple[JobFold
             return folder, _started(folder, claim)
     folder = JobFolder(wanted_with(wanted, len(there)))
     return folder, _started(folder, Claim(job_id, digest))
+
+
+def adopt(path: Path, job_id: str, digest: str) -> tuple[JobFolder, Claim]:
+    """Claim the folder of a run to resume for this job, and count one more start in it.
+
+    Args:
+        path: Folder of the run.
+        job_id: Id as scontrol accepts it.
+        digest: Result of `hash_of` for the config.
+
+    Raises:
+        UserError: If another process or job trains in the folder.
+    """
+    folder = JobFolder(path)
+    claim = folder.claim()
+    if claim is None or (claim.job_id, claim.asked) != (job_id, digest):
+        if is_being_trained(path):
+            rule = "is being trained by another process or job"
+            raise UserError(Fault("resume", rule, "wait until it ends, or stop it first", str(path)))
+        claim = Claim(job_id, digest, start=claim.start if claim else 0)  # reports of earlier starts stay apart
+    return folder, _started(folder, claim)
 
 
 def wanted_with(wanted: Path, others: int) -> Path:

@@ -24,12 +24,14 @@ class Task:
         overrides: Overrides as typed.
         config: Name of the file with the resolved config.
         folder: Run folder, with {job} in place of the id that sbatch returns.
+        resumes: Whether the folder is that of a run to resume, with the overrides.
     """
 
     title: str
     overrides: list[str]
     config: str
     folder: str
+    resumes: bool = False
 
     def folder_of(self, job_id: str) -> str:
         """Return the run folder for a job id."""

@@ -13,9 +13,9 @@ from convoy.cluster import allocation as allocations
 from convoy.cluster import kernels
 from convoy.cluster.allocation import Allocation
 from convoy.cluster.node_local_data import copy_to_nodes
-from convoy.cluster.run_lease import hash_of, take, wait_for_the_start_before
+from convoy.cluster.run_lease import adopt, hash_of, take, wait_for_the_start_before
 from convoy.cluster.study_worker import leave_job, run_worker
-from convoy.cluster.submission import Submission
+from convoy.cluster.submission import Submission, Task
 from convoy.cluster.supervisor import log, supervise
 from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
@@ -91,8 +91,10 @@ def _run(words: Sequence[str]) -> int:
         return run_worker(words, allocation, max_restarts=asked.max_restarts, hang_s=asked.hang_s)
     wanted: Path | None = None
     group: str | None = None
+    task: Task | None = None
     if asked.submission is not None:
-        typed, wanted, group = _of_submission(asked.submission, allocation)
+        typed, task, group = _of_submission(asked.submission, allocation)
+        wanted = Path(task.folder_of(allocation.array_id))
     else:
         typed = _completed(asked, allocation)
     config = _config(typed)
@@ -102,7 +104,10 @@ def _run(words: Sequence[str]) -> int:
         config = _config(typed)  # whose global batch must divide by that number
     wanted = wanted or Path(config.output_root) / config.name / f"slurm-{allocation.job_id}"
     digest = _hash_of_config(config) if asked.submission else hash_of({"words": typed})
-    folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
+    if task is not None and task.resumes:
+        folder, claim = adopt(wanted, allocation.job_id, digest)
+    else:
+        folder, claim = take(wanted.absolute(), allocation.job_id, digest, allocation.restarts)
     log(f"job {allocation.job_id}, start {claim.start}, folder {folder.path}")
     if wait_for_the_start_before(folder):
         log("waited for the ranks of an earlier start to exit")
@@ -111,6 +116,9 @@ def _run(words: Sequence[str]) -> int:
         return 0
     path = json.dumps(str(folder.path))
     train = [*TRUST.words, f"resume={path}"] if RunFolder(folder.path).last.is_file() else [*typed, f"folder={path}"]
+    if task is not None and task.resumes:
+        gpus = [f"trainer.gpus={config.trainer.gpus}"] if config.hardware.accelerator != "cpu" else []
+        train += [*gpus, *task.overrides]
     if asked.fast_disk is not None and config.data.root is not None and "://" not in config.data.root:
         copied = copy_to_nodes(Path(config.data.root).expanduser(), asked.fast_disk, allocation)
         train.append(f"data.root={json.dumps(str(copied))}")
@@ -198,8 +206,8 @@ def _completed(asked: _RunWords, allocation: Allocation) -> list[str]:
     return [*given, *asked.overrides]
 
 
-def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path, str | None]:
-    """Return the words, the folder and the W&B group of this task of a submission."""
+def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Task, str | None]:
+    """Return the words of this task of a submission, the task, and its W&B group."""
     submission = Submission.read(path)
     task = submission.task(allocation.task)
     before, now = submission.git, git_state(Path(__file__).resolve().parent)
@@ -209,7 +217,7 @@ def _of_submission(path: Path, allocation: Allocation) -> tuple[list[str], Path,
     # The saved config alone declares no target, and no folder for downloads.
     typed = [text for text in task.overrides if "_target_" in text or text.startswith("data.root=")]
     declaring = [*submission.flags, *typed]
-    return [*declaring, "--from", str(path / task.config)], Path(task.folder_of(allocation.array_id)), group
+    return [*declaring, "--from", str(path / task.config)], task, group
 
 
 def _rank(words: Sequence[str]) -> int:

@@ -20,10 +20,12 @@ from convoy.commands.submit_plan import memory_lines
 from convoy.commands.submit_steps import (
     composed,
     new_folder,
+    run_to_resume,
     send,
     submission_of,
     test_script,
     with_cluster,
+    without_lookup,
     write_submission,
 )
 from convoy.commands.verb import AtLeast, Call, Verb
@@ -32,6 +34,7 @@ from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.config.sweep_points import points, varied
 from convoy.runs.layout import shown
+from convoy.training.resume import is_resume
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Submit(Verb):
 
       convoy submit model=resnet50 hardware=a100_80gb trainer.nodes=2 time=12:00:00
       convoy submit -m model=vgg16,resnet50 optimizer.lr=0.1,0.01 hardware=v100
+      convoy submit resume=outputs/resnet50/<run> hardware=a100
       convoy submit study=mine.yaml workers=4 hardware=v100 trainer.gpus=1
     """
 
@@ -87,6 +91,8 @@ def run(given: Submit, call: Call) -> int:
         return submit_study(asked, call, dry_run=given.dry_run, waits=given.wait)
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun
+    if is_array and is_resume(overrides):
+        raise UserError(Fault("resume", "applies to a single run, not to a sweep", "omit -m"))
     combinations = points(overrides, call.options) if is_array else [overrides]
     found = _checked(combinations, call.options)
     request = _the_request(found)
@@ -180,6 +186,9 @@ def _the_request(found: Sequence[_Point]) -> Request:
 
 def _task(index: int, point: _Point, keys: Sequence[str], *, is_array: bool) -> Task:
     config = point.config
+    run = run_to_resume(point.overrides)
+    if run is not None:
+        return Task(config.name, without_lookup(point.overrides), "0.yaml", str(run.path), resumes=True)
     if not is_array:
         return Task(config.name, point.overrides, "0.yaml", f"{config.output_root}/{config.name}/slurm-{{job}}")
     chosen = [text for text in point.overrides if text.partition("=")[0] in keys]

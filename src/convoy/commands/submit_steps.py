@@ -10,18 +10,22 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from convoy.cluster import slurm_commands
 from convoy.cluster.request import job_keys
 from convoy.cluster.submission import FOLDER, Submission, Task
 from convoy.commands.verb import Call
-from convoy.config.compose import OverrideError, compose
+from convoy.config.compose import OverrideError, compose, from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.runs.layout import git_state
+from convoy.runs.layout import RunFolder, git_state
+from convoy.runs.lock import is_being_trained
+from convoy.runs.lookup import find_run
+from convoy.runs.records import read_summary
 from convoy.training import preflight
+from convoy.training.resume import is_resume
 
 _DEFAULT_CLUSTERS = ("local", "carc")
 
@@ -42,7 +46,8 @@ def composed(overrides: Sequence[str], options: Options) -> Config:
     """Return the config that `convoy train` composes on a node of the cluster, with auto and null resolved."""
     faults: list[Fault] = []
     try:
-        base = compose(overrides, options)
+        run = run_to_resume(overrides)
+        base = compose(overrides, options) if run is None else _resumed(run, overrides, options)
     except OverrideError as error:
         faults, base = list(error.faults), error.config
     card = OmegaConf.select(base, f"cluster.cards.{base.hardware.name}")
@@ -51,6 +56,38 @@ def composed(overrides: Sequence[str], options: Options) -> Config:
     if card is not None and base.trainer.gpus == "auto" and base.hardware.accelerator != "cpu":
         base.trainer.gpus = card.gpus_per_node
     return preflight.checked(base, faults)
+
+
+def run_to_resume(overrides: Sequence[str]) -> RunFolder | None:
+    """Return the run that `resume=` names; None if there is none.
+
+    Raises:
+        UserError: There is no such run, or a job can't resume it.
+    """
+    given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
+    if not is_resume(overrides):
+        return None
+    name = given["resume"].strip("'\"")
+    run = find_run(name, given.get("output_root", "outputs"), "resume", is_idle=True)
+    if not run.last.is_file():
+        raise UserError(Fault("resume", "has no checkpoint to resume from", "submit the run again", name))
+    if is_being_trained(run.path):
+        raise UserError(Fault("resume", "is being trained", "wait until it ends, or stop it first", name))
+    if read_summary(run.summary).get("status") == "finished":
+        raise UserError(Fault("resume", "is finished", "name another run", name))
+    return run
+
+
+def without_lookup(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that change a run that is resumed in a job."""
+    return [text for text in overrides if not text.startswith(("resume=", "output_root=", "cluster=", "cluster."))]
+
+
+def _resumed(run: RunFolder, overrides: Sequence[str], options: Options) -> DictConfig:
+    saved = from_saved(run.saved_config())
+    saved.folder = None
+    on_cluster = [text for text in overrides if text.startswith(("cluster=", "cluster."))]
+    return overlay(saved, [*on_cluster, *without_lookup(overrides)], options)
 
 
 def new_folder(output_root: str) -> Path:

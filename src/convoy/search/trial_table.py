@@ -90,6 +90,8 @@ def text_of(value: Any) -> str:
     """Return the value of a parameter, for people."""
     if value is None:
         return "–"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

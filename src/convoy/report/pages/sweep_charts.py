@@ -72,7 +72,11 @@ def number_axis(values: Sequence[float]) -> dict[str, Any]:
     """Return the axis of numbers: logarithmic if they are positive and span more than a factor of 20."""
     is_log = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
     scale = {"type": "log", "nice": False, "padding": 10} if is_log else {"zero": False, "nice": False, "padding": 10}
-    return {"type": "quantitative", "scale": scale, "axis": {"format": "~g" if is_log else "~s"}}
+    return {
+        "type": "quantitative",
+        "scale": scale,
+        "axis": {"format": "~g" if is_log or max(values, default=0) < 1000 else "~s"},
+    }
 
 
 def _scatter(sweep: Sweep, title: str, name: str, data: list[dict[str, Any]], axis: dict[str, Any]) -> Figure:
