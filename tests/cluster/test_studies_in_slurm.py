@@ -29,7 +29,7 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_trial_whose_task_was_cancelled_or_requeued_is_taken_over(site: Site, convoy: Convoy, study: Path) -> None:
+def test_a_trial_whose_task_was_cancelled_or_stopped_is_taken_over(site: Site, convoy: Convoy, study: Path) -> None:
     words = (f"trainer.max_epochs={EPOCHS}", "trainer.checkpoint_every_steps=4", "workers=2")
     done = convoy("submit", f"study={study}", *ASKED, *words)
     assert done.code == 0, done.err
@@ -42,7 +42,7 @@ def test_a_trial_whose_task_was_cancelled_or_requeued_is_taken_over(site: Site, 
     site.wait_until(have_checkpoints, job, seconds=240)
     assert " running " in convoy("jobs").out
     site.host.call("scancel", f"{job}_0")
-    site.host.call("scontrol", "requeue", f"{job}_1")
+    site.host.call("scancel", "--signal=USR1", f"{job}_1")  # as before a time limit: it requeues itself
     assert site.wait_for(f"{job}_1", seconds=240) == "COMPLETED", site.log(job)
     assert int(site.host.job(f"{job}_1")["Restarts"]) == 1
     trials = optuna.load_study(study_name="study", storage=storage_of(folder)).get_trials()

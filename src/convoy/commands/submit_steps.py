@@ -71,10 +71,10 @@ def run_to_resume(overrides: Sequence[str]) -> RunFolder | None:
     run = find_run(name, given.get("output_root", "outputs"), "resume", is_idle=True)
     if not run.last.is_file():
         raise UserError(Fault("resume", "has no checkpoint to resume from", "submit the run again", name))
-    if is_being_trained(run.path):
-        raise UserError(Fault("resume", "is being trained", "wait until it ends, or stop it first", name))
     if read_summary(run.summary).get("status") == "finished":
         raise UserError(Fault("resume", "is finished", "name another run", name))
+    if is_being_trained(run.path):
+        raise UserError(Fault("resume", "is being trained", "wait until it ends, or stop it first", name))
     return run
 
 

@@ -16,11 +16,13 @@ from convoy.config.schema import GROUPS
 
 _FLAGS = """\
 flags:
-  -m, --multirun     run each combination of values given with commas
+  -m, --multirun     run each combination of values given with commas, range(…),
+                     glob(…) or zip(…); workers=2 runs two at a time
   --cfg job          show the composed config; with --resolve or -p <part>
   -cd, --config-dir  a folder of your own options with the layout of conf/
   --from FILE        use the config.yaml of a run, with overrides
-  resume=latest      resume the last run; or resume=<folder or checkpoint>
+  resume=latest      resume the last run; or resume=<folder or checkpoint>, also
+                     the folder of a sweep
 """
 
 _TYPED: dict[str, list[type]] = {
