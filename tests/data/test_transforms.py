@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from convoy.config.trust import TRUST
 from convoy.data.check import check_data
 from convoy.data.data_module import ImageData
 from convoy.data.randomness import SampleRandomness
+from convoy.data.transforms import ImageTransforms
 
 INVERT = {"_target_": "torchvision.transforms.v2.RandomInvert", "p": 1.0}
 JITTER = {"_target_": "torchvision.transforms.v2.ColorJitter", "brightness": 0.5, "hue": 0.2}
@@ -169,7 +171,10 @@ def broken(image: Tensor) -> Tensor:  # noqa: ARG001 (a transform's signature)
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"_target_": "torchvision.transforms.v2.ColorJitter", "brightnes": 1}, r"data.transforms\[0\]: .*brightnes"),
+        (
+            {"_target_": "torchvision.transforms.v2.ColorJitter", "brightnes": 1},
+            r"data.transforms\[0\].brightnes=1: .*no such argument",
+        ),
         (
             {"_target_": "torchvision.transforms.v2.ColorJitter", "brightness": -1},
             r"can't be built \(ValueError: .*non negative",
@@ -197,3 +202,46 @@ def test_a_transform_that_fails(kind: str, name: str, message: str, folder_data:
     with pytest.raises(UserError, match=message) as caught:
         images_of(data)
     assert caught.value.faults[0].key == "data.transforms[0]"
+
+
+NOISE = {"_target_": "albumentations.GaussNoise", "p": 1.0}
+TRANSPOSE = {"_target_": "albumentations.Transpose", "p": 0.5}
+SEVERAL = {"_target_": "albumentations.Compose", "transforms": [NOISE, TRANSPOSE]}
+INVERTED = {"_target_": "albumentations.InvertImg", "p": 1.0}
+CROP = {"_target_": "albumentations.RandomCrop", "height": 4, "width": 4}
+
+
+@pytest.fixture
+def albumentations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Albumentations, in the user's own config."""
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    pytest.importorskip("albumentations")
+    TRUST.add_composed(OmegaConf.create({"data": {"transforms": [SEVERAL, INVERTED, CROP]}}))
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+@pytest.mark.usefixtures("albumentations")
+def test_albumentations_draws_follow_from_the_position(kind: str, folder_data: Any, digits_folder: Path) -> None:
+    data = make(kind, folder_data, digits_folder, transforms=[SEVERAL])
+    whole = images_of(data, num_batches=4)
+    assert not torch.equal(whole, images_of(make(kind, folder_data, digits_folder), num_batches=4))
+    assert torch.equal(whole[16:], images_of(data, first_step=2, num_batches=2))
+    for num_threads in (1, 4):
+        assert torch.equal(whole, images_of(replace(data, num_workers=num_threads), num_batches=4))
+
+
+@pytest.mark.usefixtures("albumentations")
+def test_a_transform_of_albumentations_gives_its_own_pixels() -> None:
+    data = digits(transforms=[INVERTED], channels=3)
+    image = torch.arange(2 * 4 * 3, dtype=torch.uint8).view(3, 2, 4) + 100
+    assert torch.equal(ImageTransforms(data, 0)(image, -7), 255 - image)
+    both = ImageTransforms(replace(data, transforms=[NOISE, NOISE]), 0)(image, 7).int() - image.int()
+    once = ImageTransforms(replace(data, transforms=[NOISE]), 0)(image, 7).int() - image.int()
+    assert once.any()
+    assert not torch.equal(both, 2 * once), "each transform of a list has its own draws"
+
+
+@pytest.mark.usefixtures("albumentations")
+def test_albumentations_with_another_size_is_refused() -> None:
+    with pytest.raises(UserError, match=r"returns torch.uint8 \[1, 4, 4\] for an image"):
+        ImageTransforms(digits(transforms=[CROP]), 0)(torch.zeros(1, 8, 8, dtype=torch.uint8), 3)

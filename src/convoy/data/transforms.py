@@ -17,6 +17,7 @@ from torch import Tensor
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.config.targets import build
+from convoy.data.array_transforms import ArrayTransform
 from convoy.data.dataset_images import user_code
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 
@@ -39,7 +40,8 @@ class ImageTransforms:
         for index, node in enumerate(data.transforms):
             key, name = f"data.transforms[{index}]", str(node["_target_"])
             with user_code(key, name):
-                self._transforms.append((key, name, build(key, node)))
+                built = build(key, node)
+                self._transforms.append((key, name, ArrayTransform(built) if ArrayTransform.is_for(built) else built))
 
     def __bool__(self) -> bool:
         return bool(self._transforms)
@@ -56,9 +58,10 @@ class ImageTransforms:
             UserError: if a transform fails or does not return such an image.
         """
         with SampleRandomness(seed):
-            for key, name, transform in self._transforms:
+            for index, (key, name, transform) in enumerate(self._transforms):
                 with user_code(key, name):
-                    result = transform(image)
+                    is_of_arrays = isinstance(transform, ArrayTransform)
+                    result = transform(image, seed + index) if is_of_arrays else transform(image)
                 if not isinstance(result, Tensor) or result.dtype != torch.uint8 or result.shape != image.shape:
                     got = (
                         f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
