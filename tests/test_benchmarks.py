@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from benchmarks import (
     __main__,
+    architecture_search,
     augmentation,
     folder_loader,
     lightning_overhead,
@@ -22,9 +24,11 @@ from benchmarks import (
     precision,
     published_memory,
     run_list,
+    search_filter,
     shards,
     startup,
     step_overhead,
+    tabular_search,
     template,
 )
 from benchmarks.gpu import __main__ as gpu_parts
@@ -57,6 +61,23 @@ def test_a_benchmark_runs_and_returns_its_results(benchmark: object, capsys: pyt
     for result in results:
         assert len(result.values) == len(result.null) == len(result.busy_cores) == 1
         assert result.line() in out
+
+
+def test_benchmarks_of_architecture_searches_run(capsys: pytest.CaptureFixture[str]) -> None:
+    filtered = search_filter.main(["--candidates", "20", "--traced", "1", "--rounds", "1"])
+    assert [len(result.values) for result in filtered] == [1, 1, 1]
+    compared = architecture_search.main(["--networks", "3", "--seeds", "1", "--epochs", "1"])
+    assert {result.ours for result in compared} == set(architecture_search.SAMPLERS)
+    assert tabular_search.main([]) == [] or len(compared) == 8
+    out = capsys.readouterr().out
+    assert all(result.line() in out for result in (*filtered, *compared))
+
+
+def test_a_table_of_networks_is_read_without_running_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "data.anb"
+    path.write_bytes(pickle.dumps({(0, 1): Path("x")}))
+    with pytest.raises(pickle.UnpicklingError, match="is not part of a table"):
+        tabular_search.read_table(path)
 
 
 @needs_fashion_mnist

@@ -128,6 +128,7 @@ def _conclude(workers: Study, place: Workplace) -> int:
     from convoy.report.pages.study_page import write_study_report
     from convoy.runs.layout import shown
     from convoy.search.architecture.best_model import write_best_model
+    from convoy.search.architecture.sampler import REFUSED_BEFORE
     from convoy.search.run_study import overrides_of_trial, started, state_of
     from convoy.search.trial_table import best_trials, table, write_csv
 
@@ -138,6 +139,8 @@ def _conclude(workers: Study, place: Workplace) -> int:
     print()
     Console(highlight=False, soft_wrap=True).print(table(workers.optuna, study, monitor))
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    before = sum(trial.user_attrs.get(REFUSED_BEFORE, 0) for trial in trials)
+    counts += f"; {before:,} candidates refused before becoming a trial" if before else ""
     print(f"\n{len(trials)} trials: {counts}")
     for trial in best_trials(workers.optuna):
         print(f"trial {trial.number}: {shlex.join(['convoy', 'train', *overrides_of_trial(trial)])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from convoy.runs.records import Monitor
+from convoy.search.architecture.decisions import Values
 from convoy.search.architecture.sampler import StrategySampler
 from convoy.search.study_config import StudyConfig
 
@@ -101,7 +102,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def sampler_of(study: StudyConfig, number: int) -> BaseSampler:
+def sampler_of(study: StudyConfig, number: int, refuses: Callable[[Values], bool] | None = None) -> BaseSampler:
     """Return the sampler of a trial, whose draws depend on the seed and the trial's number.
 
     A sampler with the seed alone would draw the same in each process and after each resume. CMA-ES and the quasi-random
@@ -110,9 +111,10 @@ def sampler_of(study: StudyConfig, number: int) -> BaseSampler:
     Args:
         study: of the trial.
         number: of the trial.
+        refuses: constraint on the decisions of an architecture; None for none.
     """
     if study.architecture is not None and study.strategy is not None:
-        return StrategySampler(study.strategy, study.architecture.decisions, study.seed)
+        return StrategySampler(study.strategy, study.architecture.decisions, study.seed, refuses)
     seed = study.seed if study.sampler in ("quasi_random", "cma_es") else study.seed * 1_000_003 + number
     if study.sampler in ("random", "grid"):  # the points of a grid are enqueued
         return optuna.samplers.RandomSampler(seed)

@@ -22,7 +22,8 @@ from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
 from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
-from convoy.search.architecture.candidate import TEXT, ChainSizes, config_keys, exact_costs, values_of
+from convoy.search.architecture.candidate import TEXT, ChainFilter, config_keys, values_of
+from convoy.search.architecture.sampler import MOST_DRAWS, REFUSED_BEFORE
 from convoy.search.candidates import costs_of, further_costs, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
@@ -122,7 +123,8 @@ class Study:
             trials = self.optuna.get_trials(deepcopy=False)
             if counted(self.optuna) >= place.study.num_trials or self.children.is_stopped:
                 return None
-            self.optuna.sampler = sampler_of(place.study, len(trials))
+            refuses = None if self._filter is None else self._filter.refuses
+            self.optuna.sampler = sampler_of(place.study, len(trials), refuses)
             asked = self._asked(trials) or self.optuna.ask()
             chosen = dict(chosen_values(list(place.study.parameters), asked))
             overrides = overrides_of(place.study, config_keys(place.study.architecture, chosen), place.words)
@@ -134,7 +136,10 @@ class Study:
                 return self.optuna.trials[asked.number], lock
             asked.set_user_attr(_REFUSED, reason)
             self.optuna.tell(asked, state=TrialState.FAIL)
-            self._ended(self.optuna.trials[asked.number])
+            refused = self.optuna.trials[asked.number]
+            self._ended(refused)
+            if refused.user_attrs.get(REFUSED_BEFORE, 0) >= MOST_DRAWS:
+                break
         self.children.stop()
         return None
 
@@ -164,17 +169,22 @@ class Study:
         study, options = self._place.study, self._place.options
         needed = {*study.objectives, *(name for name in study.constraints if name != "peak_memory")}
         try:
-            costs.update(exact_costs(study.architecture, self._sizes, chosen) or costs_of(overrides, options))
+            if self._filter is None:
+                costs.update(costs_of(overrides, options))
+            else:
+                costs.update(self._filter.costs(values_of(self._filter.space, chosen)))
             costs.update(further_costs(needed, study.constraints.get("peak_memory"), overrides, options))
             return costs, refusal(study.constraints, overrides, costs, options)
         except UserError as error:
             return costs, "; ".join(str(fault) for fault in error.faults)
 
     @cached_property
-    def _sizes(self) -> ChainSizes | None:
-        """Sizes of the images and classes of all trials."""
+    def _filter(self) -> ChainFilter | None:
+        """Constraints that are checked before a candidate becomes a trial."""
+        if self._place.study.architecture is None:
+            return None
         words = overrides_of(self._place.study, [], self._place.words)
-        return ChainSizes.of(preflight.read(words, self._place.options, to_run=False))
+        return ChainFilter.of(self._place.study, preflight.read(words, self._place.options, to_run=False))
 
     def _lock(self, number: int) -> IO[str] | None:
         """Return the locked file of a trial; None if another worker holds it."""

@@ -15,7 +15,7 @@ import yaml
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
-from convoy.search.architecture.reading import STRATEGIES, read_architecture, settings_faults
+from convoy.search.architecture.reading import STRATEGIES, read_architecture, settings_faults, strategy_of
 from convoy.search.space import Parameter, read_space
 
 SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es", *STRATEGIES)
@@ -88,9 +88,9 @@ class StudyConfig:
     @cached_property
     def strategy(self) -> Strategy | None:
         """Sampler of the architecture; None if Optuna samples. It keeps what it has learned between trials."""
-        if self.architecture is None or self.sampler not in STRATEGIES:
+        if self.architecture is None:
             return None
-        return STRATEGIES[self.sampler](self.architecture, **self.sampler_settings)
+        return strategy_of(self.sampler, self.architecture, self.sampler_settings)
 
 
 def find_study(text: str, options: Options) -> Path:

@@ -12,10 +12,11 @@ from tests.conftest import Run
 
 from convoy.config.faults import UserError
 from convoy.runs.records import Monitor
-from convoy.search.architecture.candidate import config_keys
+from convoy.search.architecture.candidate import ChainFilter, config_keys
 from convoy.search.journal import open_study, sampler_of
 from convoy.search.space import chosen_values
-from convoy.search.study_config import StudyConfig, read_study
+from convoy.search.study_config import StudyConfig, overrides_of, read_study
+from convoy.training import preflight
 
 CHAIN = {"chain": ["CONV(1|3|5|7)-(2|4)", "(POOL2|POOL4)", {"repeat": [0, 1], "of": ["(BN|RELU)"]}, "FC-{num_classes}"]}
 SAMPLERS = ["random", "tpe", "evolution", "reinforce", "lstm"]
@@ -70,6 +71,36 @@ def test_a_study_trains_networks_and_writes_the_best_as_an_option(convoy: Callab
     ledger = convoy("ledger", *command[1:], folder=None)
     assert ledger.code == 0, ledger.err
     assert "2,610" in ledger.out.replace("2.61 K", "2,610")  # 3x3x4 + 4, and 8x8x4x10 + 10
+
+
+@pytest.mark.parametrize("sampler", ["random", "evolution", "reinforce", "lstm"])
+def test_chains_that_break_a_constraint_become_no_trials(tmp_path: Path, sampler: str) -> None:
+    """Of four kinds of chains, those of 41 parameters per class and more are drawn again."""
+    chain = {"chain": ["CONV3-(1|2|4|64)", "(POOL32|POOL64)", "FC-{num_classes}"]}
+    study = study_of(tmp_path / "study.yaml", architecture=chain, sampler=sampler, constraints={"params": 100})
+    chains = ChainFilter.of(study, preflight.read(overrides_of(study, [], []), to_run=False))
+    assert chains is not None
+    opened = open_study(tmp_path, study, Monitor("val/top1", "max"))
+    refused = 0
+    for number in range(12):
+        opened.sampler = sampler_of(study, number, chains.refuses)
+        trial = opened.ask()
+        keys = dict(config_keys(study.architecture, dict(chosen_values(list(study.parameters), trial))))
+        assert keys["model.layers"][1] == "POOL32"  # the other one is larger than the image
+        filters = int(keys["model.layers"][0].removeprefix("CONV3-"))
+        assert 9 * filters + filters + 10 * filters + 10 <= 100
+        refused += opened.trials[number].user_attrs.get("refused_before", 0)
+        opened.tell(trial, 1 / filters)
+    assert refused > 0
+
+
+def test_a_study_whose_constraints_leave_nothing_stops(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    architecture = {"chain": ["CONV3-(4|8)", "FC-{num_classes}"]}
+    study_of(tmp_path / "none.yaml", architecture=architecture, sampler="random", constraints={"params": 10})
+    done = convoy("search", "study=none.yaml", folder=None)
+    assert done.code == 1
+    assert "1 trials: 1 refused; 1,000 candidates refused before becoming a trial" in done.out
+    assert "too many candidates in a row break the constraints" in done.out
 
 
 @pytest.mark.parametrize(

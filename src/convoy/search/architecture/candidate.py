@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from convoy.config.faults import UserError
 from convoy.data.check import counted_sizes
 from convoy.models.chain_costs import chain_costs
 from convoy.models.shapes import read_chain
@@ -14,6 +15,7 @@ from convoy.search.architecture.decisions import ArchitectureSpace, Values
 
 if TYPE_CHECKING:
     from convoy.config.schema import Config
+    from convoy.search.study_config import StudyConfig
 
 TEXT = "architecture"
 """User attribute of a trial: its network in one line."""
@@ -69,12 +71,47 @@ class ChainSizes:
         return chain_costs(read_chain(list(layers), **self.sizes, **self.defaults))
 
 
-def exact_costs(
-    space: ArchitectureSpace | None, sizes: ChainSizes | None, chosen: Mapping[str, Any]
-) -> dict[str, int] | None:
-    """Return the costs of a trial's network if they follow from its decisions; None if only the ledger knows them."""
-    if not isinstance(space, ChainSpace) or sizes is None:
-        return None
-    if any(key.startswith(("data", "model")) for key in chosen):
-        return None
-    return sizes.costs(space.texts(values_of(space, chosen)))
+@dataclass(frozen=True)
+class ChainFilter:
+    """Constraints on parameters and MACs of chains, checked from their decisions alone.
+
+    Attributes:
+        space: of the chains.
+        sizes: of images and classes.
+        constraints: of the study.
+    """
+
+    space: ChainSpace
+    sizes: ChainSizes
+    constraints: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, study: StudyConfig, config: Config) -> ChainFilter | None:
+        """Return the filter of a study; None if only the ledger knows the costs of its networks.
+
+        Args:
+            study: of the trials.
+            config: of a trial without its network.
+        """
+        sizes = ChainSizes.of(config)
+        if not isinstance(study.architecture, ChainSpace) or sizes is None:
+            return None
+        if any(one.key.startswith(("data", "model")) for one in study.space):
+            return None
+        return cls(study.architecture, sizes, study.constraints)
+
+    def refuses(self, values: Values) -> bool:
+        """Return whether a chain violates a constraint or has a layer that does not fit its input."""
+        try:
+            costs = self.costs(values)
+        except UserError:
+            return True
+        return any(costs[name] > largest for name, largest in self.constraints.items() if name in costs)
+
+    def costs(self, values: Values) -> dict[str, int]:
+        """Return the parameters and MACs of a chain.
+
+        Raises:
+            UserError: a layer does not fit its input.
+        """
+        return self.sizes.costs(self.space.texts(values))

@@ -64,6 +64,17 @@ class Strategy(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class UniformDraws:
+    """Random search, the baseline of the others."""
+
+    space: ArchitectureSpace
+
+    def ask(self, trained: Sequence[Trained], rng: Random) -> Values:
+        """Draw all decisions uniformly."""
+        return drawn(self.space, rng)
+
+
 def drawn(space: ArchitectureSpace, rng: Random) -> Values:
     """Draw all decisions uniformly."""
     return tuple(rng.randrange(len(one.choices)) for one in space.decisions)

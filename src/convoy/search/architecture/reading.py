@@ -8,7 +8,8 @@ from typing import Any
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.search.architecture.cell_space import CellSpace
 from convoy.search.architecture.chain_space import ChainSpace
-from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
+from convoy.search.architecture.compound_space import CompoundSpace
+from convoy.search.architecture.decisions import ArchitectureSpace, Strategy, UniformDraws
 from convoy.search.architecture.evolution import Evolution
 from convoy.search.architecture.reinforce import Reinforce
 from convoy.search.architecture.stage_space import StageSpace
@@ -17,6 +18,7 @@ SPACES: Mapping[str, Callable[[Any], ArchitectureSpace]] = {
     "chain": ChainSpace,
     "cells": CellSpace,
     "stages": StageSpace,
+    "compound": CompoundSpace,
 }
 """Kinds of spaces, by their key in the `architecture` block."""
 
@@ -37,6 +39,13 @@ def _lstm(space: ArchitectureSpace, **settings: Any) -> Strategy:
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {"evolution": Evolution, "reinforce": Reinforce, "lstm": _lstm}
 """Samplers that choose decisions."""
+
+
+def strategy_of(sampler: str, space: ArchitectureSpace, settings: Mapping[str, Any]) -> Strategy | None:
+    """Return the strategy of a sampler; None if Optuna samples."""
+    if sampler == "random":
+        return UniformDraws(space)
+    return STRATEGIES[sampler](space, **settings) if sampler in STRATEGIES else None
 
 
 def read_architecture(block: Any) -> ArchitectureSpace:

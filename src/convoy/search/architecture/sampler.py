@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -12,7 +12,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from convoy.search.architecture.decisions import Decision, Strategy, Trained
+from convoy.search.architecture.decisions import Decision, Strategy, Trained, Values
+
+MOST_DRAWS = 1_000
+"""Decisions that are refused for one trial until it is recorded as refused."""
+
+REFUSED_BEFORE = "refused_before"
+"""User attribute of a trial: number of candidates that were refused before its own, without a trial."""
 
 
 class StrategySampler(BaseSampler):
@@ -25,10 +31,17 @@ class StrategySampler(BaseSampler):
         strategy: rule that chooses decisions.
         decisions: of the space, which are parameters of the trials.
         seed: of the study.
+        refuses: returns whether decisions violate a constraint. Such decisions are drawn again, without a trial.
     """
 
-    def __init__(self, strategy: Strategy, decisions: Sequence[Decision], seed: int) -> None:
-        self._strategy, self._decisions, self._seed = strategy, decisions, seed
+    def __init__(
+        self,
+        strategy: Strategy,
+        decisions: Sequence[Decision],
+        seed: int,
+        refuses: Callable[[Values], bool] | None = None,
+    ) -> None:
+        self._strategy, self._decisions, self._seed, self._refuses = strategy, decisions, seed, refuses
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the decisions."""
@@ -37,8 +50,14 @@ class StrategySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the decisions of a trial."""
-        values = self._strategy.ask(self._trained(study), self._rng(trial))
+        """Return the decisions of a trial, and record in it how many were refused before."""
+        trained, rng = self._trained(study), self._rng(trial)
+        values, refused = self._strategy.ask(trained, rng), 0
+        while self._refuses is not None and refused < MOST_DRAWS and self._refuses(values):
+            refused += 1
+            values = self._strategy.ask(trained, rng)
+        if refused:
+            study._storage.set_trial_user_attr(trial._trial_id, REFUSED_BEFORE, refused)
         return {one.name: one.choices[value] for one, value in zip(self._decisions, values, strict=True)}
 
     def sample_independent(
@@ -53,6 +72,8 @@ class StrategySampler(BaseSampler):
 
     def _trained(self, study: Study) -> list[Trained]:
         """Return the trials with a value, which of a pruned one is the last it has reported."""
+        if len(study.directions) > 1:
+            return []  # only random draws have several objectives
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         return [
