@@ -90,6 +90,7 @@ def test_each_trial_is_trained_exactly_once(num_workers: int, num_kills: int, nu
     assert [process.returncode for process in processes] == [0] * num_workers, log
     assert tally.total() == num_kills
     trials = optuna.load_study(study_name="study", storage=storage_of(folder)).get_trials()
+    assert (folder / "report.html").is_file()
     lost = [f"trial {trial.number} is {trial.state.name}" for trial in trials if trial.state != TrialState.COMPLETE]
     for run in sorted(folder.glob("trials/[0-9]*/")):
         with (run / "metrics.csv").open() as file:

@@ -129,13 +129,13 @@ def _conclude(workers: Study, place: Workplace) -> int:
     from convoy.runs.layout import shown
     from convoy.search.architecture.best_model import write_best_model
     from convoy.search.architecture.sampler import REFUSED_BEFORE
+    from convoy.search.journal import locked
     from convoy.search.run_study import overrides_of_trial, started, state_of
     from convoy.search.trial_table import best_trials, table, write_csv
 
     folder, study, monitor = place.folder, place.study, place.monitor
     trials = started(workers.optuna)
     states = [state_of(trial) for trial in trials]
-    write_csv(folder / "search.csv", workers.optuna, study, monitor)
     print()
     Console(highlight=False, soft_wrap=True).print(table(workers.optuna, study, monitor))
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -145,12 +145,14 @@ def _conclude(workers: Study, place: Workplace) -> int:
     for trial in best_trials(workers.optuna):
         print(f"trial {trial.number}: {shlex.join(['convoy', 'train', *overrides_of_trial(trial)])}")
     files = [folder / "search.csv"]
-    if study.architecture is not None and (best := best_trials(workers.optuna)):
-        path, words = write_best_model(folder, best[0], study, place.words)
-        print(f"best network: {shlex.join(['convoy', 'train', *words])}")
-        files.append(path)
-    if any((folder / "trials").glob("*/config.yaml")):
-        files += write_study_report(folder)
+    with locked(folder / ".lock"):  # other processes write the same files
+        write_csv(files[0], workers.optuna, study, monitor)
+        if study.architecture is not None and (best := best_trials(workers.optuna)):
+            path, words = write_best_model(folder, best[0], study, place.words)
+            print(f"best network: {shlex.join(['convoy', 'train', *words])}")
+            files.append(path)
+        if any((folder / "trials").glob("*/config.yaml")):
+            files += write_study_report(folder)
     print("\n".join(shown(path) for path in files))
     if received := workers.children.received:
         print(f"stopped by {signal.Signals(received).name}; to resume: convoy search resume={shown(folder)}")
