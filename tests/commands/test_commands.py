@@ -142,6 +142,15 @@ def test_commands_without_training_do_not_import_its_libraries() -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_train_py_without_its_packages_says_what_to_do() -> None:
+    """With -I and -S, Python finds the standard library only."""
+    script = Path(__file__).resolve().parents[2] / "train.py"
+    done = subprocess.run([sys.executable, "-I", "-S", str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "source .venv/bin/activate" in done.stderr
+
+
 def test_train_py_is_convoy_train() -> None:
     script = Path(__file__).resolve().parents[2] / "train.py"
     done = subprocess.run([sys.executable, str(script), "modle=vgg16"], capture_output=True, text=True, check=False)
