@@ -50,6 +50,7 @@ def test_a_dry_run_answers_in_two_seconds_without_torch_and_writes_nothing(tmp_p
         (("hardware=a100",), "account: must be set on carc"),
         ((*MINE, "max_parallel=none"), "must be a whole number of at least 1"),
         ((*MINE, "trainer.nodes=2", "trainer.global_batch_size=130"), "doesn't divide by 4 ranks"),
+        ((*MINE, "-m", "seed=1,2", "workers=2"), "workers=2: applies to a study; write max_parallel=…"),
         ((*MINE, "resume=nothing"), "resume=nothing: no such run"),
         ((*MINE, "-m", "resume=nothing", "seed=1,2"), "applies to a single run, not to a sweep"),
         (("account=a", "-m", "hardware=a100,a40"), "must request the same; these differ in card"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -64,11 +64,21 @@ class Submit(Verb):
     """Study as in convoy search, or the folder of one that exists."""
     trials: Annotated[int, AtLeast(1)] | None = None
     """With study: number of trials; null for that of the study."""
-    workers: Annotated[int, AtLeast(1)] = 1
-    """With study: number of tasks, each of which trains one trial at a time."""
+    workers: Annotated[int, AtLeast(1)] | None = None
+    """With study: number of tasks, each of which trains one trial at a time;
+    null for 1."""
 
     overrides = None
     flags = ("--multirun",)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the faults of keys that belong to a study."""
+        for key in ("trials", "workers"):
+            if self.study is None and getattr(self, key) is not None:
+                remedy = "write max_parallel=… for the tasks at the same time" if key == "workers" else "omit it"
+                yield Fault(
+                    key, "applies to a study", f"{remedy}, or add study=<file or name>", str(getattr(self, key))
+                )
 
 
 ARGUMENTS = Submit
@@ -87,7 +97,7 @@ def run(given: Submit, call: Call) -> int:
     if given.study is not None:
         from convoy.commands.submit_study import StudyArray, submit_study
 
-        asked = StudyArray(given.study, given.trials, given.workers, given.max_parallel)
+        asked = StudyArray(given.study, given.trials, given.workers or 1, given.max_parallel)
         return submit_study(asked, call, dry_run=given.dry_run, waits=given.wait)
     overrides = with_cluster(call.overrides, call.options)
     is_array = call.multirun

@@ -19,7 +19,7 @@ from rich.text import Text
 from convoy.records.progress import duration
 from convoy.runs.records import metric_text, progress
 from convoy.search.run_study import Workplace, counted, state_of
-from convoy.search.trial_table import ordered, parameters_text
+from convoy.search.trial_table import best_trials, ordered, parameters_text
 
 _MOST_ROWS = 8
 """Largest number of trials that have ended in the table."""
@@ -55,7 +55,12 @@ def _headline(study: optuna.Study, place: Workplace, num_ended: int, num_running
     if spans and left > 0:
         text += f", about {duration(fmean(spans) * left / max(place.workers, num_running))} left"
     refused = len(study.get_trials(deepcopy=False)) - counted(study)
-    return f"{text}, {refused} candidates refused" if refused > 0 else text
+    if refused > 0:
+        text += f", {refused} candidates refused"
+    if best := best_trials(study):
+        value = metric_text(place.monitor.name, best[0].values[0], place.monitor.percent)
+        text += f"\nbest so far: {value} (trial {best[0].number})"
+    return text
 
 
 def _progress(trial: FrozenTrial, place: Workplace) -> tuple[float | None, float | None]:
