@@ -49,7 +49,8 @@ def test_it_fits_into_80_columns_and_shows_what_runs_and_the_best(place: Workpla
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("3 of 20 trials, 1 running, about ")
-    assert lines[0].endswith("1 candidates refused")
+    assert lines[0].endswith(" left, 1 candidates refused")
+    assert lines.pop(1) == "best so far: 90.00% (trial 1)"
     assert [line.split()[:2] for line in lines[2:]] == [
         ["3", "62.50%"],
         ["1", "90.00%"],
