@@ -68,6 +68,8 @@ def test_a_study_trains_networks_and_writes_the_best_as_an_option(convoy: Callab
     (line,) = [line for line in done.out.splitlines() if line.startswith("best network: convoy ")]
     command = line.removeprefix("best network: convoy ").split()
     assert command[:2] == ["train", "--config-dir"]
+    exported = convoy("export", f"run={folder / 'trials' / '0000'}", folder=None)
+    assert exported.code == 0, exported.err
     ledger = convoy("ledger", *command[1:], folder=None)
     assert ledger.code == 0, ledger.err
     assert "2,610" in ledger.out.replace("2.61 K", "2,610")  # 3x3x4 + 4, and 8x8x4x10 + 10
