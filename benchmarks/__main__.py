@@ -22,6 +22,7 @@ from benchmarks import (
     planner_accuracy,
     precision,
     run_list,
+    search_filter,
     shards,
     startup,
     step_overhead,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], list[Result]]] = {
     "planner_accuracy": planner_accuracy.main,
     "page_time": page_time.main,
     "run_list": run_list.main,
+    "search_filter": search_filter.main,
 }
 
 
