@@ -19,8 +19,20 @@ COST_TITLES = {"params": "parameters", "macs": "MACs per image", "saved_bytes": 
 
 
 def label_of(point: SweepPoint) -> str:
-    """Return the values of a point as its name in charts."""
-    return " ".join(f"{key}={value}" for key, value in point.values.items()) or point.name
+    """Return the number and the values of a point as its name in charts."""
+    values = " ".join(f"{key.rpartition('.')[2]}={short_text(value)}" for key, value in point.values.items())
+    return f"{number_of(point)}: {values}" if values else point.name
+
+
+def number_of(point: SweepPoint) -> str:
+    """Return the number of a point, with which its folder begins."""
+    return point.name.partition("_")[0]
+
+
+def short_text(text: str) -> str:
+    """Return a value for people: a number with more than six characters has four digits."""
+    value = as_number(text)
+    return text if value is None or len(text) <= 6 else f"{value:.4g}"
 
 
 def as_number(text: str) -> float | None:
@@ -75,7 +87,8 @@ def number_axis(values: Sequence[float]) -> dict[str, Any]:
     return {
         "type": "quantitative",
         "scale": scale,
-        "axis": {"format": "~g" if is_log or max(values, default=0) < 1000 else "~s"},
+        # "g" on a linear axis has only the digits in which the ticks differ, such as 1.3e+2.
+        "axis": {"format": "~g" if is_log else "~f" if max(values, default=0) < 1000 else "~s"},
     }
 
 
@@ -120,7 +133,13 @@ def parallel(sweep: Sweep) -> list[Figure]:
     spec = {
         "data": {"values": data},
         "encoding": {
-            "x": {"field": "axis", "type": "nominal", "sort": axes, "title": None, "axis": {"labelAngle": 0}},
+            "x": {
+                "field": "axis",
+                "type": "nominal",
+                "sort": axes,
+                "title": None,
+                "axis": {"labelAngle": 0, "labelExpr": "split(datum.label, '.')"},
+            },
             "y": {"field": "height", "type": "quantitative", "axis": None},
             "color": {**color, "legend": {"orient": "right"}},
             "detail": {"field": "point"},

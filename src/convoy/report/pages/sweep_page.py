@@ -16,7 +16,9 @@ from convoy.report.pages.sweep_charts import (
     as_number,
     importance,
     label_of,
+    number_of,
     parallel,
+    short_text,
 )
 from convoy.report.pages.sweep_records import Sweep, SweepPoint, read_sweep
 from convoy.runs.records import metric_text
@@ -61,7 +63,8 @@ def sweep_page(sweep: Sweep, search: Section | None = None) -> Page:
         *([search] if search is not None else []),
         Section("Points", [_table(sweep)]),
         Section("Curves", _curves(sweep, best)),
-        Section("Parameters", [*against_keys(sweep), *parallel(sweep), *importances], in_columns=True),
+        Section("Parameters", [*against_keys(sweep), *importances], in_columns=True),
+        Section("Combinations", parallel(sweep)),
         Section("Cost", against_costs(sweep), in_columns=True),
         Section("Failed points", _failed(sweep)),
     ]
@@ -75,7 +78,7 @@ def _text(sweep: Sweep, name: str, value: float | None) -> str:
 
 def _best(sweep: Sweep, best: SweepPoint) -> list[Any]:
     facts = [Fact(sweep.monitor.name, _text(sweep, sweep.monitor.name, sweep.value(best)))]
-    facts += [Fact(key, best.values[key]) for key in sweep.keys]
+    facts += [Fact(key, short_text(best.values[key])) for key in sweep.keys]
     words = [word for word in best.overrides if word not in TRIAL_OVERRIDES and not word.startswith("folder=")]
     command = shlex.join(["convoy", "train", *words])
     return [Facts(facts, is_large=True), Code(command)]
@@ -90,9 +93,7 @@ def _table(sweep: Sweep) -> Table:
         seconds = point.summary.get("seconds")
         rows.append(
             (
-                Cell(
-                    point.name.partition("_")[0] if sweep.keys else point.name, as_number(point.name.partition("_")[0])
-                ),
+                Cell(number_of(point) if sweep.keys else point.name, as_number(number_of(point))),
                 *(_value_cell(point.values[key]) for key in sweep.keys),
                 *(number(point.summary.get(name), _text(sweep, name, point.summary.get(name))) for name in metrics),
                 *(number(point.costs.get(name)) for name in costs),
@@ -110,7 +111,7 @@ def _has(sweep: Sweep, name: str) -> bool:
 
 def _value_cell(text: str) -> Cell:
     value = as_number(text)
-    return Cell(text or "–") if value is None else number(value, text)
+    return Cell(text or "–") if value is None else number(value, short_text(text))
 
 
 def _curves(sweep: Sweep, best: SweepPoint | None) -> list[Figure]:
