@@ -39,10 +39,12 @@ def worker(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def children_of(pid: int) -> list[int]:
-    try:
-        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """Return the processes that the threads of a process have started."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            found += [int(text) for text in path.read_text().split()]
+    return found
 
 
 def strike(process: subprocess.Popen[bytes], kind: str) -> None:
@@ -70,12 +72,12 @@ def test_each_trial_is_trained_exactly_once(num_workers: int, num_kills: int, nu
         assert first.poll() is None
     (folder,) = tmp_path.glob("outputs/searches/*")
     processes = [first, *(worker(folder) for _ in range(num_workers - 1))]
-    tally = Counter[str]()
+    tally = Counter(dict.fromkeys(KINDS, 0))
     try:
         while any(process.poll() is None for process in processes):
             time.sleep(chance.uniform(0.5, 4))  # the moment of a kill is random
             if tally.total() < num_kills:
-                kind, index = chance.choice(KINDS), chance.randrange(num_workers)
+                kind, index = KINDS[tally.total() % len(KINDS)], chance.randrange(num_workers)
                 if processes[index].poll() is None and (kind != "trial" or children_of(processes[index].pid)):
                     strike(processes[index], kind)
                     tally[kind] += 1
