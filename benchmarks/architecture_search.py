@@ -1,6 +1,6 @@
 """Samplers of architectures on the same space with the same number of trained networks.
 
-The networks are chains for 8x8 handwritten digits, about half a second of training each. The results of a sampler are
+The networks are chains for 8x8 handwritten digits, a second or two of training each. The results of a sampler are
 the accuracy of its best network on held-out images, and the mean accuracy of its last third. A network that two
 samplers choose is trained once, since its weights, batches and accuracy follow from its layers.
 
