@@ -264,7 +264,7 @@ def test_faults_that_a_check_finds(changes: dict[str, Any], key: str, message: s
     ("train", "message"),
     [
         (lambda: node(Unsized), "builds Unsized, which is not a map-style data set"),
-        (lambda: node(Shades, colour=1), "data.train: .*colour"),
+        (lambda: node(Shades, colour=1), "data.train.colour=1: .*no such argument"),
         (
             lambda: node(ImageFolder, root="/no/such/folder"),
             r"ImageFolder can't be built \(FileNotFoundError: ",
