@@ -33,11 +33,11 @@ def test_option_fits_its_target_and_is_described(path: Path) -> None:
     assert check_model(option, num_classes=1000, in_channels=3, image_size=224) == []
     given = {"num_classes": 10, "in_channels": 1, "image_size": 224}
     signature = inspect.signature(targets.resolve(option["_target_"], "model"))
-    # Two keys that `construct_model` reads itself for a target that does not take them.
+    # Keys that `build_model` reads itself for a target that does not take them.
     passed = {
         key: value
         for key, value in targets.arguments("model", option).items()
-        if key not in ("name", "pretrained") or key in signature.parameters
+        if key not in ("name", "pretrained", "weights") or key in signature.parameters
     }
     signature.bind(**passed, **{key: value for key, value in given.items() if key in signature.parameters})
     assert set(option.get("lr", {})) <= {"sgd", "adam", "adamw", "rmsprop", "lamb", "lars"}
