@@ -94,7 +94,13 @@ def work(place: Workplace) -> int:
     console = Console(highlight=False)
     workers = Study(place, lambda trial: _say(trial, workers, place, console))
     if console.is_terminal:
-        shown = Live(get_renderable=lambda: live_table(workers.optuna, place), console=console, refresh_per_second=1)
+        # At the end, the table of results replaces it.
+        shown = Live(
+            get_renderable=lambda: live_table(workers.optuna, place),
+            console=console,
+            refresh_per_second=1,
+            transient=True,
+        )
         with shown:
             workers.run()
     else:
