@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
@@ -186,3 +187,33 @@ def test_without_optuna_the_error_says_what_to_install(
     done = convoy("search", "study=digits_lr", folder=None)
     assert done.code == 2
     assert "pip install 'convoy[search]'" in done.err
+
+
+def test_the_folder_of_a_study_is_data(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    """Code is named in the overrides of all trials, in the space, and in the overrides of the command line."""
+    folder = tmp_path / "received"
+    folder.mkdir()
+    space = {"callback.mine": {"choice": [{"_target_": "os.system", "command": "touch broken"}]}}
+    keys = {"train": ["model._target_=mynet.MyNet"], "space": space}
+    (folder / "study.yaml").write_text(json.dumps(keys))
+    (folder / "command.json").write_text(json.dumps({"overrides": ["data.root=${oc.env:HOME}"], "trials": 1}))
+    before = sorted(folder.iterdir())
+    done = convoy("search", f"resume={folder}", folder=None)
+    assert done.code == 2
+    for text in ("model._target_=mynet.MyNet", "callback.mine={", "data.root=${oc.env:HOME}"):
+        assert f"type it again: {text}" in done.err
+    done = convoy("search", f"resume={folder}", "seed=1", folder=None)
+    assert (done.code, "seed: is not part of the study" in done.err) == (2, True)
+    assert sorted(folder.iterdir()) == before
+    assert not (tmp_path / "broken").exists()
+
+
+@pytest.mark.slow
+def test_a_study_is_resumed_with_its_targets_typed_again(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "quiet.py").write_text("from pytorch_lightning import Callback\n\n\nclass Quiet(Callback):\n    pass\n")
+    target = "+callback.mine={_target_:quiet.Quiet}"
+    done = convoy("search", "optimizer.lr=interval(0.01,0.1)", *TRAIN, target, "trials=1", folder=None)
+    assert done.code == 0, done.err
+    done = convoy("search", f"resume={the_study(tmp_path)}", "trials=2", target, folder=None)
+    assert done.code == 0, done.err
+    assert [trial.state for trial in trials_of(the_study(tmp_path))] == [TrialState.COMPLETE] * 2

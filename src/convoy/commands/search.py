@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from convoy.commands.study_folder import STUDY, Asked, create_study_folder, new_study, open_study_folder, require_optuna
 from convoy.commands.verb import AtLeast, Call, Verb
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault
 from convoy.runs.records import metric_text
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def run(given: Search, call: Call) -> int:
     """Run or resume a study, and print its best trials."""
     require_optuna()
     if given.resume is not None:
-        if call.overrides:
-            raise UserError(Fault("resume", "continues with the study's own overrides", "omit the others"))
-        place = open_study_folder(given.resume, given.trials, call.options)
+        place = open_study_folder(given.resume, given.trials, call.options, call.overrides)
     else:
         asked = Asked(given.study, given.trials, given.sampler, given.pruner)
         place, keys = new_study(asked, call.overrides, Path(given.output_root), call.options)

@@ -134,7 +134,8 @@ def _worker(words: Sequence[str]) -> int:
 
     leave_job(os.environ)
     parsed = arguments.parse(words)
-    place = open_study_folder(Path(parsed.overrides[0]), None, parsed.options)
+    folder, *typed = parsed.overrides
+    place = open_study_folder(Path(folder), None, parsed.options, typed)
     return work(replace(place, waits=False))
 
 

@@ -15,10 +15,11 @@ import yaml
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
+from convoy.config.run_overrides import check_typed_again
 from convoy.runs.layout import read_json
 from convoy.runs.records import Monitor
 from convoy.runs.whole_files import replace_text
-from convoy.search.study_config import StudyConfig, find_study, overrides_of, read_keys, read_study, study_of
+from convoy.search.study_config import StudyConfig, find_study, override, overrides_of, read_keys, read_study, study_of
 
 if TYPE_CHECKING:
     from convoy.search.run_study import Workplace
@@ -84,13 +85,14 @@ def create_study_folder(place: Workplace, keys: dict[str, Any]) -> None:
     _write_command(place.folder, place.words, place.study)
 
 
-def open_study_folder(folder: Path, trials: int | None, options: Options) -> Workplace:
-    """Open the folder of a study.
+def open_study_folder(folder: Path, trials: int | None, options: Options, typed: Sequence[str] = ()) -> Workplace:
+    """Open the folder of a study, which is data: targets in it must be typed again.
 
     Args:
         folder: of the study.
         trials: new number of trials; None for that of the study.
         options: folders of the options.
+        typed: overrides of the command line.
 
     Raises:
         UserError: the study has faults.
@@ -101,6 +103,7 @@ def open_study_folder(folder: Path, trials: int | None, options: Options) -> Wor
     command = read_json(folder / _COMMAND)
     words = command["overrides"]
     study = replace(read_study(folder / STUDY), trials=trials or command["trials"])
+    check_typed_again(all_overrides(study, words), typed, "study", STUDY)
     monitor = _checked(study, words, options)
     _write_command(folder, words, study)
     return Workplace(folder, study, monitor, words, options)
@@ -128,6 +131,12 @@ def _keys(asked: Asked, overrides: Sequence[str], options: Options) -> tuple[str
         if (value := getattr(asked, key)) is not None:
             keys[key] = value
     return name, keys, words
+
+
+def all_overrides(study: StudyConfig, words: Sequence[str]) -> list[str]:
+    """Return the overrides of the study and of the command line, and those of the space's values."""
+    chosen = [override(one.key, value) for one in study.space for value in one.extremes()]
+    return list(dict.fromkeys([*study.train, *words, *chosen]))
 
 
 def first_overrides(place: Workplace) -> list[str]:

@@ -18,6 +18,7 @@ from convoy.cluster.submission import Task, array_of
 from convoy.commands.study_folder import (
     STUDY,
     Asked,
+    all_overrides,
     create_study_folder,
     first_overrides,
     new_study,
@@ -34,6 +35,7 @@ from convoy.commands.submit_steps import (
     with_cluster,
 )
 from convoy.config.faults import Fault, UserError
+from convoy.config.run_overrides import must_be_typed
 from convoy.config.schema import Config
 from convoy.runs.layout import shown
 
@@ -74,7 +76,9 @@ def submit_study(given: StudyArray, call: Call, *, dry_run: bool, waits: bool) -
     cost = cost_text(request, cost_of(request, cluster, given.workers), given.workers)
     folder = new_folder(config.output_root)
     python, start = cluster.python or sys.executable, str(Path.cwd())
-    array, study = array_of(given.workers, given.max_parallel), [str(place.folder), *call.config_flags]
+    array = array_of(given.workers, given.max_parallel)
+    again = [text for text in all_overrides(place.study, place.words) if must_be_typed(text)]
+    study = [str(place.folder), *call.config_flags, *again]
     text = script.job(request, cluster, place.study.name, python, start, str(folder), array, study)
     if dry_run:
         print(f"{text}\n{cost}")
@@ -105,10 +109,7 @@ def _place(given: StudyArray, overrides: Sequence[str], call: Call) -> tuple[Wor
     if not (Path(given.study) / STUDY).is_file():
         output_root = next((text.partition("=")[2] for text in overrides if text.startswith("output_root=")), "outputs")
         return new_study(Asked(given.study, given.trials), overrides, Path(output_root), call.options)
-    if overrides:
-        key = overrides[0].partition("=")[0]
-        raise UserError(Fault(key, "can't be changed in a study that exists", "omit it, or submit a new study"))
-    return open_study_folder(Path(given.study), given.trials, call.options), None
+    return open_study_folder(Path(given.study), given.trials, call.options, overrides), None
 
 
 def _checked_request(config: Config) -> Request:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
+from convoy.config.run_overrides import check_typed_again
 from convoy.runs.layout import read_json
 from convoy.runs.whole_files import replace_text
 
@@ -63,8 +64,6 @@ def folder_to_resume(overrides: Sequence[str]) -> Path | None:
 def resumed_sweep(folder: Path, overrides: Sequence[str]) -> Sweep:
     """Return the sweep of a folder.
 
-    Its record is data like a run's config: the targets in it must be typed again, and it can't read the environment.
-
     Args:
         folder: of the sweep.
         overrides: of the command line.
@@ -73,18 +72,8 @@ def resumed_sweep(folder: Path, overrides: Sequence[str]) -> Sweep:
         UserError: the record can't be read, or the command line changes the sweep.
     """
     sweep = read_sweep(folder)
-    known = {text for point in sweep.points for text in point.overrides}
-    faults: dict[Fault, None] = {}
-    for text in overrides:
-        if text not in known and not text.startswith("resume="):
-            remedy = "omit it, or start a new sweep"
-            faults[Fault(text.partition("=")[0], "is not part of the sweep, which keeps its overrides", remedy)] = None
-    for text in known - set(overrides):
-        if "_target_" in text or "${" in text:
-            rule = "is in sweep.json only, which is data"
-            faults[Fault(text.partition("=")[0], rule, f"if you trust it, type it again: {text}")] = None
-    if faults:
-        raise UserError(*faults)
+    known = dict.fromkeys(text for point in sweep.points for text in point.overrides)
+    check_typed_again(known, overrides, "sweep", RECORD)
     return sweep
 
 

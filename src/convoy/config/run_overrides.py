@@ -1,8 +1,8 @@
-"""Keys that may be overridden when a trained run is used again, or when none is started."""
+"""Keys that may be overridden when a run, a sweep or a study is used again, or when no run is started."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 
@@ -33,6 +33,38 @@ def run_key_faults(overrides: Sequence[str], what: str) -> list[Fault]:
         for key, sign, value in words
         if key in ("resume", "folder") and sign
     ]
+
+
+def must_be_typed(text: str) -> bool:
+    """Return whether an override names code, or reads the environment."""
+    return "_target_" in text or "${" in text
+
+
+def check_typed_again(known: Collection[str], typed: Sequence[str], what: str, file: str) -> None:
+    """Check the overrides with which a sweep or a study is resumed.
+
+    Its record is data like a run's config: the targets in it must be typed again, and it can't read the environment.
+
+    Args:
+        known: overrides in the record.
+        typed: overrides of the command line.
+        what: "sweep" or "study".
+        file: name of the record.
+
+    Raises:
+        UserError: if an override is not in the record, or must be typed again.
+    """
+    faults: dict[Fault, None] = {}
+    for text in typed:
+        if text not in known and not text.startswith("resume="):
+            rule, remedy = f"is not part of the {what}, which keeps its overrides", f"omit it, or start a new {what}"
+            faults[Fault(text.partition("=")[0], rule, remedy)] = None
+    for text in known:
+        if text not in typed and must_be_typed(text):
+            rule = f"is in {file} only, which is data"
+            faults[Fault(text.partition("=")[0], rule, f"if you trust it, type it again: {text}")] = None
+    if faults:
+        raise UserError(*faults)
 
 
 def check_run_overrides(overrides: Sequence[str], verb: str) -> None:
