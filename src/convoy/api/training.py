@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convoy.api.calls import options_of, undisturbed
 from convoy.config.faults import Fault, UserError
 from convoy.report.pages.page_at_end import print_page
+from convoy.runs.layout import new_name
 from convoy.runtime.stop_signals import StopSignal
 from convoy.training.start import Start
 
@@ -64,8 +63,7 @@ def _in_ranks(start: Start, options: Options) -> tuple[Path, int]:
     elif config.folder is not None:
         folder = Path(config.folder).absolute()
     else:
-        named = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-        folder = (Path(config.output_root) / config.name / named).absolute()
+        folder = (Path(config.output_root) / config.name / new_name()).absolute()
         words.append(f"folder={json.dumps(str(folder))}")
     flags = ["--config-dir", str(options.folder)] if options.folder else []
     command = [sys.executable, "-m", "convoy.commands.main", "train", *flags, *words]

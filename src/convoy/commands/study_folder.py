@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ import yaml
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.run_overrides import check_typed_again
-from convoy.runs.layout import read_json
+from convoy.runs.layout import new_name, read_json
 from convoy.runs.records import Monitor
 from convoy.runs.whole_files import replace_text
 from convoy.search.study_config import StudyConfig, find_study, override, overrides_of, read_keys, read_study, study_of
@@ -74,7 +72,7 @@ def new_study(
     name, keys, words = _keys(asked, overrides, options)
     study = study_of(name, keys)
     monitor = _checked(study, words, options)
-    folder = output_root.absolute() / "searches" / f"{name}-{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    folder = output_root.absolute() / "searches" / f"{name}-{new_name()}"
     return Workplace(folder, study, monitor, words, options), keys
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from convoy.config.compose import OverrideError, compose, from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.runs.layout import RunFolder, git_state
+from convoy.runs.layout import RunFolder, git_state, new_name
 from convoy.runs.lock import is_being_trained
 from convoy.runs.lookup import find_run
 from convoy.runs.records import read_summary
@@ -92,7 +91,7 @@ def _resumed(run: RunFolder, overrides: Sequence[str], options: Options) -> Dict
 
 def new_folder(output_root: str) -> Path:
     """Return the folder of a new submission."""
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    name = new_name()
     return Path(output_root).absolute() / FOLDER / name
 
 

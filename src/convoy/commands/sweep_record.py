@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
 from convoy.config.run_overrides import check_typed_again
-from convoy.runs.layout import read_json
+from convoy.runs.layout import new_name, read_json
 from convoy.runs.whole_files import replace_text
 
 RECORD = "sweep.json"
@@ -40,7 +38,7 @@ class Sweep:
 
 def new_sweep(output_root: str, keys: Sequence[str], combinations: Sequence[list[str]]) -> Sweep:
     """Create the folder of a sweep and write its record."""
-    folder = Path(output_root) / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    folder = Path(output_root) / "sweeps" / new_name()
     names = [point_name(index, overrides, keys) for index, overrides in enumerate(combinations)]
     folder.mkdir(parents=True)
     points = [{"folder": name, "overrides": words} for name, words in zip(names, combinations, strict=True)]

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from convoy.runs.records import metric_text, read_summary
 from convoy.runs.whole_files import replace_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def metrics_of(done: Sequence[Point]) -> list[str]:
 
 
 def printed(keys: Sequence[str], done: Sequence[Point]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = [name for name in metrics_of(done) if name != "test/loss"]
     for key in keys:

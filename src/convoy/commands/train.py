@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convoy.commands import arguments, train_help
+from convoy.commands import arguments
 from convoy.commands.sweep_record import folder_to_resume
 from convoy.report.pages.page_at_end import print_page
 from convoy.runtime.rank_watch import WATCH
@@ -15,6 +15,8 @@ def run(words: Sequence[str]) -> int:
     """Train the network of the overrides, print the config, or print the help."""
     parsed = arguments.parse(words)
     if parsed.help:
+        from convoy.commands import train_help
+
         print(train_help.text(parsed.overrides, parsed.options))
         return 0
     if parsed.cfg:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import netrc
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from convoy.config.faults import Fault
 from convoy.config.schema import Config, WandbConfig
@@ -40,6 +38,8 @@ def wandb_record(
         "id": _run_id(run),
         "resume": "allow",
     }
+    from urllib.request import getproxies  # imported here, since it takes long
+
     # Behind a proxy a direct connection says nothing.
     server = None if getproxies().keys() & {"http", "https", "all"} else _server()
     return WandbRecord(run, options, server, notify, online=_is_online(settings))
@@ -80,6 +80,6 @@ def _run_id(run: RunFolder) -> str:
         return run.wandb_id.read_text(encoding="utf-8").strip()
     # In a W&B sweep, wandb.init ignores other ids than that of the agent.
     in_sweep = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
-    run_id = in_sweep or secrets.token_hex(4)
+    run_id = in_sweep or os.urandom(4).hex()
     run.wandb_id.write_text(run_id + "\n", encoding="utf-8")
     return run_id

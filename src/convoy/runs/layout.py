@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,11 @@ FORMAT = 2
 
 EXPORT_SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch_export": ".pt2"}
 """Formats of exported files and the suffixes of their names."""
+
+
+def new_name() -> str:
+    """Return a name for a new folder: the time, and six random characters, since two may begin in the same second."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.urandom(3).hex()}"
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,7 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
             remedy = f"choose another, or write resume={folder} to resume the run in it"
             raise UserError(Fault("folder", "is not empty", remedy, folder))
     else:
-        # Two runs started in the same second still get separate folders.
-        path = output_root / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+        path = output_root / name / new_name()
     run = RunFolder(path.absolute())
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=claimed)
@@ -252,6 +254,8 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata  # imported here, since it takes a tenth of the time in which a mistake is answered
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

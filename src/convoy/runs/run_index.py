@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -107,7 +106,7 @@ def _write(index: Path, rows: _Rows) -> None:
         for left in index.parent.glob(f"{prefix}*"):  # of a process that was killed
             if time.time() - left.stat().st_mtime > _STALE_S:
                 left.unlink(missing_ok=True)
-        partial = index.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(3)}")
+        partial = index.with_name(f"{prefix}{os.getpid()}-{os.urandom(3).hex()}")
         try:
             partial.write_bytes(_head(body) + b"\n" + body)
             partial.replace(index)
