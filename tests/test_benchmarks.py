@@ -149,7 +149,8 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     """All modules with a `main` except long or GPU ones, the peer, the table and the comparison of numbers."""
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
-    assert mains - set(__main__.BENCHMARKS) == {"__main__", "numerics", "pack_accuracy", "published_memory", "template"}
+    others = {"__main__", "numerics", "pack_accuracy", "published_memory", "template"}
+    assert mains - set(__main__.BENCHMARKS) == {*others, "architecture_search", "tabular_search"}
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err

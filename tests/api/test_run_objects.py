@@ -236,6 +236,7 @@ def interrupt():
                 run = path
     os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 threading.Thread(target=interrupt, daemon=True).start()
 before = signal.getsignal(signal.SIGINT)
 try:
