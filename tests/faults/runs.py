@@ -31,7 +31,7 @@ WORDS = (
 
 RESUME = ("train", "resume=run")
 
-_TIMES = ("seconds", "images_per_s", "data_wait", "elapsed_s")
+_TIMES = ("seconds", "images_per_s", "data_wait", "logging_share", "elapsed_s")
 _NOT_COMPARED = (*_TIMES, "loops", "folder", "best_checkpoint", "pytorch-lightning_version")
 """Times, counters of Lightning's loops that Convoy sets anew (`training/loop_state.py`), and absolute paths."""
 

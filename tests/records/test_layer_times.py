@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,33 @@ def test_a_gpu_waits_for_the_launches_of_each_pass_after_the_first(monkeypatch: 
         now[0] += pass_s
     # 15 ms at the highest clock rate. Later passes contain the wait, which must not make it longer and longer.
     assert waits == [37_500_000, 37_500_000]
+
+
+def test_the_time_of_the_optimizer_is_that_of_its_steps_per_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    network = nn.Linear(2, 2)
+
+    class Slow(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            closure()
+            times.begin_optimizer()  # as Lightning's hook, after the backward pass in the closure
+            now[0] += 0.006
+
+    def passes() -> None:
+        for _ in range(2):
+            times.begin_step()
+            network(torch.ones(1, 2)).sum().backward()
+            now[0] += 1
+
+    optimizer = Slow(network.parameters(), 0.1)
+    times = LayerTimes(network, torch.device("cpu"), optimizer)
+    for _ in range(3):
+        optimizer.step(passes)
+    times.detach()
+    optimizer.step(passes)
+    assert times.optimizer_ms() == pytest.approx(6 * 3 / 8)  # 3 timed steps, 8 passes
+    assert LayerTimes(network, torch.device("cpu")).optimizer_ms() is None
 
 
 @pytest.mark.gpu

@@ -88,6 +88,8 @@ def test_measured_columns_join_and_are_logged_once_more(convoy: Convoy) -> None:
         assert 0 < float(rows[module]["forward_time_ms"]) < 1000
         assert 0 < float(rows[module]["backward_time_ms"]) < 1000
     assert "20 passes of 128 images on CPU" in content(run.folder)["measured"]
+    assert 0 < content(run.folder)["optimizer_time_ms"] < 1000
+    assert 0 < run.summary()["logging_share"] < 1
     paths = list(run.folder.glob("wandb/offline-run-*/files/media/table/ledger*.table.json"))
     assert len(paths) == 2
     times = [[row[-3] for row in json.loads(path.read_text())["data"]] for path in paths]

@@ -108,7 +108,7 @@ def test_a_run_that_ended_within_an_epoch_can_be_made_longer(convoy: Convoy) -> 
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-TIMES = ("seconds", "images_per_s", "data_wait")
+TIMES = ("seconds", "images_per_s", "data_wait", "logging_share")
 
 
 @pytest.mark.parametrize(

@@ -26,16 +26,19 @@ class Measured:
     allocated_bytes: int | None = None
 
 
-def with_measured(ledger: LedgerRows, calls: Mapping[Call, Measured], what: str) -> LedgerRows:
+def with_measured(
+    ledger: LedgerRows, calls: Mapping[Call, Measured], what: str, optimizer_time_ms: float | None = None
+) -> LedgerRows:
     """Return the ledger with the measurements in the rows of the measured modules.
 
     Args:
         ledger: Ledger of the same model.
         calls: Measurements by module and call.
         what: Description of the measurement, for the convention below the table.
+        optimizer_time_ms: Time of the optimizer per micro batch.
     """
     rows = tuple(_joined(row, calls.get((row.module, row.call))) for row in ledger.rows)
-    return replace(ledger, rows=rows, measured=what)
+    return replace(ledger, rows=rows, measured=what, optimizer_time_ms=optimizer_time_ms)
 
 
 def _joined(row: Row, measured: Measured | None) -> Row:

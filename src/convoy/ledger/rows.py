@@ -106,6 +106,8 @@ class LedgerRows:
         rows: Rows; the first is the input.
         state: Memory that does not depend on the batch.
         measured: Description of the measurement; empty if nothing was measured.
+        optimizer_time_ms: Time per micro batch from the end of the backward pass to that of the optimizer's step, with
+            gradient clipping; None if it was not measured.
     """
 
     model: str
@@ -116,6 +118,7 @@ class LedgerRows:
     rows: tuple[Row, ...]
     state: State
     measured: str = ""
+    optimizer_time_ms: float | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -132,6 +135,7 @@ class LedgerRows:
                 tuple(Row(**row) for row in found["rows"]),
                 State(**{field.name: totals[field.name] for field in fields(State)}),
                 found["measured"],
+                found["optimizer_time_ms"],
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -29,6 +29,7 @@ def json_text(ledger: LedgerRows) -> str:
         "optimizer": ledger.optimizer,
         "micro_batch_size": ledger.micro_batch_size,
         "measured": ledger.measured,
+        "optimizer_time_ms": ledger.optimizer_time_ms,
         "convention": convention(ledger),
         "totals": ledger.totals(),
         "rows": [as_dict(row) for row in ledger.rows],

@@ -19,7 +19,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from convoy.ledger.measured import Call, Measured
 from convoy.runtime.devices import synchronize
@@ -87,14 +89,15 @@ class _CudaClock:
 
 
 class LayerTimes:
-    """Timer of every module without children.
+    """Timer of every module without children, and of the optimizer.
 
     Args:
         network: Network to time; it has hooks until `detach`.
         device: Device of the network.
+        optimizer: Optimizer to time, likewise; None for no time of an optimizer.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, optimizer: Optimizer | None = None) -> None:
         self._device = device
         self._clock: _Clock = _CudaClock() if device.type == "cuda" else _HostClock(device)
         self._step = -1
@@ -104,7 +107,10 @@ class LayerTimes:
         self._forward: dict[Call, list[tuple[Any, Any]]] = defaultdict(list)
         self._backward: dict[Call, dict[int, list[list[Any]]]] = defaultdict(lambda: defaultdict(list))
         self._allocated: dict[Call, int] = {}
-        self._handles = []
+        self._optimizer: list[list[Any]] = []
+        self._handles: list[RemovableHandle] = []
+        if optimizer is not None:
+            self._handles.append(optimizer.register_step_post_hook(lambda *_: self._end_optimizer()))
         for name, module in network.named_modules():
             if next(module.children(), None) is None:
                 self._handles.append(module.register_forward_pre_hook(self._before(name), prepend=True))
@@ -116,8 +122,16 @@ class LayerTimes:
         self._counts.clear()
         self._clock.begin_pass()
 
+    def begin_optimizer(self) -> None:
+        """Start the time of the optimizer, after a backward pass; the end of its step ends it."""
+        self._optimizer.append([self._clock.mark()])
+
+    def _end_optimizer(self) -> None:
+        if self._optimizer:
+            self._optimizer[-1].append(self._clock.mark())
+
     def detach(self) -> None:
-        """Remove all hooks from the network."""
+        """Remove all hooks from the network and the optimizer."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -126,6 +140,12 @@ class LayerTimes:
         """Return the medians of every call over the steps, in ms; synchronizes with the device once."""
         synchronize(self._device)
         return {call: self._median(call) for call in self._forward}
+
+    def optimizer_ms(self) -> float | None:
+        """Return the median time of the optimizer in ms, divided by the passes per step; None if it was not timed."""
+        synchronize(self._device)
+        times = [self._clock.between_ms(pair[0], pair[-1]) for pair in self._optimizer if len(pair) > 1]
+        return statistics.median(times) * len(times) / (self._step + 1) if times else None
 
     def _median(self, call: Call) -> Measured:
         between = self._clock.between_ms

@@ -114,9 +114,13 @@ class Measuring(pl.Callback):
         if self._is_done:
             return
         if self._passes == _WARM_UP_STEPS:
-            self._times = LayerTimes(pl_module.network, pl_module.device)
+            self._times = LayerTimes(pl_module.network, pl_module.device, trainer.optimizers[0])
         if self._times is not None:
             self._times.begin_step()
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        if self._times is not None:
+            self._times.begin_optimizer()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._is_done:
@@ -137,7 +141,8 @@ class Measuring(pl.Callback):
         self._stop()
         if times is not None and ledger is not None:
             source = f"the medians of {self._passes - _WARM_UP_STEPS} passes of {ledger.micro_batch_size} images"
-            self._log.ledger = with_measured(ledger, times.medians(), f"{source} on {self._device_name}")
+            source = f"{source} on {self._device_name}"
+            self._log.ledger = with_measured(ledger, times.medians(), source, times.optimizer_ms())
             self._log.write()
         self._recorder.restart_timing(self._step)
 

@@ -25,6 +25,7 @@ class MetricsLogger(pl.Callback):
         images_per_s: Training samples per second in this start; None before it is known.
         data_wait: Fraction of this start's training time in which this rank waited for batches; None before it is
             known.
+        logging_share: Fraction of this start's training time in which loggers wrote rows; None before it is known.
     """
 
     def __init__(self, every_steps: int, steps_per_epoch: int, global_batch_size: int) -> None:
@@ -36,6 +37,7 @@ class MetricsLogger(pl.Callback):
         self._running_since: float | None = None
         self._is_timed = True
         self._waited = self._row_waited = self._waited_before = 0.0
+        self._logged = self._logged_before = 0.0
 
     def pause_timing(self) -> None:
         """Stop measuring images/s, because something other than training slows the next steps."""
@@ -48,6 +50,13 @@ class MetricsLogger(pl.Callback):
         self._first_step = self._row_step = step
         self._before = self._row_seconds = self.seconds
         self._waited_before = self._row_waited = self._waited
+        self._logged_before = self._logged
+
+    @property
+    def logging_share(self) -> float | None:
+        """Fraction of this start's training time in which loggers wrote rows; None before it is known."""
+        seconds = self.seconds - self._before
+        return (self._logged - self._logged_before) / seconds if self._is_timed and seconds else None
 
     @property
     def data_wait(self) -> float | None:
@@ -111,7 +120,9 @@ class MetricsLogger(pl.Callback):
             values["data_wait"] = (self._waited - self._row_waited) / seconds
         self._row_step, self._row_seconds, self._row_waited = self._step, self.seconds, self._waited
         pl_module.latest.update(values)
+        began = time.perf_counter()
         self._write_row(trainer, {**values, "lr": pl_module.learning_rate(), "seconds": self.seconds})
+        self._logged += time.perf_counter() - began
 
     def _write_row(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         if trainer.is_global_zero and values:

@@ -99,6 +99,7 @@ def summarize(
         "seconds": round(metrics.seconds, 3),
         "images_per_s": metrics.images_per_s,
         "data_wait": metrics.data_wait,
+        "logging_share": metrics.logging_share,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
         "images": dict(data.sizes),
         "training_counts": data.counts_by_name(),
