@@ -97,8 +97,9 @@ def test_a_point_whose_sweep_is_killed_stops_and_is_saved() -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=pytest.mark.faults), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_sweep_that_is_killed_resumes_and_ends_as_without_the_kill(workers: int, tmp_path: Path) -> None:
     words = ("-m", *TINY, "trainer.max_epochs=1,30,2", "trainer.checkpoint_every_steps=3", "report=false")
     whole = tmp_path / "whole"
