@@ -42,6 +42,10 @@ def main(folder: Path) -> int:
     return subprocess.run(command, cwd=folder, check=False).returncode
 
 
+_SOURCE = r"\.(?:py|yaml|ipynb)"
+"""Suffix of files of which the site has no copy: their names are shown without a link."""
+
+
 def _copy_outside_pages(pages: Path) -> None:
     """Add README.md, CONTRIBUTING.md, CHANGELOG.md and examples/README.md, with links that fit their new places."""
     outside = {
@@ -55,13 +59,13 @@ def _copy_outside_pages(pages: Path) -> None:
         text = re.sub(r"\]\(docs/", "](", text)
         for other, target in outside.items():
             text = text.replace(f"]({other}", f"]({target}")
-        # Source files are shown as names, since the site has no copy of them.
         if name.startswith("examples/"):
-            text = re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]*\.(?:py|yaml)\)", r"\1", text)
+            text = re.sub(rf"\[([^\]]+)\]\((?!https?:|#)[^)]*{_SOURCE}\)", r"\1", text)
         (pages / new).write_text(text, encoding="utf-8")
     for path in pages.glob("*.md"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace("](../examples/README.md", "](examples.md"), encoding="utf-8")
+        text = text.replace("](../examples/README.md", "](examples.md")
+        path.write_text(re.sub(rf"\[([^\]]+)\]\(\.\./examples/[^)]*{_SOURCE}\)", r"\1", text), encoding="utf-8")
 
 
 def _api_page(package: str, title: str) -> str:

@@ -52,8 +52,8 @@ def test_a_trial_whose_task_was_cancelled_or_stopped_is_taken_over(site: Site, c
             epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/top1"]]
         assert epochs == list(range(1, EPOCHS + 1)), run
         assert not (run / "slurm").exists()
-    more = convoy("submit", f"study={folder}", "trials=4", "hardware=a100")
-    assert "hardware: can't be changed in a study that exists" in more.err
+    more = convoy("submit", f"study={folder}", "trials=4", "hardware=v100")
+    assert "hardware: is not part of the study, which keeps its overrides" in more.err
 
 
 def test_a_dry_run_of_a_study_writes_nothing(convoy: Convoy, study: Path, tmp_path: Path) -> None:
