@@ -17,6 +17,7 @@ from typing import IO
 from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runtime import stop_signals
+from convoy.runtime.cpu_cores import usable_cores
 from convoy.runtime.rank_watch import PARENT
 
 
@@ -98,8 +99,7 @@ class ChildRuns:
         """Return the CPU threads of a run as an override, so that runs at the same time don't share a core."""
         if self.workers == 1:
             return []
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [f"hardware.cpu_threads={max(1, cores // self.workers)}"]
+        return [f"hardware.cpu_threads={max(1, usable_cores() // self.workers)}"]
 
 
 def words_of(run: RunFolder, overrides: Sequence[str]) -> list[str]:

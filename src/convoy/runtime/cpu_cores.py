@@ -47,13 +47,18 @@ def cores_of_others(start: CoreTimes, end: CoreTimes) -> int:
     return max(0, int(((end.busy_s - start.busy_s) - (end.own_s - start.own_s)) / seconds + 0.5))
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def own_cores(processes: int) -> int:
     """Return the cores of one process: those of its Slurm task, else its share of the machine's cores.
 
     Args:
         processes: Number of processes of the run on this machine.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if task_cores := os.environ.get("SLURM_CPUS_PER_TASK"):
         return max(1, min(cores, int(task_cores)))
     return max(1, cores // processes)
