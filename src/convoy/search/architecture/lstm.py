@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 import torch
 from torch import Tensor, nn
 
-from convoy.search.architecture.baseline import MovingBaseline
-from convoy.search.architecture.decisions import ArchitectureSpace, Trained, Values
+from convoy.search.architecture.decisions import ArchitectureSpace, Values
+from convoy.search.architecture.policy import Policy
 
 _INITIAL = 0.08
 """Bound of the uniform distribution of the initial weights: Zoph & Le 2016, section 4.1."""
@@ -82,40 +82,31 @@ def _one_thread() -> Iterator[None]:
 
 
 @dataclass
-class LstmPolicy:
+class LstmPolicy(Policy):
     """Controller that is trained by one step of Adam per trained network.
 
     Attributes:
-        space: of the networks.
         learning_rate: of Adam.
-        decay: weight of the old moving average of the rewards, the baseline.
         hidden: units of the LSTM.
     """
 
-    space: ArchitectureSpace
     learning_rate: float = 0.01
     decay: float = 0.9
     hidden: int = 32
-    _learned: list[Trained] = field(default_factory=list, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._reset()
-
-    def ask(self, trained: Sequence[Trained], rng: Random) -> Values:
-        """Draw a network from the policy that follows from the trained networks."""
-        if self._learned != trained[: len(self._learned)]:
-            self._reset()  # with several workers, an earlier trial can end after a later one
-        with _one_thread():
-            for one in trained[len(self._learned) :]:
-                advantage = self._baseline.advantage(one.reward)
-                self._optimizer.zero_grad(set_to_none=False)
-                torch.autograd.backward(-advantage * self.controller.log_probability(one.values))
-                self._optimizer.step()
-                self._learned.append(one)
-            return self.controller.draw(rng)
-
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Return to the initial weights."""
         self.controller = Controller(self.space, self.hidden)
         self._optimizer = torch.optim.Adam(self.controller.parameters(), self.learning_rate)
-        self._baseline = MovingBaseline(self.decay)
-        self._learned = []
+
+    def learn(self, values: Values, advantage: float) -> None:
+        """Take a step of Adam."""
+        with _one_thread():
+            self._optimizer.zero_grad(set_to_none=False)
+            torch.autograd.backward(-advantage * self.controller.log_probability(values))
+            self._optimizer.step()
+
+    def draw(self, rng: Random) -> Values:
+        """Draw a network from the controller."""
+        with _one_thread():
+            return self.controller.draw(rng)
