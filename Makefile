@@ -125,9 +125,9 @@ lock: $(VENV)/.python
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
 	$(PAIR) > $(VENV)/pair.txt
 	$(LOCK) -c $(VENV)/pair.txt -o requirements.lock
-	$(LOCK) -c requirements.lock --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --group test --group check -o requirements-dev.lock
-	$(LOCK) --extra v100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --group test --group check -o requirements-v100.lock
-	$(LOCK) --extra p100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --group test --group check -o requirements-p100.lock
+	$(LOCK) -c requirements.lock --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --extra segmentation --group test --group check -o requirements-dev.lock
+	$(LOCK) --extra v100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --extra segmentation --group test --group check -o requirements-v100.lock
+	$(LOCK) --extra p100 --extra export --extra s3 --extra parquet --extra huggingface --extra pandas --extra tiff --extra search --extra segmentation --group test --group check -o requirements-p100.lock
 	$(BIN)/uv pip compile --group docs -c requirements-dev.lock $(LOCK_FORM) -o requirements-docs.lock
 
 clean:

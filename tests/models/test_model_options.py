@@ -1,4 +1,4 @@
-"""Every option of conf/model builds, and some learn a step; test_zoo has what is published of them."""
+"""Every classifier of conf/model builds, and some learn a step; test_zoo has what is published of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from torch import nn
 from convoy.config import targets
 from convoy.models.build import build_model, check_model
 
-OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "conf" / "model"
+OPTIONS = sorted(path for path in FOLDER.glob("*.yaml") if "segmentation" not in path.read_text())
 NAMED_BY_THE_USER = {"timm": "test_resnet", "torchvision": "mobilenet_v3_small"}
 SIDES = {"alexnet": 63, "lenet5": 32, "vgg11": 32, "resnet18": 32, "mobilenet_v2": 32, "timm": 32, "resnet20": 32}
 """Of the images on which an option takes a step with values; the step of every option is in test_zoo."""
 
 
 def load(name: str) -> dict[str, Any]:
-    option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(OPTIONS[0].parent / f"{name}.yaml"))  # type: ignore[assignment]
+    option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))  # type: ignore[assignment]
     return {**option, "name": NAMED_BY_THE_USER.get(name, option["name"])}
 
 

@@ -1,4 +1,4 @@
-"""The architectures of conf/model: their published sizes, a step of each, and the smallest images they take."""
+"""The classifiers of conf/model: their published sizes, a step of each, and the smallest images they take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from convoy.config.cards import FAMILIES, ModelCard, read_cards
+from convoy.config.cards import FAMILIES, SEGMENTATION, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.data.sources.digits import read_digits
@@ -24,7 +24,8 @@ from convoy.models.auxiliary import logits_of
 from convoy.models.build import CHAIN, build_model, check_model, construct_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
-OPTIONS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("timm", "torchvision"))
+CARDS = read_cards(ModelCard)
+OPTIONS = sorted(name for name, card in CARDS.items() if card.family != SEGMENTATION)
 
 TORCHVISION = "num_params of torchvision's weights"
 IMGCLSMOB = "the tables of github.com/osmr/imgclsmob"
@@ -112,9 +113,6 @@ RATES = {"vgg19": 1e-4}
 def load(name: str) -> dict[str, Any]:
     option: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))  # type: ignore[assignment]
     return option
-
-
-CARDS = read_cards(ModelCard)
 
 
 def stated(name: str) -> tuple[int, int, int, int]:
@@ -333,7 +331,7 @@ def test_amoebanet_has_the_macs_of_the_paper_too_and_its_large_form() -> None:
 
 def test_the_docs_name_every_option() -> None:
     text = (FOLDER.parents[1] / "docs" / "models.md").read_text()
-    assert [name for name in OPTIONS if f"`{name}`" not in text] == []
+    assert [name for name in CARDS if f"`{name}`" not in text] == []
 
 
 def test_every_family_of_the_course_exists() -> None:

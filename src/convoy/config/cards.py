@@ -20,6 +20,9 @@ from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import Config, DataConfig, HardwareConfig
 
+SEGMENTATION = "segmentation"
+"""Family of the networks with logits per pixel."""
+
 FAMILIES = (
     "baseline",
     "LeNet to ZFNet",
@@ -30,6 +33,7 @@ FAMILIES = (
     "DenseNet",
     "mobile",
     "architecture search",
+    SEGMENTATION,
 )
 """Families of the networks in conf/model, in the order of lists."""
 

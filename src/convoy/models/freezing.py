@@ -102,8 +102,8 @@ def frozen_modules(network: nn.Module, freeze: Any, num_classes: int) -> list[nn
     if freeze is None:
         return []
     if freeze == FEATURES:
-        spared = head_of(network, num_classes)
-        return [module for name, module in network.named_modules() if name != spared]
+        spared = heads_of(network, num_classes)
+        return [module for name, module in network.named_modules() if name not in spared]
     modules = dict(network.named_modules())
     frozen: list[nn.Module] = []
     for name in freeze:
@@ -133,6 +133,11 @@ def head_of(network: nn.Module, num_classes: int) -> str:
         rule = f"the last layer with weights ({name}) does not compute the {num_classes} logits"
         raise UserError(Fault(KEY, rule, "name the frozen modules, as in [layer1,layer2]", FEATURES))
     return name
+
+
+def heads_of(network: nn.Module, num_classes: int) -> tuple[str, ...]:
+    """Return the names of all layers that compute logits: the network's `head_names`, or that of `head_of`."""
+    return tuple(getattr(network, "head_names", ())) or (head_of(network, num_classes),)
 
 
 def note_on(model: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def stem_faults(stem: object) -> list[Fault]:
     return [Fault("model.stem", "no such stem", f"choose from {', '.join(STEMS)}", str(stem))]
 
 
-def _refusal(model: str, error: Exception, arguments: Mapping[str, Any]) -> Fault:
+def refusal(model: str, error: Exception, arguments: Mapping[str, Any]) -> Fault:
     """Return the fault of an argument that a model does not have, or else of the model."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if unknown is not None and unknown[1] in arguments:
@@ -71,18 +71,14 @@ def torchvision_model(
     try:
         network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     except Exception as error:  # constructors raise various types for wrong arguments
-        raise UserError(_refusal(f"torchvision's {name}", error, arguments)) from error
+        raise UserError(refusal(f"torchvision's {name}", error, arguments)) from error
     if in_channels != 3:
-        _fit_first_convolution(network, in_channels)
+        fit_first_convolution(network, in_channels)
     fresh = make_stem_small(network, name) if stem == "small" else ()
     if pretrained:
-        state = torchvision_weights(name)
-        own = network.state_dict().keys()
-        auxiliary = ("aux1.", "aux2.", "AuxLogits.")
-        state = {key: value for key, value in state.items() if key in own or not key.startswith(auxiliary)}
         load_weights(
             network,
-            state,
+            torchvision_weights(name),
             num_classes=num_classes,
             in_channels=in_channels,
             source=f"torchvision's {name}",
@@ -147,7 +143,7 @@ def timm_model(
     except UserError:
         raise
     except Exception as error:  # constructors raise various types for wrong arguments
-        raise UserError(_refusal(f"timm's {name}", error, arguments)) from error
+        raise UserError(refusal(f"timm's {name}", error, arguments)) from error
     if not pretrained:
         return network
     try:
@@ -172,7 +168,7 @@ def _options_of(name: str, *, pretrained: bool, in_channels: int) -> dict[str, A
     }
 
 
-def _fit_first_convolution(network: nn.Module, in_channels: int) -> None:
+def fit_first_convolution(network: nn.Module, in_channels: int) -> None:
     """Adapt the first convolution and its initial weights to `in_channels`, keeping the scale of its outputs."""
     from torch import nn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -134,10 +134,15 @@ def plain_network(depth: int, num_classes: int, in_channels: int = 3, stem: str 
     return network
 
 
-def initialize(network: nn.Module) -> None:
-    """Initialize convolutions as He et al. 2015 (arXiv:1502.01852): normal, variance 2 / fan-out; biases zero."""
+def initialize(network: nn.Module, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Initialize convolutions as He et al. 2015 (arXiv:1502.01852): normal, variance 2 / fan; biases zero.
+
+    Args:
+        network: changed in place.
+        fan: `fan_out` or `fan_in`; networks without norms need the second where the number of channels changes.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(module.bias, torch.Tensor):
             nn.init.zeros_(module.bias)

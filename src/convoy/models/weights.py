@@ -15,6 +15,8 @@ from convoy.config.faults import Fault, UserError, one_line
 log = logging.getLogger(__name__)
 
 KEY = "model.pretrained"
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
+"""Names of the auxiliary classifiers in torchvision's networks."""
 
 
 def torchvision_weights(model: str) -> dict[str, Tensor]:
@@ -89,7 +91,7 @@ def load_weights(
 
     A tensor with `num_classes` rows in the network and another number in the state belongs to the head and keeps its
     initial values. A first convolution for 3 channels is adapted to `in_channels` (see `fit_channels`). Both are
-    logged.
+    logged. Auxiliary classifiers that the network does not have are left out.
 
     Args:
         network: network to change in place.
@@ -103,6 +105,8 @@ def load_weights(
         UserError: if another tensor differs in name or shape; the network is not changed.
     """
     own = network.state_dict()
+    left_out = tuple(name for name in _AUXILIARY if not any(key.startswith(name) for key in own))
+    state = {key: value for key, value in state.items() if not left_out or not key.startswith(left_out)}
     fitted: dict[str, Tensor] = {}
     left, other_shape = [], []
     for name in own.keys() & state.keys():
@@ -149,8 +153,11 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def _is_head(here: Tensor, there: Tensor, num_classes: int) -> bool:
-    same_inputs = here.dim() == there.dim() > 0 and here.shape[1:] == there.shape[1:]
-    return same_inputs and here.shape[0] == num_classes != there.shape[0]
+    if here.dim() != there.dim() or here.dim() == 0 or not here.shape[0] == num_classes != there.shape[0]:
+        return False
+    same_inputs = here.shape[1:] == there.shape[1:]
+    # A convolution from scores to scores.
+    return same_inputs or (here.dim() == 4 and here.shape[1] == num_classes and there.shape[0] == there.shape[1])
 
 
 def _is_first_convolution(here: Tensor, there: Tensor, in_channels: int) -> bool:
