@@ -31,8 +31,9 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.schema import DataConfig
 from convoy.data.check import FOLDER_SOURCE
 from convoy.data.collate import BatchSpec
+from convoy.data.decode_ahead import BadImages
 from convoy.data.folders import find_layout, list_images, read_classes
-from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
+from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.split_images import FileImages

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.image_size import sides_of
 from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.resize import fit_images
@@ -24,6 +25,7 @@ OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 def load(option: Path) -> DataConfig:
     settings: dict[str, Any] = yaml.safe_load(option.read_text())
     settings.pop("card", None)
+    settings.pop("defaults", None)
     if settings.get("target") == "${task.target}":
         settings["target"] = "class_index"
     augment = AugmentConfig(**settings.pop("augment", {}))
@@ -44,7 +46,16 @@ def valid(**changes: Any) -> DataConfig:
 
 
 def test_sources_are_those_that_can_be_read() -> None:
-    assert set(SOURCES) == {*READERS, "image_folder", "table", "dataset", "torchvision", "huggingface", "shards"}
+    assert set(SOURCES) == {
+        *READERS,
+        "image_folder",
+        "table",
+        "dataset",
+        "torchvision",
+        "huggingface",
+        "shards",
+        "segmentation_folder",
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda path: path.stem)
@@ -53,7 +64,10 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
     assert data.name == option.stem
     assert option.read_text().startswith("# ")
     # VGG halves the image five times.
-    assert data.image_size % 32 == 0
+    assert all(side % 32 == 0 for side in sides_of(data.image_size))
+    if data.source == "segmentation_folder":
+        assert [fault.key for fault in check_data(data)] == ["data.classes"]
+        return
     if data.source == "image_folder":
         assert [str(fault) for fault in check_data(data)] == [
             "data.root=null: is missing; give the folder with train/ and val/, each with one folder of images per class"

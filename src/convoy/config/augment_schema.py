@@ -21,6 +21,9 @@ class AugmentConfig:
     scale_jitter: list[int] | None = None
     """[smallest, largest] shorter side in pixels to which an image is resized before a random crop of image_size
     (VGG: [256,512]). For an image_size of [height,width], like data.eval_resize. Not for sets in memory."""
+    random_crop: bool = False
+    """Crop of data.image_size at a random position, without a change of scale; smaller images are enlarged. Not for
+    sets in memory."""
     rand_augment: list[int] | None = None
     """RandAugment: [number of operations, magnitude 0 to 30], usually [2,9]. At most one of rand_augment,
     trivial_augment, auto_augment and augmix."""

@@ -23,7 +23,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
-    dataset, torchvision, huggingface or shards."""
+    segmentation_folder, dataset, torchvision, huggingface or shards."""
     root: str | None = None
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
@@ -44,6 +44,18 @@ class DataConfig:
     split_files: str | None = None
     """Folder of train.txt, and optionally val.txt and test.txt, relative to data.root: one path below data.root per
     line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only."""
+    image_folder: str = "images"
+    """Folder of the images below data.root, or below the folder of each split. Segmentation folders only, like the next
+    four."""
+    mask_folder: str = "masks"
+    """Folder of the masks. A mask has the name of its image."""
+    mask_suffix: str = ""
+    """Text after the image's name in the name of a mask, such as _mask."""
+    classes: Any = None
+    """Names of the classes in the order of the values in the masks, or a table with the columns name and, for color
+    masks, red, green and blue. A class named void, ignore or unlabeled is not counted."""
+    ignored_values: list[int] = field(default_factory=list)
+    """Further values of masks whose pixels are not counted; 255 never is."""
     subset: str | None = None
     """Name of the configuration of a data set on the Hub that has several. Only for data.source=huggingface."""
     download: bool = True
@@ -51,9 +63,11 @@ class DataConfig:
     arguments: dict[str, Any] | None = None
     """Further arguments of the class of torchvision, such as {partition: 2}. Only for data.source=torchvision."""
     target: str = "class_index"
-    """Kind of the targets: class_index (one class per image), multi_hot (any number of labels) or values (numbers)."""
+    """Kind of the targets: class_index (one class per image), multi_hot (any number of labels), values (numbers), mask
+    (a class per pixel), keypoints or image (docs/tasks.md)."""
     num_classes: int | None = None
-    """Number of classes, labels or values. null: counted from class folders, the table, or the index of shards."""
+    """Number of classes, labels, values, points or channels of the targets. null: counted from class folders, the
+    table, or the index of shards."""
     channels: int = 3
     """1 (gray) or 3 (RGB), to which images are converted, or the number of channels of TIFF files and arrays (.npy)."""
     value_range: list[float] | None = None
@@ -69,6 +83,10 @@ class DataConfig:
     eval_resize: int | None = None
     """Shorter side in pixels before the center crop of val and test; null: image_size. For [height,width], the image is
     resized to cover an area of that shape with this shorter side. Not for sets in memory."""
+    eval_view: str = "crop"
+    """What val and test see of an image: crop (its center, see eval_resize), fit (all of it, as large as it fits into
+    image_size, with zeros around it) or whole (all of it in its own size, one image at a time). Targets with positions
+    in the image (masks, key points, images) need fit or whole. Not for sets in memory."""
     mean: list[float] = MISSING
     """Mean of pixel values in 0..1: one number for all channels, or one per channel."""
     std: list[float] = MISSING

@@ -9,25 +9,28 @@ from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
 from convoy.config.schema import DataConfig
 from convoy.config.targets import target_faults
-from convoy.data.checks import dataset, folder, huggingface, memory, shards, table, torchvision
+from convoy.data.checks import dataset, folder, huggingface, memory, segmentation_folder, shards, table, torchvision
 from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.pixel_format import COLORS, PICTURE_CHANNELS, color_of
 from convoy.data.source_names import (
+    CROP_VIEW,
     DATASET_SOURCE,
+    EVAL_VIEWS,
     FILE_SOURCES,
     FOLDER_SOURCE,
     HUGGINGFACE_SOURCE,
     NUM_CLASSES,
+    SEGMENTATION_SOURCE,
     SHARDS_SOURCE,
     SOURCES,
     TABLE_SOURCE,
     TORCHVISION_SOURCE,
     TRAIN_IMAGES,
 )
-from convoy.data.targets import CLASS_INDEX, KINDS
+from convoy.data.targets import CLASS_INDEX, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
 
 CHECKS: dict[str, SourceCheck] = {
     FOLDER_SOURCE: folder,
@@ -35,6 +38,7 @@ CHECKS: dict[str, SourceCheck] = {
     DATASET_SOURCE: dataset,
     TORCHVISION_SOURCE: torchvision,
     HUGGINGFACE_SOURCE: huggingface,
+    SEGMENTATION_SOURCE: segmentation_folder,
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
@@ -45,10 +49,18 @@ _SOURCES_OF_KEY = {
     "split_column": (TABLE_SOURCE,),
     "group_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
     "split_files": (FOLDER_SOURCE,),
+    "mask_suffix": (SEGMENTATION_SOURCE,),
+    "classes": (SEGMENTATION_SOURCE,),
+    "ignored_values": (SEGMENTATION_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
     "subset": (HUGGINGFACE_SOURCE,),
 }
 """Sources that read a key that others would ignore."""
+_KINDS = {
+    **dict.fromkeys((TABLE_SOURCE, HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
+    SEGMENTATION_SOURCE: (MASK,),
+}
+"""Kinds of target of the sources whose images have not simply one class."""
 MOST_CHANNELS = 1024
 MOST_BUFFER = 1 << 22
 """Largest value of data.shuffle_buffer, in samples."""
@@ -66,9 +78,11 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     if data.target not in KINDS:
         remedy = did_you_mean(data.target, KINDS, f"choose from {', '.join(KINDS)}")
         faults.append(Fault("data.target", "is not a kind of target", remedy, data.target))
-    elif data.target != CLASS_INDEX and data.source not in (TABLE_SOURCE, HUGGINGFACE_SOURCE, DATASET_SOURCE):
-        rule = f"data.source={data.source} has one class per image"
-        faults.append(Fault("data.target", rule, f"write data.target={CLASS_INDEX}", data.target))
+    elif data.source in SOURCES and data.target not in _kinds_of(data.source):
+        kinds = _kinds_of(data.source)
+        holds = "one class per image" if kinds == (CLASS_INDEX,) else f"targets of the kind {' or '.join(kinds)}"
+        rule = f"data.source={data.source} has {holds}"
+        faults.append(Fault("data.target", rule, f"write data.target={kinds[0]}", data.target))
     for name, sources in _SOURCES_OF_KEY.items():
         if (value := getattr(data, name)) and data.source not in sources:
             rule = f"requires data.source={' or '.join(sources)}"
@@ -81,6 +95,10 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     else:
         faults += CHECKS[data.source].faults(data, present=present)
     return faults
+
+
+def _kinds_of(source: str) -> tuple[str, ...]:
+    return _KINDS.get(source, (CLASS_INDEX,))
 
 
 def model_sizes(data: DataConfig) -> dict[str, Any]:
@@ -123,7 +141,7 @@ def set_bytes(data: DataConfig) -> int:
 
 def _number_faults(data: DataConfig) -> Iterator[Fault]:
     for name, least in (
-        ("num_classes", 2 if data.target == CLASS_INDEX else 1),
+        ("num_classes", 2 if data.target in (CLASS_INDEX, MASK) else 1),
         ("eval_resize", 1),
         ("num_workers", 1),
         ("shuffle_buffer", 1),
@@ -140,10 +158,16 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
     elif data.test_fraction and data.source in (*NUM_CLASSES, SHARDS_SOURCE):
         rule = "applies only to image folders, tables and data sets of the user"
         yield fault_of("data.test_fraction", data.test_fraction, rule, "write data.test_fraction=0")
-    for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip"))):
+    for name, choices in (("fit", ("resize", "pad")), ("on_bad_image", ("error", "skip")), ("eval_view", EVAL_VIEWS)):
         value = getattr(data, name)
         if value not in choices:
             yield fault_of(f"data.{name}", value, f"must be {' or '.join(choices)}", did_you_mean(str(value), choices))
+    if data.eval_view != CROP_VIEW and data.source in NUM_CLASSES:
+        rule = "applies only to images that are read from files"
+        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=crop")
+    elif data.eval_view == CROP_VIEW and data.target in LOCATED_KINDS:
+        rule = f"would leave out a part of the targets of the kind {data.target}"
+        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=fit or whole")
 
 
 def _size_faults(data: DataConfig) -> Iterator[Fault]:

@@ -94,8 +94,26 @@ def jittered_box(
     return CropBox(left, top, box_width, box_height)
 
 
+NUM_PLACE_NUMBERS = 2
+
+
+def placed_box(width: int, height: int, size: Sides, numbers: Sequence[float]) -> CropBox:
+    """Return a crop of a size at a random position; for a smaller image, the crop that becomes as large when resized.
+
+    Args:
+        width: width of the image, in pixels.
+        height: height of the image, in pixels.
+        size: size of the network's input.
+        numbers: `NUM_PLACE_NUMBERS` numbers, uniform in [0, 1).
+    """
+    factor = max(1.0, size.height / height, size.width / width)
+    box_width, box_height = round(size.width / factor), round(size.height / factor)
+    left, top = int(numbers[1] * (width - box_width + 1)), int(numbers[0] * (height - box_height + 1))
+    return CropBox(left, top, box_width, box_height)
+
+
 class RandomCrop:
-    """Random crop of images that are read from files: random_resized_crop or scale_jitter of `data.augment`.
+    """Random crop of images that are read from files: random_resized_crop, scale_jitter or random_crop.
 
     Args:
         augment: settings.
@@ -103,21 +121,23 @@ class RandomCrop:
         seed: seed of the run.
 
     Attributes:
-        is_on: whether one of the two is set.
+        is_on: whether one of the three is set.
     """
 
     def __init__(self, augment: AugmentConfig, image_size: ImageSize, seed: int) -> None:
         self._scale, self._sides = augment.random_resized_crop, augment.scale_jitter
         self._image_size = sides_of(image_size)
         self._seed = seed
-        self.is_on = self._scale is not None or self._sides is not None
+        self.is_on = self._scale is not None or self._sides is not None or augment.random_crop
 
     def numbers(self, epoch: int, samples: Tensor) -> list[list[float]]:
         """Return the random numbers of each of `samples`, int64 [B], for `box`."""
         if self._sides is not None:
             streams = range(Stream.SCALE_JITTER, Stream.SCALE_JITTER + NUM_JITTER_NUMBERS)
-        else:
+        elif self._scale is not None:
             streams = range(Stream.RESIZED_CROP, Stream.RESIZED_CROP + NUM_CROP_NUMBERS)
+        else:
+            streams = range(Stream.CROP_TOP, Stream.CROP_TOP + NUM_PLACE_NUMBERS)
         numbers: list[list[float]] = as_uniform(random_bits(self._seed, epoch, samples, streams)).T.tolist()
         return numbers
 
@@ -125,7 +145,8 @@ class RandomCrop:
         """Return the crop of an image of width and height in pixels."""
         if self._sides is not None:
             return jittered_box(width, height, self._sides, self._image_size, numbers)
-        assert self._scale is not None
+        if self._scale is None:
+            return placed_box(width, height, self._image_size, numbers)
         return random_box(width, height, self._scale, numbers, self._image_size.width / self._image_size.height)
 
 

@@ -20,6 +20,7 @@ from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
 from convoy.data.inspection.target_counts import count_targets
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.split_notes import missing_split, unequal_notes
 from convoy.data.targets import CLASS_INDEX, VALUES, Targets, positions_of
 from convoy.runtime.cpu_cores import own_cores
@@ -240,7 +241,8 @@ class ImageData(pl.LightningDataModule):
         rank = self._trainer_or(rank, "global_rank", 0)
         world_size = self._trainer_or(world_size, "world_size", 1)
         spec = self._batch_spec(self._device() if device is None else device)
-        sampler = EvaluationSampler(opened.sizes[split], self.eval_batch_size, world_size, split)
+        batch_size = 1 if self.data.eval_view == WHOLE_VIEW else self.eval_batch_size
+        sampler = EvaluationSampler(opened.sizes[split], batch_size, world_size, split)
         return Batches(
             sampler.num_batches,
             lambda: self._matched(opened.evaluation[split].batches(sampler, rank, spec), spec.device),

@@ -93,6 +93,8 @@ def user_code(key: str, name: str) -> Iterator[None]:
 class DatasetImages:
     """Images and targets of a split, read from a data set of the user."""
 
+    located = None
+
     def __init__(
         self,
         dataset: Any,

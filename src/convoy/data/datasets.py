@@ -16,8 +16,10 @@ from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
+from convoy.data.decode_ahead import BadImages
 from convoy.data.file_splits import SPLITS, file_splits
-from convoy.data.image_loader import BadImages, StreamedEvaluation, StreamedTraining
+from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
+from convoy.data.located.open_targets import open_targets
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.orders import SharedOrder, Shuffled, most_of_each_class, shared_order, unknown_classes
 from convoy.data.pixel_format import PixelFormat
@@ -27,13 +29,14 @@ from convoy.data.shards.order import ShardOrder
 from convoy.data.shards.shard_images import ShardImages, check_files
 from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import open_storage
-from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE
+from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE, WHOLE_VIEW
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FileImages, MemoryImages, SplitImages
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note
 from convoy.data.splits import stratified_split
 from convoy.data.targets import CLASS_INDEX, Targets
+from convoy.data.whole_images import WholeEvaluation
 
 MOST_EVAL_RESIZE = 1.5
 """Ratio of data.eval_resize to data.image_size from which a note is printed; 256 / 224 is usual."""
@@ -157,9 +160,11 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
         train = files.splits["train"]
         files.splits["train"] = train.at(_places(data, torch.tensor(train.targets)).tolist())
     form = PixelFormat.of(data)
-    images = {
-        name: FileImages(split, torch.tensor(split.targets, dtype=dtype), form) for name, split in files.splits.items()
-    }
+    images = {}
+    for name, split in files.splits.items():
+        located = open_targets(split, files.targets, data)
+        targets = torch.tensor(split.targets, dtype=dtype) if located is None else None
+        images[name] = FileImages(split, targets, form, located)
     return _open_streamed(data, seed, files.targets, images, files.notes)
 
 
@@ -235,11 +240,12 @@ def _open_streamed(
         ]
     key = "data.train" if data.source == DATASET_SOURCE else "data.root"
     bad_images = BadImages(skip=data.on_bad_image == "skip", key=key)
+    evaluation = WholeEvaluation if data.eval_view == WHOLE_VIEW else StreamedEvaluation
     return OpenedData(
         targets=targets,
         training_targets=images["train"].targets,
         train=StreamedTraining(images["train"], data, seed, bad_images),
-        evaluation={name: StreamedEvaluation(split, data, bad_images) for name, split in images.items()},
+        evaluation={name: evaluation(split, data, bad_images) for name, split in images.items()},
         images=images,
         sizes={name: len(images[name]) if name in images else 0 for name in SPLITS},
         bad_images=bad_images,

@@ -185,6 +185,24 @@ def decode(path: str, form: PixelFormat) -> Image.Image:
     return _decode_file(path, form).image
 
 
+def open_as_stored(path: str) -> Image.Image:
+    """Decode an image by Pillow in the mode of its file, without turning it, as masks need it.
+
+    Raises:
+        BadImageError: if the file is missing, truncated, or not an image that Pillow can decode.
+    """
+    file = read_image(path)
+    try:
+        with _open(BytesIO(file)) as opened:
+            opened.load()
+            return opened.copy()
+    except MemoryError:
+        raise
+    # Pillow's decoders raise arbitrary exceptions for damaged files.
+    except Exception as error:
+        raise BadImageError(path, _reason(error)) from error
+
+
 class _Decoded(NamedTuple):
     """Image as gray or RGB, and the mode of its file."""
 

@@ -9,7 +9,8 @@ from convoy.config.schema import DataConfig
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
-from convoy.data.source_names import FOLDER_SOURCE, HUGGINGFACE_SOURCE, TABLE_SOURCE
+from convoy.data.located.mask_folders import mask_folders
+from convoy.data.source_names import FOLDER_SOURCE, HUGGINGFACE_SOURCE, SEGMENTATION_SOURCE, TABLE_SOURCE
 from convoy.data.split_lists import find_lists, list_files
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
 from convoy.data.tables.listed_images import table_images
@@ -90,4 +91,5 @@ _READERS: dict[str, Callable[[DataConfig], Listed]] = {
     FOLDER_SOURCE: _folder_images,
     TABLE_SOURCE: table_images,
     HUGGINGFACE_SOURCE: _huggingface_images,
+    SEGMENTATION_SOURCE: mask_folders,
 }

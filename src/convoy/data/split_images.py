@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded, open_image
 from convoy.data.image_files import ImageFiles
+from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import MicroBatch
 from convoy.data.sources.image_set import LabelledImages
@@ -42,6 +43,11 @@ class SplitImages(Protocol):
         """Targets of all images, or None if they are only known after reading the images."""
         ...
 
+    @property
+    def located(self) -> LocatedTargets | None:
+        """Targets that move with the pixels of their image; None if the targets describe whole images."""
+        ...
+
     def name(self, sample: int) -> str:
         """Return the name of an image for messages: its path, or its position in the data set."""
         ...
@@ -58,30 +64,35 @@ class IndexedBatch:
     Attributes:
         batch: samples of the batch.
         image: function that opens the image at a position, see `OpenBatch`.
-        split_targets: targets of all samples of the split.
+        split_targets: targets of all samples of the split; None if the loader reads them.
     """
 
     batch: MicroBatch
     image: Callable[[int], LazyImage]
-    split_targets: Tensor
+    split_targets: Tensor | None
 
     def targets(self, places: Tensor) -> Tensor:
         """See `OpenBatch`."""
+        assert self.split_targets is not None, "the loader writes the targets"
         return self.split_targets[self.batch.samples[places]]
 
 
 class FileImages:
     """Images that were listed before training: files, or encoded images in one large file."""
 
-    def __init__(self, files: ImageFiles, targets: Tensor, form: PixelFormat) -> None:
+    def __init__(
+        self, files: ImageFiles, targets: Tensor | None, form: PixelFormat, located: LocatedTargets | None = None
+    ) -> None:
         """Store the images and their targets.
 
         Args:
             files: images of the split.
-            targets: one per image, as `convoy.data.targets` describes for their kind.
+            targets: one per image, as `convoy.data.targets` describes for their kind; None with `located`.
             form: format of the pixels.
+            located: targets that move with the pixels of their image.
         """
         self.targets = targets
+        self.located = located
         self._files = files
         self._format = form
 
@@ -110,6 +121,8 @@ class FileImages:
 
 class MemoryImages:
     """Images of a published set in memory, resized or padded for the network."""
+
+    located = None
 
     def __init__(self, images: LabelledImages, split: str, samples: Tensor) -> None:
         """Store the images.

@@ -7,10 +7,15 @@ One batch of targets, by kind, for n samples:
 | `class_index` | int64 [n], indices into the class names | one of several classes |
 | `multi_hot` | float32 [n, labels], 1 where the label applies, else 0 | any number of labels |
 | `values` | float32 [n, values] | one or several numbers |
+| `mask` | int64 [n, H, W], indices into the class names, `IGNORED` where no class counts | a class per pixel |
+| `keypoints` | float32 [n, points, 3]: x, y, and 1 if the point is known, else 0 | a position per point |
+| `image` | float32 [n, C, s H, s W], values in 0..1; s is the scale of super-resolution, else 1 | an image |
 
-Geometric augmentation (crops, flips, resizing) moves the pixels only: a target of these three kinds describes the whole
-image and does not change. Targets with positions in the image (masks, boxes, keypoints, images) must be transformed
-together with the pixels; document the transformation of each such kind here.
+A target of the first three kinds describes the whole image: geometric augmentation (crops, flips, resizing) moves the
+pixels only. The others have positions in the image and are moved with it (`data/located`): a mask takes the nearest
+pixel, and `IGNORED` outside of the image; a point outside of the image becomes unknown, and a flip exchanges the points
+of the left and the right side; images are moved before the network's input is computed from them. Coordinates are in
+pixels of the network's input, and the center of the upper left pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -24,13 +29,29 @@ CLASS_INDEX = "class_index"
 MULTI_HOT = "multi_hot"
 VALUES = "values"
 
-KINDS = (CLASS_INDEX, MULTI_HOT, VALUES)
+MASK = "mask"
+KEYPOINTS = "keypoints"
+IMAGE = "image"
 
-_NOUNS = {CLASS_INDEX: ("class", "classes"), MULTI_HOT: ("label", "labels"), VALUES: ("value", "values")}
+KINDS = (CLASS_INDEX, MULTI_HOT, VALUES, MASK, KEYPOINTS, IMAGE)
+LOCATED_KINDS = (MASK, KEYPOINTS, IMAGE)
+"""Kinds with positions in the image."""
+
+IGNORED = 255
+"""Value of the pixels of a mask that are not counted."""
+
+_NOUNS = {
+    CLASS_INDEX: ("class", "classes"),
+    MULTI_HOT: ("label", "labels"),
+    VALUES: ("value", "values"),
+    MASK: ("class", "classes"),
+    KEYPOINTS: ("point", "points"),
+    IMAGE: ("channel", "channels"),
+}
 
 
 def plural_of(kind: str) -> str:
-    """Return the noun for several targets of a kind: classes, labels or values."""
+    """Return the noun for several targets of a kind, such as classes, labels or values."""
     return _NOUNS.get(kind, _NOUNS[CLASS_INDEX])[1]
 
 
@@ -40,7 +61,8 @@ class Targets:
 
     Attributes:
         kind: one of `KINDS`.
-        names: names of the classes, labels or values, in the order of the tensor's indices or columns.
+        names: names of the classes, labels, values, points or channels, in the order of the tensor's indices or
+            columns.
     """
 
     kind: str
@@ -48,7 +70,7 @@ class Targets:
 
     @property
     def noun(self) -> str:
-        """Noun for one target: class, label or value."""
+        """Noun for one target, such as class, label or value."""
         return _NOUNS[self.kind][0]
 
     def describe(self) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2 import Transform
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.array_transforms import ArrayTransform
 from convoy.data.dataset_images import user_code
+from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 
 
@@ -76,3 +78,22 @@ class ImageTransforms:
         """Transform an image in place, [H, W, C]."""
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         pixels[:] = self(image, seed).permute(1, 2, 0).numpy()
+
+    def apply_to_located(
+        self, located: LocatedTargets, pixels: NDArray[np.uint8], slot: NDArray[Any], seed: int
+    ) -> None:
+        """Transform an image, [H, W, C], and its target together, in place.
+
+        Raises:
+            UserError: if a transform fails, or can't move a target.
+        """
+        if not self._transforms:
+            return
+        with SampleRandomness(seed):
+            for key, name, transform in self._transforms:
+                if not isinstance(transform, Transform):
+                    rule = f"{name} moves pixels only, and this data has targets with positions in the image"
+                    remedy = "use a transform of torchvision.transforms.v2, which moves images and targets together"
+                    raise UserError(Fault(key, rule, remedy))
+                with user_code(key, name):
+                    located.transform(transform, pixels, slot)

@@ -47,6 +47,11 @@ class BatchOperations(NamedTuple):
     weights: Tensor | None
     later: tuple[Step, ...]
 
+    @property
+    def in_order(self) -> tuple[Step, ...]:
+        """All steps of a batch without AugMix, one after the other."""
+        return *self.steps, *self.later
+
 
 class BatchAugmentation:
     """Operations of `data.augment` on whole batches.

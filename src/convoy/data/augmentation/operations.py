@@ -6,7 +6,7 @@ interpolation, black outside of the image).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -93,6 +93,56 @@ def apply(images: Tensor, step: Step) -> None:
         images.index_copy_(0, places, changed)
 
 
+def move_masks(masks: Tensor, steps: Iterable[Step], outside: int) -> Tensor:
+    """Return masks moved by the geometric operations on their images; each pixel takes the nearest one of the source.
+
+    Args:
+        masks: uint8 [B, H, W].
+        steps: operations on the images, one after the other; those that move nothing are left out.
+        outside: value of pixels that come from outside of the image.
+    """
+    # Sampling fills with 0.
+    planes = (masks - outside)[:, None]
+    for step in steps:
+        for kind, begin, end in step.spans:
+            if kind in _GRIDS:
+                places = step.order[begin:end]
+                chosen = planes.index_select(0, places)
+                grid = _GRIDS[Kind(kind)](chosen, step.values[begin:end])
+                moved = functional.grid_sample(_floats(chosen), grid, mode="nearest", align_corners=False)
+                planes = planes.index_copy(0, places, moved.to(torch.uint8))
+    return planes[:, 0] + outside
+
+
+def move_points(points: Tensor, steps: Iterable[Step]) -> Tensor:
+    """Return points moved by the geometric operations on their images.
+
+    Args:
+        points: float32 [B, n, 2], x and y in pixels; the center of the upper left pixel is (0, 0).
+        steps: operations on the images, one after the other; those that move nothing are left out.
+    """
+    points = points + 0.5
+    for step in steps:
+        for kind, begin, end in step.spans:
+            if kind in _GRIDS:
+                places, values = step.order[begin:end], step.values[begin:end]
+                forward = torch.linalg.inv_ex(_homographies(values, with_divisor=kind == Kind.PERSPECTIVE))[0]
+                chosen = functional.pad(points.index_select(0, places), (0, 1), value=1.0)
+                moved = chosen @ forward.transpose(1, 2)
+                points = points.index_copy(0, places, moved[..., :2] / moved[..., 2:])
+    return points - 0.5
+
+
+def _homographies(values: Tensor, *, with_divisor: bool) -> Tensor:
+    """Return the maps from the result to the source, float32 [n, 3, 3]."""
+    last = torch.ones_like(values[:, :3]) if with_divisor else torch.zeros_like(values[:, :3])
+    if with_divisor:
+        last[:, :2] = values[:, 6:8]
+    else:
+        last[:, 2] = 1
+    return torch.cat([values[:, :6], last], dim=1).view(-1, 3, 3)
+
+
 def _per_image(values: Tensor, column: int = 0) -> Tensor:
     """Return a column of the values as [n, 1, 1, 1]."""
     return values[:, column, None, None, None]
@@ -121,9 +171,13 @@ def _affine(images: Tensor, values: Tensor) -> Tensor:
 
 
 def _perspective(images: Tensor, values: Tensor) -> Tensor:
+    return _sampled(images, _perspective_grid(images, values))
+
+
+def _perspective_grid(images: Tensor, values: Tensor) -> Tensor:
     divisors = torch.cat([values[:, 6:8], torch.ones_like(values[:, :1])], dim=1)
     divisor = _grid(images, torch.cat([divisors, divisors], dim=1), is_scaled=False)
-    return _sampled(images, ((_grid(images, values) + 1) / divisor).sub_(1))
+    return ((_grid(images, values) + 1) / divisor).sub_(1)
 
 
 def _grid(images: Tensor, values: Tensor, *, is_scaled: bool = True) -> Tensor:
@@ -238,3 +292,6 @@ _OPERATIONS: dict[Kind, Callable[[Tensor, Tensor], Tensor]] = {
     Kind.SHIFT: _shift,
     Kind.PERSPECTIVE: _perspective,
 }
+
+_GRIDS: dict[Kind, Callable[[Tensor, Tensor], Tensor]] = {Kind.AFFINE: _grid, Kind.PERSPECTIVE: _perspective_grid}
+"""Geometric operations: positions in the source of the pixels of the result."""

@@ -10,6 +10,7 @@ from convoy.config.image_size import sides_or_none
 from convoy.config.schema import DataConfig
 from convoy.data.pixel_format import PICTURE_CHANNELS
 from convoy.data.source_names import NUM_CLASSES
+from convoy.data.targets import LOCATED_KINDS
 
 COLOR_OPERATIONS = (
     *("rand_augment", "trivial_augment", "auto_augment", "augmix", "three_augment"),
@@ -106,15 +107,22 @@ def _crops(data: DataConfig) -> Iterator[Fault]:
         least = f"data.image_size={size}" if image and isinstance(image.value, int) else size
         rule = f"must be [smallest, largest] with {least} <= smallest <= largest"
         yield _fault("scale_jitter", sides, rule, f"[{round(size * 8 / 7)},{round(size * 16 / 7)}] is usual")
-    given = [(name, value) for name, value in (("random_resized_crop", crop), ("scale_jitter", sides)) if value]
+    crops = (("random_resized_crop", crop), ("scale_jitter", sides), ("random_crop", augment.random_crop))
+    given = [(name, value) for name, value in crops if value]
     for name, value in given:
         if data.source in NUM_CLASSES:
             rule = f"applies only to images that are read from files, not to data.source={data.source}"
             yield _fault(name, value, rule, "use data.augment.pad_crop")
     if given and augment.pad_crop > 0:
         yield _fault("pad_crop", augment.pad_crop, f"can't be combined with {given[0][0]}", "set one of them")
-    if len(given) == 2:
-        yield _fault("scale_jitter", sides, "can't be combined with random_resized_crop", "set one of them")
+    if len(given) > 1:
+        name, value = given[1]
+        yield _fault(name, value, f"can't be combined with {given[0][0]}", "set one of them")
+    if data.target in LOCATED_KINDS:
+        for name in ("pad_crop", "augmix"):
+            if value := getattr(augment, name):
+                rule = f"does not move targets of the kind {data.target} with the pixels"
+                yield _fault(name, value, rule, "write 0; random_crop and scale_jitter move both")
 
 
 def _fault(name: str, value: Any, rule: str, remedy: str = "") -> Fault:

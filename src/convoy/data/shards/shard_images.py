@@ -73,6 +73,8 @@ def check_files(storage: Storage, index: Index) -> None:
 class ShardImages:
     """Images of a split in shards."""
 
+    located = None
+
     def __init__(self, storage: Storage, index: Index, split: Split, form: PixelFormat) -> None:
         """Read the table of the samples.
 

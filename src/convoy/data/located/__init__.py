@@ -1,0 +1,1 @@
+"""Targets with positions in their image, which move with its pixels: masks, key points and images."""

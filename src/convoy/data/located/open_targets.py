@@ -1,0 +1,24 @@
+"""Targets with positions in their image, of files that were listed before training."""
+
+from __future__ import annotations
+
+from convoy.config.schema import DataConfig
+from convoy.data.image_files import ImageFiles
+from convoy.data.located.class_table import mask_classes
+from convoy.data.located.located_targets import LocatedTargets
+from convoy.data.located.mask_files import MaskReader
+from convoy.data.located.masks import MaskTargets
+from convoy.data.targets import MASK, Targets
+
+
+def open_targets(files: ImageFiles, targets: Targets, data: DataConfig) -> LocatedTargets | None:
+    """Return the targets of a split that move with their images; None for targets of whole images.
+
+    Args:
+        files: images of the split with their targets: paths of masks.
+        targets: kind and names.
+        data: the data config.
+    """
+    if targets.kind == MASK:
+        return MaskTargets(files.paths, files.targets, MaskReader(mask_classes(data), data.ignored_values))
+    return None

@@ -1,0 +1,79 @@
+"""Key points: positions in an image, some of which may be unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convoy.config.image_size import Sides
+from convoy.data.augmentation.batch_augmentation import BatchOperations
+from convoy.data.augmentation.operations import move_points
+from convoy.data.decode import LazyImage
+from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.placement import Placement
+
+Numbers = NDArray[np.float32]
+
+
+class PointTargets:
+    """Key points of a split.
+
+    Args:
+        points: float32 [images, points, 3]: x and y in pixels of the image, and 1 if the point is known, else 0.
+        mirrored: index of the point that each point becomes when the image is flipped, such as the right ear for the
+            left one; int64 [points].
+    """
+
+    def __init__(self, points: Numbers, mirrored: NDArray[np.int64]) -> None:
+        self._points, self._mirrored = points, mirrored
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def input_size(self, picture_size: Sides) -> Sides:
+        """See `LocatedTargets`."""
+        return picture_size
+
+    def picture_size(self, input_size: Sides) -> Sides:
+        """See `LocatedTargets`."""
+        return input_size
+
+    def slots(self, count: int, input_size: Sides) -> NDArray[Any]:
+        """Return float32 [count, points, 3]."""
+        return np.empty((count, *self._points.shape[1:]), dtype=np.float32)
+
+    def write(self, sample: int, picture: LazyImage, placement: Placement, pixels: Pixels, slot: Numbers) -> None:
+        """See `LocatedTargets`."""
+        write_picture(picture, placement, pixels)
+        points = self._points[sample]
+        slot[:, :2] = placement.points(points[:, :2])
+        slot[:, 2] = points[:, 2]
+        if placement.is_mirrored:
+            slot[:] = slot[self._mirrored]
+
+    def transform(self, transform: Any, pixels: Pixels, slot: Numbers) -> None:
+        """See `LocatedTargets`."""
+        from torchvision import tv_tensors
+
+        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        # torchvision counts from the corner of the image, not from the center of the first pixel.
+        before = tv_tensors.KeyPoints(torch.from_numpy(slot[:, :2] + np.float32(0.5)), canvas_size=pixels.shape[:2])
+        image, after = transform(image, before)
+        pixels[:] = image.permute(1, 2, 0).numpy()
+        slot[:, :2] = after.numpy() - 0.5
+
+    def complete(self, pixels: Pixels, slot: Numbers, seed: int | None) -> None:
+        """See `LocatedTargets`; the input does not follow from the points."""
+
+    def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
+        """Return float32 [B, points, 3]; what is outside of the image is unknown."""
+        if operations is not None:
+            targets = torch.cat([move_points(targets[..., :2], operations.in_order), targets[..., 2:]], dim=-1)
+        x, y, known = targets.unbind(-1)
+        is_inside = (x >= -0.5) & (y >= -0.5) & (x < size.width - 0.5) & (y < size.height - 0.5)
+        known = known * is_inside
+        return torch.stack([x * known, y * known, known], dim=-1)
