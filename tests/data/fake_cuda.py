@@ -76,7 +76,7 @@ class FakeEvent:
 @contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     """Yield the counter of a device that works in this thread."""
-    monkeypatch.setattr("convoy.data.image_loader.CopyStream", FakeCopyStream)
+    monkeypatch.setattr("convoy.data.decode_ahead.CopyStream", FakeCopyStream)
     monkeypatch.setattr("convoy.data.memory_loader.fits", lambda *_: True)
     with FakeTensorMode(allow_non_fake_inputs=True), FakeCuda() as counter:
         yield counter
