@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import Result
 from benchmarks.rounds import machine, threads
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.digits import read_digits
 from convoy.models.chain import Chain
 from convoy.search.architecture.chain_space import ChainSpace

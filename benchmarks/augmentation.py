@@ -25,7 +25,7 @@ from benchmarks.photos import tiles
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.collate import BatchSpec
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining

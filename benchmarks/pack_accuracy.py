@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rounds import machine
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.mnist import read_fashion_mnist
 
 WIDTH, HEIGHT, GARMENT, QUALITY = 400, 300, 280, 90

@@ -31,7 +31,7 @@ from benchmarks.photos import write_folder
 from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import open_data

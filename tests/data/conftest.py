@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 
 MakeData = Callable[..., DataConfig]
 

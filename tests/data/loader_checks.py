@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.data_module import ImageData
 
 

@@ -19,8 +19,8 @@ from tests.data.loader_checks import check_resume_and_ranks
 from torchvision.transforms import v2
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data
 from convoy.data.crop_geometry import CropBox
 from convoy.data.decode import BadImageError, open_encoded, open_image

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.resize import fit_images
 from convoy.data.source_names import SOURCES

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from tests.conftest import TINY, Run
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.torchvision_sets import SETS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")

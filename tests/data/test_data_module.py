@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch
 from convoy.data.data_module import Batches, ImageData, num_decoding_threads
 

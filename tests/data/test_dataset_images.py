@@ -15,8 +15,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.config.trust import TRUST
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData

@@ -11,7 +11,7 @@ from tests.data.fake_cuda import CUDA, FakeCopyStream, fake_cuda
 from tests.data.test_data_module import digits
 
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import open_data
 from convoy.data.device_copy import BatchBuffer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data
 from convoy.data.held_out import fold_of, hold_out
 from convoy.data.image_files import ImageFiles

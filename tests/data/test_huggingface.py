@@ -20,8 +20,8 @@ from tests.conftest import TINY, Run
 from tests.data.loader_checks import check_resume_and_ranks
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data

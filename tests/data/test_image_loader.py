@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler

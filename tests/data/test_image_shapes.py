@@ -12,8 +12,8 @@ from PIL import Image
 from tests.conftest import TINY, Run
 from torchvision.transforms import v2
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import Sides
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data
 from convoy.data.datasets import open_data
 from convoy.data.sources.digits import read_digits

@@ -11,8 +11,8 @@ import torch
 from tests.data.conftest import MakeData
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data
 from convoy.data.data_module import ImageData
 from convoy.data.orders import Repeated, Weighted, class_weights, most_of_each_class, shared_order

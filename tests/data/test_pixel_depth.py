@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from convoy.commands.main import main
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.dataset_images import DatasetImages
 from convoy.data.decode import BadImageError, decode, open_image
 from convoy.data.pixel_format import PixelFormat

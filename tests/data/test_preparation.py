@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.data_module import ImageData
 from convoy.data.preparation import Preparation, prepare_files
 from convoy.data.sources.digits import read_digits

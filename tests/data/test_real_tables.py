@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.conftest import Run
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.data_module import ImageData
 
 CPU = ("logger=csv", "trainer.gpus=0", "trainer.precision=32", "hardware.cpu_threads=1", "data.num_workers=2")

@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.resize import fit_images, with_channels
 from convoy.data.sources.cifar import read_cifar10, read_cifar100
 from convoy.data.sources.digits import read_digits

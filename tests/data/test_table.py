@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from tests.data.loader_checks import check_resume_and_ranks
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data

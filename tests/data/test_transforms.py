@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.config.trust import TRUST
 from convoy.data.check import check_data
 from convoy.data.data_module import ImageData

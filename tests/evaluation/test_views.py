@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.evaluation.views import ViewAverage, views_of
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.conftest import TINY
 
 from convoy.commands.main import main
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.digits import read_digits
 from convoy.export import verification
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convoy.config.cards import FAMILIES, SEGMENTATION, ModelCard, read_cards
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.sources.digits import read_digits
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import fake_copy, without_weights

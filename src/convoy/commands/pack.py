@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.config.schema import Config, DataConfig
+from convoy.config.schema import Config
 from convoy.data.check import check_data
 from convoy.data.shards.shard_index import Index, Shard
 from convoy.data.source_names import FOLDER_SOURCE

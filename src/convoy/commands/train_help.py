@@ -10,6 +10,7 @@ from convoy.commands.verb import field_notes, wrapped
 from convoy.config import cluster_schema, schema
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.cards import FAMILIES, ModelCard, read_cards
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.schema import GROUPS
@@ -26,7 +27,7 @@ flags:
 """
 
 _TYPED: dict[str, list[type]] = {
-    "data": [schema.DataConfig, AugmentConfig],
+    "data": [DataConfig, AugmentConfig],
     "trainer": [schema.TrainerConfig],
     "hardware": [schema.HardwareConfig],
     "logger": [schema.WandbConfig, schema.TensorBoardConfig, schema.CsvConfig],

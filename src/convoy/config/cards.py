@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 import yaml
 from omegaconf import MISSING
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
-from convoy.config.schema import Config, DataConfig, HardwareConfig
+from convoy.config.schema import Config, HardwareConfig
 
 SEGMENTATION = "segmentation"
 """Family of the networks with logits per pixel."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
-from convoy.config.schema import DataConfig
 from convoy.config.targets import target_faults
 from convoy.data.checks import dataset, folder, huggingface, memory, segmentation_folder, shards, table, torchvision
 from convoy.data.checks.augmentation import augment_faults

@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer, cut_out
 
 

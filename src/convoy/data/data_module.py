@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.check import counted_sizes
 from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
 from convoy.data.pixel_depth import RangeError, to_mode

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.config.image_size import sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets

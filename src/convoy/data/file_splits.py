@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles

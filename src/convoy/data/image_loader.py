@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import Sides, sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec

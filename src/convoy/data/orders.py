@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.randomness import Stream, permutation, random_bits
 from convoy.data.splits import SPLIT_SEED

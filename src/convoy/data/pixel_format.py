@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 
 Color = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize, sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, open_image
 from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.folders import VAL_NAMES
 from convoy.data.image_files import ImageFiles
 from convoy.data.listed_paths import existing_file, missing_remedy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.source_names import DATASET_SOURCE, TABLE_SOURCE, TORCHVISION_SOURCE
 from convoy.data.targets import CLASS_INDEX, Targets, listed
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
-from convoy.config.schema import DataConfig
 from convoy.config.trust import TRUST
 from convoy.data.sources.file_locations import cache_folder, download_lock
 from convoy.data.torchvision_sets import set_facts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.schema import DataConfig
 
 _SPLIT = {"train": "train", "val": "val", "test": "test"}
 _TRAIN_TEST = {"train": "train", "test": "test"}

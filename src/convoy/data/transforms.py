@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import Transform
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.config.targets import build
 from convoy.data.array_transforms import ArrayTransform
 from convoy.data.dataset_images import user_code

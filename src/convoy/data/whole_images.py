@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
-from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.decode import BadImageError
 from convoy.data.decode_ahead import BATCHES_AHEAD, BadImages
@@ -25,7 +25,7 @@ from convoy.data.split_images import OpenBatch, SplitImages
 
 
 class WholeEvaluation:
-    """Images of a split, each a batch of its own size, not augmented."""
+    """Images of a split in their own sizes, one per batch, not augmented."""
 
     def __init__(self, pictures: SplitImages, data: DataConfig, bad_images: BadImages) -> None:
         self._pictures = pictures

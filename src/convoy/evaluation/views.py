@@ -9,9 +9,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of
-from convoy.config.schema import DataConfig
 from convoy.models.sizes import takes_image_size
 from convoy.tasks.task import Task
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.collate import Batch
 from convoy.runs.whole_files import replace_text
 from convoy.tasks.task import Task

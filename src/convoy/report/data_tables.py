@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import printable
-from convoy.config.schema import DataConfig
 from convoy.data.inspection.data_notes import notes_on
 from convoy.data.inspection.duplicates import count_duplicates
 from convoy.data.inspection.inspect_data import Inspection

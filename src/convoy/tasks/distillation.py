@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.compose import from_saved, to_config
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, one_line
 from convoy.config.image_size import sides_of
-from convoy.config.schema import Config, DataConfig
+from convoy.config.schema import Config
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models.build import construct_model

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize
-from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.runs.records import metric_text

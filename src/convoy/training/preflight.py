@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 
 from convoy.config import rules
 from convoy.config.compose import OverrideError, compose, from_saved, overlay, to_config
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
-from convoy.config.schema import Config, DataConfig
+from convoy.config.schema import Config
 from convoy.data.check import check_data, counted_sizes, model_sizes
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb

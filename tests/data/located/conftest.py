@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convoy.config.augment_schema import AugmentConfig
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 
 WIDTH, HEIGHT = 120, 90
 CELL = 15

@@ -15,8 +15,8 @@ from tests.data.located.conftest import CELL, HEIGHT, WIDTH, class_at
 from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.config.trust import TRUST
 from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec

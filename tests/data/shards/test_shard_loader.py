@@ -14,8 +14,8 @@ from tests.data.shards.conftest import MakeData, PackFolder
 from tests.data.test_device_copy import counts_per_batch
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.config.schema import DataConfig
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import OpenedData, open_data

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, did_you_mean, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.source_names import SHARDS_SOURCE
 from convoy.data.targets import CLASS_INDEX
 

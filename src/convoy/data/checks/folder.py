@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults, uncounted_faults
 from convoy.data.folders import count_classes
 from convoy.data.split_lists import find_lists, list_classes

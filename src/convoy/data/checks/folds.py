@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.folders import find_layout
 from convoy.data.source_names import FOLDER_SOURCE, LISTED_SOURCES
 from convoy.data.split_lists import find_lists

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, fault_of
 from convoy.config.image_size import sides_or_none
-from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import is_folder
 from convoy.data.source_names import IMAGE_SIDES, NUM_CLASSES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import is_folder, padding_faults
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.mask_folders import find_pairs

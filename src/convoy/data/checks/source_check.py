@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.targets import plural_of
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import counted_faults, is_file, padding_faults, uncounted_faults
 from convoy.data.tables.image_table import read_table
 from convoy.data.tables.settings import setting_faults

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, fault_of
-from convoy.config.schema import DataConfig
 from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults
 from convoy.data.torchvision_sets import set_classes
 

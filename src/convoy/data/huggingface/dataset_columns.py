@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.schema import DataConfig
 from convoy.data.tables.settings import target_columns
 from convoy.data.targets import CLASS_INDEX, VALUES
 

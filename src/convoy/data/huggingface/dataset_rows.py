@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.huggingface.dataset_columns import class_names, image_column, targets_columns
 from convoy.data.huggingface.loading import load_splits, read_features
 from convoy.data.image_files import ImageFiles

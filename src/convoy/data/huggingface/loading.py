@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, closest, one_line
-from convoy.config.schema import DataConfig
 from convoy.data.folders import VAL_NAMES
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

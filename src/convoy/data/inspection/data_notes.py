@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.inspection.duplicates import count_duplicates
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import count_targets

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import OpenedData
 from convoy.data.inspection.image_facts import prepared

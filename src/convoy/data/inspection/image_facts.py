@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.config.schema import DataConfig
 from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.image_loader import fill_for_evaluation
 from convoy.data.inspection import perceptual_hash

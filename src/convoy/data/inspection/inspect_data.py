@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.datasets import OpenedData
 from convoy.data.file_splits import SPLITS
 from convoy.data.inspection import perceptual_hash

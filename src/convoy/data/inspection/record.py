@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.inspection.duplicates import Group
 from convoy.data.inspection.inspect_data import Inspection, SplitFacts
 from convoy.data.inspection.target_counts import count_targets, value_ranges

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 
 Color = tuple[int, int, int]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.schema import DataConfig
 from convoy.data.folders import IMAGE_SUFFIXES, VAL_NAMES
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes

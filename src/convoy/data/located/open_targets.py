@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.located_targets import LocatedTargets

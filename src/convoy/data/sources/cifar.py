@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.file_locations import FileLocations, broken_file, locate
 from convoy.data.sources.image_set import ImageSet, LabelledImages
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.image_set import ImageSet, LabelledImages
 from convoy.data.splits import stratified_split
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.file_locations import FileLocations, broken_file, locate
 from convoy.data.sources.image_set import ImageSet, LabelledImages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.cifar import read_cifar10, read_cifar100
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.image_set import ImageSet

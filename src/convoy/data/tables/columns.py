@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault
-from convoy.config.schema import DataConfig
 from convoy.data.tables.table_file import Cell, TableFile, cell_of
 from convoy.data.targets import counted, listed
 

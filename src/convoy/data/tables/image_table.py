@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.tables.columns import Columns, text
 from convoy.data.tables.parquet import ParquetTable
 from convoy.data.tables.settings import column_faults

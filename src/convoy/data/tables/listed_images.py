@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.folders import irregular_kind
 from convoy.data.image_files import ImageFiles
 from convoy.data.listed_paths import existing_file, missing_remedy

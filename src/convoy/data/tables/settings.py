@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.config.schema import DataConfig
 from convoy.data.tables.table_file import FORMATS, open_table
 from convoy.data.targets import CLASS_INDEX
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.tables.columns import MOST_LISTED
 from convoy.data.tables.settings import target_columns
 from convoy.data.tables.table_targets import Row

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.schema import DataConfig
 from convoy.data.folders import irregular_kind
 from convoy.data.tables.parquet import PARQUET_SUFFIXES, ParquetTable
 from convoy.data.targets import counted

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.tables.columns import MOST_LISTED, Columns, text
 from convoy.data.tables.settings import target_columns
 from convoy.data.tables.table_file import Cell
