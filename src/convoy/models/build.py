@@ -41,8 +41,8 @@ _BEST = "checkpoints/best.ckpt"
 
 _AUXILIARY_REASON = "its auxiliary classifier needs more"
 
-OutputCheck = Callable[[Any, int], str | None]
-"""Function of (outputs, number of images) that returns the reason why outputs don't fit a task, or None."""
+OutputCheck = Callable[[Any, Any], str | None]
+"""Function of (outputs, images) that returns the reason why outputs don't fit a task, or None."""
 
 
 def check_model(
@@ -288,7 +288,7 @@ def try_on_one_image(
     if output_check is None:
         fault = diagnosis.output_fault(model, output, sizes["num_classes"])
     else:
-        reason = output_check(output, 1)
+        reason = output_check(output, image)
         fault = diagnosis.task_fault(model, reason) if reason else None
     if fault:
         raise UserError(fault)

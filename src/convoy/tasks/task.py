@@ -162,16 +162,16 @@ class Task(nn.Module, ABC):
         outputs = network(images)
         return outputs.float() if isinstance(outputs, Tensor) else outputs
 
-    def output_fault(self, outputs: Any, num_images: int) -> str | None:
+    def output_fault(self, outputs: Any, images: Tensor) -> str | None:
         """Return the reason why outputs don't fit the task; None if they fit.
 
-        The default expects a tensor [num_images, number of target names].
+        The default expects a tensor [B, number of target names].
 
         Args:
             outputs: of the network in evaluation mode.
-            num_images: number of images that were passed in.
+            images: images that were passed in, [B, C, H, W].
         """
-        expected = (num_images, len(self.targets.names))
+        expected = (len(images), len(self.targets.names))
         if not isinstance(outputs, Tensor):
             return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
         if tuple(outputs.shape) != expected:
@@ -179,7 +179,7 @@ class Task(nn.Module, ABC):
         return None
 
     @property
-    def output_check(self) -> Callable[[Any, int], str | None] | None:
+    def output_check(self) -> Callable[[Any, Tensor], str | None] | None:
         """`output_fault` of a task that overrides it; None: outputs are [N, number of target names]."""
         return None if type(self).output_fault is Task.output_fault else self.output_fault
 
