@@ -24,6 +24,9 @@ from convoy.config.schema import Config, HardwareConfig
 SEGMENTATION = "segmentation"
 """Family of the networks with logits per pixel."""
 
+SUPER_RESOLUTION = "super-resolution"
+"""Family of the networks that return an image."""
+
 FAMILIES = (
     "baseline",
     "LeNet to ZFNet",
@@ -35,6 +38,7 @@ FAMILIES = (
     "mobile",
     "architecture search",
     SEGMENTATION,
+    SUPER_RESOLUTION,
 )
 """Families of the networks in conf/model, in the order of lists."""
 

@@ -16,7 +16,7 @@ from convoy.config.degradation_schema import DegradationConfig
 from convoy.data.degradation.bicubic import enlarge_bicubic, resize_bicubic, shrink_bicubic
 from convoy.data.degradation.degrade import blurred, compressed, degraded, luma, noisy
 
-PHOTO: NDArray[np.uint8] = load_sample_images().images[0][100:196, 200:320]
+PHOTO: NDArray[np.uint8] = load_sample_images().images[0][100:196, 200:320].copy()
 
 
 def imresize(values: list[float], length: int) -> list[float]:
