@@ -62,13 +62,15 @@ class Distillation(Classification):
 
     def prepare(self, data: DataConfig) -> None:
         """Load the teacher and compare its images and classes with those of the run."""
+        super().prepare(data)
         if not self._teachers:
             self._teachers.append(_teacher(self._path, data, self.targets))
 
     @property
     def resident_bytes(self) -> int:
         """Weights and buffers of the teacher."""
-        return sum(tensor.nbytes for one in self._teachers for tensor in one.state_dict().values())
+        teacher: int = sum(tensor.nbytes for one in self._teachers for tensor in one.state_dict().values())
+        return super().resident_bytes + teacher
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.mixed(batch)

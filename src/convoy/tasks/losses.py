@@ -51,6 +51,21 @@ class ConfiguredLoss(nn.Module):
         """Return the evaluation loss, [B, ...] per sample or, for a loss without `reduction`, a scalar mean."""
         return self.evaluation_loss(outputs, targets)
 
+    def prepare(self) -> None:
+        """Load what the loss needs, such as a frozen network.
+
+        Raises:
+            UserError: it can't be loaded.
+        """
+        for loss in (self.training_loss, self.evaluation_loss):
+            if prepare := getattr(loss, "prepare", None):
+                prepare()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of what `prepare` loaded."""
+        return int(getattr(self.training_loss, "resident_bytes", 0))
+
 
 class FocalLoss(nn.Module):
     """Focal loss of Lin et al. 2017 (arXiv:1708.02002), equation 4, for one class per image.

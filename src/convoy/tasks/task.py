@@ -192,11 +192,12 @@ class Task(nn.Module, ABC):
         Raises:
             UserError: it can't be loaded, or does not fit the data.
         """
+        self.loss.prepare()
 
     @property
     def resident_bytes(self) -> int:
         """Memory of what `prepare` loaded and training keeps on the device."""
-        return 0
+        return self.loss.resident_bytes
 
     def uninformed_loss(self, device: torch.device) -> float | None:
         """Return the training loss of outputs that say nothing about the targets; None if it is not known.

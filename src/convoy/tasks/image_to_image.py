@@ -1,0 +1,122 @@
+"""Image to image: super-resolution, denoising, colorization and other restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize, sides_of
+from convoy.data.collate import Batch
+from convoy.data.targets import Targets
+from convoy.tasks.image_quality import (
+    MeanQuality,
+    levels,
+    peak_signal_to_noise_ratio,
+    structural_similarity,
+)
+from convoy.tasks.losses import ConfiguredLoss
+from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.task import Task
+
+COLORS = ("y", "rgb")
+
+
+class ImageToImage(Task):
+    """Task with an image as the target of each image; the network returns [B, channels, scale H, scale W] in 0..1.
+
+    Logs `psnr` in decibels and `ssim`, the means over images, on values that are rounded to 256 levels.
+
+    Args:
+        targets: names of the channels: gray, or red, green and blue.
+        loss: of outputs and targets, both [B, channels, scale H, scale W].
+        scale: size of the outputs divided by that of the images.
+        color: what is measured: y (luma of ITU-R BT.601, 16 to 235) or rgb (all channels).
+        crop_border: pixels per side that are not measured; None for `scale`.
+
+    Raises:
+        UserError: there is no such color.
+    """
+
+    titles = {"psnr": "PSNR", "ssim": "SSIM"}  # noqa: RUF012
+    severity_text = "Lowest PSNR first."
+
+    def __init__(
+        self,
+        targets: Targets,
+        loss: ConfiguredLoss,
+        scale: int = 1,
+        color: str = "y",
+        crop_border: int | None = None,
+    ) -> None:
+        super().__init__(targets, loss)
+        if color not in COLORS:
+            raise UserError(Fault("task.color", "no such color", f"choose from {', '.join(COLORS)}", color))
+        self._scale = scale
+        self._color, self._border = color, scale if crop_border is None else crop_border
+
+    def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        outputs = network(batch.images)
+        self.log("psnr", self._psnr(outputs.detach(), batch.targets).sum())
+        return {"image": self.loss(outputs, batch.targets)}
+
+    def metrics(self, split: str) -> MetricCollection:
+        quality = partial(MeanQuality, color=self._color, border=self._border)
+        found: dict[str, Any] = {
+            "loss": MeanLoss(),
+            "psnr": quality(peak_signal_to_noise_ratio),
+            "ssim": quality(structural_similarity),
+        }
+        return MetricCollection(found, compute_groups=False)
+
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        losses = self.loss.per_sample(outputs, targets)
+        for name, metric in metrics.items():
+            if name == "loss":
+                metric.update(losses, len(targets))
+            else:
+                metric.update(outputs, targets)
+
+    def output_fault(self, outputs: Any, images: Tensor) -> str | None:
+        size = [self._scale * side for side in images.shape[2:]]
+        expected = (len(images), len(self.targets.names), *size)
+        if not isinstance(outputs, Tensor):
+            return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
+        if tuple(outputs.shape) != expected:
+            return f"returns shape {tuple(outputs.shape)} for {tuple(images.shape)}; the task expects {expected}"
+        return None
+
+    def example_targets(self, num_images: int, image_size: ImageSize) -> Tensor:
+        size = [self._scale * side for side in sides_of(image_size)]
+        return torch.zeros(num_images, len(self.targets.names), *size)
+
+    def severity(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the root of the mean squared error of each image, in gray levels: the larger, the lower its PSNR."""
+        errors = levels(outputs, self._color, self._border) - levels(targets, self._color, self._border)
+        return errors.square().flatten(1).mean(1).sqrt()
+
+    def target_texts(self, targets: Tensor) -> list[str]:
+        """Return the size of each image."""
+        return [f"{width}x{height}" for height, width in [targets.shape[2:]] * len(targets)]
+
+    def predictions(self, outputs: Tensor, limit: int) -> list[dict[str, Any]]:
+        """Return size and mean value of each image by channel; the pixels are not part of the records."""
+        height, width = outputs.shape[2:]
+        means = outputs.clamp(0, 1).double().mean((2, 3)).tolist()
+        return [
+            {"width": width, "height": height, "means": dict(zip(self.targets.names, row, strict=True))}
+            for row in means
+        ]
+
+    def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+        size = ("size", f"{record['width']}x{record['height']}")
+        return [size, *((f"mean of {name}", f"{value:.4f}") for name, value in record["means"].items())]
+
+    def _psnr(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        border = partial(levels, color=self._color, border=self._border)
+        return peak_signal_to_noise_ratio(border(outputs), border(targets))
