@@ -26,6 +26,7 @@ from benchmarks import (
     run_list,
     search_filter,
     shards,
+    shared_weights,
     startup,
     step_overhead,
     tabular_search,
@@ -69,8 +70,10 @@ def test_benchmarks_of_architecture_searches_run(capsys: pytest.CaptureFixture[s
     compared = architecture_search.main(["--networks", "3", "--seeds", "1", "--epochs", "1"])
     assert {result.ours for result in compared} == set(architecture_search.SAMPLERS)
     assert tabular_search.main([]) == [] or len(compared) == 8
+    predicted = shared_weights.main(["--networks", "2", "--epochs", "1", "--shared-epochs", "1"])
+    assert [len(result.values) for result in predicted] == [1] * 6 + [2]
     out = capsys.readouterr().out
-    assert all(result.line() in out for result in (*filtered, *compared))
+    assert all(result.line() in out for result in (*filtered, *compared, *predicted))
 
 
 def test_a_table_of_networks_is_read_without_running_its_code(tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
     others = {"__main__", "numerics", "pack_accuracy", "published_memory", "template"}
-    assert mains - set(__main__.BENCHMARKS) == {*others, "architecture_search", "tabular_search"}
+    assert mains - set(__main__.BENCHMARKS) == {*others, "architecture_search", "shared_weights", "tabular_search"}
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err

@@ -39,6 +39,7 @@ def test_it_fits_into_80_columns_and_shows_what_runs_and_the_best(place: Workpla
     refused = study.ask()
     refused.set_user_attr("refused", "params 10 > 1")
     study.tell(refused, state=optuna.trial.TrialState.FAIL)
+    study.enqueue_trial({})  # a point of a grid that has not begun
     run = place.run_of(3)
     run.path.mkdir(parents=True)
     run.config.write_text("trainer: {max_epochs: 4}\n")

@@ -78,6 +78,13 @@ def test_candidates_that_break_a_constraint_cost_no_training(convoy: Callable[..
     assert list((folder / "trials").iterdir()) == []
 
 
+def test_refused_points_of_a_grid_are_not_replaced_by_others(convoy: Callable[..., Run], tmp_path: Path) -> None:
+    space = "{model.layers: {choice: [[CONV3-4, FC-10], [CONV3-64, FC-10]]}}"
+    written(tmp_path / "grid.yaml", space=space, constraints="{params: 10}", trials=2, sampler="grid")
+    assert convoy("search", "study=grid.yaml", folder=None).code == 1
+    assert [trial.state for trial in trials_of(the_study(tmp_path))] == [TrialState.FAIL] * 2
+
+
 @pytest.mark.slow
 def test_the_space_may_be_in_the_words(convoy: Callable[..., Run], tmp_path: Path) -> None:
     words = [*TRAIN, "optimizer.lr=tag(log,interval(0.01,0.2))", "seed=1,2", "sampler=random", "trials=2"]
@@ -153,7 +160,7 @@ def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> 
         ((), "study: must be set, or the overrides must have a space"),
         (("optimizer.lr=interval(0.1,0.01)",), "the first end must be below the second"),
         (("optimizer.lr=interval(0.01,0.1)", "sampler=ax"), "sampler=ax: no such sampler; choose from tpe"),
-        (("study=nothing",), "no such study; choose from digits_cells, digits_chain, digits_lr"),
+        (("study=nothing",), "no such study; choose from digits_cells, digits_chain, digits_enas, digits_lr"),
         (("study=nothing.yaml",), "no such file"),
         (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),
         (("resume=nowhere",), "has no study.yaml"),

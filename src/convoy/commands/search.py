@@ -135,6 +135,7 @@ def _conclude(workers: Study, place: Workplace) -> int:
     from convoy.search.architecture.sampler import REFUSED_BEFORE
     from convoy.search.journal import locked
     from convoy.search.run_study import overrides_of_trial, started, state_of
+    from convoy.search.study_config import QUEUED
     from convoy.search.trial_table import best_trials, table, write_csv
 
     folder, study, monitor = place.folder, place.study, place.monitor
@@ -163,6 +164,8 @@ def _conclude(workers: Study, place: Workplace) -> int:
         return 128 + received
     ended = sum(state in ("done", "pruned", "failed") for state in states)
     if ended < study.num_trials and "running" not in states:
-        print(f"stopped after {ended} of {study.num_trials} trials: too many candidates in a row break the constraints")
-        return 1
+        is_queue_empty = study.sampler in QUEUED and ended > 0
+        reason = "no candidate is left" if is_queue_empty else "too many candidates in a row break the constraints"
+        print(f"stopped after {ended} of {study.num_trials} trials: {reason}")
+        return int(not is_queue_empty)
     return 0 if {"done", "running"} & set(states) else 1  # running: another process trains the rest

@@ -28,7 +28,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
         "torchmetrics.segmentation",
         "torchmetrics.detection",
     ),
-    "callback": ("pytorch_lightning.callbacks", "convoy.search.pruning"),
+    "callback": ("pytorch_lightning.callbacks", "convoy.search.pruning", "convoy.search.architecture.weight_sharing"),
     "logger": ("pytorch_lightning.loggers",),
 }
 """Packages in which a target of each group must be defined."""

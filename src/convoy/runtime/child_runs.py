@@ -20,6 +20,9 @@ from convoy.runtime import stop_signals
 from convoy.runtime.cpu_cores import usable_cores
 from convoy.runtime.rank_watch import PARENT
 
+MOST_DEATHS = 4
+"""Times that a run's process is killed until the run counts as failed."""
+
 
 class ChildRuns:
     """Workers, each of which trains one run at a time in a process, and forwards stop signals to it.
@@ -116,6 +119,15 @@ def words_of(run: RunFolder, overrides: Sequence[str]) -> list[str]:
         return [f"resume={folder}", *(word.lstrip("+") for word in overrides if "_target_" in word)]
     shutil.rmtree(run.path, ignore_errors=True)  # of a process that died before its first checkpoint
     return [*overrides, f"folder={folder}"]
+
+
+def last_line(log: Path, code: int) -> str:
+    """Return the last line of a run's output, or its exit code if there is none."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    return next((line.strip() for line in reversed(text.split("\n")) if line.strip()), f"exit code {code}")
 
 
 def try_lock(path: Path) -> IO[str] | None:

@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 
 from convoy.runs.records import Monitor
 from convoy.search.architecture.decisions import Values
+from convoy.search.architecture.reading import SHARING
 from convoy.search.architecture.sampler import StrategySampler
 from convoy.search.study_config import StudyConfig
 
@@ -116,7 +117,7 @@ def sampler_of(study: StudyConfig, number: int, refuses: Callable[[Values], bool
     if study.architecture is not None and study.strategy is not None:
         return StrategySampler(study.strategy, study.architecture.decisions, study.seed, refuses)
     seed = study.seed if study.sampler in ("quasi_random", "cma_es") else study.seed * 1_000_003 + number
-    if study.sampler in ("random", "grid"):  # the points of a grid are enqueued
+    if study.sampler in ("random", "grid", SHARING):  # the points of a grid and the networks of ENAS are enqueued
         return optuna.samplers.RandomSampler(seed)
     if study.sampler == "quasi_random":
         with warnings.catch_warnings():

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from convoy.records.progress import duration
 from convoy.runs.records import metric_text, progress
-from convoy.search.run_study import Workplace, counted, state_of
+from convoy.search.run_study import Workplace, counted, started, state_of
 from convoy.search.trial_table import best_trials, ordered, parameters_text
 
 _MOST_ROWS = 8
@@ -54,7 +54,7 @@ def _headline(study: optuna.Study, place: Workplace, num_ended: int, num_running
     left = place.study.num_trials - num_ended
     if spans and left > 0:
         text += f", about {duration(fmean(spans) * left / max(place.workers, num_running))} left"
-    refused = len(study.get_trials(deepcopy=False)) - counted(study)
+    refused = len(started(study)) - counted(study)
     if refused > 0:
         text += f", {refused} candidates refused"
     if best := best_trials(study):

@@ -21,21 +21,20 @@ from convoy.config.faults import UserError
 from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runs.records import Monitor, read_summary
-from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
+from convoy.runtime.child_runs import MOST_DEATHS, ChildRuns, last_line, try_lock, words_of
 from convoy.search.architecture.candidate import TEXT, ChainFilter, config_keys, values_of
+from convoy.search.architecture.reading import SHARING
 from convoy.search.architecture.sampler import MOST_DRAWS, REFUSED_BEFORE
 from convoy.search.candidates import costs_of, further_costs, refusal
 from convoy.search.journal import locked, open_study, sampler_of
 from convoy.search.pruning import PRUNED, TRIAL
+from convoy.search.shared_weights import SharedWeights
 from convoy.search.space import chosen_values
-from convoy.search.study_config import TRIAL_OVERRIDES, StudyConfig, overrides_of
+from convoy.search.study_config import QUEUED, TRIAL_OVERRIDES, StudyConfig, overrides_of
 from convoy.training import preflight
 
 MOST_REFUSED = 100
 """Candidates that are refused in a row until the study stops: its constraints leave almost nothing."""
-
-MOST_DEATHS = 4
-"""Times that a trial's process is killed until the trial counts as failed."""
 
 _LOOK_EVERY_S = 0.5
 _REFUSED, _ERROR, _OVERRIDES, _DEATHS = "refused", "error", "overrides", "deaths"
@@ -89,6 +88,8 @@ class Study:
         self.children.work(self._work)
 
     def _work(self, worker: int) -> None:
+        if self._place.study.sampler == SHARING:
+            self._enqueue_ranked(worker)
         while not self.children.is_stopped:
             with self._next() as (trial, lock):
                 if trial is not None and lock is not None:
@@ -97,6 +98,17 @@ class Study:
             if not self._place.waits or not self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 return
             self.children.wait(_LOOK_EVERY_S)  # a trial of another worker may be left behind
+
+    def _enqueue_ranked(self, worker: int) -> None:
+        """Enqueue the networks that are the best with shared weights as the first trials."""
+        place = self._place
+        assert place.study.architecture is not None
+        shared = SharedWeights(place.folder, place.study, place.words, place.options)
+        networks = shared.ranked(self.children, worker)
+        with locked(place.folder / ".lock"):
+            for values in networks[len(self.optuna.get_trials(deepcopy=False)) :]:
+                decided = zip(place.study.architecture.decisions, values, strict=True)
+                self.optuna.enqueue_trial({one.name: one.choices[value] for one, value in decided})
 
     @contextmanager
     def _next(self) -> Iterator[tuple[FrozenTrial | None, IO[str] | None]]:
@@ -123,9 +135,16 @@ class Study:
             trials = self.optuna.get_trials(deepcopy=False)
             if counted(self.optuna) >= place.study.num_trials or self.children.is_stopped:
                 return None
+            left = self._asked(trials)
+            if (
+                left is None
+                and place.study.sampler in QUEUED
+                and all(one.state != TrialState.WAITING for one in trials)
+            ):
+                return None
             refuses = None if self._filter is None else self._filter.refuses
             self.optuna.sampler = sampler_of(place.study, len(trials), refuses)
-            asked = self._asked(trials) or self.optuna.ask()
+            asked = left or self.optuna.ask()
             chosen = dict(chosen_values(list(place.study.parameters), asked))
             overrides = overrides_of(place.study, config_keys(place.study.architecture, chosen), place.words)
             reason = self._refused(asked, overrides, chosen)
@@ -204,7 +223,9 @@ class Study:
             costs = [trial.user_attrs[name] for name in place.study.objectives]
             self.optuna.tell(trial.number, [value, *costs], skip_if_finished=True)
         else:
-            self.optuna._storage.set_trial_user_attr(trial._trial_id, _ERROR, _last_line(run, code))
+            self.optuna._storage.set_trial_user_attr(
+                trial._trial_id, _ERROR, last_line(run.path.with_suffix(".log"), code)
+            )
             self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         self._ended(self.optuna.trials[trial.number])
 
@@ -219,14 +240,6 @@ class Study:
         overrides = [*self.children.threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES]
         named = {TRIAL: f"{self._place.folder}:{trial.number}"}
         return self.children.train(words_of(run, overrides), worker, lock, named, run.path.with_suffix(".log"))
-
-
-def _last_line(run: RunFolder, code: int) -> str:
-    try:
-        log = run.path.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        log = ""
-    return next((line.strip() for line in reversed(log.split("\n")) if line.strip()), f"exit code {code}")
 
 
 def counted(study: optuna.Study) -> int:

@@ -14,11 +14,15 @@ import yaml
 
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
+from convoy.search.architecture.cell_space import CellSpace
 from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
-from convoy.search.architecture.reading import STRATEGIES, read_architecture, settings_faults, strategy_of
+from convoy.search.architecture.reading import SHARING, STRATEGIES, read_architecture, settings_faults, strategy_of
 from convoy.search.space import Parameter, read_space
 
-SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es", *STRATEGIES)
+SAMPLERS = ("tpe", "random", "grid", "quasi_random", "cma_es", *STRATEGIES, SHARING)
+QUEUED = ("grid", SHARING)
+"""Samplers whose candidates are all in the journal before the first trial."""
+
 PRUNERS = ("none", "median", "successive_halving", "hyperband")
 MOST_POINTS = 100_000
 """Largest grid, all of whose points are written to the journal."""
@@ -228,9 +232,12 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
     if study.sampler == "grid" and (points := math.prod(len(one.grid()) for one in study.parameters)) > MOST_POINTS:
         rule = f"has {points:,} points, more than {MOST_POINTS:,}"
         faults.append(Fault("sampler", rule, "choose sampler: random or tpe", "grid"))
-    if study.sampler in STRATEGIES and study.architecture is None:
+    if study.sampler in (*STRATEGIES, SHARING) and study.architecture is None:
         remedy = "add an architecture block, or choose sampler: tpe"
         faults.append(Fault("sampler", "chooses architectures only", remedy, study.sampler))
+    if study.sampler == SHARING and not isinstance(study.architecture, CellSpace | None):
+        rule, remedy = "shares weights among cells alone", "write architecture: {cells: …}, or choose sampler: lstm"
+        faults.append(Fault("sampler", rule, remedy, study.sampler))
     if study.sampler in STRATEGIES and study.objectives:
         rule = "compares networks by the monitored metric alone"
         faults.append(Fault("sampler", rule, "omit objectives, or choose sampler: tpe", study.sampler))

@@ -19,6 +19,9 @@ class CellSpace:
     Args:
         settings: `blocks`, the number of blocks per cell, and `operations`, a list.
 
+    Attributes:
+        operations: that a block may have.
+
     Raises:
         UserError: a setting is wrong.
     """
@@ -31,13 +34,13 @@ class CellSpace:
         if faults:
             raise UserError(*faults)
         self._blocks: int = given["blocks"]
-        operations = tuple(dict.fromkeys(given["operations"]))
+        self.operations: tuple[str, ...] = tuple(dict.fromkeys(given["operations"]))
         self.decisions = tuple(
             Decision(f"{cell} {block} {kind} {side}", choices)
             for cell in _CELLS
             for block in range(self._blocks)
             for side in (1, 2)
-            for kind, choices in (("operation", operations), ("input", tuple(range(block + 2))))
+            for kind, choices in (("operation", self.operations), ("input", tuple(range(block + 2))))
         )
 
     def decode(self, values: Sequence[int]) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ _SETTINGS: Mapping[str, Mapping[str, type]] = {
     "evolution": {"population": int, "sample": int},
     "reinforce": _LEARNING,
     "lstm": {**_LEARNING, "hidden": int},
+    "enas": {"epochs": int, "updates": int, "drawn": int, **_LEARNING, "hidden": int},
 }
 """Settings of the samplers, with their types."""
 
@@ -38,7 +39,10 @@ def _lstm(space: ArchitectureSpace, **settings: Any) -> Strategy:
 
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {"evolution": Evolution, "reinforce": Reinforce, "lstm": _lstm}
-"""Samplers that choose decisions."""
+"""Samplers that choose the decisions of the next trial."""
+
+SHARING = "enas"
+"""Sampler that ranks networks with shared weights before the first trial."""
 
 
 def strategy_of(sampler: str, space: ArchitectureSpace, settings: Mapping[str, Any]) -> Strategy | None:

@@ -1,0 +1,159 @@
+"""Agreement of shared weights with training from scratch: Kendall's tau between two accuracies of random networks.
+
+The networks are cells for 8x8 handwritten digits. The weights that they share are trained on networks that are drawn
+uniformly, and on those of a policy that learns from the accuracy with these weights. Each random network is also
+trained alone, twice with different seeds: the tau between these two is what a perfect prediction could reach here.
+
+    OMP_NUM_THREADS=1 taskset -c 1 python -m benchmarks.shared_weights
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+
+from benchmarks.architecture_search import NUM_VAL
+from benchmarks.results import Result
+from benchmarks.rounds import machine, threads
+from convoy.config.schema import DataConfig
+from convoy.data.sources.digits import read_digits
+from convoy.models.cells import CellNetwork
+from convoy.models.shared_cells import SharedCells
+from convoy.search.architecture.cell_space import CellSpace
+from convoy.search.architecture.decisions import Trained, Values, drawn
+from convoy.search.architecture.lstm import LstmPolicy
+
+SPACE = CellSpace({"blocks": 2, "operations": ["identity", "average", "max", "convolution3", "separable3"]})
+SIZES: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "cells": 1, "filters": 8, "stem": "small"}
+UPDATES = 20
+"""Networks per epoch from which the policy learns."""
+_LEARNING_RATE, _BATCH = 0.05, 64
+
+
+class Digits:
+    """Images and labels for training and for validation."""
+
+    def __init__(self) -> None:
+        digits = read_digits(DataConfig()).train
+        images = digits.images.float()
+        images, labels = (images - images.mean()) / images.std(), digits.labels.long()
+        self.val = images[:NUM_VAL], labels[:NUM_VAL]
+        self.train = images[NUM_VAL:], labels[NUM_VAL:]
+
+    def epoch(self, network: nn.Module, optimizer: torch.optim.Optimizer, choose: Callable[[], None]) -> None:
+        """Train for an epoch; `choose` is called before each batch."""
+        images, labels = self.train
+        network.train()
+        for batch in torch.randperm(len(images)).split(_BATCH):
+            choose()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+            optimizer.step()
+
+    def accuracy(self, network: nn.Module) -> float:
+        """Return the share of the validation images that are classified correctly."""
+        images, labels = self.val
+        network.eval()
+        with torch.no_grad():
+            predicted: Tensor = network(images).argmax(1)
+        return float((predicted == labels).float().mean())
+
+
+def cells(values: Values) -> tuple[list[str], list[str]]:
+    """Return the blocks of a network's cells."""
+    keys = SPACE.decode(values)
+    return keys["model.normal"], keys["model.reduction"]
+
+
+def alone(digits: Digits, values: Values, epochs: int, seed: int) -> float:
+    """Train a network from scratch and return its accuracy."""
+    torch.manual_seed(seed)
+    network = CellNetwork(*cells(values), **SIZES)
+    optimizer, schedule = _optimizer(network, epochs)
+    for _ in range(epochs):
+        digits.epoch(network, optimizer, lambda: None)
+        schedule.step()
+    return digits.accuracy(network)
+
+
+def shared(digits: Digits, epochs: int, *, learns: bool) -> SharedCells:
+    """Train shared weights on networks drawn uniformly, or by a policy that learns after each epoch."""
+    torch.manual_seed(0)
+    rng, policy, trained = Random(0), LstmPolicy(SPACE), list[Trained]()
+    network = SharedCells(*cells(drawn(SPACE, rng)), SPACE.operations, **SIZES)
+    optimizer, schedule = _optimizer(network, epochs)
+
+    def draw() -> Values:
+        return policy.ask(trained, rng) if learns else drawn(SPACE, rng)
+
+    for _ in range(epochs):
+        digits.epoch(network, optimizer, lambda: network.select(*cells(draw())))
+        schedule.step()
+        for _ in range(UPDATES if learns else 0):
+            values = draw()
+            network.select(*cells(values))
+            trained.append(Trained(values, digits.accuracy(network)))
+    return network
+
+
+def _optimizer(network: nn.Module, epochs: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.SGD(network.parameters(), _LEARNING_RATE, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+
+
+def main(words: Sequence[str] | None = None) -> list[Result]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=24, help="random networks")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of a network that is trained alone")
+    parser.add_argument("--shared-epochs", type=int, default=40, help="epochs of the shared weights")
+    given = parser.parse_args(words)
+    print(machine("torch"))
+    with threads(1):
+        results = measure(given.networks, given.epochs, given.shared_epochs)
+    for result in results:
+        print(result.line())
+    return results
+
+
+def measure(networks: int, epochs: int, shared_epochs: int) -> list[Result]:
+    """Return tau and the accuracy of the networks that are chosen, per way to predict their accuracy."""
+    digits, rng = Digits(), Random(1)
+    chosen = [drawn(SPACE, rng) for _ in range(networks)]
+    began = time.perf_counter()
+    truth, again = ([alone(digits, values, epochs, seed) for values in chosen] for seed in (1, 2))
+    print(f"{networks} networks trained alone, twice: {time.perf_counter() - began:.0f} s")
+    predictions = {"another seed": again}
+    for name, learns in (("shared weights, uniform", False), ("shared weights, policy", True)):
+        began = time.perf_counter()
+        network = shared(digits, shared_epochs, learns=learns)
+        seconds = time.perf_counter() - began
+        predictions[name] = []
+        for values in chosen:
+            network.select(*cells(values))
+            predictions[name].append(digits.accuracy(network))
+        print(f"{name}: {seconds:.0f} s; accuracies {_percents(predictions[name])}", flush=True)
+    print(f"trained alone: {_percents(truth)}")
+    results = []
+    for name, values in predictions.items():
+        best = sorted(range(networks), key=lambda index: -values[index])[: max(1, networks // 5)]
+        results.append(Result("Kendall's tau", name, "trained alone", [float(kendalltau(values, truth).statistic)]))
+        found = [100 * truth[index] for index in best]
+        results.append(Result("accuracy alone of the best fifth", name, None, [statistics.mean(found)], unit="%"))
+    results.append(Result("accuracy alone", "all networks", None, [100 * value for value in truth], unit="%"))
+    return results
+
+
+def _percents(values: Sequence[float]) -> str:
+    return " ".join(f"{100 * value:.1f}" for value in values)
+
+
+if __name__ == "__main__":
+    main()
