@@ -40,6 +40,19 @@ def packed_images(root: Path) -> Path:
     return root / "packed"
 
 
+MASKED = ("segmentation", "segmentation_folder", "camvid", "camvid_unet", "camvid_fcn8s")
+"""Options whose data are images and masks."""
+
+
+def folder_of_masks(root: Path) -> Path:
+    from PIL import Image
+
+    for folder in ("train/images", "train/masks"):
+        (root / folder).mkdir(parents=True)
+        Image.new("L", (40, 40)).save(root / folder / "0.png")
+    return root
+
+
 def overrides_for(group: str, option: str, root: Path) -> list[str]:
     """The option, and what its users must say with it."""
     chosen = [f"{group}={option}"]
@@ -66,10 +79,19 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
     if (group, option) == ("task", "distillation"):
         chosen.append("task.teacher=outputs/teacher")
+    if option in MASKED:
+        chosen += {
+            "segmentation": ["data=segmentation_folder", "model=unet", "data.classes=[a,b]"],
+            "segmentation_folder": ["task=segmentation", "model=unet", "data.classes=[a,b]"],
+            "camvid": ["task=segmentation", "model=unet"],
+        }.get(option, [])
+        chosen.append(f"data.root={folder_of_masks(root)}")
     if group == "model":
         chosen.append("data.image_size=224")
     if option in ("timm", "torchvision"):
         chosen.append("model.name=resnet18")
+    if option in ("torchvision_segmentation", "segmentation_models"):
+        chosen.append(f"model.name={'fcn_resnet50' if option.startswith('torchvision') else 'unet'}")
     if group == "experiment" and "imagenet" in option:
         folder = folder_of_images(root)
         chosen += [f"data.root={folder}", "data.num_classes=2"]

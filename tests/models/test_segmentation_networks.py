@@ -35,8 +35,8 @@ def load(name: str) -> dict[str, Any]:
     return option
 
 
-def maps_fault(outputs: Any, num_images: int) -> str | None:
-    return None if outputs.shape == (num_images, 5, 44, 75) else f"returns {outputs.shape}"
+def maps_fault(outputs: Tensor, images: Tensor) -> str | None:
+    return None if outputs.shape == (len(images), 5, 44, 75) else f"returns {outputs.shape}"
 
 
 def count_of(network: nn.Module) -> int:

@@ -11,8 +11,8 @@ from torchmetrics import Metric, MetricCollection
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
-from convoy.data.targets import CLASS_INDEX, Targets
-from convoy.tasks.losses import ConfiguredLoss, check_loss
+from convoy.data.targets import CLASS_INDEX, IGNORED, MASK, Targets
+from convoy.tasks.losses import ConfiguredLoss, check_loss, needs_class_counts
 from convoy.tasks.present_classes import PresentClassesMean
 from convoy.tasks.task import Task
 
@@ -33,7 +33,8 @@ def build_task(config: Config, targets: Targets, class_counts: Callable[[], Tens
     Args:
         config: its groups task, loss and metric.
         targets: kind and names of the data's targets.
-        class_counts: returns the training samples per class, for `loss.weight=balanced`; None without data.
+        class_counts: returns the training samples per class, for `loss.weight` (see `losses.class_weights`); None
+            without data.
 
     Raises:
         UserError: the data's targets are of another kind, an argument is refused, or the monitored metric is unknown.
@@ -42,8 +43,8 @@ def build_task(config: Config, targets: Targets, class_counts: Callable[[], Tens
     if node["target"] != targets.kind:
         rule = f"trains on targets of the kind {node['target']}; data={config.data.name} has {targets.kind}"
         raise UserError(Fault("task", rule, "choose a task for this data, or other data", str(node["_target_"])))
-    balanced = config.loss.get("weight") == "balanced"
-    loss = ConfiguredLoss(config.loss, class_counts() if balanced and class_counts is not None else None)
+    counts = class_counts() if class_counts is not None and needs_class_counts(config.loss) else None
+    loss = ConfiguredLoss(config.loss, counts, IGNORED if targets.kind == MASK else None)
     given: dict[str, Any] = {}
     if takes(node, "task", "auxiliary_weight") and "auxiliary_weight" in config.model:
         given["auxiliary_weight"] = config.model["auxiliary_weight"]

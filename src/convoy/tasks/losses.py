@@ -12,6 +12,10 @@ from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import arguments, build, parameters_of, resolve, takes_any_keyword
+from convoy.config.trust import nested_targets
+
+CLASS_WEIGHTS = ("balanced", "median_frequency")
+"""Weights of classes that are computed from their number of training samples or pixels."""
 
 _WEIGHTS = ("weight", "pos_weight")
 _TRAINING_ONLY = ("label_smoothing",)
@@ -26,22 +30,20 @@ class ConfiguredLoss(nn.Module):
     of two runs can be compared and a ragged last batch counts by its samples.
 
     Args:
-        node: the `loss` group. A list under `weight` or `pos_weight` becomes a tensor; `weight: balanced` is
-            n / (k * count) per class, as scikit-learn's `class_weight="balanced"`.
-        class_counts: training samples per class, for `weight: balanced`; None where they are not known.
+        node: the `loss` group. A list under `weight` or `pos_weight`, here or in a nested loss, becomes a tensor;
+            `CLASS_WEIGHTS` are computed from the counts.
+        class_counts: see `class_weights`; None where they are not known.
+        ignored: value of targets that are not counted, for losses that take an `ignore_index`; None if all are.
 
     Raises:
         UserError: the loss can't be built from its arguments.
     """
 
-    def __init__(self, node: Mapping[str, Any], class_counts: Tensor | None = None) -> None:
+    def __init__(self, node: Mapping[str, Any], class_counts: Tensor | None = None, ignored: int | None = None) -> None:
         super().__init__()
-        filled = {name: _tensor(name, value, class_counts) for name, value in node.items()}
-        evaluated = {name: value for name, value in filled.items() if name not in _TRAINING_ONLY}
-        if "reduction" in parameters_of(resolve(str(node["_target_"]), "loss")):
-            evaluated["reduction"] = "none"
+        filled = _filled(node, class_counts, ignored)
         self.training_loss = _built(filled)
-        self.evaluation_loss = _built(evaluated)
+        self.evaluation_loss = _built(_per_sample(filled))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the training loss of a micro batch, a scalar."""
@@ -68,57 +70,110 @@ class ConfiguredLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Focal loss of Lin et al. 2017 (arXiv:1708.02002), equation 4, for one class per image.
+    """Focal loss of Lin et al. 2017 (arXiv:1708.02002), equation 4, for one class per image or pixel.
 
     Args:
         gamma: focusing parameter; 0 is cross entropy.
         weight: [num_classes], the paper's alpha per class.
-        reduction: `mean` or `none`.
+        reduction: `mean`, over the targets that are counted, or `none`.
+        ignore_index: target that is not counted; its loss is 0.
     """
 
-    def __init__(self, gamma: float = 2.0, weight: Tensor | None = None, reduction: str = "mean") -> None:
+    def __init__(
+        self, gamma: float = 2.0, weight: Tensor | None = None, reduction: str = "mean", ignore_index: int = -100
+    ) -> None:
         super().__init__()
-        self.gamma, self.reduction = gamma, reduction
+        self.gamma, self.reduction, self.ignore_index = gamma, reduction, ignore_index
         self.register_buffer("weight", weight)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of logits [B, num_classes] and class indices [B]."""
-        cross_entropy = functional.cross_entropy(outputs, targets, reduction="none")
+        """Return the loss of logits [B, num_classes, ...] and class indices [B, ...]."""
+        cross_entropy = functional.cross_entropy(outputs, targets, reduction="none", ignore_index=self.ignore_index)
         probability = torch.exp(-cross_entropy)
         losses = (1 - probability) ** self.gamma * cross_entropy
+        is_counted = targets != self.ignore_index
         if self.weight is not None:
-            losses = losses * self.weight[targets]  # type: ignore[index]
-        return losses if self.reduction == "none" else losses.mean()
+            losses = losses * self.weight[torch.where(is_counted, targets, 0)]  # type: ignore[index]
+        if self.reduction == "none":
+            return losses
+        return losses.mean() if targets.ndim == 1 else losses.sum() / is_counted.sum().clamp(min=1)
 
 
 def check_loss(node: Mapping[str, Any]) -> list[Fault]:
-    """Return arguments that the loss doesn't have. Imports its library."""
-    target = resolve(str(node["_target_"]), "loss")
-    parameters = parameters_of(target)
-    if takes_any_keyword(parameters):
-        return []
-    return [
-        Fault(f"loss.{name}", f"{node['_target_']} has no such argument", f"it has {', '.join(parameters)}", str(value))
-        for name, value in arguments("loss", node).items()
-        if name not in parameters
-    ]
+    """Return arguments that the loss, or one nested in it, doesn't have. Imports their libraries."""
+    faults = []
+    for key, child in nested_targets(node, "loss"):
+        parameters = parameters_of(resolve(str(child["_target_"]), key))
+        for name, value in arguments(key, child).items():
+            if name not in parameters and not takes_any_keyword(parameters):
+                rule = f"{child['_target_']} has no such argument"
+                faults.append(Fault(f"{key}.{name}", rule, f"it has {', '.join(parameters)}", str(value)))
+    return faults
+
+
+def needs_class_counts(node: Mapping[str, Any]) -> bool:
+    """Return whether a loss, or one nested in it, has weights that are computed from the counts of the classes."""
+    return any(child.get("weight") in CLASS_WEIGHTS for _, child in nested_targets(node, "loss"))
+
+
+def class_weights(kind: str, class_counts: Tensor) -> Tensor:
+    """Return the weights of the classes in a loss, float32 [num_classes].
+
+    Args:
+        kind: `balanced`, n / (k * count) as scikit-learn's `class_weight="balanced"`; or `median_frequency`, the median
+            of the classes' frequencies by the frequency of the class (Eigen & Fergus 2014, arXiv:1411.4734, section
+            6.3.2).
+        class_counts: training samples per class, [num_classes]; or for masks [2, num_classes], the pixels of each class
+            and the counted pixels of the images that have it.
+    """
+    counts = class_counts if class_counts.ndim == 1 else class_counts[0]
+    if kind == "balanced":
+        return counts.sum() / (len(counts) * counts.clamp_min(1)).float()
+    frequencies = counts / (class_counts[1].clamp_min(1) if class_counts.ndim == 2 else counts.sum())
+    is_present = counts > 0
+    median = frequencies[is_present].double().quantile(0.5)
+    return torch.where(is_present, median / frequencies, 0).float()
+
+
+def _filled(node: Any, class_counts: Tensor | None, ignored: int | None) -> Any:
+    """Return a node with tensors instead of class weights, and the target that is not counted, at any depth."""
+    if not isinstance(node, Mapping):
+        return node
+    filled = {name: _filled(_tensor(name, value, class_counts), class_counts, ignored) for name, value in node.items()}
+    if "_target_" in node:
+        target = resolve(str(node["_target_"]), "loss")
+        filled["_partial_"] = not inspect.isclass(target)
+        if ignored is not None and "ignore_index" in parameters_of(target):
+            filled.setdefault("ignore_index", ignored)
+    return filled
+
+
+def _per_sample(node: Any) -> Any:
+    """Return a filled node without label smoothing and, for a loss that can, without the mean, at any depth."""
+    if not isinstance(node, Mapping):
+        return node
+    evaluated = {name: _per_sample(value) for name, value in node.items() if name not in _TRAINING_ONLY}
+    if "_target_" in node and "reduction" in parameters_of(resolve(str(node["_target_"]), "loss")):
+        evaluated["reduction"] = "none"
+    return evaluated
 
 
 def _built(node: Mapping[str, Any]) -> LossFunction:
-    is_function = not inspect.isclass(resolve(str(node["_target_"]), "loss"))
-    loss: LossFunction = build("loss", {**node, "_partial_": is_function})
+    loss: LossFunction = build("loss", node)
     return loss
 
 
 def _tensor(name: str, value: Any, class_counts: Tensor | None) -> Any:
     if name not in _WEIGHTS or value is None or isinstance(value, Tensor):
         return value
+    rule = (
+        f"must be a list of numbers, {' or '.join(CLASS_WEIGHTS)}" if name == "weight" else "must be a list of numbers"
+    )
     if isinstance(value, str):
-        if name != "weight" or value != "balanced":
-            raise UserError(Fault(f"loss.{name}", "must be a list of numbers or balanced", "", value))
-        if class_counts is None:  # a prediction without data: only the size matters
-            return None
-        return class_counts.sum() / (len(class_counts) * class_counts.clamp_min(1)).float()
+        if name != "weight" or value not in CLASS_WEIGHTS:
+            raise UserError(Fault(f"loss.{name}", rule, "", value))
+        # Without counts: a prediction without data, for which only the size matters.
+        return None if class_counts is None else class_weights(value, class_counts)
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, (int, float)) for one in value):
-        raise UserError(Fault(f"loss.{name}", "must be a list of numbers or balanced", "", str(value)))
+        raise UserError(Fault(f"loss.{name}", rule, "", str(value)))
     return torch.tensor([float(one) for one in value])

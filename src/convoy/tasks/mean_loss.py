@@ -6,6 +6,23 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from convoy.data.targets import IGNORED
+
+
+def losses_per_sample(losses: Tensor, targets: Tensor) -> Tensor:
+    """Return one loss per sample, [B].
+
+    Args:
+        losses: of a loss without reduction: [B], [B, ...], per pixel like the targets, or a scalar mean over the batch.
+        targets: of the samples; pixels with the value `IGNORED` are left out of the mean over an image.
+    """
+    if losses.ndim == 0:
+        return losses.expand(len(targets))
+    if losses.ndim > 1 and losses.shape == targets.shape and not targets.is_floating_point():
+        is_counted = targets != IGNORED
+        return losses.flatten(1).sum(1) / is_counted.flatten(1).sum(1).clamp(min=1)
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
 
 class MeanLoss(Metric):
     """Mean over samples, which stays on the device until it is computed; NaN if the loss of a sample is NaN.
@@ -22,13 +39,17 @@ class MeanLoss(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def update(self, losses: Tensor, num_samples: int) -> None:
+    def update(self, losses: Tensor, num_samples: int | Tensor) -> None:
         """Count a batch.
 
         Args:
             losses: loss per sample [B, ...], or the mean over the batch, a scalar.
-            num_samples: B.
+            num_samples: B; or the weight of each sample, [B], with one loss per sample.
         """
+        if isinstance(num_samples, Tensor):
+            self.total += (losses * num_samples).sum()
+            self.num_samples += num_samples.sum()
+            return
         if losses.ndim == 0:
             self.total += losses * num_samples
         else:
