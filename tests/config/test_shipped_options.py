@@ -59,6 +59,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
     if option in ("image_folder", "imagenet"):
         folder = folder_of_images(root)
         return [*chosen, f"data.root={folder}", "data.num_classes=2", "model=resnet18"]
+    if option in ("restoration", "super_resolution"):
+        return [*chosen, f"data.root={folder_of_images(root)}", "data.degradation.noise=10", "task=image_to_image"]
     if (group, option) == ("data", "dataset"):
         train = "data.train={_target_:torchvision.datasets.FakeData,size:20}"
         return [*chosen, train, "data.num_classes=10", "model=resnet18"]
@@ -95,6 +97,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
     if group == "experiment" and "imagenet" in option:
         folder = folder_of_images(root)
         chosen += [f"data.root={folder}", "data.num_classes=2"]
+    if group == "experiment" and "t91" in option:
+        chosen.append(f"data.root={folder_of_images(root)}")
     return chosen
 
 

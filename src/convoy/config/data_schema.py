@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from convoy.config.augment_schema import AugmentConfig
+from convoy.config.degradation_schema import DegradationConfig
 
 
 @dataclass
@@ -17,7 +18,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
-    segmentation_folder, dataset, torchvision, huggingface or shards."""
+    segmentation_folder, restoration_folder, dataset, torchvision, huggingface or shards."""
     root: str | None = None
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""
@@ -111,6 +112,9 @@ class DataConfig:
     """Largest number of training images per class, the same ones in every run; null: all."""
     shuffle_buffer: int = 8192
     """Size of the shuffle buffer in samples per rank; 1: read in sequence. Shards only."""
+    patches_per_image: int = 1
+    """Number of times that an epoch has each training image, as another crop. Only for restoration_folder."""
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     transforms: list[Any] = field(default_factory=list)
     """Additional transforms of training images, a list of `_target_`s such as torchvision.transforms.v2.ColorJitter.

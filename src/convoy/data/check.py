@@ -9,7 +9,17 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
 from convoy.config.targets import target_faults
-from convoy.data.checks import dataset, folder, huggingface, memory, segmentation_folder, shards, table, torchvision
+from convoy.data.checks import (
+    dataset,
+    folder,
+    huggingface,
+    memory,
+    restoration_folder,
+    segmentation_folder,
+    shards,
+    table,
+    torchvision,
+)
 from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
@@ -23,6 +33,7 @@ from convoy.data.source_names import (
     FOLDER_SOURCE,
     HUGGINGFACE_SOURCE,
     NUM_CLASSES,
+    RESTORATION_SOURCE,
     SEGMENTATION_SOURCE,
     SHARDS_SOURCE,
     SOURCES,
@@ -30,7 +41,7 @@ from convoy.data.source_names import (
     TORCHVISION_SOURCE,
     TRAIN_IMAGES,
 )
-from convoy.data.targets import CLASS_INDEX, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
+from convoy.data.targets import CLASS_INDEX, IMAGE, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
 
 CHECKS: dict[str, SourceCheck] = {
     FOLDER_SOURCE: folder,
@@ -39,6 +50,7 @@ CHECKS: dict[str, SourceCheck] = {
     TORCHVISION_SOURCE: torchvision,
     HUGGINGFACE_SOURCE: huggingface,
     SEGMENTATION_SOURCE: segmentation_folder,
+    RESTORATION_SOURCE: restoration_folder,
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
@@ -59,6 +71,7 @@ _SOURCES_OF_KEY = {
 _KINDS = {
     **dict.fromkeys((TABLE_SOURCE, HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
     SEGMENTATION_SOURCE: (MASK,),
+    RESTORATION_SOURCE: (IMAGE,),
 }
 """Kinds of target of the sources whose images have not simply one class."""
 MOST_CHANNELS = 1024

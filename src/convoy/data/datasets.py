@@ -17,6 +17,7 @@ from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
 from convoy.data.decode_ahead import BadImages
+from convoy.data.decoded_cache import DecodedCache
 from convoy.data.file_splits import SPLITS, file_splits
 from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.located.open_targets import open_targets
@@ -35,7 +36,7 @@ from convoy.data.sources.registry import READERS
 from convoy.data.split_images import FileImages, MemoryImages, SplitImages
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note
 from convoy.data.splits import stratified_split
-from convoy.data.targets import CLASS_INDEX, Targets
+from convoy.data.targets import CLASS_INDEX, IMAGE, Targets
 from convoy.data.whole_images import WholeEvaluation
 
 MOST_EVAL_RESIZE = 1.5
@@ -159,12 +160,16 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
     if data.max_per_class is not None:
         train = files.splits["train"]
         files.splits["train"] = train.at(_places(data, torch.tensor(train.targets)).tolist())
-    form = PixelFormat.of(data)
+    form, cache = PixelFormat.of(data), None
+    if files.targets.kind == IMAGE:
+        # A patch is a small part of an image, which is decoded once if there is memory for it.
+        form, cache = replace(form, channels=len(files.targets.names)), DecodedCache()
+        files.splits["train"] = files.splits["train"].repeated(data.patches_per_image)
     images = {}
     for name, split in files.splits.items():
         located = open_targets(split, files.targets, data)
         targets = torch.tensor(split.targets, dtype=dtype) if located is None else None
-        images[name] = FileImages(split, targets, form, located)
+        images[name] = FileImages(split, targets, form, located, cache)
     return _open_streamed(data, seed, files.targets, images, files.notes)
 
 

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convoy.config.data_schema import DataConfig
+from convoy.data.degradation.restoration_folders import restoration_folders
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.mask_folders import mask_folders
-from convoy.data.source_names import FOLDER_SOURCE, HUGGINGFACE_SOURCE, SEGMENTATION_SOURCE, TABLE_SOURCE
+from convoy.data.source_names import (
+    FOLDER_SOURCE,
+    HUGGINGFACE_SOURCE,
+    RESTORATION_SOURCE,
+    SEGMENTATION_SOURCE,
+    TABLE_SOURCE,
+)
 from convoy.data.split_lists import find_lists, list_files
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
 from convoy.data.tables.listed_images import table_images
@@ -92,4 +99,5 @@ _READERS: dict[str, Callable[[DataConfig], Listed]] = {
     TABLE_SOURCE: table_images,
     HUGGINGFACE_SOURCE: _huggingface_images,
     SEGMENTATION_SOURCE: mask_folders,
+    RESTORATION_SOURCE: restoration_folders,
 }

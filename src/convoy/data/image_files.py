@@ -32,6 +32,10 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def repeated(self, times: int) -> ImageFiles:
+        """Return the images several times, one round after the other."""
+        return self if times == 1 else self.at(list(range(len(self))) * times)
+
     def at(self, samples: Sequence[int]) -> ImageFiles:
         """Return the images at the indices `samples`."""
         return ImageFiles(

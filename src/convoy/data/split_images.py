@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded, open_image
+from convoy.data.decoded_cache import DecodedCache
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.pixel_format import PixelFormat
@@ -81,7 +82,12 @@ class FileImages:
     """Images that were listed before training: files, or encoded images in one large file."""
 
     def __init__(
-        self, files: ImageFiles, targets: Tensor | None, form: PixelFormat, located: LocatedTargets | None = None
+        self,
+        files: ImageFiles,
+        targets: Tensor | None,
+        form: PixelFormat,
+        located: LocatedTargets | None = None,
+        cache: DecodedCache | None = None,
     ) -> None:
         """Store the images and their targets.
 
@@ -90,9 +96,11 @@ class FileImages:
             targets: one per image, as `convoy.data.targets` describes for their kind; None with `located`.
             form: format of the pixels.
             located: targets that move with the pixels of their image.
+            cache: memory for decoded images; None to decode them each time.
         """
         self.targets = targets
         self.located = located
+        self._cache = cache
         self._files = files
         self._format = form
 
@@ -112,6 +120,11 @@ class FileImages:
         return lambda place: self._open(int(batch.samples[place]))
 
     def _open(self, sample: int) -> LazyImage:
+        if self._cache is None:
+            return self._read(sample)
+        return self._cache.image(self._files.paths[sample], lambda: self._read(sample))
+
+    def _read(self, sample: int) -> LazyImage:
         files = self._files
         path = files.paths[sample]
         if files.contents is None or files.rows is None:

@@ -35,9 +35,10 @@ class ImageToImage(Task):
     Args:
         targets: names of the channels: gray, or red, green and blue.
         loss: of outputs and targets, both [B, channels, scale H, scale W].
-        scale: size of the outputs divided by that of the images.
+        scale: factor by which the originals were reduced.
+        is_enlarged: whether the images were enlarged afterwards, so that outputs have their size.
         color: what is measured: y (luma of ITU-R BT.601, 16 to 235) or rgb (all channels).
-        crop_border: pixels per side that are not measured; None for `scale`.
+        crop_border: pixels per side that are not measured; None for `scale`, or 0 where it is 1.
 
     Raises:
         UserError: there is no such color.
@@ -51,14 +52,16 @@ class ImageToImage(Task):
         targets: Targets,
         loss: ConfiguredLoss,
         scale: int = 1,
+        is_enlarged: bool = False,
         color: str = "y",
         crop_border: int | None = None,
     ) -> None:
         super().__init__(targets, loss)
         if color not in COLORS:
             raise UserError(Fault("task.color", "no such color", f"choose from {', '.join(COLORS)}", color))
-        self._scale = scale
-        self._color, self._border = color, scale if crop_border is None else crop_border
+        self._scale = 1 if is_enlarged else scale
+        usual = scale if scale > 1 else 0
+        self._color, self._border = color, usual if crop_border is None else crop_border
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         outputs = network(batch.images)

@@ -10,13 +10,15 @@ from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import sides_or_none
 from convoy.data.pixel_format import PICTURE_CHANNELS
 from convoy.data.source_names import NUM_CLASSES
-from convoy.data.targets import LOCATED_KINDS
+from convoy.data.targets import IMAGE, LOCATED_KINDS
 
 COLOR_OPERATIONS = (
     *("rand_augment", "trivial_augment", "auto_augment", "augmix", "three_augment"),
     *("color_jitter", "grayscale", "pca_lighting"),
 )
 """Transforms that need gray or RGB images."""
+BEFORE_DEGRADATION = ("flip", "random_crop", "random_resized_crop", "scale_jitter")
+"""Transforms of images that are then degraded."""
 POLICIES = ("rand_augment", "trivial_augment", "auto_augment", "augmix")
 AUTO_AUGMENT_POLICIES = ("imagenet", "cifar10", "svhn")
 SMALLEST_BLURRED = 7
@@ -118,7 +120,13 @@ def _crops(data: DataConfig) -> Iterator[Fault]:
     if len(given) > 1:
         name, value = given[1]
         yield _fault(name, value, f"can't be combined with {given[0][0]}", "set one of them")
-    if data.target in LOCATED_KINDS:
+    if data.target == IMAGE:
+        for name in sorted(vars(augment)):
+            if (value := getattr(augment, name)) and name not in BEFORE_DEGRADATION:
+                rule = "changes the network's input only, and not the image that it should return"
+                remedy = "switch it off; data.transforms are applied before the degradation"
+                yield _fault(name, value, rule, remedy)
+    elif data.target in LOCATED_KINDS:
         for name in ("pad_crop", "augmix"):
             if value := getattr(augment, name):
                 rule = f"does not move targets of the kind {data.target} with the pixels"

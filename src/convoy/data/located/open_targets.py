@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from convoy.config.data_schema import DataConfig
+from convoy.data.degradation.image_targets import ImageTargets
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.located.mask_files import MaskReader
 from convoy.data.located.masks import MaskTargets
-from convoy.data.targets import MASK, Targets
+from convoy.data.targets import IMAGE, MASK, Targets
 
 
 def open_targets(files: ImageFiles, targets: Targets, data: DataConfig) -> LocatedTargets | None:
     """Return the targets of a split that move with their images; None for targets of whole images.
 
     Args:
-        files: images of the split with their targets: paths of masks.
+        files: images of the split with their targets: paths of masks; images are their own targets.
         targets: kind and names.
         data: the data config.
     """
     if targets.kind == MASK:
         return MaskTargets(files.paths, files.targets, MaskReader(mask_classes(data), data.ignored_values))
+    if targets.kind == IMAGE:
+        return ImageTargets(data.degradation, len(targets.names))
     return None
