@@ -35,8 +35,7 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("modle=vgg16", "modle=vgg16: no such key; did you mean model?"),
         (
             "data=",
-            "data: needs a value; one of cifar10, cifar100, dataset, digits, fashion_mnist, huggingface, image_folder, "
-            "imagenet, mnist, shards, table, torchvision",
+            f"data: needs a value; one of {', '.join(Options().of('data'))}",
         ),
         ("optimizer.momentm=0.8", "optimizer.momentm=0.8: no such key; did you mean optimizer.momentum?"),
         (

@@ -11,6 +11,7 @@ import yaml
 
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
+from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.image_size import sides_of
 from convoy.data.check import check_data, num_targets
 from convoy.data.resize import fit_images
@@ -25,11 +26,14 @@ OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 def load(option: Path) -> DataConfig:
     settings: dict[str, Any] = yaml.safe_load(option.read_text())
     settings.pop("card", None)
-    settings.pop("defaults", None)
+    for base in settings.pop("defaults", ()):
+        if isinstance(base, str) and base != "_self_":
+            settings = {**yaml.safe_load((option.parent / f"{base}.yaml").read_text()), **settings}
+    degradation = DegradationConfig(**settings.pop("degradation", {}))
     if settings.get("target") == "${task.target}":
         settings["target"] = "class_index"
     augment = AugmentConfig(**settings.pop("augment", {}))
-    return DataConfig(**settings, augment=augment)
+    return DataConfig(**settings, augment=augment, degradation=degradation)
 
 
 def valid(**changes: Any) -> DataConfig:
@@ -55,6 +59,7 @@ def test_sources_are_those_that_can_be_read() -> None:
         "huggingface",
         "shards",
         "segmentation_folder",
+        "restoration_folder",
     }
 
 
@@ -63,6 +68,10 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
     data = load(option)
     assert data.name == option.stem
     assert option.read_text().startswith("# ")
+    if data.source == "restoration_folder":
+        keys = [fault.key for fault in check_data(data)]
+        assert keys == ["data.root"] if data.degradation.scale > 1 else ["data.degradation", "data.root"]
+        return
     # VGG halves the image five times.
     assert all(side % 32 == 0 for side in sides_of(data.image_size))
     if data.source == "segmentation_folder":
