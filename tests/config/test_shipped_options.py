@@ -53,6 +53,23 @@ def folder_of_masks(root: Path) -> Path:
     return root
 
 
+def published_layout(option: str, root: Path) -> Path:
+    from PIL import Image
+
+    names = {
+        "cityscapes": ("leftImg8bit/train/ulm/ulm_0_leftImg8bit.png", "gtFine/train/ulm/ulm_0_gtFine_labelIds.png"),
+        "voc_segmentation": ("JPEGImages/a.jpg", "SegmentationClass/a.png", "ImageSets/Segmentation/train.txt"),
+    }
+    for name in names[option]:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("a")
+        else:
+            Image.new("L", (40, 40), 7).save(path)
+    return root
+
+
 def overrides_for(group: str, option: str, root: Path) -> list[str]:
     """The option, and what its users must say with it."""
     chosen = [f"{group}={option}"]
@@ -81,6 +98,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         return [*chosen, f"data.root={packed_images(root)}", "model=resnet18"]
     if (group, option) == ("task", "distillation"):
         chosen.append("task.teacher=outputs/teacher")
+    if option in ("voc_segmentation", "cityscapes"):
+        return [*chosen, f"data.root={published_layout(option, root)}", "task=segmentation", "model=unet"]
     if option in MASKED:
         chosen += {
             "segmentation": ["data=segmentation_folder", "model=unet", "data.classes=[a,b]"],

@@ -38,19 +38,24 @@ class DataConfig:
     """Separator of the labels in one cell, for data.target=multi_hot with one column."""
     split_files: str | None = None
     """Folder of train.txt, and optionally val.txt and test.txt, relative to data.root: one path below data.root per
-    line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only."""
+    line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only; for
+    segmentation folders, one name of an image per line, without suffix, and null: no lists."""
     image_folder: str = "images"
     """Folder of the images below data.root, or below the folder of each split. Segmentation folders only, like the next
-    four."""
+    five."""
     mask_folder: str = "masks"
     """Folder of the masks. A mask has the name of its image."""
+    image_suffix: str = ""
+    """Text at the end of the names of images that the names of masks don't have, such as _leftImg8bit."""
     mask_suffix: str = ""
     """Text after the image's name in the name of a mask, such as _mask."""
     classes: Any = None
-    """Names of the classes in the order of the values in the masks, or a table with the columns name and, for color
-    masks, red, green and blue. A class named void, ignore or unlabeled is not counted."""
+    """Names of the classes in the order of the values in the masks, a mapping of names to values, or a table with the
+    columns name and, for color masks, red, green and blue. A class named void, ignore or unlabeled is not counted."""
     ignored_values: list[int] = field(default_factory=list)
     """Further values of masks whose pixels are not counted; 255 never is."""
+    splits: list[str] | None = None
+    """Splits of a segmentation folder that are read: [train,val] if the masks of test are not public. null: all."""
     subset: str | None = None
     """Name of the configuration of a data set on the Hub that has several. Only for data.source=huggingface."""
     download: bool = True

@@ -60,10 +60,12 @@ _SOURCES_OF_KEY = {
     "target_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
     "split_column": (TABLE_SOURCE,),
     "group_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
-    "split_files": (FOLDER_SOURCE,),
+    "split_files": (FOLDER_SOURCE, SEGMENTATION_SOURCE),
+    "image_suffix": (SEGMENTATION_SOURCE,),
     "mask_suffix": (SEGMENTATION_SOURCE,),
     "classes": (SEGMENTATION_SOURCE,),
     "ignored_values": (SEGMENTATION_SOURCE,),
+    "splits": (SEGMENTATION_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
     "subset": (HUGGINGFACE_SOURCE,),
 }

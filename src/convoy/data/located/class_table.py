@@ -7,12 +7,14 @@ class named void, ignore, ignored or unlabeled is not counted.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
+from convoy.data.targets import IGNORED
 
 Color = tuple[int, int, int]
 
@@ -41,7 +43,7 @@ class MaskClasses:
 
 
 def mask_classes(data: DataConfig) -> MaskClasses:
-    """Return the classes of `data.classes`, a list of names or a table, or of `data.num_classes` without names.
+    """Return the classes of `data.classes` (names, values by name, or a table), or of `data.num_classes` without names.
 
     Raises:
         UserError: if there are none, or the table can't be used.
@@ -53,7 +55,17 @@ def mask_classes(data: DataConfig) -> MaskClasses:
         if data.num_classes is None:
             raise UserError(Fault("data.classes", "is missing", _REMEDY, "null"))
         classes = [str(index) for index in range(data.num_classes)]
+    if isinstance(classes, Mapping):
+        return _with_values({str(name): value for name, value in classes.items()})
     return _counted([str(name) for name in classes], None)
+
+
+def _with_values(values: Mapping[str, Any]) -> MaskClasses:
+    wrong = [f"{name}: {value}" for name, value in values.items() if type(value) is not int or not 0 <= value < IGNORED]
+    if wrong or len(set(values.values())) < len(values):
+        rule = f"{wrong[0]} is no value of a mask" if wrong else "gives two classes the same value"
+        raise UserError(Fault("data.classes", rule, "give each class its own whole number from 0 to 254"))
+    return MaskClasses(tuple(values), tuple(values.values()))
 
 
 def _counted(names: Sequence[str], colors: Sequence[Color] | None) -> MaskClasses:

@@ -4,11 +4,13 @@
     root/images/train/*.jpg  root/masks/train/*.png  …
     root/images/*.jpg        root/masks/*.png
 
-Without val, a share of train is held out; without test, there is no test split.
+With `data.split_files`, train.txt, val.txt and test.txt name the images of each split in the last layout. Without val,
+a share of train is held out; without test, there is no test split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from convoy.config.data_schema import DataConfig
@@ -17,6 +19,8 @@ from convoy.data.folders import IMAGE_SUFFIXES, VAL_NAMES
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
 from convoy.data.targets import MASK, Targets, counted, listed
+
+SPLITS = ("train", "val", "test")
 
 Pair = tuple[Path, Path]
 """Folder of the images and folder of the masks of a split."""
@@ -28,8 +32,11 @@ def mask_folders(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles], list
     Raises:
         UserError: if there is no such folder, an image has no mask, or a mask no image.
     """
-    targets = Targets(MASK, mask_classes(data).names)
-    return targets, {split: _files(data, *pair) for split, pair in find_pairs(data).items()}, []
+    targets, pairs = Targets(MASK, mask_classes(data).names), find_pairs(data)
+    if data.split_files is None:
+        return targets, {split: _files(data, *pair) for split, pair in pairs.items()}, []
+    lists = {split: _names(data, split) for split in data.splits or SPLITS}
+    return targets, {split: _files(data, *pairs["train"], names) for split, names in lists.items() if names}, []
 
 
 def find_pairs(data: DataConfig) -> dict[str, Pair]:
@@ -49,7 +56,8 @@ def find_pairs(data: DataConfig) -> dict[str, Pair]:
         raise UserError(Fault("data.root", rule, f"give the folder with {layout}", data.root))
     names = {"train": ("train",), "val": VAL_NAMES, "test": ("test",)}
     found: dict[str, Pair] = {}
-    for split, choices in names.items():
+    read = () if data.split_files else data.splits or SPLITS
+    for split, choices in ((split, names[split]) for split in read):
         for name in choices:
             for pair in ((root / name / images, root / name / masks), (root / images / name, root / masks / name)):
                 if pair[0].is_dir() and pair[1].is_dir():
@@ -64,24 +72,50 @@ def find_pairs(data: DataConfig) -> dict[str, Pair]:
     return found
 
 
-def _files(data: DataConfig, images: Path, masks: Path) -> ImageFiles:
-    pictures = _by_name(images)
+def _names(data: DataConfig, split: str) -> list[str]:
+    """Return the names in the list of a split; none without a list.
+
+    Raises:
+        UserError: if there is no list for training, or it can't be read.
+    """
+    file = Path(data.root or "").expanduser() / str(data.split_files) / f"{split}.txt"
+    if split != "train" and not file.is_file():
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "give the folder of train.txt, val.txt and test.txt, relative to data.root"
+        raise UserError(Fault("data.split_files", f"{file} can't be read ({error})", remedy)) from error
+    return lines
+
+
+def _files(data: DataConfig, images: Path, masks: Path, names: Sequence[str] | None = None) -> ImageFiles:
+    """Return the images of a split with their masks.
+
+    Args:
+        data: the data config.
+        images: folder of the images.
+        masks: folder of the masks.
+        names: names of the images, without suffix; None for all, sorted.
+    """
+    pictures = {name.removesuffix(data.image_suffix): path for name, path in _by_name(images).items()}
     found = _by_name(masks)
-    suffix = data.mask_suffix
-    pairs = {name: found.get(name + suffix) for name in pictures}
-    missing = [name for name, mask in pairs.items() if mask is None]
     if not pictures:
         raise UserError(Fault("data.root", f"{images} has no images", "add image files", str(data.root)))
-    if missing:
-        wanted = missing[0] + suffix
+    names = sorted(pictures) if names is None else names
+    if absent := [name for name in names if name not in pictures]:
+        rule = f"names {absent[0]}, and there is no {images / absent[0]}.*"
+        raise UserError(Fault("data.split_files", rule, "correct the list", str(data.split_files)))
+    if missing := [name for name in names if name + data.mask_suffix not in found]:
+        wanted = missing[0] + data.mask_suffix
         near = did_you_mean(wanted, tuple(found), "a mask has the name of its image, with any suffix of an image")
         rule = f"{pictures[missing[0]]} has no mask {masks / wanted}.*"
         if len(missing) > 1:
-            rule += f" ({counted(len(missing), 'image')} of {len(pictures):,} without one)"
+            rule += f" ({counted(len(missing), 'image')} of {len(names):,} without one)"
         remedy = f"{near}; data.mask_suffix=_mask if masks are named <image>_mask.png"
         raise UserError(Fault("data.root", rule, remedy, str(data.root)))
-    names = sorted(pictures)
-    return ImageFiles(tuple(str(pictures[name]) for name in names), tuple(str(pairs[name]) for name in names))
+    paths = tuple(str(pictures[name]) for name in names)
+    return ImageFiles(paths, tuple(str(found[name + data.mask_suffix]) for name in names))
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
