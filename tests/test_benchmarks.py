@@ -22,6 +22,7 @@ from benchmarks import (
     optimizer_step,
     page_time,
     precision,
+    pruned_search,
     published_memory,
     run_list,
     search_filter,
@@ -64,7 +65,7 @@ def test_a_benchmark_runs_and_returns_its_results(benchmark: object, capsys: pyt
         assert result.line() in out
 
 
-def test_benchmarks_of_architecture_searches_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmarks_of_searches_run(capsys: pytest.CaptureFixture[str]) -> None:
     filtered = search_filter.main(["--candidates", "20", "--traced", "1", "--rounds", "1"])
     assert [len(result.values) for result in filtered] == [1, 1, 1]
     compared = architecture_search.main(["--networks", "3", "--seeds", "1", "--epochs", "1"])
@@ -72,8 +73,10 @@ def test_benchmarks_of_architecture_searches_run(capsys: pytest.CaptureFixture[s
     assert tabular_search.main([]) == [] or len(compared) == 8
     predicted = shared_weights.main(["--networks", "2", "--epochs", "1", "--shared-epochs", "1"])
     assert [len(result.values) for result in predicted] == [1] * 6 + [2]
+    searched = pruned_search.main(["--trials", "6", "--epochs", "1", "--seeds", "1", "--again", "1"])
+    assert [len(result.values) for result in searched] == [1] * 2 * len(pruned_search.PRUNERS)
     out = capsys.readouterr().out
-    assert all(result.line() in out for result in (*filtered, *compared, *predicted))
+    assert all(result.line() in out for result in (*filtered, *compared, *predicted, *searched))
 
 
 def test_a_table_of_networks_is_read_without_running_its_code(tmp_path: Path) -> None:
@@ -153,7 +156,8 @@ def test_all_of_them_are_of_make_bench(capsys: pytest.CaptureFixture[str]) -> No
     folder = Path(__main__.__file__).parent
     mains = {path.stem for path in folder.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
     others = {"__main__", "numerics", "pack_accuracy", "published_memory", "template"}
-    assert mains - set(__main__.BENCHMARKS) == {*others, "architecture_search", "shared_weights", "tabular_search"}
+    searches = {"architecture_search", "pruned_search", "shared_weights", "tabular_search"}
+    assert mains - set(__main__.BENCHMARKS) == others | searches
     with pytest.raises(SystemExit):
         __main__.main(["shard"])
     assert "shard: no such benchmark; choose from startup, augmentation" in capsys.readouterr().err
