@@ -61,6 +61,7 @@ class SharedWeights:
             if lock is None:
                 children.wait(_LOOK_EVERY_S)  # another worker trains them
                 continue
+            print(f"training the weights that the networks share; log: {shown(self._log)}", flush=True)
             with lock:
                 code = 0 if self._file.is_file() else self._train(children, worker, lock)
             deaths += code > 128
