@@ -111,6 +111,9 @@ def test_multiscale_averages_over_sizes() -> None:
         def to_average(self, outputs: Tensor) -> Tensor:
             return outputs.double()
 
+        def restored(self, averaged: Tensor, images: Tensor, *, is_mirrored: bool) -> Tensor:
+            return averaged
+
         def from_average(self, averaged: Tensor) -> Tensor:
             return averaged
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
+from convoy.data.targets import LOCATED_KINDS
 from convoy.evaluation.feature_arrays import Source
 from convoy.records.console import Console
 from convoy.runs.layout import shown
@@ -112,8 +113,11 @@ def probe_run(source: Source) -> Probed:
     """Probe a layer of a run's network, print the metrics and write them to the run's folder.
 
     Raises:
-        UserError: if the features exceed 4 GiB, or the data has no train or val split.
+        UserError: if the features exceed 4 GiB, the data has no train or val split, or its targets have positions.
     """
+    if (kind := source.data.images.targets.kind) in LOCATED_KINDS:
+        rule = f"is for targets of a whole image; the targets are of the kind {kind}"
+        raise UserError(Fault("run", rule, "choose a run of another task", shown(source.run.folder)))
     terminal = Console()
     terminal.log_to(None)
     images, config = source.data.images, source.data.config

@@ -118,12 +118,13 @@ class Evaluation:
     ) -> Evaluation:
         """Open the data for a run. See `evaluate` for arguments and errors."""
         data = run.open_data(overrides, options)
-        views = views_of(tta, data.config.data)
-        check_views(tta, run.network, data.config.data)
+        trained_on = data.config.data
+        views = views_of(tta, trained_on)
         data = data.of_size(views.image_size)
         absent = data.images.match_classes(run.facts.targets)
         data.check_split(split)
         task = build_task(data.config, data.images.targets, data.images.class_counts)
+        check_views(tta, run.network, task, trained_on)
         network = run.network if tta == "none" else ViewAverage(run.network, task, views)
         return cls(run, data, TrainingModule(network, data.config, task), absent, tta)
 

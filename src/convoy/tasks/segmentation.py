@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchmetrics import MetricCollection
 
 from convoy.config.image_size import ImageSize, sides_of
@@ -118,6 +119,15 @@ class Segmentation(Task):
     def to_average(self, outputs: Tensor) -> Tensor:
         """Return the probabilities [N, num_classes, H, W]."""
         return torch.softmax(outputs.double(), 1)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("flip", "multiscale")
+
+    def restored(self, averaged: Tensor, images: Tensor, *, is_mirrored: bool) -> Tensor:
+        maps = averaged.flip(-1) if is_mirrored else averaged
+        size = images.shape[-2:]
+        return maps if maps.shape[-2:] == size else functional.interpolate(maps, size=size, mode="bilinear")
 
     def from_average(self, averaged: Tensor) -> Tensor:
         """Return log probabilities, which are logits of the same probabilities."""

@@ -18,7 +18,7 @@ from torchmetrics import MetricCollection
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize
 from convoy.data.collate import Batch
-from convoy.data.targets import CLASS_INDEX, Targets
+from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, Targets
 from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss
 
@@ -249,6 +249,23 @@ class Task(nn.Module, ABC):
     def to_average(self, outputs: Any) -> Tensor:
         """Return what an ensemble averages, in float64: probabilities, or the outputs themselves (the default)."""
         averaged: Tensor = outputs.double()
+        return averaged
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Test-time augmentations that the task can average; by default all, and none for targets with positions."""
+        return () if self.targets.kind in LOCATED_KINDS else ("flip", "tencrop", "multiscale")
+
+    def restored(self, averaged: Tensor, images: Tensor, *, is_mirrored: bool) -> Tensor:
+        """Return what `to_average` returned for a view of images, at the places of the images.
+
+        The default is for outputs that have no positions.
+
+        Args:
+            averaged: of the view.
+            images: the images [B, C, H, W] that the view was taken from.
+            is_mirrored: whether the view is mirrored.
+        """
         return averaged
 
     def from_average(self, averaged: Tensor) -> Any:
