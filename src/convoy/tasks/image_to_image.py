@@ -91,7 +91,9 @@ class ImageToImage(Task):
         if not isinstance(outputs, Tensor):
             return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
         if tuple(outputs.shape) != expected:
-            return f"returns shape {tuple(outputs.shape)} for {tuple(images.shape)}; the task expects {expected}"
+            reason = f"returns shape {tuple(outputs.shape)} for {tuple(images.shape)}; the task expects {expected}"
+            keeps_size = self._scale > 1 and outputs.shape[2:] == images.shape[2:]
+            return f"{reason}, or data.degradation.enlarge=true" if keeps_size else reason
         return None
 
     def example_targets(self, num_images: int, image_size: ImageSize) -> Tensor:
