@@ -19,6 +19,7 @@ from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
 from convoy.data.inspection.target_counts import count_targets
+from convoy.data.located.masks import MaskTargets
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.split_notes import missing_split, unequal_notes
@@ -162,12 +163,15 @@ class ImageData(pl.LightningDataModule):
         return {**counted_sizes(self.data), "num_classes": len(self.targets.names)}
 
     def class_counts(self) -> Tensor:
-        """Return the number of training images per class, int64 [num_classes]; for class indices only.
+        """Return the number of training images per class, or of pixels for masks, int64 [num_classes].
 
         Raises:
-            UserError: if the classes of a user's data set are only known after reading its images.
+            UserError: if the classes of a user's data set are only known after reading its images, or a mask can't be
+                used.
         """
-        targets = self._set.training_targets
+        targets, located = self._set.training_targets, self._set.images["train"].located
+        if isinstance(located, MaskTargets):
+            return located.pixels_per_class(self.num_classes, num_decoding_threads(self.data.num_workers, 1))
         if targets is None:
             rule = "can't be counted by class: the data set has no attribute `targets` with the class of each image"
             raise UserError(Fault("data.train", rule, "add it, or give loss.weight as a list"))

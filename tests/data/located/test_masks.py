@@ -234,3 +234,12 @@ def test_images_without_a_mask_are_named(folder: Path, mask_data: MakeData) -> N
     (folder / "train/masks/3.png").rename(folder / "train/masks/3_mask.png")
     with pytest.raises(UserError, match=r"3\.png has no mask .*masks/3\.\*; did you mean|data\.mask_suffix=_mask"):
         open_data(mask_data(folder), 1)
+
+
+def test_pixels_are_counted_by_class(folder: Path, mask_data: MakeData) -> None:
+    stored = np.asarray(Image.open(folder / "train/masks/0.png"))
+    Image.fromarray(np.zeros_like(stored)).save(folder / "train/masks/0.png")
+    counts = image_data(mask_data(folder, ignored_values=[2], classes=["a", "b", "void", "d", "e", "f"])).class_counts()
+    expected = 11 * np.bincount(stored.ravel(), minlength=6)
+    expected[0] += stored.size
+    assert counts.tolist() == np.delete(expected, 2).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,21 @@ class MaskTargets:
             UserError: if it has values that are no class.
         """
         return self._read(self._masks[sample])
+
+    def pixels_per_class(self, num_classes: int, num_threads: int) -> Tensor:
+        """Return the number of pixels of each class in all masks, int64 [num_classes].
+
+        Raises:
+            BadImageError: if a file can't be decoded.
+            UserError: if a mask has values that are no class.
+        """
+
+        def counts(sample: int) -> NDArray[np.int64]:
+            return np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[:num_classes]
+
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
+            total = sum(pool.map(counts, range(len(self._masks))), np.zeros(num_classes, dtype=np.int64))
+        return torch.from_numpy(total)
 
     def __len__(self) -> int:
         return len(self._masks)
