@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
-from convoy.config.image_size import ImageSize, sides_of
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.augmentation.normalization import Normalizer
-from convoy.data.decode import BadImageError, open_image
+from convoy.data.decode import BadImageError, LazyImage, open_image
+from convoy.data.located.located_targets import write_picture
+from convoy.data.located.placement import Placement
 from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of
 from convoy.data.resize import fit_images, resize_and_center, with_channels
-from convoy.data.source_names import FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES
+from convoy.data.source_names import CROP_VIEW, FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES, WHOLE_VIEW
 from convoy.data.targets import Targets
 
 
@@ -27,7 +29,8 @@ class Preparation:
 
     An image is decoded with `source_channels`, resized to `shorter_side`, and a central crop of `crop_size` is cut out
     (see `resize_and_center`). The crop is resized or padded to `image_size`, converted to `channels`, divided by 255,
-    and normalized. Sizes are the side of a square in pixels, or (height, width).
+    and normalized. Sizes are the side of a square in pixels, or (height, width). With other views, the whole image is
+    resized to fit into `image_size`, with zeros around it (fit), or keeps its size (whole).
 
     Attributes:
         source_channels: channels of the decoded image.
@@ -40,6 +43,7 @@ class Preparation:
         std: standard deviation of pixel values in 0..1, likewise.
         background: color below transparent pixels; None to ignore transparency.
         value_range: see `PixelFormat`.
+        view: crop, fit or whole.
     """
 
     source_channels: int
@@ -52,6 +56,7 @@ class Preparation:
     std: tuple[float, ...]
     background: Color | None = None
     value_range: ValueRange | None = None
+    view: str = CROP_VIEW
 
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
@@ -63,7 +68,9 @@ class Preparation:
             crop = sides_of(shorter)
         statistics = tuple(data.mean), tuple(data.std)
         stored = color_of(data.background), range_of(data.value_range)
-        return cls(channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, *stored)
+        return cls(
+            channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, *stored, data.eval_view
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,17 +98,43 @@ class Preparation:
         """Return the settings in plain containers, for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def placement(self, width: int, height: int) -> Placement | None:
+        """Return where an image is shown in the network's input; None for its central crop.
+
+        Args:
+            width: width of the image, in pixels.
+            height: height of the image, in pixels.
+        """
+        if self.view == CROP_VIEW:
+            return None
+        whole = Sides(height, width)
+        return Placement.fitting(width, height, whole if self.view == WHOLE_VIEW else sides_of(self.image_size))
+
+    def open(self, path: str) -> LazyImage:
+        """Open an image file.
+
+        Raises:
+            BadImageError: if the file can't be read.
+        """
+        return open_image(path, PixelFormat(self.source_channels, self.background, self.value_range))
+
     def pixels(self, path: str) -> Tensor:
         """Return an image file as uint8 [channels, H, W] in the size of the network's input.
 
         Raises:
             BadImageError: if the file can't be decoded.
         """
-        crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
-        form = PixelFormat(self.source_channels, self.background, self.value_range)
-        resize_and_center(open_image(path, form), self.shorter_side, crop)
-        image = torch.from_numpy(crop).permute(2, 0, 1)[None]
-        return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
+        picture = self.open(path)
+        placement = self.placement(picture.width, picture.height)
+        if placement is None:
+            crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
+            resize_and_center(picture, self.shorter_side, crop)
+            image = torch.from_numpy(crop).permute(2, 0, 1)[None]
+            return with_channels(fit_images(image, self.image_size, self.fit), self.channels)[0]
+        size = placement.size if self.view == WHOLE_VIEW else sides_of(self.image_size)
+        whole = np.empty((*size, self.channels), dtype=np.uint8)
+        write_picture(picture, placement, whole)
+        return torch.from_numpy(whole).permute(2, 0, 1)
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Return float32 [B, C, H, W] in channels_last from uint8 [B, C, H, W]."""
@@ -127,7 +160,12 @@ class PreparedFiles:
 def prepare_files(
     paths: Sequence[str], preparation: Preparation, batch_size: int, num_threads: int
 ) -> Iterator[PreparedFiles]:
-    """Yield the files in batches; threads decode the images of a batch in parallel."""
+    """Yield the files in batches; threads decode the images of a batch in parallel.
+
+    Images in their own size are batches of one.
+    """
+    if preparation.view == WHOLE_VIEW:
+        batch_size = 1
 
     def read(path: str) -> Tensor | BadImageError:
         try:

@@ -22,6 +22,7 @@ from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data
+from convoy.data.preparation import Preparation, prepare_files
 from convoy.data.sampling import TrainingSampler
 from convoy.data.targets import IGNORED
 
@@ -243,3 +244,12 @@ def test_pixels_are_counted_by_class(folder: Path, mask_data: MakeData) -> None:
     expected = 11 * np.bincount(stored.ravel(), minlength=6)
     expected[0] += stored.size
     assert counts.tolist() == np.delete(expected, 2).tolist()
+
+
+@pytest.mark.parametrize("view", ["fit", "whole"])
+def test_files_are_prepared_like_val(folder: Path, mask_data: MakeData, view: str) -> None:
+    data = mask_data(folder, eval_view=view, image_size=[64, 100])
+    paths = sorted(str(path) for path in (folder / "val/images").iterdir())
+    found = torch.cat([batch.images for batch in prepare_files(paths, Preparation.of(data), 8, 2)])
+    expected = torch.cat([images for images, _ in image_data(data).evaluation_loader("val")])
+    assert torch.equal(found, expected)
