@@ -29,13 +29,17 @@ class DataConfig:
     """Column of the image paths, relative to data.root, or to the folder of data.file if data.root is null. In Parquet
     also of encoded images: bytes, or {bytes, path} as Hugging Face writes them."""
     target_column: Any = None
-    """Column of the target, or several as [a,b]; data.target determines the format of the cells."""
+    """Column of the target, or several as [a,b]; data.target determines the format of the cells. For key points, names
+    of points with the columns <point>_x and <point>_y; null: all of them."""
     split_column: str | None = None
     """Column with train, val or test; null: val and test are held out of all rows."""
     group_column: str | None = None
     """Column whose rows of equal value (a patient, a scene) stay together when val and test are held out."""
     label_separator: str = "|"
     """Separator of the labels in one cell, for data.target=multi_hot with one column."""
+    point_pairs: list[Any] | None = None
+    """Pairs of key points of the left and the right side, such as [[left_eye,right_eye]], which a flip exchanges; null:
+    the points whose names differ by the words left and right. Only for data.target=keypoints."""
     split_files: str | None = None
     """Folder of train.txt, and optionally val.txt and test.txt, relative to data.root: one path below data.root per
     line, optionally followed by its class. null: data.root itself, if it has a train.txt. Image folders only; for

@@ -41,7 +41,7 @@ from convoy.data.source_names import (
     TORCHVISION_SOURCE,
     TRAIN_IMAGES,
 )
-from convoy.data.targets import CLASS_INDEX, IMAGE, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
+from convoy.data.targets import CLASS_INDEX, IMAGE, KEYPOINTS, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
 
 CHECKS: dict[str, SourceCheck] = {
     FOLDER_SOURCE: folder,
@@ -71,7 +71,8 @@ _SOURCES_OF_KEY = {
 }
 """Sources that read a key that others would ignore."""
 _KINDS = {
-    **dict.fromkeys((TABLE_SOURCE, HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
+    **dict.fromkeys((HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
+    TABLE_SOURCE: (CLASS_INDEX, MULTI_HOT, VALUES, KEYPOINTS),
     SEGMENTATION_SOURCE: (MASK,),
     RESTORATION_SOURCE: (IMAGE,),
 }

@@ -8,14 +8,15 @@ One batch of targets, by kind, for n samples:
 | `multi_hot` | float32 [n, labels], 1 where the label applies, else 0 | any number of labels |
 | `values` | float32 [n, values] | one or several numbers |
 | `mask` | int64 [n, H, W], indices into the class names, `IGNORED` where no class counts | a class per pixel |
-| `keypoints` | float32 [n, points, 3]: x, y, and 1 if the point is known, else 0 | a position per point |
+| `keypoints` | float32 [n, points, 4]: x, y, 1 if the point is known, else 0, and the scale | a position per point |
 | `image` | float32 [n, C, s H, s W], values in 0..1; s is the scale of super-resolution, else 1 | an image |
 
 A target of the first three kinds describes the whole image: geometric augmentation (crops, flips, resizing) moves the
 pixels only. The others have positions in the image and are moved with it (`data/located`): a mask takes the nearest
 pixel, and `IGNORED` outside of the image; a point outside of the image becomes unknown, and a flip exchanges the points
 of the left and the right side; images are moved before the network's input is computed from them. Coordinates are in
-pixels of the network's input, and the center of the upper left pixel is (0, 0).
+pixels of the network's input, and the center of the upper left pixel is (0, 0). The scale of a key point is the number
+of pixels of the image file per pixel of the input.
 """
 
 from __future__ import annotations

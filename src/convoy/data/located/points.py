@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_points
 from convoy.data.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
 from convoy.data.located.placement import Placement
+from convoy.data.targets import listed
 
 Numbers = NDArray[np.float32]
 
@@ -43,8 +46,8 @@ class PointTargets:
         return input_size
 
     def slots(self, count: int, input_size: Sides) -> NDArray[Any]:
-        """Return float32 [count, points, 3]."""
-        return np.empty((count, *self._points.shape[1:]), dtype=np.float32)
+        """Return float32 [count, points, 4]."""
+        return np.empty((count, self._points.shape[1], 4), dtype=np.float32)
 
     def write(self, sample: int, picture: LazyImage, placement: Placement, pixels: Pixels, slot: Numbers) -> None:
         """See `LocatedTargets`."""
@@ -52,6 +55,7 @@ class PointTargets:
         points = self._points[sample]
         slot[:, :2] = placement.points(points[:, :2])
         slot[:, 2] = points[:, 2]
+        slot[:, 3] = placement.box.width / placement.size.width
         if placement.is_mirrored:
             slot[:] = slot[self._mirrored]
 
@@ -70,10 +74,37 @@ class PointTargets:
         """See `LocatedTargets`; the input does not follow from the points."""
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
-        """Return float32 [B, points, 3]; what is outside of the image is unknown."""
+        """Return float32 [B, points, 4]; what is outside of the image is unknown."""
         if operations is not None:
             targets = torch.cat([move_points(targets[..., :2], operations.in_order), targets[..., 2:]], dim=-1)
-        x, y, known = targets.unbind(-1)
+        x, y, known, scale = targets.unbind(-1)
         is_inside = (x >= -0.5) & (y >= -0.5) & (x < size.width - 0.5) & (y < size.height - 0.5)
         known = known * is_inside
-        return torch.stack([x * known, y * known, known], dim=-1)
+        return torch.stack([x * known, y * known, known, scale], dim=-1)
+
+
+def mirrored_points(names: Sequence[str], pairs: Sequence[Sequence[str]] | None) -> list[int]:
+    """Return the index of the point that each point becomes in a mirrored image.
+
+    Args:
+        names: names of the points.
+        pairs: pairs of points of the left and the right side; None to find them by the words left and right.
+
+    Raises:
+        UserError: if a pair does not consist of two points.
+    """
+    places = {name: index for index, name in enumerate(names)}
+    swapped = list(range(len(names)))
+    if pairs is None:
+        forms = {name.lower(): index for name, index in places.items()}
+        for name, index in places.items():
+            other = name.lower().replace("left", "\0").replace("right", "left").replace("\0", "right")
+            swapped[index] = forms.get(other, index)
+        return swapped
+    for pair in pairs:
+        if len(pair) != 2 or any(name not in places for name in pair):
+            remedy = f"write pairs such as [[left_eye,right_eye]]; the points are {listed(names)}"
+            raise UserError(Fault("data.point_pairs", "must be pairs of points", remedy, str(list(pair))))
+        first, second = (places[name] for name in pair)
+        swapped[first], swapped[second] = second, first
+    return swapped

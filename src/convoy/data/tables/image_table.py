@@ -87,7 +87,7 @@ def _read(data: DataConfig) -> ImageTable:
         splits = columns.texts("data.split_column", data.split_column, _split)
     if data.group_column is not None:
         groups = columns.texts("data.group_column", data.group_column, text)
-    targets, rows, notes = read_targets(data, columns)
+    targets, rows, notes = read_targets(data, columns, table.header)
     if columns.faults:
         raise UserError(*columns.faults)
     found = Rows(paths, rows, splits, groups, table.lines, table.unit)

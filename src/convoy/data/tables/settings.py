@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.data.tables.table_file import FORMATS, open_table
-from convoy.data.targets import CLASS_INDEX
+from convoy.data.targets import CLASS_INDEX, KEYPOINTS
 
 
 def setting_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield the faults of the settings of a table."""
     if data.file is None:
         yield Fault("data.file", "is missing", f"give a {FORMATS} file with one row per image", "null")
-    is_missing = data.image_column is None or not target_columns(data)
+    lacks_targets = not target_columns(data) and data.target != KEYPOINTS
+    is_missing = data.image_column is None or lacks_targets
     columns = f"; {_shown_columns(data)}" if is_missing and data.file is not None else ""
     if data.image_column is None:
         yield Fault("data.image_column", "is missing", f"name the column of the image paths{columns}", "null")
-    if not target_columns(data):
+    if lacks_targets:
         remedy = f"name the column of the target, or several as [a,b]{columns}"
         yield Fault("data.target_column", "is missing", remedy, "null")
     elif data.target == CLASS_INDEX and len(target_columns(data)) > 1:
@@ -43,8 +44,9 @@ def column_faults(data: DataConfig, header: Sequence[str]) -> Iterator[Fault]:
         ("data.image_column", data.image_column),
         ("data.split_column", data.split_column),
         ("data.group_column", data.group_column),
-        *(("data.target_column", column) for column in target_columns(data)),
     ]
+    if data.target != KEYPOINTS:  # whose names are not columns
+        named += [("data.target_column", column) for column in target_columns(data)]
     for key, column in named:
         count = 1 if column is None else header.count(column)
         if count == 0:

@@ -6,6 +6,7 @@
 | multi_hot | a list of columns | 0 or 1 | the columns |
 | multi_hot | a column | labels, as a list or separated by `data.label_separator` | the distinct labels, sorted |
 | values | a column or a list | finite numbers | the columns |
+| keypoints | null or a list of points | see `point_columns` | the points |
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from collections.abc import Iterator, Sequence
 
 from convoy.config.data_schema import DataConfig
 from convoy.data.tables.columns import MOST_LISTED, Columns, text
+from convoy.data.tables.point_columns import read_points
 from convoy.data.tables.settings import target_columns
 from convoy.data.tables.table_file import Cell
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, counted, listed
+from convoy.data.targets import CLASS_INDEX, KEYPOINTS, MULTI_HOT, Targets, counted, listed
 
 _ZERO_OR_ONE = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
@@ -28,8 +30,14 @@ Row = int | tuple[float, ...]
 """Target of one image: a class index, or one number per label or value."""
 
 
-def read_targets(data: DataConfig, columns: Columns) -> tuple[Targets, list[Row], list[str]]:
-    """Return the targets, the target of each row, and notes; faults are added to `columns`."""
+def read_targets(data: DataConfig, columns: Columns, header: Sequence[str]) -> tuple[Targets, list[Row], list[str]]:
+    """Return the targets, the target of each row, and notes; faults are added to `columns`.
+
+    Args:
+        data: the data config.
+        columns: reader of the table's columns.
+        header: names of the columns.
+    """
     key = "data.target_column"
     names = target_columns(data)
     if data.target == CLASS_INDEX:
@@ -40,6 +48,9 @@ def read_targets(data: DataConfig, columns: Columns) -> tuple[Targets, list[Row]
         classes = sorted(counts)
         index = {name: place for place, name in enumerate(classes)}
         return Targets(CLASS_INDEX, tuple(classes)), [index[text] for text in texts], notes
+    if data.target == KEYPOINTS:
+        targets, points = read_points(data, columns, header)
+        return targets, list(points), []
     if data.target == MULTI_HOT and isinstance(data.target_column, str):
         sets = columns.cells(key, names[0], lambda cell: _labels(cell, data.label_separator))
         found = Counter(label for labels in sets for label in labels)
