@@ -27,6 +27,9 @@ SEGMENTATION = "segmentation"
 SUPER_RESOLUTION = "super-resolution"
 """Family of the networks that return an image."""
 
+POSE = "pose"
+"""Family of the networks with a heatmap per key point."""
+
 FAMILIES = (
     "baseline",
     "LeNet to ZFNet",
@@ -39,6 +42,7 @@ FAMILIES = (
     "architecture search",
     SEGMENTATION,
     SUPER_RESOLUTION,
+    POSE,
 )
 """Families of the networks in conf/model, in the order of lists."""
 

@@ -177,9 +177,9 @@ class Keypoints(Task):
     def example_targets(self, num_images: int, image_size: ImageSize) -> Tensor:
         return torch.ones(num_images, len(self.targets.names), 4)
 
-    def output_fault(self, outputs: Any, num_images: int) -> str | None:
+    def output_fault(self, outputs: Any, images: Tensor) -> str | None:
         """Return the reason why outputs are neither heatmaps nor coordinates as configured."""
-        count = len(self.targets.names)
+        num_images, count = len(images), len(self.targets.names)
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if self._output == "coordinates":
             if shape == (num_images, 2 * count):
