@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from convoy.config import targets
-from convoy.config.cards import SUPER_RESOLUTION
+from convoy.config.cards import POSE, SUPER_RESOLUTION
 from convoy.models.build import build_model, check_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
-OTHERS = re.compile(f"segmentation|{SUPER_RESOLUTION}")
+OTHERS = re.compile(f"segmentation|{SUPER_RESOLUTION}|family: {POSE}")
 OPTIONS = sorted(path for path in FOLDER.glob("*.yaml") if not OTHERS.search(path.read_text()))
 NAMED_BY_THE_USER = {"timm": "test_resnet", "torchvision": "mobilenet_v3_small"}
 SIDES = {"alexnet": 63, "lenet5": 32, "vgg11": 32, "resnet18": 32, "mobilenet_v2": 32, "timm": 32, "resnet20": 32}

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from convoy.config.cards import FAMILIES, SEGMENTATION, SUPER_RESOLUTION, ModelCard, read_cards
+from convoy.config.cards import FAMILIES, POSE, SEGMENTATION, SUPER_RESOLUTION, ModelCard, read_cards
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.data.sources.digits import read_digits
@@ -25,7 +25,7 @@ from convoy.models.build import CHAIN, build_model, check_model, construct_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 CARDS = read_cards(ModelCard)
-OPTIONS = sorted(name for name, card in CARDS.items() if card.family not in (SEGMENTATION, SUPER_RESOLUTION))
+OPTIONS = sorted(name for name, card in CARDS.items() if card.family not in (POSE, SEGMENTATION, SUPER_RESOLUTION))
 
 TORCHVISION = "num_params of torchvision's weights"
 IMGCLSMOB = "the tables of github.com/osmr/imgclsmob"

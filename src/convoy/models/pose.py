@@ -118,7 +118,7 @@ class StackedHourglass(nn.Module):
         self.merge_maps = nn.ModuleList(nn.Conv2d(num_classes, channels, 1) for _ in range(stacks - 1))
 
     def forward(self, images: Tensor) -> Any:
-        """Return the heatmaps [B, num_classes, H / 4, W / 4] of images [B, C, H, W]; in training those of all stages."""
+        """Return the heatmaps [B, num_classes, H / 4, W / 4] of images [B, C, H, W], in training of all stages."""
         x = self.stem(images)
         found = []
         for stage, (hourglass, head) in enumerate(zip(self.hourglasses, self.heads, strict=True)):

@@ -47,16 +47,16 @@ def check_compilation(setting: bool | str, devices: Devices, sizes: BatchSizes) 
     """
     if setting is False:
         return ""
-    if missing := _missing(devices):
-        if setting == COMPILE_AUTO:
-            return f"compile: auto is false, since torch.compile needs {missing}"
-        remedy = "install it, or write trainer.compile=false"
-        raise UserError(Fault("trainer.compile", f"torch.compile needs {missing}", remedy, _typed(setting)))
     if setting in CUDA_GRAPH_MODES and devices.accelerator == "cuda" and sizes.accumulation > 1:
         # github.com/pytorch/pytorch/issues/169545
         rule = f"replays CUDA graphs, which can't accumulate gradients, and this run accumulates {sizes.accumulation}"
         remedy = "write trainer.compile=true, trainer.compile=max-autotune-no-cudagraphs, or a larger micro batch"
         raise UserError(Fault("trainer.compile", rule, remedy, _typed(setting)))
+    if missing := _missing(devices):
+        if setting == COMPILE_AUTO:
+            return f"compile: auto is false, since torch.compile needs {missing}"
+        remedy = "install it, or write trainer.compile=false"
+        raise UserError(Fault("trainer.compile", f"torch.compile needs {missing}", remedy, _typed(setting)))
     return ""
 
 
