@@ -40,6 +40,9 @@ def packed_images(root: Path) -> Path:
     return root / "packed"
 
 
+POINTS = ("keypoints", "keypoint_table", "mouse_keypoints")
+"""Options whose data are a table of key points."""
+
 MASKED = ("segmentation", "segmentation_folder", "camvid", "camvid_unet", "camvid_fcn8s")
 """Options whose data are images and masks."""
 
@@ -85,6 +88,12 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         file = root / "labels.csv"
         file.write_text("".join(f"{line}\n" for line in ("path,kind", "0.png,a", "1.png,b", "2.png,a", "3.png,b")))
         return [*chosen, f"data.file={file}", "data.image_column=path", "data.target_column=kind", "model=resnet18"]
+    if option in POINTS:
+        file = root / "points.csv"
+        file.write_text("image,nose_x,nose_y\n" + "".join(f"{index}.png,1,2\n" for index in range(20)))
+        given = {"keypoint_table": ["data.image_column=image", "model=stacked_hourglass"]}
+        others = ["data=keypoint_table", *given["keypoint_table"]]
+        return [*chosen, f"data.file={file}", *(others if group == "task" else given.get(option, []))]
     if (group, option) == ("data", "torchvision"):
         return [*chosen, "data.name=Flowers102", "model=resnet18"]
     if (group, option) == ("data", "huggingface"):
