@@ -75,6 +75,16 @@ def test_a_run_is_evaluated_reported_and_planned(root: Path, convoy: Callable[..
     assert "peak allocated" in planned.out
 
 
+def test_the_data_is_inspected_without_its_patches(root: Path, convoy: Callable[..., Run]) -> None:
+    done = convoy("data", "data=super_resolution", f"data.root={root}", "output=examples.html")
+    assert done.code == 0, done.err
+    assert re.search(r"^all +12 +3 +2$", done.out, re.MULTILINE)
+    assert "a network trained from scratch" not in done.out
+    assert Path("examples.html").is_file()
+    record = json.loads(convoy("data", "data=super_resolution", f"data.root={root}", "format=json").out)
+    assert record["splits"]["train"] == {"images": 12, "read": 12, "unreadable": {}}
+
+
 def test_a_network_that_keeps_the_size_is_answered_with_the_key(root: Path, convoy: Callable[..., Run]) -> None:
     done = convoy(*short(root, *shlex.split(COMMANDS[2])[1:]), "data.degradation.enlarge=false")
     assert done.code == 2

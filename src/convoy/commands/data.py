@@ -91,6 +91,8 @@ def run(given: Data, call: Call) -> int:
 
     Console().log_to(None)
     torch.set_num_threads(1)  # the decoding threads share the cores
+    # Each image once.
+    config.data.patches_per_image = 1
     opened = open_data(config.data, config.seed)
     samples = chosen_samples(opened, given.limit, config.seed)
     with _progress(sum(map(len, samples.values()))) as report:

@@ -12,7 +12,7 @@ from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import count_targets
 from convoy.data.source_names import FILE_SOURCES
 from convoy.data.split_notes import unequal_notes
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, counted, listed
+from convoy.data.targets import CLASS_INDEX, IMAGE, MULTI_HOT, counted, listed
 
 TOLERANCE = 0.05
 """Difference of a mean or a deviation in 0..1 from that of the config from which a note is printed."""
@@ -30,7 +30,8 @@ def notes_on(found: Inspection, data: DataConfig) -> Iterator[str]:
         remedy = "" if data.on_bad_image == "skip" else "; data.on_bad_image=skip trains without them"
         yield f"{counted(bad, 'image')} can't be decoded{remedy}."
     yield from _duplicate_notes(found)
-    yield from _normalization_note(found, data)
+    if found.targets.kind != IMAGE:  # networks that return an image receive it with values in 0..1
+        yield from _normalization_note(found, data)
 
 
 def _target_notes(found: Inspection) -> Iterator[str]:

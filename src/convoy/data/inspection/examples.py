@@ -17,7 +17,7 @@ from convoy.data.orders import Places
 from convoy.data.resize import Pixels
 from convoy.data.sampling import TrainingSampler, micro_batches_of
 from convoy.data.split_images import SplitImages
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, counted
+from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, MULTI_HOT, counted
 
 MOST_ROWS = 20
 """Number of classes that have examples, unless all are asked for."""
@@ -106,6 +106,8 @@ def _groups(found: Inspection, all_classes: bool) -> dict[str, Tensor]:
     if not train.samples:
         return {}
     samples, targets = torch.tensor(train.samples), train.seen_targets
+    if found.targets.kind in LOCATED_KINDS:
+        return {"train": samples}
     if found.targets.kind not in (CLASS_INDEX, MULTI_HOT):
         values, order = targets[:, 0].sort()
         parts = zip(torch.tensor_split(values, _RANGES), torch.tensor_split(order, _RANGES), strict=True)

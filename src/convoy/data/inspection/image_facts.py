@@ -117,7 +117,10 @@ def _gathered(images: SplitImages, batch: MicroBatch, opened: OpenBatch, tasks: 
             places.append(place)
         except BadImageError as error:
             bad[images.name(int(batch.samples[place]))] = error.reason
-    targets = opened.targets(torch.tensor(places)) if places else torch.empty(0)
+    if images.located is not None:  # not counted: they are as large as the images
+        targets = torch.empty(len(places), 0)
+    else:
+        targets = opened.targets(torch.tensor(places)) if places else torch.empty(0)
     return BatchFacts(tuple(good), targets, bad)
 
 
