@@ -103,12 +103,14 @@ def test_views_are_averaged_at_the_places_of_the_image(convoy: Convoy) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("masks")
-@pytest.mark.parametrize("model", ["unet", "lraspp_mobilenet_v3_large", "unet_encoder", "fcn8s", "segnet"])
+@pytest.mark.parametrize("model", ["unet", "lraspp_mobilenet_v3_large", "unet_encoder", "segnet"])
 def test_an_exported_network_decides_the_same(convoy: Convoy, model: str) -> None:
     if model == "unet_encoder":
         pytest.importorskip("segmentation_models_pytorch")
     words = [word for word in TRAIN if model == "unet" or not word.startswith("model")]
-    more = {"fcn8s": ["model.padding=1"], "unet_encoder": ["model.encoder=test_resnet", "+model.encoder_depth=4"]}
+    more = {
+        "unet_encoder": ["model.encoder=test_resnet", "+model.encoder_depth=4", "+model.decoder_channels=[32,16,8,4]"]
+    }
     done = convoy("train", *words, f"model={model}", *more.get(model, []), "trainer.max_epochs=1")
     assert done.code == 0, done.err
     done = convoy("export", "run=run", "format=onnx", folder=None)
