@@ -14,13 +14,16 @@ from PIL import Image
 from tests.conftest import Run
 from torch.nn import functional
 
+from convoy.data.data_module import ImageData
 from convoy.data.targets import IGNORED
 from convoy.evaluation.trained_run import TrainedRun
+from convoy.tasks.construction import build_task
+from convoy.training.preflight import read
 
 Convoy = Callable[..., Run]
 
 TRAIN = (
-    *("task=segmentation", "data=segmentation_folder", "data.root=set", "data.classes=[sky,red,green]"),
+    *("data=segmentation_folder", "data.root=set", "data.classes=[sky,red,green]"),
     *("data.image_size=[32,40]", "data.augment.random_resized_crop=null", "data.augment.random_crop=true"),
     *("model=unet", "model.width=4", "model.depth=2", "model.batch_norm=true", "loss=cross_entropy_dice"),
     *("optimizer=adamw", "optimizer.lr=0.02", "trainer.max_epochs=16", "trainer.global_batch_size=4"),
@@ -77,6 +80,26 @@ def test_a_run_learns_and_its_commands_agree(convoy: Convoy) -> None:
     done = convoy("probe", "run=run", folder=None)
     assert done.code == 2
     assert "run=run: is for targets of a whole image; the targets are of the kind mask" in done.err
+
+
+@pytest.mark.usefixtures("masks")
+def test_weights_of_classes_follow_from_the_training_masks() -> None:
+    # One image has only sky; class 2 is absent from half of the images.
+    Image.fromarray(np.zeros((32, 40), np.uint8)).save("set/train/masks/0.png")
+    masks = np.stack([np.asarray(Image.open(path)) for path in sorted(Path("set/train/masks").iterdir())])
+    config = read([*TRAIN, "loss.terms.cross_entropy.weight=median_frequency", "loss.factors.dice=0"])
+    data = ImageData(config.data, seed=1, micro_batch_size=4, accumulation=1, eval_batch_size=4)
+    data.open()
+    task = build_task(config, data.targets, data.class_counts)
+    images = masks.reshape(len(masks), -1)
+    frequencies = []
+    for index in range(3):
+        having = images[(images == index).any(1)]
+        frequencies.append((having == index).sum() / (having != IGNORED).sum())
+    weight = torch.tensor(np.median(frequencies) / frequencies).float()
+    logits, targets = torch.randn(2, 3, 32, 40), torch.from_numpy(masks[:2]).long()
+    expected = functional.cross_entropy(logits, targets, weight, ignore_index=IGNORED)
+    assert task.loss(logits, targets).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.usefixtures("masks")

@@ -163,7 +163,7 @@ class ImageData(pl.LightningDataModule):
         return {**counted_sizes(self.data), "num_classes": len(self.targets.names)}
 
     def class_counts(self) -> Tensor:
-        """Return the number of training images per class, or of pixels for masks, int64 [num_classes].
+        """Return the number of training images per class, int64 [num_classes]; for masks see `pixels_per_class`.
 
         Raises:
             UserError: if the classes of a user's data set are only known after reading its images, or a mask can't be

@@ -69,7 +69,10 @@ class MaskTargets:
         return self._read(self._masks[sample])
 
     def pixels_per_class(self, num_classes: int, num_threads: int) -> Tensor:
-        """Return the number of pixels of each class in all masks, int64 [num_classes].
+        """Return the pixels of each class in all masks, and the counted pixels of the masks that have the class.
+
+        Returns:
+            int64 [2, num_classes].
 
         Raises:
             BadImageError: if a file can't be decoded.
@@ -77,10 +80,11 @@ class MaskTargets:
         """
 
         def counts(sample: int) -> NDArray[np.int64]:
-            return np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[:num_classes]
+            own = np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[:num_classes]
+            return np.stack([own, np.where(own > 0, own.sum(), 0)])
 
         with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
-            total = sum(pool.map(counts, range(len(self._masks))), np.zeros(num_classes, dtype=np.int64))
+            total = sum(pool.map(counts, range(len(self._masks))), np.zeros((2, num_classes), dtype=np.int64))
         return torch.from_numpy(total)
 
     def __len__(self) -> int:
