@@ -21,6 +21,7 @@ from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.ledger_object import Ledger
 from convoy.ledger.rows import Row, UntraceableError
 from convoy.ledger.skeleton import without_weights
+from convoy.models.fcn import FCN
 
 
 class Residual(nn.Module):
@@ -112,6 +113,31 @@ def test_receptive_fields_of_published_networks() -> None:
         "3x1",
         "2x1",
     )
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4])
+def test_the_field_after_a_transposed_convolution_is_that_of_the_gradients(kernel: int) -> None:
+    upsampling = nn.ConvTranspose2d(1, 1, kernel, stride=2)
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.AvgPool2d(2), upsampling, nn.Conv2d(1, 1, 3))
+    for parameter in network.parameters():
+        nn.init.ones_(parameter)
+    widest = 0
+    for column in range(10, 14):
+        images = torch.ones(1, 1, 1 + 40, 40, requires_grad=True)
+        (gradient,) = torch.autograd.grad(network(images)[0, 0, 12, column], images)
+        widest = max(widest, int((gradient[0, 0].abs().sum(0) > 0).sum()))
+    ledger = ledger_of(network, 1, 41, 40)
+    assert _last_field(ledger, "CONV3") == (str(widest), "1")
+    row = next(row for row in ledger.rows if row.layer.startswith("CONVT"))
+    assert (row.stride, row.note) == ("1", "")
+
+
+def test_the_field_of_a_network_for_pixels() -> None:
+    """Long et al. 2014, table 1: the last layer of FCN-VGG16 has a field of 404 pixels and a stride of 32."""
+    ledger = ledger_of(without_weights(lambda: FCN(8, 21)), 3, 64, 64)
+    fields = {row.module: (row.receptive_field, row.stride) for row in ledger.rows}
+    assert fields["scores.0"] == ("404", "32")
+    assert (fields["upsampling.0"][1], fields["upsampling.1"][1], fields["last"][1]) == ("16", "8", "1")
 
 
 def _last_field(ledger: Ledger, layer: str) -> tuple[str, str]:

@@ -58,7 +58,8 @@ def name_of(step: Step, channels: int) -> str:
         return name
     window = step.windows[-1]
     if window.filters:
-        return f"CONV{_window(window)}-{window.filters}{_stride(window.stride, (1, 1))}"
+        word = "CONVT" if window.is_transposed else "CONV"
+        return f"{word}{_window(window)}-{window.filters}{_stride(window.stride, (1, 1))}"
     if "POOL" in name or name == "BOOLEAN_DISPATCH":
         return f"{'AVGPOOL' if 'AVG' in name else 'POOL'}{_window(window)}{_stride(window.stride, window.size)}"
     return name

@@ -22,6 +22,7 @@ class Window:
         inputs: Height and width of the feature map.
         ceil: Whether a last position that is only partly covered counts.
         filters: Output channels of a convolution; 0 for other operations.
+        is_transposed: Whether the window spreads each position instead: the stride is that of the output.
     """
 
     size: Pair
@@ -30,6 +31,7 @@ class Window:
     inputs: Pair
     ceil: bool = False
     filters: int = 0
+    is_transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,19 @@ class Field:
     size: Pair = (1, 1)
     stride: Pair = (1, 1)
 
-    def through(self, window: Window) -> Field:
-        """Return the field after a window: r + (F - 1) s and s S (Dumoulin & Visin 2016, arXiv:1603.07285)."""
+    def through(self, window: Window) -> Field | None:
+        """Return the field after a window: r + (F - 1) s and s S (Dumoulin & Visin 2016, arXiv:1603.07285).
+
+        A position after a transposed window depends on up to F / S inputs, rounded up, and its stride is s / S. None if
+        that is no whole number of pixels.
+        """
+        if window.is_transposed:
+            sides = zip(self.size, window.size, window.stride, self.stride, strict=True)
+            size = tuple(r + (-(-f // step) - 1) * s for r, f, step, s in sides)
+            if any(s % step for s, step in zip(self.stride, window.stride, strict=True)):
+                return None
+            stride = tuple(s // step for s, step in zip(self.stride, window.stride, strict=True))
+            return Field((size[0], size[1]), (stride[0], stride[1]))
         size = tuple(r + (f - 1) * s for r, f, s in zip(self.size, window.size, self.stride, strict=True))
         stride = tuple(s * step for s, step in zip(self.stride, window.stride, strict=True))
         return Field((size[0], size[1]), (stride[0], stride[1]))
@@ -68,8 +81,7 @@ def window_of(name: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> 
     if name not in _SIGNATURES or len(arguments[0].shape) != 4:
         return None
     given = dict(zip(_SIGNATURES[name], arguments, strict=False)) | keywords
-    if given.get("transposed"):
-        return None
+    is_transposed = bool(given.get("transposed"))
     size = _pair(given["weight"].shape[2:] if "weight" in given else given["size"])
     dilation = _pair(given.get("dilation") or 1)
     height, width = ((f - 1) * d + 1 for f, d in zip(size, dilation, strict=True))
@@ -80,7 +92,8 @@ def window_of(name: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> 
         padding=_pair(given.get("padding") or 0),
         inputs=(int(image[2]), int(image[3])),
         ceil=bool(given.get("ceil")),
-        filters=int(given["weight"].shape[0]) if "weight" in given else 0,
+        filters=int(given["weight"].shape[is_transposed]) if "weight" in given else 0,
+        is_transposed=is_transposed,
     )
 
 
@@ -103,6 +116,8 @@ def window_remainder(window: Window) -> str:
     Rows and columns of padding that no window reaches are reported as unused padding, since no part of the image is
     lost.
     """
+    if window.is_transposed:
+        return ""
     left = [
         (n + 2 * p - f) % s
         for n, f, p, s in zip(window.inputs, window.size, window.padding, window.stride, strict=True)
