@@ -29,6 +29,8 @@ from convoy.search.architecture.sampler import MOST_DRAWS
 from convoy.search.shared_weights import CANDIDATES
 from convoy.tasks.construction import metrics_of
 
+LEARNING_RATE = 0.003
+
 
 class WeightSharing(pl.Callback):
     """Selects a network of `SharedCells` for each batch, trains the policy after each epoch, and ranks its networks.
@@ -39,11 +41,15 @@ class WeightSharing(pl.Callback):
         seed: of the draws.
         updates: networks per epoch from which the policy learns.
         drawn: different networks that are ranked at the end.
-        **policy: settings of `LstmPolicy`.
+        learning_rate: of the policy; a larger one repeats the networks whose weights were trained first.
+        **policy: other settings of `LstmPolicy`.
     """
 
-    def __init__(self, seed: int = 1, updates: int = 50, drawn: int = 100, **policy: Any) -> None:
-        self._seed, self._updates, self._drawn, self._settings = seed, updates, drawn, policy
+    def __init__(
+        self, seed: int = 1, updates: int = 50, drawn: int = 100, learning_rate: float = LEARNING_RATE, **policy: Any
+    ) -> None:
+        self._seed, self._updates, self._drawn = seed, updates, drawn
+        self._settings = {"learning_rate": learning_rate, **policy}
         self._rewards: list[Trained] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
