@@ -97,7 +97,8 @@ def test_extremes_and_the_middle() -> None:
 def test_image_from_a_run_is_prepared_like_a_packed_one(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     KINDS["16-bit PNG"][1](path)
-    prepared = Preparation(3, 16, 16, "resize", 16, 3, (0.5,), (0.5,)).pixels(str(path)).permute(1, 2, 0).numpy()
+    preparation = Preparation(3, 16, 16, "resize", 16, 3, (0.5,), (0.5,))
+    prepared = preparation.pixels(preparation.open(str(path))).permute(1, 2, 0).numpy()
     packed = np.frombuffer(raw_pixels(str(path), 16, PixelFormat(3)), np.uint8).reshape(16, 16, 3)
     assert np.array_equal(prepared, packed)
     assert abs(packed.mean() - 127.5) < 1

@@ -93,7 +93,7 @@ def test_packed_and_prepared_images_have_the_background(tmp_path: Path) -> None:
     white = composed(COLORS[:, :20], (255, 255, 255)).mean()
     assert abs(np.asarray(Image.open(jpeg)).mean() - white) < 3
     preparation = Preparation(3, 20, 20, "resize", 20, 3, (0.5,), (0.5,), PALE)
-    prepared = preparation.pixels(str(tmp_path / "a.png")).permute(1, 2, 0).numpy()
+    prepared = preparation.pixels(preparation.open(str(tmp_path / "a.png"))).permute(1, 2, 0).numpy()
     assert np.array_equal(prepared, packed)
     assert Preparation.from_data(json.loads(json.dumps(preparation.as_data()))) == preparation
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from convoy.commands.run_verbs import TrainedRunVerb
 from convoy.commands.verb import AtLeast
 from convoy.config.faults import Fault, UserError, printable
+from convoy.runs.whole_files import replace_text
 
 if TYPE_CHECKING:
     from convoy.export.predictor import Prediction
@@ -28,6 +29,7 @@ class Predict(TrainedRunVerb):
 
       convoy predict run=latest images/*.png
       convoy predict checkpoint=clothes.onnx photos/ format=jsonl
+      convoy predict run=latest photos/ output=predicted
     """
 
     checkpoint: str = "best"
@@ -39,6 +41,10 @@ class Predict(TrainedRunVerb):
     """Number of classes per image, the most probable first."""
     format: Literal["table", "jsonl"] = "table"
     """A table, or one line of JSON per image."""
+    output: str | None = None
+    """Folder for predictions.jsonl and, for tasks whose predictions are images
+    or can be drawn, <image>.png (masks, restored images) and
+    <image>-drawn.png."""
 
     words = "images"
 
@@ -61,7 +67,9 @@ def run(given: Predict) -> int:
     images = list(_files(given.images))
     predictor = open_predictor(given.run, given.checkpoint, given.output_root)
     bad: list[Prediction] = []
-    predictions = _noting(predictor.predict(images, given.top), bad)
+    predictions = _noting(predictor.predict(images, given.top, with_pictures=given.output is not None), bad)
+    if given.output is not None:
+        predictions = _written(predictions, Path(given.output))
     lines = _json_lines(predictions) if given.format == "jsonl" else _table(predictor.task, list(predictions))
     for line in lines:
         print(line, flush=True)
@@ -97,6 +105,26 @@ def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterato
         if prediction.reason is not None:
             bad.append(prediction)
         yield prediction
+
+
+def _written(predictions: Iterable[Prediction], folder: Path) -> Iterator[Prediction]:
+    """Write the predictions to a folder as they pass by, then their records as predictions.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names: set[str] = set()
+    kept: list[Prediction] = []
+    for prediction in predictions:
+        path = Path(prediction.image)
+        name = path.stem if path.stem not in names else path.name
+        count = 2
+        while name in names:
+            name, count = f"{path.stem}-{count}", count + 1
+        names.add(name)
+        for picture, end in ((prediction.picture, ""), (prediction.drawing, "-drawn")):
+            if picture is not None:
+                picture.save(folder / f"{name}{end}.png")
+        kept.append(replace(prediction, picture=None, drawing=None))
+        yield kept[-1]
+    replace_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in _json_lines(kept)))
 
 
 def _json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.augmentation.normalization import Normalizer
 from convoy.data.decode import BadImageError, LazyImage, open_image
+from convoy.data.degradation.bicubic import enlarge_bicubic
 from convoy.data.located.located_targets import write_picture
 from convoy.data.located.placement import Placement
 from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of
@@ -44,6 +45,7 @@ class Preparation:
         background: color below transparent pixels; None to ignore transparency.
         value_range: see `PixelFormat`.
         view: crop, fit or whole.
+        enlarge: factor by which whole images are enlarged, by MATLAB's bicubic filter.
     """
 
     source_channels: int
@@ -57,6 +59,7 @@ class Preparation:
     background: Color | None = None
     value_range: ValueRange | None = None
     view: str = CROP_VIEW
+    enlarge: int = 1
 
     @classmethod
     def of(cls, data: DataConfig) -> Preparation:
@@ -68,9 +71,8 @@ class Preparation:
             crop = sides_of(shorter)
         statistics = tuple(data.mean), tuple(data.std)
         stored = color_of(data.background), range_of(data.value_range)
-        return cls(
-            channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, *stored, data.eval_view
-        )
+        views = data.eval_view, data.degradation.scale if data.degradation.enlarge else 1
+        return cls(channels, shorter, crop.value, data.fit, size.value, data.channels, *statistics, *stored, *views)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -118,13 +120,12 @@ class Preparation:
         """
         return open_image(path, PixelFormat(self.source_channels, self.background, self.value_range))
 
-    def pixels(self, path: str) -> Tensor:
-        """Return an image file as uint8 [channels, H, W] in the size of the network's input.
+    def pixels(self, picture: LazyImage) -> Tensor:
+        """Return an image as uint8 [channels, H, W] in the size of the network's input.
 
         Raises:
-            BadImageError: if the file can't be decoded.
+            BadImageError: if it can't be decoded.
         """
-        picture = self.open(path)
         placement = self.placement(picture.width, picture.height)
         if placement is None:
             crop = np.empty((*sides_of(self.crop_size), self.source_channels), dtype=np.uint8)
@@ -134,6 +135,8 @@ class Preparation:
         size = placement.size if self.view == WHOLE_VIEW else sides_of(self.image_size)
         whole = np.empty((*size, self.channels), dtype=np.uint8)
         write_picture(picture, placement, whole)
+        if self.enlarge > 1:
+            whole = enlarge_bicubic(whole, self.enlarge)
         return torch.from_numpy(whole).permute(2, 0, 1)
 
     def normalized(self, pixels: Tensor) -> Tensor:
@@ -149,11 +152,13 @@ class PreparedFiles:
     Attributes:
         paths: paths of the files, in the given order.
         images: float32 [B, C, H, W], the decoded files in that order.
+        sizes: their sizes.
         reasons: decoder message for each file that can't be decoded, by path.
     """
 
     paths: tuple[str, ...]
     images: Tensor
+    sizes: tuple[Sides, ...]
     reasons: Mapping[str, str]
 
 
@@ -167,9 +172,10 @@ def prepare_files(
     if preparation.view == WHOLE_VIEW:
         batch_size = 1
 
-    def read(path: str) -> Tensor | BadImageError:
+    def read(path: str) -> tuple[Tensor, Sides] | BadImageError:
         try:
-            return preparation.pixels(path)
+            picture = preparation.open(path)
+            return preparation.pixels(picture), Sides(picture.height, picture.width)
         except BadImageError as error:
             return error
 
@@ -177,8 +183,8 @@ def prepare_files(
         for start in range(0, len(paths), batch_size):
             names = tuple(paths[start : start + batch_size])
             decoded = list(pool.map(read, names))
-            good = [value for value in decoded if isinstance(value, Tensor)]
+            good = [value for value in decoded if not isinstance(value, BadImageError)]
             shape = (0, *preparation.shape)
-            stacked = torch.stack(good) if good else torch.empty(shape, dtype=torch.uint8)
+            stacked = torch.stack([pixels for pixels, _ in good]) if good else torch.empty(shape, dtype=torch.uint8)
             reasons = {error.path: error.reason for error in decoded if isinstance(error, BadImageError)}
-            yield PreparedFiles(names, preparation.normalized(stacked), reasons)
+            yield PreparedFiles(names, preparation.normalized(stacked), tuple(size for _, size in good), reasons)

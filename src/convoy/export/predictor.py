@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import Sides
+from convoy.data.decode import decode
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.preparation import prepare_files
 from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import TrainedRun
@@ -30,11 +36,15 @@ class Prediction:
         image: path of the file as given by the user.
         record: JSON record of the task; empty for an image that can't be read.
         reason: decoder message for an image that can't be read, else empty.
+        picture: the prediction as an image, if it is one.
+        drawing: the image with the prediction drawn on it, if it can be drawn.
     """
 
     image: str
     record: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    picture: Image.Image | None = None
+    drawing: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -51,20 +61,36 @@ class Predictor:
     task: Task
     run: Run
 
-    def predict(self, paths: Sequence[str], top: int) -> Iterator[Prediction]:
+    def predict(self, paths: Sequence[str], top: int, *, with_pictures: bool = False) -> Iterator[Prediction]:
         """Yield the prediction for each file, in the order of the files.
 
         Args:
             paths: image files.
             top: maximum number of entries per image, for tasks that rank classes.
+            with_pictures: whether pictures and drawings are wanted.
         """
         for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, own_cores(1)):
-            records = iter(self.task.predictions(self.run(files.images).float(), top) if len(files.images) else ())
+            outputs = self.run(files.images).float() if len(files.images) else files.images
+            good = iter(enumerate(self.task.predictions(outputs, top) if len(outputs) else ()))
             for path in files.paths:
                 if path in files.reasons:
                     yield Prediction(path, reason=files.reasons[path])
-                else:
-                    yield Prediction(path, next(records))
+                    continue
+                place, record = next(good)
+                yield self._prediction(path, record, outputs[place][None], files.sizes[place], with_pictures)
+
+    def _prediction(
+        self, path: str, record: Mapping[str, Any], outputs: Tensor, size: Sides, with_pictures: bool
+    ) -> Prediction:
+        placement = self.facts.preparation.placement(size.width, size.height)
+        if placement is None:
+            return Prediction(path, record)
+        record = self.task.in_file(record, placement)
+        if not with_pictures:
+            return Prediction(path, record)
+        picture = self.task.picture(outputs, placement, size)
+        image = decode(path, PixelFormat(3, self.facts.preparation.background, self.facts.preparation.value_range))
+        return Prediction(path, record, picture=picture, drawing=self.task.drawn(image, record, picture))
 
 
 def open_predictor(run: str | None, checkpoint: str, output_root: str = "outputs") -> Predictor:

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from convoy.config.faults import Fault, UserError
-from convoy.config.image_size import ImageSize, sides_of
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
+from convoy.data.located.placement import Placement
 from convoy.data.targets import Targets
 from convoy.tasks.image_quality import (
     MeanQuality,
@@ -117,6 +119,11 @@ class ImageToImage(Task):
             {"width": width, "height": height, "means": dict(zip(self.targets.names, row, strict=True))}
             for row in means
         ]
+
+    def picture(self, outputs: Tensor, placement: Placement, size: Sides) -> Image.Image:
+        """Return the restored image, gray or RGB."""
+        pixels = (outputs[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         size = ("size", f"{record['width']}x{record['height']}")

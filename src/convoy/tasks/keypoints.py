@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
+from convoy.data.located.placement import Placement
 from convoy.data.targets import Targets
 from convoy.models.auxiliary import logits_of
 from convoy.tasks.heatmaps import Decoded, decoded, heatmaps
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.pictures import with_points
 from convoy.tasks.point_metrics import USUAL_SIGMA, CorrectPoints, PointErrors, SimilarityAP
 from convoy.tasks.task import Report, ReportTable, Task
 
@@ -170,6 +174,20 @@ class Keypoints(Task):
             }
             for points, scores in zip(found.points.tolist(), found.scores.tolist(), strict=True)
         ]
+
+    def in_file(self, record: Mapping[str, Any], placement: Placement) -> dict[str, Any]:
+        names, points = list(record["points"]), record["points"].values()
+        moved = placement.source_points(np.array([[point["x"], point["y"]] for point in points], dtype=np.float32))
+        return {
+            "points": {
+                name: {"x": x, "y": y, "score": point["score"]}
+                for name, point, (x, y) in zip(names, points, moved.tolist(), strict=True)
+            }
+        }
+
+    def drawn(self, image: Image.Image, record: Mapping[str, Any], picture: Image.Image | None) -> Image.Image:
+        points = record["points"].values()
+        return with_points(image, [(point["x"], point["y"]) for point in points], len(points))
 
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(name, f"{point['x']:.1f}, {point['y']:.1f}") for name, point in record["points"].items()]

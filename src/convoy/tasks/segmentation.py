@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MetricCollection
 
-from convoy.config.image_size import ImageSize, sides_of
+from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
+from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED, Targets
 from convoy.models import auxiliary
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss, losses_per_sample
+from convoy.tasks.pictures import blended, map_picture
 from convoy.tasks.pixel_confusion import PixelConfusion, dice_coefficients, intersections_over_unions, recalls
 from convoy.tasks.task import Report, ReportTable, Task
 
@@ -164,6 +167,15 @@ class Segmentation(Task):
             {"classes": [{"class": self.targets.names[i], "share": v} for i, v in _largest(row)[:limit] if v]}
             for row in self._shares(self.decisions(outputs))
         ]
+
+    def picture(self, outputs: Tensor, placement: Placement, size: Sides) -> Image.Image:
+        """Return the most probable class of each pixel of the file, an image with a palette."""
+        shown = outputs[:, :, : placement.size.height, : placement.size.width]
+        logits = functional.interpolate(shown, size=size, mode="bilinear", align_corners=False)
+        return map_picture(logits.argmax(1)[0].to(torch.uint8).cpu().numpy(), len(self.targets.names))
+
+    def drawn(self, image: Image.Image, record: Mapping[str, Any], picture: Image.Image | None) -> Image.Image | None:
+        return None if picture is None else blended(image, picture)
 
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(one["class"], f"{one['share']:.2%}") for one in record["classes"]]

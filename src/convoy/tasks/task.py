@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from convoy.config.data_schema import DataConfig
-from convoy.config.image_size import ImageSize
+from convoy.config.image_size import ImageSize, Sides
 from convoy.data.collate import Batch
+from convoy.data.located.placement import Placement
 from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, Targets
 from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss
@@ -133,6 +135,35 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return a record of `predictions` as rows for a terminal: name and value."""
+
+    def in_file(self, record: Mapping[str, Any], placement: Placement) -> Mapping[str, Any]:
+        """Return a record of `predictions` with positions in pixels of the image file; by default unchanged.
+
+        Args:
+            record: of one image.
+            placement: where the network saw the image.
+        """
+        return record
+
+    def picture(self, outputs: Any, placement: Placement, size: Sides) -> Image.Image | None:
+        """Return the prediction for one image as an image; None (the default) if it is none.
+
+        Args:
+            outputs: as returned by `outputs`, for one image.
+            placement: where the network saw the image.
+            size: size of the image file.
+        """
+        return None
+
+    def drawn(self, image: Image.Image, record: Mapping[str, Any], picture: Image.Image | None) -> Image.Image | None:
+        """Return an image with its prediction drawn on it; None (the default) if it can't be drawn.
+
+        Args:
+            image: the image, in its own size.
+            record: as returned by `in_file`.
+            picture: as returned by `picture`.
+        """
+        return None
 
     def decisions(self, outputs: Any) -> Tensor | None:
         """Return what a prediction decides per image, [N] or [N, ...], to compare two networks; None if nothing.

@@ -62,6 +62,15 @@ class Placement:
         result: NDArray[np.float32] = moved.astype(np.float32)
         return result
 
+    def source_points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return points (x, y) of the result, [n, 2], in the image: the inverse of `points`."""
+        scale = np.array([self.box.width / self.size.width, self.box.height / self.size.height])
+        places = points.astype(np.float64)
+        if self.is_mirrored:
+            places[:, 0] = self.size.width - 1 - places[:, 0]
+        result: NDArray[np.float32] = ((places + 0.5) * scale - 0.5 + [self.box.left, self.box.top]).astype(np.float32)
+        return result
+
 
 def _nearest(source: int, result: int) -> NDArray[np.int64]:
     """Return the index of `source` pixels whose center is nearest to that of each of `result` pixels."""
