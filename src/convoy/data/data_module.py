@@ -171,7 +171,7 @@ class ImageData(pl.LightningDataModule):
         """
         targets, located = self._set.training_targets, self._set.images["train"].located
         if isinstance(located, MaskTargets):
-            return located.pixels_per_class(self.num_classes, num_decoding_threads(self.data.num_workers, 1))
+            return located.pixels_per_class(num_decoding_threads(self.data.num_workers, 1))
         if targets is None:
             rule = "can't be counted by class: the data set has no attribute `targets` with the class of each image"
             raise UserError(Fault("data.train", rule, "add it, or give loss.weight as a list"))

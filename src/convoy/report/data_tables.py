@@ -15,7 +15,7 @@ from convoy.data.inspection.data_notes import notes_on
 from convoy.data.inspection.duplicates import count_duplicates
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import count_targets, value_ranges
-from convoy.data.targets import LOCATED_KINDS, VALUES
+from convoy.data.targets import IMAGE, VALUES
 
 MOST_CLASSES = 20
 """Number of classes up to which all are listed."""
@@ -60,11 +60,11 @@ def _grid(*headings: str) -> Table:
 
 
 def _counts(found: Inspection, all_classes: bool) -> Table:
-    """Return the number of images per class or label and split; only their sum for targets with positions."""
+    """Return the number of images per class or label and split; only their sum where targets are images."""
     names, splits = found.targets.names, found.splits
     grid = _grid(found.targets.noun, *splits)
     grid.add_row("all", *(f"{facts.num_images:,}" for facts in splits.values()), style="bold")
-    if found.targets.kind in LOCATED_KINDS:
+    if found.targets.kind == IMAGE:
         return grid
     counts = [count_targets(found.targets, facts.targets) if len(facts.targets) else None for facts in splits.values()]
     train = counts[0] or [0] * len(names)

@@ -14,13 +14,13 @@ from torchmetrics import MetricCollection
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
+from convoy.data.located.pictures import with_points
 from convoy.data.located.placement import Placement
 from convoy.data.targets import Targets
 from convoy.models.auxiliary import logits_of
 from convoy.tasks.heatmaps import Decoded, decoded, heatmaps
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
-from convoy.tasks.pictures import with_points
 from convoy.tasks.point_metrics import USUAL_SIGMA, CorrectPoints, PointErrors, SimilarityAP
 from convoy.tasks.task import Report, ReportTable, Task
 

@@ -13,12 +13,12 @@ from torchmetrics import MetricCollection
 
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
+from convoy.data.located.pictures import blended, map_picture
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED, Targets
 from convoy.models import auxiliary
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss, losses_per_sample
-from convoy.tasks.pictures import blended, map_picture
 from convoy.tasks.pixel_confusion import PixelConfusion, dice_coefficients, intersections_over_unions, recalls
 from convoy.tasks.task import Report, ReportTable, Task
 

@@ -22,6 +22,9 @@ from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data
+from convoy.data.inspection.examples import example_rows
+from convoy.data.inspection.inspect_data import chosen_samples, inspect_data
+from convoy.data.inspection.target_counts import count_targets
 from convoy.data.preparation import Preparation, prepare_files
 from convoy.data.sampling import TrainingSampler
 from convoy.data.targets import IGNORED
@@ -256,3 +259,20 @@ def test_files_are_prepared_like_val(folder: Path, mask_data: MakeData, view: st
     found = torch.cat([batch.images for batch in prepare_files(paths, Preparation.of(data), 8, 2)])
     expected = torch.cat([images for images, _ in image_data(data).evaluation_loader("val")])
     assert torch.equal(found, expected)
+
+
+def test_a_look_at_the_data_counts_and_draws_masks(folder: Path, mask_data: MakeData) -> None:
+    for split in ("train", "val", "test"):
+        for path in (folder / split / "masks").glob("*.png"):
+            values = np.asarray(Image.open(path))
+            Image.fromarray(np.where(values == 5, 0 if split == "val" else 5, values).astype(np.uint8)).save(path)
+    data = mask_data(folder, AugmentConfig(flip=True))
+    opened = open_data(data, 1)
+    found = inspect_data(opened, data, chosen_samples(opened, 0, 1), 2)
+    assert count_targets(found.targets, found.splits["train"].targets) == [12] * 6
+    assert count_targets(found.targets, found.splits["val"].targets) == [2, 2, 2, 2, 2, 0]
+    row = example_rows(opened, found, data, 1, all_classes=False)[0]
+    before, after = row.examples[0].pictures
+    assert before.shape == after.shape == (60, 80, 3)
+    # Blue is 255 everywhere, and a class of another color is drawn over it.
+    assert (before[:, :, 2] < 255).mean() > 0.3

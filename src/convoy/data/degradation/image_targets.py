@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from convoy.config.degradation_schema import DegradationConfig
@@ -15,6 +16,7 @@ from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.decode import LazyImage
 from convoy.data.degradation.degrade import degraded
 from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.pictures import as_picture
 from convoy.data.located.placement import Placement
 
 
@@ -59,6 +61,16 @@ class ImageTargets:
     def complete(self, pixels: Pixels, slot: Pixels, seed: int | None) -> None:
         """See `LocatedTargets`. In evaluation, the noise of an image follows from its pixels."""
         pixels[:] = degraded(slot, self._degradation, crc32(slot.tobytes()) if seed is None else seed)
+
+    def present(self, sample: int) -> list[float]:
+        """See `LocatedTargets`; an image has all channels."""
+        return [1.0] * self._channels
+
+    def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
+        """Return the network's input, enlarged without a filter, beside the image."""
+        original = as_picture(np.ascontiguousarray((target * 255).round().byte().permute(1, 2, 0).numpy()))
+        given = as_picture(pixels).resize(original.size, Image.Resampling.NEAREST)
+        return np.concatenate([np.asarray(given), np.asarray(original)], axis=1)
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
         """Return float32 [B, C, s H, s W] in 0..1, in channels_last."""

@@ -9,7 +9,7 @@ import numpy as np
 from convoy.config.data_schema import DataConfig
 from convoy.data.inspection.duplicates import count_duplicates
 from convoy.data.inspection.inspect_data import Inspection
-from convoy.data.inspection.target_counts import count_targets
+from convoy.data.inspection.target_counts import COUNTED_KINDS, count_targets
 from convoy.data.source_names import FILE_SOURCES
 from convoy.data.split_notes import unequal_notes
 from convoy.data.targets import CLASS_INDEX, IMAGE, MULTI_HOT, counted, listed
@@ -36,7 +36,7 @@ def notes_on(found: Inspection, data: DataConfig) -> Iterator[str]:
 
 def _target_notes(found: Inspection) -> Iterator[str]:
     targets, train = found.targets, found.splits["train"].targets
-    if not len(train) or targets.kind not in (CLASS_INDEX, MULTI_HOT):
+    if not len(train) or targets.kind not in COUNTED_KINDS:
         return
     counts = count_targets(targets, train)
     for number, text in ((0, "no training image"), (1, "one training image")):
@@ -44,7 +44,7 @@ def _target_notes(found: Inspection) -> Iterator[str]:
             yield f"{text}: {listed(few)}."
     if targets.kind == CLASS_INDEX:
         yield from unequal_notes(targets, counts)
-    elif empty := int((train.sum(1) == 0).sum()):
+    elif targets.kind == MULTI_HOT and (empty := int((train.sum(1) == 0).sum())):
         yield f"{counted(empty, 'training image')} without a label."
 
 

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
+from convoy.config.image_size import sides_of
 from convoy.data.collate import BatchSpec
 from convoy.data.datasets import OpenedData
 from convoy.data.inspection.image_facts import prepared
 from convoy.data.inspection.inspect_data import Inspection
+from convoy.data.inspection.target_counts import COUNTED_KINDS
+from convoy.data.located.located_targets import LocatedTargets
+from convoy.data.located.placement import Placement
 from convoy.data.orders import Places
 from convoy.data.resize import Pixels
 from convoy.data.sampling import TrainingSampler, micro_batches_of
 from convoy.data.split_images import SplitImages
-from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, MULTI_HOT, counted
+from convoy.data.targets import CLASS_INDEX, IMAGE, counted
 
 MOST_ROWS = 20
 """Number of classes that have examples, unless all are asked for."""
@@ -106,9 +110,9 @@ def _groups(found: Inspection, all_classes: bool) -> dict[str, Tensor]:
     if not train.samples:
         return {}
     samples, targets = torch.tensor(train.samples), train.seen_targets
-    if found.targets.kind in LOCATED_KINDS:
-        return {"train": samples}
-    if found.targets.kind not in (CLASS_INDEX, MULTI_HOT):
+    if found.targets.kind == IMAGE:
+        return {"Images": samples}
+    if found.targets.kind not in COUNTED_KINDS:
         values, order = targets[:, 0].sort()
         parts = zip(torch.tensor_split(values, _RANGES), torch.tensor_split(order, _RANGES), strict=True)
         return {f"{names[0]} {part[0]:.4g} to {part[-1]:.4g}": samples[places] for part, places in parts if len(part)}
@@ -121,11 +125,25 @@ def _groups(found: Inspection, all_classes: bool) -> dict[str, Tensor]:
 
 def _before(images: SplitImages, samples: Tensor, data: DataConfig) -> list[Pixels]:
     """Return images as val shows them."""
+    if images.located is not None:
+        return [_with_target(images, images.located, sample, data) for sample in samples.tolist()]
     return [
         prepared(opened.image(place), data)
         for batch, opened in images.visit(micro_batches_of(samples, _BATCH))
         for place in range(len(batch.samples))
     ]
+
+
+def _with_target(images: SplitImages, located: LocatedTargets, sample: int, data: DataConfig) -> Pixels:
+    """Return a whole image within data.image_size, with its target."""
+    size = sides_of(data.image_size)
+    ((_, opened),) = images.visit(micro_batches_of(torch.tensor([sample]), 1))
+    picture, slots = opened.image(0), located.slots(1, size)
+    pixels = np.empty((*size, data.channels), dtype=np.uint8)
+    placement = Placement.fitting(picture.width, picture.height, located.picture_size(size))
+    located.write(sample, picture, placement, pixels, slots[0])
+    located.complete(pixels, slots[0], None)
+    return located.drawn(pixels, located.finished(torch.from_numpy(slots), None, size)[0])
 
 
 def augmented(opened: OpenedData, samples: Tensor, data: DataConfig, seed: int) -> list[Pixels]:
@@ -145,9 +163,13 @@ def augmented(opened: OpenedData, samples: Tensor, data: DataConfig, seed: int) 
     spec = BatchSpec(torch.device("cpu"), channels_last=False)
     mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (data.mean, data.std))
     pictures: list[Pixels] = []
+    located = opened.images["train"].located
     for batch in opened.train.batches(sampler, 0, 0, sampler.steps_per_epoch, spec):
         levels = ((batch.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-        pictures += [np.ascontiguousarray(image) for image in levels.permute(0, 2, 3, 1).numpy()]
+        shown = [np.ascontiguousarray(image) for image in levels.permute(0, 2, 3, 1).numpy()]
+        if located is not None:
+            shown = [located.drawn(image, target) for image, target in zip(shown, batch.targets, strict=True)]
+        pictures += shown
     return pictures[:count]
 
 

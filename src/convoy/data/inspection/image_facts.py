@@ -55,7 +55,8 @@ class BatchFacts:
 
     Attributes:
         images: images that could be decoded.
-        targets: their targets, as `convoy.data.targets` describes.
+        targets: their targets, as `convoy.data.targets` describes; for targets with positions, 1 for each class, point
+            or channel that an image has, else 0.
         bad: decoder message for each other image, by name.
     """
 
@@ -117,10 +118,12 @@ def _gathered(images: SplitImages, batch: MicroBatch, opened: OpenBatch, tasks: 
             places.append(place)
         except BadImageError as error:
             bad[images.name(int(batch.samples[place]))] = error.reason
-    if images.located is not None:  # not counted: they are as large as the images
-        targets = torch.empty(len(places), 0)
+    if not places:
+        targets = torch.empty(0)
+    elif images.located is not None:
+        targets = torch.tensor([images.located.present(int(batch.samples[place])) for place in places])
     else:
-        targets = opened.targets(torch.tensor(places)) if places else torch.empty(0)
+        targets = opened.targets(torch.tensor(places))
     return BatchFacts(tuple(good), targets, bad)
 
 

@@ -10,7 +10,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.data.inspection.duplicates import Group
 from convoy.data.inspection.inspect_data import Inspection, SplitFacts
 from convoy.data.inspection.target_counts import count_targets, value_ranges
-from convoy.data.targets import LOCATED_KINDS, VALUES
+from convoy.data.targets import IMAGE, VALUES
 
 
 def as_data(found: Inspection, data: DataConfig, notes: Sequence[str]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def as_data(found: Inspection, data: DataConfig, notes: Sequence[str]) -> dict[s
 def _split(found: Inspection, facts: SplitFacts) -> dict[str, Any]:
     record = {"images": facts.num_images, "read": facts.num_read, "unreadable": facts.bad}
     names = found.targets.names
-    if found.targets.kind in LOCATED_KINDS:
+    if found.targets.kind == IMAGE:
         return record
     if found.targets.kind != VALUES:
         counts = count_targets(found.targets, facts.targets) if len(facts.targets) else [0] * len(names)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets
+from convoy.data.targets import CLASS_INDEX, IMAGE, KINDS, VALUES, Targets
+
+COUNTED_KINDS = tuple(kind for kind in KINDS if kind not in (VALUES, IMAGE))
+"""Kinds of which an image has some names and not others."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ def count_targets(targets: Targets, of_images: Tensor) -> list[int]:
 
     Args:
         targets: kind and names.
-        of_images: targets of the images, as `convoy.data.targets` describes.
+        of_images: targets of the images, see `BatchFacts`.
     """
     if targets.kind == CLASS_INDEX:
         counts: list[int] = torch.bincount(of_images.cpu().long(), minlength=len(targets.names)).tolist()
         return counts
-    assert targets.kind == MULTI_HOT, "values are not counted"
+    assert targets.kind in COUNTED_KINDS, "values are not counted"
     return [int(count) for count in of_images.sum(0)]
 
 

@@ -67,6 +67,24 @@ class LocatedTargets(Protocol):
         """
         ...
 
+    def present(self, sample: int) -> list[float]:
+        """Return 1 for each class, point or channel that the target of an image has, else 0.
+
+        Raises:
+            BadImageError: if a file can't be decoded.
+            UserError: if the target can't be used.
+        """
+        ...
+
+    def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
+        """Return an image with its target drawn on it or beside it, uint8 [H, W, 3].
+
+        Args:
+            pixels: uint8 [H, W, C].
+            target: one of `finished`, on the CPU.
+        """
+        ...
+
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Any:
         """Return the targets of a batch for the task, on the device, moved by the operations on its images.
 

@@ -17,6 +17,7 @@ from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_masks
 from convoy.data.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.pictures import as_picture, blended, map_picture
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED
 
@@ -29,10 +30,14 @@ class MaskTargets:
         masks: mask of each image.
         read: function that returns the mask of a file, uint8 [H, W]: class indices, or `IGNORED`. Called in any thread;
             it may raise BadImageError and UserError.
+        num_classes: number of classes.
     """
 
-    def __init__(self, images: Sequence[str], masks: Sequence[str], read: Callable[[str], Pixels]) -> None:
+    def __init__(
+        self, images: Sequence[str], masks: Sequence[str], read: Callable[[str], Pixels], num_classes: int
+    ) -> None:
         self._images, self._masks, self._read = images, masks, read
+        self._num_classes = num_classes
 
     def input_size(self, picture_size: Sides) -> Sides:
         """See `LocatedTargets`."""
@@ -68,7 +73,7 @@ class MaskTargets:
         """
         return self._read(self._masks[sample])
 
-    def pixels_per_class(self, num_classes: int, num_threads: int) -> Tensor:
+    def pixels_per_class(self, num_threads: int) -> Tensor:
         """Return the pixels of each class in all masks, and the counted pixels of the masks that have the class.
 
         Returns:
@@ -80,11 +85,11 @@ class MaskTargets:
         """
 
         def counts(sample: int) -> NDArray[np.int64]:
-            own = np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[:num_classes]
+            own = np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[: self._num_classes]
             return np.stack([own, np.where(own > 0, own.sum(), 0)])
 
         with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
-            total = sum(pool.map(counts, range(len(self._masks))), np.zeros((2, num_classes), dtype=np.int64))
+            total = sum(pool.map(counts, range(len(self._masks))), np.zeros((2, self._num_classes), dtype=np.int64))
         return torch.from_numpy(total)
 
     def __len__(self) -> int:
@@ -102,6 +107,18 @@ class MaskTargets:
 
     def complete(self, pixels: Pixels, slot: Pixels, seed: int | None) -> None:
         """See `LocatedTargets`; the input does not follow from the mask."""
+
+    def present(self, sample: int) -> list[float]:
+        """See `LocatedTargets`."""
+        counts = np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[: self._num_classes]
+        return [float(count > 0) for count in counts]
+
+    def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
+        """See `LocatedTargets`; pixels that are not counted stay as they are."""
+        image = as_picture(pixels)
+        indices = target.numpy().astype(np.uint8)
+        shown = np.asarray(blended(image, map_picture(indices, self._num_classes)))
+        return np.where((indices == IGNORED)[:, :, None], np.asarray(image), shown)
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
         """Return int64 [B, H, W]."""

@@ -25,7 +25,9 @@ def open_targets(files: ImageFiles, targets: Targets, data: DataConfig) -> Locat
         data: the data config.
     """
     if targets.kind == MASK:
-        return MaskTargets(files.paths, files.targets, MaskReader(mask_classes(data), data.ignored_values))
+        return MaskTargets(
+            files.paths, files.targets, MaskReader(mask_classes(data), data.ignored_values), len(targets.names)
+        )
     if targets.kind == IMAGE:
         return ImageTargets(data.degradation, len(targets.names))
     if targets.kind == KEYPOINTS:

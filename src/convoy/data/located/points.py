@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_points
 from convoy.data.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.pictures import as_picture, with_points
 from convoy.data.located.placement import Placement
 from convoy.data.targets import listed
 
@@ -72,6 +74,16 @@ class PointTargets:
 
     def complete(self, pixels: Pixels, slot: Numbers, seed: int | None) -> None:
         """See `LocatedTargets`; the input does not follow from the points."""
+
+    def present(self, sample: int) -> list[float]:
+        """See `LocatedTargets`."""
+        known: list[float] = self._points[sample, :, 2].tolist()
+        return known
+
+    def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
+        """See `LocatedTargets`."""
+        points = [(x, y) if known else (math.nan, math.nan) for x, y, known, _ in target.tolist()]
+        return np.asarray(with_points(as_picture(pixels), points, len(points)))
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
         """Return float32 [B, points, 4]; what is outside of the image is unknown."""

@@ -23,6 +23,13 @@ def palette(count: int) -> list[tuple[int, int, int]]:
     return colors
 
 
+def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return pixels, [H, W, C], as an RGB image; other than 1 or 3 channels are averaged."""
+    if pixels.shape[2] not in (1, 3):
+        pixels = pixels.mean(axis=2, keepdims=True).astype(np.uint8)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).convert("RGB")
+
+
 def map_picture(indices: NDArray[np.uint8], num_classes: int) -> Image.Image:
     """Return a map of class indices, [H, W], as an image whose values are the indices and whose palette has colors."""
     picture = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
