@@ -17,7 +17,8 @@ from convoy.tasks.calibration_bins import CalibrationBins
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.mixing import mixing
-from convoy.tasks.task import Report, ReportTable, Task
+from convoy.tasks.task import Task
+from convoy.tasks.test_results import Report, ReportTable
 
 _TOP5_FROM = 6
 _SMALLEST_PROBABILITY = 1e-300

@@ -14,7 +14,8 @@ from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
-from convoy.tasks.task import Report, Task
+from convoy.tasks.task import Task
+from convoy.tasks.test_results import Report
 
 _SMALLEST_PROBABILITY = 1e-300
 

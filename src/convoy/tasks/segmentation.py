@@ -20,7 +20,8 @@ from convoy.models import auxiliary
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss, losses_per_sample
 from convoy.tasks.pixel_confusion import PixelConfusion, dice_coefficients, intersections_over_unions, recalls
-from convoy.tasks.task import Report, ReportTable, Task
+from convoy.tasks.task import Task
+from convoy.tasks.test_results import Report, ReportTable
 
 _SMALLEST_PROBABILITY = 1e-300
 _PIXELS = "pixels"

@@ -23,7 +23,8 @@ from convoy.optim.sharpness import perturbed
 from convoy.records.mistakes import Mistakes
 from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
-from convoy.tasks.task import Report, Task, total_loss
+from convoy.tasks.task import Task, total_loss
+from convoy.tasks.test_results import Report
 from convoy.training.loop_state import loops_at
 from convoy.training.running_metrics import RunningMetrics
 

@@ -21,7 +21,8 @@ from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder, shown
 from convoy.runs.os_errors import described, remedy
 from convoy.runs.whole_files import WriteError, replace_text
-from convoy.tasks.task import Report, ReportTable, Task
+from convoy.tasks.task import Task
+from convoy.tasks.test_results import Report, ReportTable
 from convoy.training.callbacks import Callbacks
 from convoy.training.checkpoint_files import step_of
 from convoy.training.lightning_module import NotFiniteError, TrainingModule
