@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +55,18 @@ def predicted(convoy: Callable[..., Run], words: Sequence[str]) -> dict[str, Ima
 
 def test_masks_have_the_size_of_the_file_and_a_palette(convoy: Callable[..., Run], images: Path) -> None:
     words = ("data=segmentation_folder", f"data.root={images}", "data.classes=[a,b,c]", "data.image_size=[32,48]")
-    words = (*words, "data.val_fraction=0.4", "data.augment.scale_jitter=null", "model=unet")
+    words = (*words, "data.val_fraction=0.2", "data.test_fraction=0.2", "data.augment.scale_jitter=null", "model=unet")
     found = predicted(convoy, [*words, "model.width=4", "model.depth=2"])
     assert list(found) == ["0-drawn.png", "0.png", "1-drawn.png", "1.png"]
     for index, size in enumerate(SIZES):
         assert found[f"{index}.png"].size == found[f"{index}-drawn.png"].size == size
         assert found[f"{index}.png"].mode == "P"
         assert np.asarray(found[f"{index}.png"]).max() <= 2
+    # Image, mask and prediction are side by side on the page of the run.
+    worst = json.loads(Path("run/mistakes.json").read_text())["images"]
+    assert {entry["pictures"] for entry in worst} == {3}
+    picture = Image.open(BytesIO(base64.b64decode(worst[0]["image"].partition(",")[2])))
+    assert picture.size == (3 * 48, 32)
 
 
 def test_restored_images_are_larger(convoy: Callable[..., Run], images: Path) -> None:

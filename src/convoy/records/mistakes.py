@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,13 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
+from convoy.config.image_size import Sides
 from convoy.data.collate import Batch
+from convoy.data.located.pictures import as_picture, side_by_side
+from convoy.data.located.placement import Placement
 from convoy.runs.whole_files import replace_text
 from convoy.tasks.task import Task
 
 MOST_IMAGES = 24
 LARGEST_SIDE = 160
-"""Larger images are reduced to this many pixels."""
+"""Height in pixels to which larger images are reduced."""
 
 _MOST_ROWS = 3
 
@@ -31,15 +35,17 @@ class Mistake:
 
     Attributes:
         severity: see `Task.severity`.
-        pixels: uint8 [C, H, W].
+        image: the image, for targets that can be drawn beside its target and its prediction.
         target: for people.
         prediction: names and values of the prediction, for people.
+        count: number of pictures side by side in `image`.
     """
 
     severity: float
-    pixels: Tensor
+    image: Image.Image
     target: str
     prediction: list[tuple[str, str]]
+    count: int = 1
 
 
 class Mistakes:
@@ -68,8 +74,13 @@ class Mistakes:
         records = self._task.predictions(outputs[chosen], _MOST_ROWS)
         for index, target, record in zip(range(len(chosen)), targets, records, strict=True):
             rows = [(str(name), str(value)) for name, value in self._task.prediction_rows(record)][:_MOST_ROWS]
-            pixels = self._pixels(batch.images[chosen[index]])
-            self.found.append(Mistake(float(values[index]), pixels, target, rows))
+            place = int(chosen[index])
+            image = self._image(batch.images[place])
+            pictures = self._pictures(image, record, outputs[place : place + 1], batch.targets[place])
+            shown = image if batch.images.shape[1] > 1 else image.convert("L")
+            if len(pictures) > 1:
+                shown = side_by_side(pictures)
+            self.found.append(Mistake(float(values[index]), _reduced(shown), target, rows, len(pictures)))
         self.merge([])
 
     def merge(self, others: list[Mistake]) -> None:
@@ -86,26 +97,38 @@ class Mistakes:
                 "target": one.target,
                 "prediction": one.prediction,
                 "severity": one.severity,
-                "image": image_url(one.pixels),
+                "image": image_url(one.image),
+                "pictures": one.count,
             }
             for one in self.found
         ]
         content = {"split": split, "order": self._task.severity_text, "images": images}
         replace_text(path, json.dumps(content, indent=1) + "\n")
 
-    def _pixels(self, image: Tensor) -> Tensor:
+    def _image(self, image: Tensor) -> Image.Image:
         mean = torch.tensor(self._data.mean)[:, None, None]
         std = torch.tensor(self._data.std)[:, None, None]
-        return ((image.detach().float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+        levels = ((image.detach().float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+        return as_picture(levels.permute(1, 2, 0).contiguous().numpy())
+
+    def _pictures(self, image: Image.Image, record: Mapping[str, Any], outputs: Any, target: Any) -> list[Image.Image]:
+        """Return the image and, for targets that can be drawn, target and prediction."""
+        wanted = self._task.drawn_target(image, target.cpu())
+        if wanted is None:
+            return [image]
+        size = Sides(image.height, image.width)
+        picture = self._task.picture(outputs, Placement.fitting(image.width, image.height, size), size)
+        predicted = self._task.drawn(image, record, picture) or picture
+        return [image, wanted, *([] if predicted is None else [predicted])]
 
 
-def image_url(pixels: Tensor) -> str:
-    """Return an image, uint8 [C, H, W], as a data URL of a PNG; other than 1 or 3 channels are averaged."""
-    if pixels.shape[0] not in (1, 3):
-        pixels = pixels.float().mean(0, keepdim=True).to(torch.uint8)
-    array = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+def _reduced(image: Image.Image) -> Image.Image:
+    image.thumbnail((3 * LARGEST_SIDE, LARGEST_SIDE))
+    return image
+
+
+def image_url(image: Image.Image) -> str:
+    """Return an image as a data URL of a PNG."""
     file = BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

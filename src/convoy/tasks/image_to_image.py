@@ -125,6 +125,9 @@ class ImageToImage(Task):
         pixels = (outputs[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
+    def drawn_target(self, image: Image.Image, target: Tensor) -> Image.Image:
+        return self.picture(target[None], Placement.fitting(*image.size, Sides(*image.size)), Sides(*image.size))
+
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         size = ("size", f"{record['width']}x{record['height']}")
         return [size, *((f"mean of {name}", f"{value:.4f}") for name, value in record["means"].items())]

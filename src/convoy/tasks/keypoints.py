@@ -16,6 +16,7 @@ from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
 from convoy.data.located.pictures import with_points
 from convoy.data.located.placement import Placement
+from convoy.data.located.points import known_points
 from convoy.data.targets import Targets
 from convoy.models.auxiliary import logits_of
 from convoy.tasks.heatmaps import Decoded, decoded, heatmaps
@@ -189,6 +190,9 @@ class Keypoints(Task):
     def drawn(self, image: Image.Image, record: Mapping[str, Any], picture: Image.Image | None) -> Image.Image:
         points = record["points"].values()
         return with_points(image, [(point["x"], point["y"]) for point in points], len(points))
+
+    def drawn_target(self, image: Image.Image, target: Tensor) -> Image.Image:
+        return with_points(image, known_points(target), len(target))
 
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(name, f"{point['x']:.1f}, {point['y']:.1f}") for name, point in record["points"].items()]

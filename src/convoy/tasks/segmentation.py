@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torchmetrics import MetricCollection
 
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.collate import Batch
-from convoy.data.located.pictures import blended, map_picture
+from convoy.data.located.pictures import blended, map_picture, with_mask
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED, Targets
 from convoy.models import auxiliary
@@ -177,6 +178,9 @@ class Segmentation(Task):
 
     def drawn(self, image: Image.Image, record: Mapping[str, Any], picture: Image.Image | None) -> Image.Image | None:
         return None if picture is None else blended(image, picture)
+
+    def drawn_target(self, image: Image.Image, target: Tensor) -> Image.Image:
+        return with_mask(image, target.numpy().astype(np.uint8), len(self.targets.names))
 
     def prediction_rows(self, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(one["class"], f"{one['share']:.2%}") for one in record["classes"]]

@@ -135,6 +135,15 @@ class Task(nn.Module, ABC):
         """
         return None
 
+    def drawn_target(self, image: Image.Image, target: Any) -> Image.Image | None:
+        """Return an image as the network saw it with its target drawn on it; None (the default) if it can't be drawn.
+
+        Args:
+            image: the image.
+            target: of the image, as in a batch, on the CPU.
+        """
+        return None
+
     def decisions(self, outputs: Any) -> Tensor | None:
         """Return what a prediction decides per image, [N] or [N, ...], to compare two networks; None if nothing.
 

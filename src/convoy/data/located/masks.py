@@ -17,7 +17,7 @@ from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_masks
 from convoy.data.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
-from convoy.data.located.pictures import as_picture, blended, map_picture
+from convoy.data.located.pictures import as_picture, with_mask
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED
 
@@ -115,10 +115,7 @@ class MaskTargets:
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
         """See `LocatedTargets`; pixels that are not counted stay as they are."""
-        image = as_picture(pixels)
-        indices = target.numpy().astype(np.uint8)
-        shown = np.asarray(blended(image, map_picture(indices, self._num_classes)))
-        return np.where((indices == IGNORED)[:, :, None], np.asarray(image), shown)
+        return np.asarray(with_mask(as_picture(pixels), target.numpy().astype(np.uint8), self._num_classes))
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
         """Return int64 [B, H, W]."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from convoy.data.targets import IGNORED
 
 _OPACITY = 0.5
 _GOLDEN = 0.618034
@@ -40,6 +42,22 @@ def map_picture(indices: NDArray[np.uint8], num_classes: int) -> Image.Image:
 def blended(image: Image.Image, over: Image.Image) -> Image.Image:
     """Return an image with another one of its size laid over it, half transparent."""
     return Image.blend(image.convert("RGB"), over.convert("RGB"), _OPACITY)
+
+
+def with_mask(image: Image.Image, indices: NDArray[np.uint8], num_classes: int) -> Image.Image:
+    """Return an image with a mask of its size laid over it; pixels that are not counted stay as they are."""
+    shown = np.asarray(blended(image, map_picture(indices, num_classes)))
+    return Image.fromarray(np.where((indices == IGNORED)[:, :, None], np.asarray(image.convert("RGB")), shown))
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Return images in a row, smaller ones enlarged to the largest height."""
+    height = max(image.height for image in images)
+    scaled = [
+        image.convert("RGB").resize((round(image.width * height / image.height), height), Image.Resampling.NEAREST)
+        for image in images
+    ]
+    return Image.fromarray(np.concatenate([np.asarray(image) for image in scaled], axis=1))
 
 
 def with_points(image: Image.Image, points: Iterable[tuple[float, float]], count: int) -> Image.Image:

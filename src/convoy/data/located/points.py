@@ -82,8 +82,7 @@ class PointTargets:
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
         """See `LocatedTargets`."""
-        points = [(x, y) if known else (math.nan, math.nan) for x, y, known, _ in target.tolist()]
-        return np.asarray(with_points(as_picture(pixels), points, len(points)))
+        return np.asarray(with_points(as_picture(pixels), known_points(target), len(target)))
 
     def finished(self, targets: Tensor, operations: BatchOperations | None, size: Sides) -> Tensor:
         """Return float32 [B, points, 4]; what is outside of the image is unknown."""
@@ -93,6 +92,11 @@ class PointTargets:
         is_inside = (x >= -0.5) & (y >= -0.5) & (x < size.width - 0.5) & (y < size.height - 0.5)
         known = known * is_inside
         return torch.stack([x * known, y * known, known, scale], dim=-1)
+
+
+def known_points(target: Tensor) -> list[tuple[float, float]]:
+    """Return x and y of the points of an image, [points, 4]; NaN for unknown ones."""
+    return [(x, y) if known else (math.nan, math.nan) for x, y, known, _ in target.tolist()]
 
 
 def mirrored_points(names: Sequence[str], pairs: Sequence[Sequence[str]] | None) -> list[int]:

@@ -154,6 +154,9 @@ def reliability(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure
     return Figure("calibration", Chart(spec, text, columns, cells), note)
 
 
+_PICTURE_WIDTH = 160
+
+
 def mistakes(path: Path) -> list[Gallery]:
     """Return the images with the worst predictions, from the run's mistakes.json."""
     found = read_json(path)
@@ -162,6 +165,7 @@ def mistakes(path: Path) -> list[Gallery]:
             str(one["image"]),
             f"image of {one['target']}",
             (f"target: {one['target']}", *(f"{name}: {value}" for name, value in one["prediction"])),
+            width=_PICTURE_WIDTH * int(one["pictures"]),
             is_pixelated=True,
         )
         for one in found.get("images", ())
