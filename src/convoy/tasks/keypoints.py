@@ -207,7 +207,7 @@ class Keypoints(Task):
         if self._output == "coordinates":
             if shape == (num_images, 2 * count):
                 return None
-            hint = f"model.num_classes={2 * count} sets the size of the last layer"
+            hint = f"+model.num_classes={2 * count} sets the size of the last layer"
             return f"returns {shape}; task.output=coordinates expects {(num_images, 2 * count)}: {hint}"
         if isinstance(shape, tuple) and len(shape) == 4 and shape[:2] == (num_images, count):
             return None

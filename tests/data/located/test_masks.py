@@ -276,3 +276,10 @@ def test_a_look_at_the_data_counts_and_draws_masks(folder: Path, mask_data: Make
     assert before.shape == after.shape == (60, 80, 3)
     # Blue is 255 everywhere, and a class of another color is drawn over it.
     assert (before[:, :, 2] < 255).mean() > 0.3
+
+
+def test_whole_images_that_ranks_cannot_share_are_refused(folder: Path, mask_data: MakeData) -> None:
+    module = image_data(mask_data(folder, eval_view="whole"))
+    assert len(list(module.evaluation_loader("val", rank=1, world_size=2))) == 1
+    with pytest.raises(UserError, match="3 images can't be divided by the ranks; use one GPU or process"):
+        list(module.evaluation_loader("test", rank=0, world_size=2))
