@@ -87,7 +87,7 @@ def test_the_page_shows_the_numbers_of_the_records(run: RunFolder) -> None:
         _, *rows = csv.reader(file)
     right = sum(int(row[1 + index]) for index, row in enumerate(rows))
     assert right / summary["images"]["test"] == pytest.approx(summary["test/top1"])
-    assert f"{right} of {summary['images']['test']} images on the diagonal" in text
+    assert f"{right} of {summary['images']['test']} on the diagonal" in text
     assert len(text) < 5_000_000
 
 

@@ -22,6 +22,7 @@ MOST_CELLS = 30
 """Largest number of classes of a confusion matrix that is drawn with numbers."""
 
 _MOST_PAIRS = 100
+_MOST_SHOWN = 10_000
 
 
 def per_target(summary: Mapping[str, Any]) -> list[Figure | Table]:
@@ -69,7 +70,7 @@ def confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> list[Any]:
 
     Args:
         names: of the classes.
-        matrix: images by true class (rows) and predicted class (columns).
+        matrix: images or pixels by true class (rows) and predicted class (columns).
     """
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
@@ -92,7 +93,7 @@ def confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> list[Any]:
         for count, i, j in pairs[:_MOST_PAIRS]
     ]
     if rows:
-        columns = ("true class", "predicted class", "images", "share of the true class")
+        columns = ("true class", "predicted class", "count", "share of the true class")
         parts.append(Table("most frequent confusions", columns, rows, is_long=len(rows) > 12))
     return parts
 
@@ -198,13 +199,16 @@ def _bars(title: str, values: Mapping[str, float | None], table: Table, *, is_fr
 def _heat_map(title: str, names: Sequence[str], matrix: NDArray[np.int64]) -> Figure:
     totals = np.maximum(matrix.sum(1), 1)
     data = [
-        {"true": true, "predicted": predicted, "images": int(matrix[i, j]), "share": float(matrix[i, j] / totals[i])}
+        {"true": true, "predicted": predicted, "count": int(matrix[i, j]), "share": float(matrix[i, j] / totals[i])}
         for i, true in enumerate(names)
         for j, predicted in enumerate(names)
     ]
     right = int(np.trace(matrix))
-    text = f"Heat map of {len(names)} classes; {right:,} of {int(matrix.sum()):,} images on the diagonal."
+    text = f"Heat map of {len(names)} classes; {right:,} of {int(matrix.sum()):,} on the diagonal."
     axis = {"type": "nominal", "sort": None}
+    # Larger numbers don't fit into a cell.
+    is_short = matrix.max(initial=0) < _MOST_SHOWN
+    shown = {"field": "count", "format": "~s"} if is_short else {"field": "share", "format": ".0%"}
     spec = {
         "data": {"values": data},
         "autosize": "pad",
@@ -213,7 +217,7 @@ def _heat_map(title: str, names: Sequence[str], matrix: NDArray[np.int64]) -> Fi
         "encoding": {
             "x": {"field": "predicted", **axis, "title": "predicted", "axis": {"labelAngle": -45, "orient": "top"}},
             "y": {"field": "true", **axis, "title": "true"},
-            "tooltip": [{"field": name} for name in ("true", "predicted", "images")]
+            "tooltip": [{"field": name} for name in ("true", "predicted", "count")]
             + [{"field": "share", "format": ".1%"}],
         },
         "layer": [
@@ -229,10 +233,10 @@ def _heat_map(title: str, names: Sequence[str], matrix: NDArray[np.int64]) -> Fi
                 },
             },
             {
-                "transform": [{"filter": "datum.images > 0"}],
+                "transform": [{"filter": "datum.count > 0"}],
                 "mark": {"type": "text", "fontSize": 10},
                 "encoding": {
-                    "text": {"field": "images", "format": "~s"},
+                    "text": shown,
                     "color": {"condition": {"test": "datum.share > 0.5", "value": "white"}, "value": "black"},
                 },
             },
