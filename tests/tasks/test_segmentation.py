@@ -258,7 +258,7 @@ def test_outputs_of_another_shape_are_refused() -> None:
     task, images = task_of(), torch.zeros(2, 3, 5, 6)
     assert task.output_fault(torch.zeros(2, 4, 5, 6), images) is None
     assert task.output_fault(torch.zeros(2, 4), images) == (
-        "returns shape (2, 4); the task expects (2, 4, 5, 6), logits of each pixel"
+        "returns shape (2, 4); the task expects (2, 4, 5, 6), logits of each pixel, as model=unet returns"
     )
     assert task.output_fault(torch.zeros(2, 4, 2, 3), images) is not None
     assert str(task.output_fault({"out": 1}, images)).startswith("returns dict")

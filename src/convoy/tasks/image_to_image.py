@@ -92,6 +92,8 @@ class ImageToImage(Task):
         expected = (len(images), len(self.targets.names), *size)
         if not isinstance(outputs, Tensor):
             return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
+        if outputs.ndim != 4:
+            return f"returns shape {tuple(outputs.shape)}; the task expects an image {expected}, as model=espcn returns"
         if tuple(outputs.shape) != expected:
             reason = f"returns shape {tuple(outputs.shape)} for {tuple(images.shape)}; the task expects {expected}"
             keeps_size = self._scale > 1 and outputs.shape[2:] == images.shape[2:]

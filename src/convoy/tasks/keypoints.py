@@ -211,5 +211,7 @@ class Keypoints(Task):
             return f"returns {shape}; task.output=coordinates expects {(num_images, 2 * count)}: {hint}"
         if isinstance(shape, tuple) and len(shape) == 4 and shape[:2] == (num_images, count):
             return None
-        hint = "a network with an output per image needs task.output=coordinates"
+        hint = (
+            "model=simple_baseline returns them, and a network with one output per image needs task.output=coordinates"
+        )
         return f"returns {shape}; task.output=heatmaps expects ({num_images}, {count}, height, width): {hint}"

@@ -118,7 +118,8 @@ class Segmentation(Task):
         if not isinstance(outputs, Tensor):
             return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
         if tuple(outputs.shape) != expected:
-            return f"returns shape {tuple(outputs.shape)}; the task expects {expected}, logits of each pixel"
+            wanted = f"{expected}, logits of each pixel, as model=unet returns"
+            return f"returns shape {tuple(outputs.shape)}; the task expects {wanted}"
         return None
 
     def to_average(self, outputs: Tensor) -> Tensor:

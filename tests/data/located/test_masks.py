@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from tests.conftest import Run
 from tests.data.located.conftest import CELL, HEIGHT, WIDTH, class_at
 from torch import Tensor
 
@@ -283,3 +284,19 @@ def test_whole_images_that_ranks_cannot_share_are_refused(folder: Path, mask_dat
     assert len(list(module.evaluation_loader("val", rank=1, world_size=2))) == 1
     with pytest.raises(UserError, match="3 images can't be divided by the ranks; use one GPU or process"):
         list(module.evaluation_loader("test", rank=0, world_size=2))
+
+
+@pytest.mark.parametrize("layout", ["split", "flat"])
+def test_a_folder_of_masks_is_no_folder_of_classes(folder: Path, convoy: Callable[..., Run], layout: str) -> None:
+    root = folder if layout == "split" else folder / "train"
+    done = convoy("train", f"data={root}", "model=unet")
+    assert done.code == 2
+    remedy = f"for images with masks write data=segmentation_folder data.root={root}"
+    assert f"has the folders images and masks, which are no classes; {remedy}" in done.err
+
+
+def test_a_classifier_is_answered_with_a_network_for_masks(folder: Path, convoy: Callable[..., Run]) -> None:
+    words = ("data=segmentation_folder", f"data.root={folder}", "data.classes=[a,b,c,d,e,f]", "data.image_size=32")
+    done = convoy("train", *words, "logger=csv", "trainer.global_batch_size=4")
+    assert done.code == 2
+    assert "the task expects (1, 6, 32, 32), logits of each pixel, as model=unet returns" in done.err

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults, uncounted_faults
-from convoy.data.folders import count_classes
+from convoy.data.folders import class_names, count_classes, find_layout
 from convoy.data.split_lists import find_lists, list_classes
 
 
@@ -31,6 +31,12 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
 
 def _classes(data: DataConfig) -> int:
     """Return the number of classes of a classifier, which has two or more."""
+    if data.root is not None and find_lists(data) is None:
+        names = class_names(find_layout(data.root).train)
+        if set(names) == {data.image_folder, data.mask_folder}:
+            rule = f"has the folders {' and '.join(names)}, which are no classes"
+            remedy = f"for images with masks write data=segmentation_folder data.root={data.root}"
+            raise UserError(Fault("data.root", rule, remedy))
     if (classes := count_targets(data)) < 2:
         raise UserError(fault_of("data.root", data.root, "has one class", "a classifier needs two or more"))
     return classes
