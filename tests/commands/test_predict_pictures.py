@@ -56,7 +56,7 @@ def predicted(convoy: Callable[..., Run], words: Sequence[str]) -> dict[str, Ima
 def test_masks_have_the_size_of_the_file_and_a_palette(convoy: Callable[..., Run], images: Path) -> None:
     words = ("data=segmentation_folder", f"data.root={images}", "data.classes=[a,b,c]", "data.image_size=[32,48]")
     words = (*words, "data.val_fraction=0.2", "data.test_fraction=0.2", "data.augment.scale_jitter=null", "model=unet")
-    found = predicted(convoy, [*words, "model.width=4", "model.depth=2"])
+    found = predicted(convoy, [*words, "model.width=4", "model.depth=2", "task.window=16"])
     assert list(found) == ["0-drawn.png", "0.png", "1-drawn.png", "1.png"]
     for index, size in enumerate(SIZES):
         assert found[f"{index}.png"].size == found[f"{index}-drawn.png"].size == size

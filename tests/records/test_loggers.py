@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import struct
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from PIL import Image
 from tests.conftest import TINY, Run
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
@@ -139,7 +142,7 @@ def test_a_run_with_only_the_test_left_opens_its_record(convoy: Convoy) -> None:
     assert len([row for row in history(offline_records(run.folder)) if "test/top1" in row]) == 2
 
 
-def test_wandb_has_the_confusion_matrix_as_a_table(convoy: Convoy) -> None:
+def test_wandb_has_the_confusion_matrix_and_the_worst_predictions(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "logger=wandb")
     (path,) = run.folder.glob("wandb/offline-run-*/files/media/table/test/confusion_matrix*.table.json")
     table = json.loads(path.read_text())
@@ -147,6 +150,11 @@ def test_wandb_has_the_confusion_matrix_as_a_table(convoy: Convoy) -> None:
     assert sum(row[2] for row in table["data"]) == 359
     hits = sum(count for actual, predicted, count in table["data"] if actual == predicted)
     assert hits / 359 == pytest.approx(run.summary()["test/top1"])
+    worst = json.loads((run.folder / "mistakes.json").read_text())["images"]
+    logged = {path.read_bytes() for path in run.folder.glob("wandb/offline-run-*/files/media/images/test/worst*.png")}
+    pixels = {Image.open(BytesIO(content)).tobytes() for content in logged}
+    expected = [base64.b64decode(entry["image"].partition(",")[2]) for entry in worst]
+    assert pixels == {Image.open(BytesIO(content)).tobytes() for content in expected}
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ class Predictor:
             with_pictures: whether pictures and drawings are wanted.
         """
         for files in prepare_files(paths, self.facts.preparation, _BATCH_SIZE, own_cores(1)):
-            outputs = self.run(files.images).float() if len(files.images) else files.images
+            outputs = self.task.outputs(self.run, files.images) if len(files.images) else files.images
             good = iter(enumerate(self.task.predictions(outputs, top) if len(outputs) else ()))
             for path in files.paths:
                 if path in files.reasons:

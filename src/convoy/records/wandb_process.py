@@ -7,12 +7,14 @@ the reason why it can't be opened. Where the input ends without an exit code, tr
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 _CONNECT_S = 5.0
@@ -72,6 +74,22 @@ def _record(run: Any, message: Mapping[str, Any]) -> None:
     for name, table in message.get("tables", {}).items():
         run.log({name: _table(wandb, name, table)})
     run.summary.update(message.get("summary", {}))
+    if "pictures" in message:
+        run.log(_pictures(wandb, message["pictures"]))
+
+
+def _pictures(wandb: Any, path: str) -> dict[str, Any]:
+    """Return the images of a mistakes.json with their targets and predictions."""
+    from PIL import Image
+
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (this program imports little)
+        content = json.load(file)
+    images = []
+    for entry in content["images"]:
+        picture = Image.open(BytesIO(base64.b64decode(entry["image"].partition(",")[2])))
+        lines = [f"target: {entry['target']}", *(f"{name}: {value}" for name, value in entry["prediction"])]
+        images.append(wandb.Image(picture, caption="\n".join(lines)))
+    return {f"{content['split']}/worst_predictions": images}
 
 
 def _table(wandb: Any, name: str, table: Mapping[str, Any]) -> Any:

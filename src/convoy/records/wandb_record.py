@@ -73,12 +73,13 @@ class WandbRecord:
         self.open()
         self._send(log=dict(row))
 
-    def log_results(self, summary: Mapping[str, Any], tables: Mapping[str, ReportTable]) -> None:
-        """Write the final metrics into the W&B summary, and the tables of the test as tables or charts.
+    def log_results(self, summary: Mapping[str, Any], tables: Mapping[str, ReportTable], pictures: Path) -> None:
+        """Write the final metrics into the W&B summary, the tables of the test as tables or charts, and images.
 
         Args:
             summary: Scalars by name.
             tables: Tables of the task's report, by name.
+            pictures: File with the worst predictions (see `Mistakes.write`); it need not exist.
         """
         self.open()
         small = {
@@ -87,6 +88,8 @@ class WandbRecord:
             if len(table.rows) <= _MOST_ROWS
         }
         self._send(summary={key: value for key, value in summary.items() if value is not None}, tables=small)
+        if pictures.is_file():
+            self._send(pictures=str(pictures.absolute()))
 
     def log_ledger(self, ledger: LedgerRows) -> None:
         """Log the ledger's rows as a table and its totals in the summary, once the record is open."""

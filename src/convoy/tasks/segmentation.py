@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MetricCollection
 
-from convoy.config.image_size import ImageSize, Sides, sides_of
+from convoy.config.faults import Fault, UserError
+from convoy.config.image_size import ImageSize, Sides, sides_of, sides_or_none
 from convoy.data.collate import Batch
 from convoy.data.located.pictures import blended, map_picture, with_mask
 from convoy.data.located.placement import Placement
@@ -23,6 +24,7 @@ from convoy.tasks.mean_loss import MeanLoss, losses_per_sample
 from convoy.tasks.pixel_confusion import PixelConfusion, dice_coefficients, intersections_over_unions, recalls
 from convoy.tasks.task import Task
 from convoy.tasks.test_results import Report, ReportTable
+from convoy.tasks.windows import by_windows
 
 _SMALLEST_PROBABILITY = 1e-300
 _PIXELS = "pixels"
@@ -40,15 +42,42 @@ class Segmentation(Task):
         targets: class names.
         loss: of logits and class indices [B, H, W].
         auxiliary_weight: weight of each auxiliary loss.
+        window: side or [height, width] of the windows by which larger images are evaluated, with the mean of the logits
+            where windows overlap; None to evaluate whole images.
+        window_overlap: share of a window that the next one repeats.
+
+    Raises:
+        UserError: a setting of the windows is out of range.
     """
 
     titles = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "dice": "Dice"}  # noqa: RUF012
     severity_text = "Images with the largest share of wrong pixels first."
     report_metrics = frozenset({_PIXELS})
 
-    def __init__(self, targets: Targets, loss: ConfiguredLoss, auxiliary_weight: float = auxiliary.WEIGHT) -> None:
+    def __init__(
+        self,
+        targets: Targets,
+        loss: ConfiguredLoss,
+        auxiliary_weight: float = auxiliary.WEIGHT,
+        window: ImageSize | None = None,
+        window_overlap: float = 0.5,
+    ) -> None:
         super().__init__(targets, loss)
         self.auxiliary_weight = auxiliary_weight
+        self._window = None if window is None else sides_or_none(window)
+        if window is not None and (self._window is None or self._window.shorter < 1):
+            rule = "must be a number of pixels, or [height,width]"
+            raise UserError(Fault("task.window", rule, "write the size of the training images", str(window)))
+        if not 0 <= window_overlap < 1:
+            rule = "must be at least 0 and below 1"
+            raise UserError(Fault("task.window_overlap", rule, "0.5 is usual", str(window_overlap)))
+        self._overlap = window_overlap
+
+    def outputs(self, network: Callable[[Tensor], Any], images: Tensor) -> Any:
+        """Return the logits for evaluation, in float32, of windows if they are configured."""
+        if self._window is None:
+            return super().outputs(network, images)
+        return by_windows(network, images, self._window, self._overlap)
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, side_logits = auxiliary.logits_of(network(batch.images))

@@ -167,7 +167,7 @@ class Task(nn.Module, ABC):
         """Return the targets of a batch for people, one text per image."""
         return [str(target) for target in targets.tolist()]
 
-    def outputs(self, network: nn.Module, images: Tensor) -> Any:
+    def outputs(self, network: Callable[[Tensor], Any], images: Tensor) -> Any:
         """Return the network's outputs for evaluation, in float32."""
         outputs = network(images)
         return outputs.float() if isinstance(outputs, Tensor) else outputs

@@ -322,7 +322,7 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
         run_summary.write(context.run, summary, report)
         if parts.loggers.wandb is not None:
             flat = {key: value for key, value in summary.items() if not isinstance(value, dict)}
-            parts.loggers.wandb.log_results(flat, report.tables)
+            parts.loggers.wandb.log_results(flat, report.tables, context.run.mistakes)
         if status == "finished":
             run_summary.print_results(context, summary, parts.module.task)
     # The first rank's code is the run's. Another rank's code makes Lightning kill the first, which may still write.
