@@ -25,6 +25,7 @@ class Evaluate(TrainedRunVerb):
       convoy evaluate run=outputs/lenet5/<run> data=mnist
       convoy evaluate run=latest tta=tencrop
       convoy evaluate run=latest bootstrap=1000
+      convoy evaluate run=latest per_image=true
       convoy evaluate runs=[outputs/a,outputs/b] weights=val
     """
 
@@ -41,6 +42,9 @@ class Evaluate(TrainedRunVerb):
     reliability: bool = False
     """Whether to draw accuracy by the probability of the predicted class, to
     evaluation-<data>-<split>-reliability.png."""
+    per_image: bool = False
+    """Whether to write the error of each image, the largest first, to
+    evaluation-<data>-<split>-images.csv; without test-time augmentation."""
     weights: Literal["equal", "val"] = "equal"
     """Weights of the ensemble: equal, or optimized on the val split."""
     format: Literal["table", "json"] = "table"
@@ -66,6 +70,8 @@ class Evaluate(TrainedRunVerb):
             yield Fault("tta", "needs one run", "write run=… instead of runs", self.tta)
         elif self.runs and self.reliability:
             yield Fault("reliability", "needs one run", "write run=… instead of runs", "true")
+        elif self.runs and self.per_image:
+            yield Fault("per_image", "needs one run", "write run=… instead of runs", "true")
         elif self.runs and self.bootstrap:
             yield Fault("bootstrap", "needs one run", "write run=… instead of runs", str(self.bootstrap))
         elif self.runs and len(self.runs) < 2:
@@ -80,6 +86,7 @@ ARGUMENTS = Evaluate
 def run(given: Evaluate, call: Call) -> int:
     """Evaluate the run, or the runs."""
     if not given.runs:
+        from convoy.evaluation.image_errors import image_errors, write_image_errors
         from convoy.evaluation.run_evaluation import evaluate
         from convoy.report.reliability import check_task, draw_reliability
         from convoy.runs.layout import shown
@@ -90,6 +97,10 @@ def run(given: Evaluate, call: Call) -> int:
         found = evaluate(trained, given.split, call.overrides, call.options, given.tta, given.bootstrap)
         if given.reliability:
             print(shown(draw_reliability(found.files, trained.title)))
+        if given.per_image:
+            path = found.files.with_name(f"{found.files.name}-images.csv")
+            write_image_errors(image_errors(trained, given.split, call.overrides, call.options), path)
+            print(shown(path))
         return 0
     from convoy.evaluation.ensemble import as_data, evaluate_together, print_ensemble
     from convoy.evaluation.trained_run import TrainedRun

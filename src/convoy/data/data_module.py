@@ -202,6 +202,11 @@ class ImageData(pl.LightningDataModule):
         """Decoder message for each image that this process has skipped, by path."""
         return dict(self._set.bad_images.reasons)
 
+    def image_names(self, split: str) -> list[str]:
+        """Return the name of each image of a split for messages: its path, or its position in the data set."""
+        images = self._set.images[split]
+        return [images.name(sample) for sample in range(len(images))]
+
     def steps_per_epoch(self, world_size: int) -> int:
         """Return the number of optimizer steps per epoch.
 
