@@ -75,11 +75,18 @@ def test_a_card_brings_its_precision(convoy: Convoy) -> None:
     assert json.loads(convoy(*words, "hardware=a100_40gb").out)["precision"] == "bf16-mixed"
 
 
+NEEDED = {
+    **dict.fromkeys(("image_folder", "shards", "table", "huggingface", "keypoint_table"), ("data.num_classes=7",)),
+    "torchvision": ("data.name=DTD",),
+    "segmentation_folder": ("data.classes=[a,b,c]",),
+    "restoration": ("data.degradation.noise=10",),
+}
+"""What an option can't know without its files."""
+
+
 @pytest.mark.parametrize("data", [name for name in Options().of("data") if name != "dataset"])
 def test_every_data_option_works_without_its_files(convoy: Convoy, data: str) -> None:
-    classes = ("data.num_classes=7",) if data in ("image_folder", "shards", "table", "huggingface") else ()
-    name = ("data.name=DTD",) if data == "torchvision" else ()
-    done = convoy("ledger", "model=resnet18", f"data={data}", *classes, *name)
+    done = convoy("ledger", "model=resnet18", f"data={data}", *NEEDED.get(data, ()))
     assert done.code == 0, done.err
 
 
