@@ -76,7 +76,9 @@ def test_a_card_brings_its_precision(convoy: Convoy) -> None:
 
 
 NEEDED = {
-    **dict.fromkeys(("image_folder", "shards", "table", "huggingface", "keypoint_table"), ("data.num_classes=7",)),
+    **dict.fromkeys(
+        ("image_folder", "shards", "table", "huggingface", "keypoint_table", "coco_keypoints"), ("data.num_classes=7",)
+    ),
     "torchvision": ("data.name=DTD",),
     "segmentation_folder": ("data.classes=[a,b,c]",),
     "restoration": ("data.degradation.noise=10",),

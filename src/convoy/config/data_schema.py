@@ -18,7 +18,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     """Reader of the data: digits, fashion_mnist, mnist, cifar10, cifar100 (sets in memory), image_folder, table,
-    segmentation_folder, restoration_folder, dataset, torchvision, huggingface or shards."""
+    segmentation_folder, coco_keypoints, restoration_folder, dataset, torchvision, huggingface or shards."""
     root: str | None = None
     """Folder of the data; for shards also s3://bucket/prefix. null: default folders of the source (see the option's
     file)."""

@@ -10,6 +10,7 @@ from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
 from convoy.config.targets import target_faults
 from convoy.data.checks import (
+    coco_keypoints,
     dataset,
     folder,
     huggingface,
@@ -26,6 +27,7 @@ from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
 from convoy.data.pixel_format import COLORS, PICTURE_CHANNELS, color_of
 from convoy.data.source_names import (
+    COCO_KEYPOINTS_SOURCE,
     CROP_VIEW,
     DATASET_SOURCE,
     EVAL_VIEWS,
@@ -51,11 +53,12 @@ CHECKS: dict[str, SourceCheck] = {
     HUGGINGFACE_SOURCE: huggingface,
     SEGMENTATION_SOURCE: segmentation_folder,
     RESTORATION_SOURCE: restoration_folder,
+    COCO_KEYPOINTS_SOURCE: coco_keypoints,
     SHARDS_SOURCE: shards,
     **dict.fromkeys(NUM_CLASSES, memory),
 }
 _SOURCES_OF_KEY = {
-    "file": (TABLE_SOURCE,),
+    "file": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE),
     "image_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
     "target_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
     "split_column": (TABLE_SOURCE,),
@@ -75,6 +78,7 @@ _KINDS = {
     TABLE_SOURCE: (CLASS_INDEX, MULTI_HOT, VALUES, KEYPOINTS),
     SEGMENTATION_SOURCE: (MASK,),
     RESTORATION_SOURCE: (IMAGE,),
+    COCO_KEYPOINTS_SOURCE: (KEYPOINTS,),
 }
 """Kinds of target of the sources whose images have not simply one class."""
 MOST_CHANNELS = 1024

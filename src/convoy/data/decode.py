@@ -64,6 +64,14 @@ class LazyImage:
     pixels: Callable[[int, int], NDArray[np.uint8]]
     mode: str = "RGB"
 
+    def part(self, left: int, top: int, width: int, height: int) -> LazyImage:
+        """Return a rectangle of the image, which must be inside of it."""
+
+        def pixels(bottom: int, _factor: int) -> NDArray[np.uint8]:
+            return self.pixels(top + bottom, 1)[top : top + height, left : left + width]
+
+        return LazyImage(width, height, can_shrink=False, pixels=pixels, mode=self.mode)
+
 
 def open_image(path: str, form: PixelFormat) -> LazyImage:
     """Open an image file, upright according to its EXIF orientation.

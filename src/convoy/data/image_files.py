@@ -20,6 +20,7 @@ class ImageFiles:
         contents: function that returns the bytes of an image given its row, called in several threads; None if `paths`
             are files.
         rows: row per image for `contents`.
+        boxes: part of the file that is the image, as left, top, width and height in pixels; None for whole files.
     """
 
     paths: tuple[str, ...]
@@ -28,6 +29,7 @@ class ImageFiles:
     groups: tuple[str, ...] | None = None
     contents: Callable[[int], bytes] | None = field(default=None, compare=False)
     rows: tuple[int, ...] | None = None
+    boxes: tuple[tuple[int, int, int, int], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -44,4 +46,5 @@ class ImageFiles:
             groups=None if self.groups is None else tuple(self.groups[i] for i in samples),
             contents=self.contents,
             rows=None if self.rows is None else tuple(self.rows[i] for i in samples),
+            boxes=None if self.boxes is None else tuple(self.boxes[i] for i in samples),
         )

@@ -8,14 +8,18 @@ TABLE_SOURCE = "table"
 DATASET_SOURCE = "dataset"
 TORCHVISION_SOURCE = "torchvision"
 HUGGINGFACE_SOURCE = "huggingface"
+COCO_KEYPOINTS_SOURCE = "coco_keypoints"
 SEGMENTATION_SOURCE = "segmentation_folder"
 RESTORATION_SOURCE = "restoration_folder"
 FILE_SOURCES = (
-    *(FOLDER_SOURCE, TABLE_SOURCE, SEGMENTATION_SOURCE, RESTORATION_SOURCE),
+    *(FOLDER_SOURCE, TABLE_SOURCE, SEGMENTATION_SOURCE, RESTORATION_SOURCE, COCO_KEYPOINTS_SOURCE),
     *(DATASET_SOURCE, TORCHVISION_SOURCE, HUGGINGFACE_SOURCE, SHARDS_SOURCE),
 )
 """Sources whose images are read while training runs."""
-LISTED_SOURCES = (FOLDER_SOURCE, TABLE_SOURCE, HUGGINGFACE_SOURCE, SEGMENTATION_SOURCE, RESTORATION_SOURCE)
+LISTED_SOURCES = (
+    *(FOLDER_SOURCE, TABLE_SOURCE, HUGGINGFACE_SOURCE),
+    *(SEGMENTATION_SOURCE, RESTORATION_SOURCE, COCO_KEYPOINTS_SOURCE),
+)
 """Sources whose images and targets are listed before training, so that they can be divided into folds."""
 NUM_CLASSES = {"digits": 10, "fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from convoy.data.decode import LazyImage, image_of_pixels, open_encoded, open_image
+from convoy.data.decode import BadImageError, LazyImage, image_of_pixels, open_encoded, open_image
 from convoy.data.decoded_cache import DecodedCache
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.located_targets import LocatedTargets
@@ -128,8 +128,16 @@ class FileImages:
         files = self._files
         path = files.paths[sample]
         if files.contents is None or files.rows is None:
-            return open_image(path, self._format)
-        return open_encoded(path, bytearray(files.contents(files.rows[sample])), self._format)
+            picture = open_image(path, self._format)
+        else:
+            picture = open_encoded(path, bytearray(files.contents(files.rows[sample])), self._format)
+        if files.boxes is None:
+            return picture
+        left, top, width, height = files.boxes[sample]
+        width, height = min(width, picture.width - left), min(height, picture.height - top)
+        if width < 1 or height < 1:
+            raise BadImageError(path, f"is smaller than the box of an object, which begins at {left},{top}")
+        return picture.part(left, top, width, height)
 
 
 class MemoryImages:

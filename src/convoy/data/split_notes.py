@@ -7,7 +7,7 @@ from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.source_names import DATASET_SOURCE, TABLE_SOURCE, TORCHVISION_SOURCE
+from convoy.data.source_names import COCO_KEYPOINTS_SOURCE, DATASET_SOURCE, TABLE_SOURCE, TORCHVISION_SOURCE
 from convoy.data.targets import CLASS_INDEX, Targets, listed
 
 
@@ -76,4 +76,4 @@ def no_test_note(data: DataConfig) -> str:
 def place_of(data: DataConfig) -> str:
     if data.source in (DATASET_SOURCE, TORCHVISION_SOURCE):
         return data.name
-    return str(data.file if data.source == TABLE_SOURCE else data.root)
+    return str(data.file if data.source in (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE) else data.root)
