@@ -74,3 +74,23 @@ def test_texts_are_written_unchanged(tmp_path: Path) -> None:
     replace_text(path, "größe\r\n")
     append_text(path, "1\r\n")
     assert path.read_bytes() == "größe\r\n1\r\n".encode()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from convoy.runs.whole_files import replace_shared
+for turn in range(150):
+    replace_shared(Path("shared.json"), (sys.argv[1] * 2000).encode())
+"""
+
+
+def test_processes_that_write_a_file_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, letter], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for letter in "abc"
+    ]
+    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], errors
+    assert (tmp_path / "shared.json").read_text() in {letter * 2000 for letter in "abc"}
+    assert [path.name for path in tmp_path.iterdir()] == ["shared.json"]

@@ -1,7 +1,8 @@
 """Files that are written whole or not at all and survive a loss of power. Imports no torch.
 
 A file is written next to its target as `.<name>.partial`, synchronized with the disk, and renamed. A process that dies
-leaves the target as it was. Nothing passes through the temporary folder.
+leaves the target as it was. The files of a study or a sweep may have several writers (`replace_shared`), those of a run
+have one. Nothing passes through the temporary folder.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,21 @@ def replace_text(path: Path, text: str) -> None:
     """
     content = text.encode()
     publish(write_partial(path, lambda file: file.write(content), len(content)), path)
+
+
+def replace_shared(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, where several processes may write it at the same time: one of them is last.
+
+    Raises:
+        WriteError: the file can't be written; it is then unchanged.
+    """
+    # Two processes that write the same partial file would rename each other's.
+    own = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    with _removing_after_error(own), _naming(path, len(content)), own.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    publish(own, path)
 
 
 def append_text(path: Path, text: str) -> None:

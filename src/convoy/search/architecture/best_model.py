@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
-from convoy.runs.whole_files import replace_text
+from convoy.runs.whole_files import replace_shared
 from convoy.search.architecture.candidate import TEXT
 from convoy.search.study_config import StudyConfig, overrides_of
 
@@ -35,7 +35,8 @@ def write_best_model(
     text = yaml.safe_dump({"name": NAME, **model}, sort_keys=False, allow_unicode=True, width=120)
     path = folder / "model" / f"{NAME}.yaml"
     path.parent.mkdir(exist_ok=True)
-    replace_text(path, f"# Best network of {folder.name}, trial {trial.number}: {trial.user_attrs[TEXT]}\n{text}")
+    content = f"# Best network of {folder.name}, trial {trial.number}: {trial.user_attrs[TEXT]}\n{text}"
+    replace_shared(path, content.encode())
     others = [(one.key, trial.params[one.key]) for one in study.space if one.key in trial.params]
     overrides = overrides_of(study, others, words)
     kept = [word for word in overrides if not word.startswith(("model=", "model.name="))]
