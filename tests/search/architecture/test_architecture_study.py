@@ -54,6 +54,7 @@ def test_a_resumed_study_chooses_the_networks_of_one_that_was_not_stopped(tmp_pa
     assert chosen_by(5) == alone
 
 
+@pytest.mark.slow
 def test_a_study_trains_networks_and_writes_the_best_as_an_option(convoy: Callable[..., Run], tmp_path: Path) -> None:
     words = ["data=digits", "trainer.max_epochs=1", "logger=csv", "trainer.gpus=0", "hardware.cpu_threads=1"]
     chain = ["CONV3-(4|64)", "POOL4", "FC-{num_classes}"]

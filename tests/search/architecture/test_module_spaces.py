@@ -33,7 +33,9 @@ def network_of(space: ArchitectureSpace, keys: Mapping[str, Any], **sizes: Any) 
     ("space", "sizes"),
     [
         (StageSpace(STAGES), {"stem": "small", "stem_filters": 8}),
-        (CellSpace(CELLS), {"stem": "small", "stem_filters": 6, "cells": 2, "filters": 4}),
+        pytest.param(
+            *(CellSpace(CELLS), {"stem": "small", "stem_filters": 6, "cells": 2, "filters": 4}), marks=pytest.mark.slow
+        ),
     ],
     ids=["stages", "cells"],
 )
