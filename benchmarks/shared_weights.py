@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmarks.architecture_search import NUM_VAL
 from benchmarks.results import Result
 from benchmarks.rounds import machine, threads
-from convoy.config.schema import DataConfig
+from convoy.config.data_schema import DataConfig
 from convoy.data.sources.digits import read_digits
 from convoy.models.cells import CellNetwork
 from convoy.models.shared_cells import SharedCells

@@ -77,6 +77,23 @@ def test_restored_images_are_larger(convoy: Callable[..., Run], images: Path) ->
         assert found[f"{index}.png"].size == (2 * width, 2 * height)
 
 
+def test_pictures_replace_no_image(convoy: Callable[..., Run], images: Path) -> None:
+    words = ("data=super_resolution", f"data.root={images / 'images'}", "data.image_size=8", "data.val_fraction=0.4")
+    assert convoy("train", *words, "data.degradation.scale=2", "model=espcn", *CPU).code == 0
+    before = Path("new/0.png").read_bytes()
+    for folder in ("new", "new/../new"):
+        done = convoy("predict", "run=run", "new", f"output={folder}", folder=None)
+        assert done.code == 2
+        assert "has the image new/0.png, which a picture could replace; name another folder" in done.err
+    assert Path("new/0.png").read_bytes() == before
+    # Images of the same name in two folders, and one with the name of a drawing.
+    Path("more").mkdir()
+    for name in ("more/0.png", "more/0-drawn.png"):
+        Path(name).write_bytes(before)
+    assert convoy("predict", "run=run", "new/0.png", "more", "output=out", folder=None).code == 0
+    assert sorted(path.name for path in Path("out").glob("*.png")) == ["0-2.png", "0-drawn-2.png", "0.png"]
+
+
 def test_points_are_in_pixels_of_the_file(convoy: Callable[..., Run], images: Path) -> None:
     table = images / "points.csv"
     rows = [f"images/{index}.png,10,20,30,5" for index in range(6)]

@@ -116,6 +116,14 @@ def test_shipped_options_are_sound(option: Path, tmp_path: Path) -> None:
     ("changes", "key", "words"),
     [
         ({"source": "mnits"}, "data.source", "did you mean mnist?"),
+        (
+            {"patches_per_image": 4},
+            "data.patches_per_image",
+            "requires data.source=restoration_folder; write data=rest",
+        ),
+        ({"degradation": DegradationConfig(scale=2)}, "data.degradation", "requires data.source=restoration_folder"),
+        ({"mask_folder": "labels"}, "data.mask_folder", "requires data.source=segmentation_folder"),
+        ({"point_pairs": [["a", "b"]]}, "data.point_pairs", "requires data.source=table or coco_keypoints"),
         ({"source": "zzz"}, "data.source", "choose from digits, fashion_mnist"),
         ({"source": "???"}, "data.source", "choose from"),
         ({"channels": 2}, "data.channels", "has images of 1 (gray) or 3 (RGB) channels; write 1 or 3"),

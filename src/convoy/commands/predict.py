@@ -65,6 +65,8 @@ def run(given: Predict) -> int:
 
     Console().log_to(None)  # no warnings of libraries between the lines
     images = list(_files(given.images))
+    if given.output is not None:
+        _check_output(Path(given.output), images)
     predictor = open_predictor(given.run, given.checkpoint, given.output_root)
     bad: list[Prediction] = []
     predictions = _noting(predictor.predict(images, given.top, with_pictures=given.output is not None), bad)
@@ -107,18 +109,26 @@ def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterato
         yield prediction
 
 
+def _check_output(folder: Path, images: Sequence[str]) -> None:
+    """Raise if a picture could replace one of the images."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(Fault("output", "is not a folder", "name a new folder", str(folder)))
+    if own := next((image for image in images if Path(image).resolve().parent == folder.resolve()), None):
+        raise UserError(Fault("output", f"has the image {own}, which a picture could replace", "name another folder"))
+
+
 def _written(predictions: Iterable[Prediction], folder: Path) -> Iterator[Prediction]:
     """Write the predictions to a folder as they pass by, then their records as predictions.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     names: set[str] = set()
     kept: list[Prediction] = []
     for prediction in predictions:
-        path = Path(prediction.image)
-        name = path.stem if path.stem not in names else path.name
-        count = 2
-        while name in names:
-            name, count = f"{path.stem}-{count}", count + 1
-        names.add(name)
+        stem = name = Path(prediction.image).stem
+        count = 1
+        while not names.isdisjoint((name, f"{name}-drawn")):
+            count += 1
+            name = f"{stem}-{count}"
+        names |= {name, f"{name}-drawn"}
         for picture, end in ((prediction.picture, ""), (prediction.drawing, "-drawn")):
             if picture is not None:
                 picture.save(folder / f"{name}{end}.png")

@@ -89,8 +89,8 @@ class DataConfig:
     resized to cover an area of that shape with this shorter side. Not for sets in memory."""
     eval_view: str = "crop"
     """Part of an image in val and test: crop (its center, see eval_resize), fit (all of it, as large as it fits into
-    image_size, with zeros around it) or whole (all of it in its own size, one image at a time). Targets with positions
-    in the image (masks, key points, images) need fit or whole. Not for sets in memory."""
+    image_size, with zeros around it) or whole (all of it in its own size, one image at a time, for masks and images).
+    Targets with positions in the image need fit or whole. Not for sets in memory."""
     mean: list[float] = MISSING
     """Mean of pixel values in 0..1: one number for all channels, or one per channel."""
     std: list[float] = MISSING

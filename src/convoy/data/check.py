@@ -42,6 +42,7 @@ from convoy.data.source_names import (
     TABLE_SOURCE,
     TORCHVISION_SOURCE,
     TRAIN_IMAGES,
+    WHOLE_VIEW,
 )
 from convoy.data.targets import CLASS_INDEX, IMAGE, KEYPOINTS, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
 
@@ -69,10 +70,17 @@ _SOURCES_OF_KEY = {
     "classes": (SEGMENTATION_SOURCE,),
     "ignored_values": (SEGMENTATION_SOURCE,),
     "splits": (SEGMENTATION_SOURCE,),
+    "image_folder": (SEGMENTATION_SOURCE,),
+    "mask_folder": (SEGMENTATION_SOURCE,),
+    "point_pairs": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE),
+    "patches_per_image": (RESTORATION_SOURCE,),
+    "degradation": (RESTORATION_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
     "subset": (HUGGINGFACE_SOURCE,),
 }
 """Sources that read a key that others would ignore."""
+_OPTIONS = {RESTORATION_SOURCE: "restoration"}
+"""Options of sources with another name."""
 _KINDS = {
     **dict.fromkeys((HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
     TABLE_SOURCE: (CLASS_INDEX, MULTI_HOT, VALUES, KEYPOINTS),
@@ -103,10 +111,12 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         holds = "one class per image" if kinds == (CLASS_INDEX,) else f"targets of the kind {' or '.join(kinds)}"
         rule = f"data.source={data.source} has {holds}"
         faults.append(Fault("data.target", rule, f"write data.target={kinds[0]}", data.target))
+    usual = DataConfig()
     for name, sources in _SOURCES_OF_KEY.items():
-        if (value := getattr(data, name)) and data.source not in sources:
+        if (value := getattr(data, name)) and value != getattr(usual, name) and data.source not in sources:
             rule = f"requires data.source={' or '.join(sources)}"
-            faults.append(Fault(f"data.{name}", rule, f"write data={sources[0]}", str(value)))
+            shown = str(value) if isinstance(value, str | int | list) else ""
+            faults.append(Fault(f"data.{name}", rule, f"write data={_OPTIONS.get(sources[0], sources[0])}", shown))
     faults += fold_faults(data)
     faults += sampling_faults(data)
     if data.source not in SOURCES:
@@ -185,9 +195,12 @@ def _number_faults(data: DataConfig) -> Iterator[Fault]:
     if data.eval_view != CROP_VIEW and data.source in NUM_CLASSES:
         rule = "applies only to images that are read from files"
         yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=crop")
+    elif data.eval_view == WHOLE_VIEW and data.target not in (MASK, IMAGE):
+        rule = f"is for masks and images as targets, and data.target is {data.target}"
+        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=fit to show whole images")
     elif data.eval_view == CROP_VIEW and data.target in LOCATED_KINDS:
         rule = f"would leave out a part of the targets of the kind {data.target}"
-        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=fit or whole")
+        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=fit")
 
 
 def _size_faults(data: DataConfig) -> Iterator[Fault]:

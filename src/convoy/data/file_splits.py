@@ -10,7 +10,7 @@ from convoy.data.degradation.restoration_folders import restoration_folders
 from convoy.data.folders import find_layout, list_images, read_classes
 from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
-from convoy.data.located.coco_keypoints import coco_keypoints
+from convoy.data.located.coco_annotations import coco_keypoints
 from convoy.data.located.mask_folders import mask_folders
 from convoy.data.source_names import (
     COCO_KEYPOINTS_SOURCE,

@@ -15,10 +15,10 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
+from convoy.data.crop_geometry import CropBox
 from convoy.data.decode import BadImageError
 from convoy.data.decode_ahead import BATCHES_AHEAD, BadImages
 from convoy.data.device_copy import to_device
-from convoy.data.located.located_targets import whole_box, write_picture
 from convoy.data.located.placement import Placement
 from convoy.data.sampling import EvaluationSampler, MicroBatch
 from convoy.data.split_images import OpenBatch, SplitImages
@@ -42,6 +42,7 @@ class WholeEvaluation:
             rule = f"shows one image at a time, and {sampler.num_samples} images can't be divided by the ranks"
             raise UserError(Fault("data.eval_view", rule, "use one GPU or process, or data.eval_view=fit", "whole"))
         finish, located = BatchFinalizer(self._data, spec), self._pictures.located
+        assert located is not None, "the check of data.eval_view requires it"
         pending: deque[Future[tuple[NDArray[np.uint8], Any] | BadImageError]] = deque()
         coming = iter(self._pictures.visit(sampler.batches(rank)))
         with ThreadPoolExecutor(spec.num_threads, thread_name_prefix="convoy-decode") as pool:
@@ -57,26 +58,18 @@ class WholeEvaluation:
                 pixels, target = found
                 images = to_device(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2), spec.device)
                 targets = to_device(target, spec.device)
-                if located is not None:
-                    targets = located.finished(targets, None, Sides(*pixels.shape[:2]))
-                yield finish(images, targets)
+                yield finish(images, located.finished(targets, None, Sides(*pixels.shape[:2])))
 
     def _read(self, batch: MicroBatch, opened: OpenBatch) -> tuple[NDArray[np.uint8], Any] | BadImageError:
         located = self._pictures.located
+        assert located is not None, "the check of data.eval_view requires it"
         try:
             picture = opened.image(0)
-            size = Sides(picture.height, picture.width)
-            if located is not None:
-                size = located.input_size(size)
+            size = located.input_size(Sides(picture.height, picture.width))
             pixels = np.empty((*size, self._data.channels), dtype=np.uint8)
-            if located is None:
-                write_picture(picture, Placement(whole_box(picture), size), pixels)
-                return pixels, opened.targets(torch.arange(1))
-            slots = located.slots(1, size)
-            shown = located.picture_size(size)
+            slots, shown = located.slots(1, size), located.picture_size(size)
             # What a scale does not divide is cut off.
-            box = whole_box(picture)
-            placement = Placement(type(box)(0, 0, shown.width, shown.height), shown)
+            placement = Placement(CropBox(0, 0, shown.width, shown.height), shown)
             located.write(int(batch.samples[0]), picture, placement, pixels, slots[0])
             located.complete(pixels, slots[0], None)
             return pixels, torch.from_numpy(slots)

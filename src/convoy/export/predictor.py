@@ -13,8 +13,7 @@ from torch import Tensor
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
-from convoy.data.decode import decode
-from convoy.data.pixel_format import PixelFormat
+from convoy.data.located.pictures import as_picture
 from convoy.data.preparation import prepare_files
 from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import TrainedRun
@@ -89,7 +88,7 @@ class Predictor:
         if not with_pictures:
             return Prediction(path, record)
         picture = self.task.picture(outputs, placement, size)
-        image = decode(path, PixelFormat(3, self.facts.preparation.background, self.facts.preparation.value_range))
+        image = as_picture(self.facts.preparation.open(path).pixels(size.height, 1))
         return Prediction(path, record, picture=picture, drawing=self.task.drawn(image, record, picture))
 
 

@@ -20,7 +20,7 @@ from convoy.records import wandb_process
 from convoy.runs.layout import RunFolder, shown
 
 if TYPE_CHECKING:  # imports torch
-    from convoy.tasks.test_results import ReportTable
+    from convoy.tasks.task_report import ReportTable
 
 FINISH_S = {"online": 20.0, "offline": 90.0}
 """Longest wait at the end of a run for the rest of the record, by mode."""

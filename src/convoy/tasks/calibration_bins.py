@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from convoy.tasks.test_results import ReportTable
+from convoy.tasks.task_report import ReportTable
 
 NUM_BINS = 15
 """Number of bins of equal width, as in Guo et al. 2017 (arXiv:1706.04599)."""

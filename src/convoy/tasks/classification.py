@@ -15,10 +15,10 @@ from convoy.data.targets import Targets
 from convoy.models import auxiliary
 from convoy.tasks.calibration_bins import CalibrationBins
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.mean_loss import MeanLoss, count_batch
 from convoy.tasks.mixing import mixing
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report, ReportTable
+from convoy.tasks.task_report import Report, ReportTable
 
 _TOP5_FROM = 6
 _SMALLEST_PROBABILITY = 1e-300
@@ -106,11 +106,7 @@ class Classification(Task):
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         losses = self.loss.per_sample(outputs, targets)
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update(losses, len(targets))
-            else:
-                metric.update(outputs, targets)
+        count_batch(metrics, losses, len(targets), outputs, targets)
 
     def compute(self, metrics: MetricCollection) -> dict[str, float]:
         values = super().compute(metrics)

@@ -23,7 +23,7 @@ from convoy.tasks.image_quality import (
     structural_similarity,
 )
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.mean_loss import MeanLoss, count_batch
 from convoy.tasks.task import Task
 
 COLORS = ("y", "rgb")
@@ -81,11 +81,7 @@ class ImageToImage(Task):
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         losses = self.loss.per_sample(outputs, targets)
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update(losses, len(targets))
-            else:
-                metric.update(outputs, targets)
+        count_batch(metrics, losses, len(targets), outputs, targets)
 
     def output_fault(self, outputs: Any, images: Tensor) -> str | None:
         size = [self._scale * side for side in images.shape[2:]]

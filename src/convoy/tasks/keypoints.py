@@ -24,7 +24,7 @@ from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.point_metrics import USUAL_SIGMA, CorrectPoints, PointErrors, SimilarityAP
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report, ReportTable
+from convoy.tasks.task_report import Report, ReportTable
 
 CURVE = tuple(round(0.02 * step, 2) for step in range(1, 26))
 """Thresholds of the curve of correct points, 0.02 to 0.5."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from convoy.data.targets import IGNORED
 
@@ -22,6 +22,25 @@ def losses_per_sample(losses: Tensor, targets: Tensor) -> Tensor:
         is_counted = targets != IGNORED
         return losses.flatten(1).sum(1) / is_counted.flatten(1).sum(1).clamp(min=1)
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def count_batch(
+    metrics: MetricCollection, losses: Tensor, count: int | Tensor, outputs: Tensor, targets: Tensor
+) -> None:
+    """Count a batch: the losses in `MeanLoss`, outputs and targets in all other metrics.
+
+    Args:
+        metrics: of a split.
+        losses: see `MeanLoss.update`.
+        count: likewise.
+        outputs: of the network.
+        targets: of the batch.
+    """
+    for metric in metrics.values():
+        if isinstance(metric, MeanLoss):
+            metric.update(losses, count)
+        else:
+            metric.update(outputs, targets)
 
 
 class MeanLoss(Metric):

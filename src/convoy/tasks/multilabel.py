@@ -13,9 +13,9 @@ from torchmetrics.classification import MultilabelAccuracy, MultilabelAveragePre
 from convoy.data.collate import Batch
 from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.mean_loss import MeanLoss
+from convoy.tasks.mean_loss import MeanLoss, count_batch
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report
+from convoy.tasks.task_report import Report
 
 _SMALLEST_PROBABILITY = 1e-300
 
@@ -69,11 +69,7 @@ class Multilabel(Task):
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         losses = self.loss.per_sample(outputs, targets)
         probabilities, truth = outputs.sigmoid(), targets.long()
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update(losses, len(targets))
-            else:
-                metric.update(probabilities, truth)
+        count_batch(metrics, losses, len(targets), probabilities, truth)
 
     def report(self, metrics: MetricCollection) -> Report:
         """Return the accuracy per label."""

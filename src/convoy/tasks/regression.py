@@ -13,7 +13,7 @@ from convoy.data.targets import Targets
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report
+from convoy.tasks.task_report import Report
 
 
 class Regression(Task):

@@ -20,11 +20,11 @@ from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED, Targets
 from convoy.models import auxiliary
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.mean_loss import MeanLoss, losses_per_sample
+from convoy.tasks.mean_loss import MeanLoss, count_batch, losses_per_sample
 from convoy.tasks.pixel_confusion import PixelConfusion, dice_coefficients, intersections_over_unions, recalls
+from convoy.tasks.sliding_windows import by_windows
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report, ReportTable
-from convoy.tasks.windows import by_windows
+from convoy.tasks.task_report import Report, ReportTable
 
 _SMALLEST_PROBABILITY = 1e-300
 _PIXELS = "pixels"
@@ -104,11 +104,7 @@ class Segmentation(Task):
         losses = losses_per_sample(self.loss.per_sample(outputs, targets), targets)
         # An image counts by its share of counted pixels, so that the mean over images is that over pixels.
         shares = (targets != IGNORED).flatten(1).float().mean(1)
-        for name, metric in metrics.items():
-            if name == "loss":
-                metric.update(losses, shares)
-            else:
-                metric.update(outputs, targets)
+        count_batch(metrics, losses, shares, outputs, targets)
 
     def compute(self, metrics: MetricCollection) -> dict[str, float]:
         values = super().compute(metrics)

@@ -22,7 +22,7 @@ from convoy.data.located.placement import Placement
 from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, Targets
 from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss
-from convoy.tasks.test_results import Report
+from convoy.tasks.task_report import Report
 
 
 class Task(nn.Module, ABC):

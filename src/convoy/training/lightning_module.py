@@ -24,7 +24,7 @@ from convoy.records.mistakes import Mistakes
 from convoy.runs.layout import FORMAT
 from convoy.tasks.construction import metrics_of
 from convoy.tasks.task import Task, total_loss
-from convoy.tasks.test_results import Report
+from convoy.tasks.task_report import Report
 from convoy.training.loop_state import loops_at
 from convoy.training.running_metrics import RunningMetrics
 

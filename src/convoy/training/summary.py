@@ -22,7 +22,7 @@ from convoy.runs.layout import RunFolder, shown
 from convoy.runs.os_errors import described, remedy
 from convoy.runs.whole_files import WriteError, replace_text
 from convoy.tasks.task import Task
-from convoy.tasks.test_results import Report, ReportTable
+from convoy.tasks.task_report import Report, ReportTable
 from convoy.training.callbacks import Callbacks
 from convoy.training.checkpoint_files import step_of
 from convoy.training.lightning_module import NotFiniteError, TrainingModule

@@ -14,10 +14,13 @@ from tests.data.located.conftest import HEIGHT, WIDTH, position_image
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
+from convoy.config.image_size import Sides
 from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec
+from convoy.data.crop_geometry import CropBox
 from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data
+from convoy.data.located.placement import Placement
 from convoy.data.sampling import TrainingSampler
 
 POINTS = {"snout": (60.0, 40.0), "leftear": (40.0, 30.0), "rightear": (80.0, 30.0)}
@@ -96,6 +99,22 @@ def test_points_move_with_their_image(table: Path, augment: AugmentConfig) -> No
                 found.add((index, red_grows))
     assert {index for index, _ in found} == {0, 1, 2}
     assert {grows for _, grows in found} == ({True, False} if augment.flip else {True})
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_positions_in_the_file_are_the_inverse_of_a_placement(is_mirrored: bool) -> None:
+    placement = Placement(CropBox(7, 5, 60, 40), Sides(20, 45), is_mirrored)
+    points = np.array([[7, 5], [30.25, 12.5], [66, 44]], dtype=np.float32)
+    moved = placement.points(points)
+    # The centers of the outer pixels are half a pixel of the result from its edges.
+    left = 0.5 * 45 / 60 - 0.5
+    assert moved[0, 0] == pytest.approx(44 - left if is_mirrored else left)
+    np.testing.assert_allclose(placement.source_points(moved), points, atol=1e-4)
+
+
+def test_whole_images_are_refused_for_points(table: Path) -> None:
+    (fault,) = check_data(point_data(table, eval_view="whole"))
+    assert "data.eval_view=whole: is for masks and images as targets, and data.target is keypoints" in str(fault)
 
 
 def test_evaluation_knows_the_pixels_of_the_file(table: Path) -> None:

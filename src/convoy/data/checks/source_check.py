@@ -70,6 +70,21 @@ def uncounted_faults(data: DataConfig, key: str, kind: str) -> Iterator[Fault]:
         yield Fault("data.num_classes", f"can't be counted {place}", "write data.num_classes=…", "null")
 
 
+def file_faults(data: DataConfig, count: Callable[[DataConfig], int], *, present: bool) -> Iterator[Fault]:
+    """Yield the faults of a source that is one file, `data.file`, and of the number of its targets.
+
+    Args:
+        data: the data config.
+        count: `count_targets` of the source.
+        present: whether the file must exist.
+    """
+    yield from padding_faults(data)
+    if not present and not is_file(data.file):
+        yield from uncounted_faults(data, "file", "file")
+    else:
+        yield from counted_faults(data, count, data.file)
+
+
 def is_folder(root: str | None) -> bool:
     """Return whether `root` is an existing folder."""
     return root is not None and Path(root).expanduser().is_dir()

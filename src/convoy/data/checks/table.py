@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.checks.source_check import counted_faults, is_file, padding_faults, uncounted_faults
+from convoy.data.checks.source_check import file_faults
 from convoy.data.tables.image_table import read_table
 from convoy.data.tables.settings import setting_faults
 
@@ -20,8 +20,4 @@ def count_targets(data: DataConfig) -> int:
 
 def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     """See `SourceCheck`."""
-    yield from padding_faults(data)
-    if not present and not is_file(data.file):
-        yield from uncounted_faults(data, "file", "file")
-        return
-    yield from counted_faults(data, count_targets, data.file)
+    yield from file_faults(data, count_targets, present=present)

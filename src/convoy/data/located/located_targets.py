@@ -10,7 +10,6 @@ from torch import Tensor
 
 from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
-from convoy.data.crop_geometry import CropBox
 from convoy.data.decode import LazyImage
 from convoy.data.located.placement import Placement
 from convoy.data.resize import crop_and_resize
@@ -110,8 +109,3 @@ def write_picture(picture: LazyImage, placement: Placement, out: Pixels) -> None
     crop_and_resize(picture, placement.box, placed, mirrored=is_mirrored)
     out[:] = 0
     out[: size.height, : size.width] = placed
-
-
-def whole_box(picture: LazyImage) -> CropBox:
-    """Return the box of a whole image."""
-    return CropBox(0, 0, picture.width, picture.height)

@@ -11,7 +11,7 @@ from convoy.config.image_size import Sides
 from convoy.data.targets import MASK, Targets
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.segmentation import Segmentation
-from convoy.tasks.windows import by_windows
+from convoy.tasks.sliding_windows import by_windows
 
 
 class Position(nn.Module):
