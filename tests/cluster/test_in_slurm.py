@@ -271,7 +271,8 @@ def test_a_job_that_loses_a_rank_resumes_without_a_stack_trace(site: Site) -> No
     assert site.run(job).summary()["steps"] == faults.TOTAL_STEPS
     log = site.log(job)
     assert "Traceback" not in log, log
-    assert "of srun); requeued (1 of at most 20)" in log
+    assert re.search(r"lost a rank \(exit code \d+ of srun\); requeued \(1 of at most 20\)", log), log
+    assert "nothing is kept" not in log, log
     assert faults.resumed_steps(log)
 
 

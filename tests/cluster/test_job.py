@@ -119,10 +119,12 @@ def test_a_start_waits_for_the_ranks_of_the_one_before(tmp_path: Path) -> None:
 
 def decided(code: int, state: str | None = "RUNNING", *reports: Report, **changed: int | bool) -> Decision:
     given = {"progressed": False, "stalled": 0, "requeues": 0, "max_restarts": 20, **changed}
+    given.setdefault("ranks", max(1, len(reports)))
     return decide(code, state, reports, **given)  # type: ignore[arg-type]
 
 
 DONE, STOPPED, LOST, ERROR = Report("done"), Report("stopped"), Report("lost"), Report("error", "ValueError: x")
+TERMINATED = Report("terminated")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,11 @@ DONE, STOPPED, LOST, ERROR = Report("done"), Report("stopped"), Report("lost"), 
         (decided(0, "COMPLETING", STOPPED, STOPPED), False),  # Slurm's own requeue, or scancel
         (decided(143, "CANCELLED", STOPPED), False),
         (decided(143, "RUNNING"), True),  # preempted during imports
-        (decided(138, "RUNNING"), True),  # the time's warning during imports
+        (decided(138, "RUNNING", TERMINATED, stalled=1), True),  # the time's warning during imports
+        (decided(143, "RUNNING", TERMINATED, TERMINATED, stalled=1), True),  # preempted while starting
+        (decided(143, "RUNNING", TERMINATED, ranks=2, stalled=1), False),  # a crash: srun terminated the other rank
+        (decided(143, "RUNNING", LOST, ranks=2, stalled=1), False),
+        (decided(137, "RUNNING", STOPPED, ranks=2, stalled=1), False),
         (decided(137, "RUNNING", ERROR), False),  # srun's code hides the error of the rank that failed first
         (decided(137, "RUNNING", LOST), True),  # a node is gone
         (decided(1, "RUNNING", ERROR, LOST), False),
@@ -155,6 +161,15 @@ def test_a_crash_that_repeats_itself_is_given_up_after_two() -> None:
     second = decided(139, stalled=first.stalled)
     assert not second.requeue
     assert "2 times in a row without a new checkpoint" in second.reason
+
+
+@pytest.mark.parametrize(
+    "reports", [[LOST], [TERMINATED], [STOPPED], [LOST, TERMINATED]], ids=lambda found: "-".join(r.kind for r in found)
+)
+def test_srun_ends_the_other_ranks_of_a_lost_one(reports: list[Report]) -> None:
+    """Their exit code, 143, hides that of the lost rank, and their reports depend on when the signal arrives."""
+    for code in (137, 139, 143):
+        assert decided(code, "RUNNING", *reports, ranks=3).reason.startswith(f"lost a rank (exit code {code} of srun)")
 
 
 def test_a_program_error_has_its_exit_code_not_that_of_killed_ranks() -> None:

@@ -35,7 +35,8 @@ class Report:
     """End of one rank.
 
     Attributes:
-        kind: "done", "stopped" (by a signal, after a checkpoint), "lost" (the connection to another rank) or "error".
+        kind: "done", "stopped" (by a signal, after a checkpoint), "terminated" (by a signal, before it could save),
+            "lost" (the connection to another rank) or "error".
         text: Cause in one line.
     """
 
@@ -60,12 +61,14 @@ class Rank:
         """Start a thread that keeps the lease of the run folder."""
         threading.Thread(target=self._keep_lease, name="convoy-lease", daemon=True).start()
 
-    def end(self, report: Report) -> None:
-        """Write the report of this rank; without it, the batch step only sees the exit code."""
+    def end(self, report: Report) -> bool:
+        """Write the report of this rank and return whether that worked; without it, srun's exit code is all there is."""
         try:
             replace_text(self._file, json.dumps(asdict(report)) + "\n")
         except WriteError as error:
             print(f"rank {self.number}: {described(error)}", flush=True)
+            return False
+        return True
 
     def is_first_to_report_loss(self) -> bool:
         """Return whether no other rank of this start has asked. Of the ranks that have lost one, it prints the line."""

@@ -45,6 +45,7 @@ def decide(
     job_state: str | None,
     reports: Collection[Report],
     *,
+    ranks: int,
     progressed: bool,
     stalled: int,
     requeues: int,
@@ -53,17 +54,19 @@ def decide(
     """Decide whether a job is requeued after a start has ended.
 
     Args:
-        code: Exit code of srun, the highest of all ranks. A rank that stopped after a checkpoint exits with 0, so that
-            srun does not kill the others while they exit.
+        code: Exit code of srun, the highest of all ranks, and not that of the rank that failed first: srun ends the
+            others with SIGTERM, so a crash (139) can read as 143. A rank that stopped after a checkpoint exits with
+            0, so that srun does not kill the others while they exit.
         job_state: Slurm's state of the job; None if Slurm does not answer.
         reports: Reports of the ranks that wrote one.
+        ranks: Number of ranks that srun started. One without a report was killed, has crashed or did not start.
         progressed: True if last.ckpt is newer than this start.
         stalled: Consecutive starts before this one that a fault ended without a new checkpoint.
         requeues: Number of times the job has requeued itself.
         max_restarts: Largest number of times that it may.
     """
-    stopped = any(report.kind == "stopped" for report in reports)
-    if code == 0 and not stopped:
+    kinds = {report.kind for report in reports}
+    if code == 0 and not kinds & {"stopped", "terminated"}:
         return Decision(False, "done", done=True)
     if job_state is not None and job_state != "RUNNING":
         # scancel, or a requeue by Slurm. Requeueing here would restart a cancelled job.
@@ -71,13 +74,13 @@ def decide(
     errors = [report.text for report in reports if report.kind == "error"]
     if errors:
         return Decision(False, f"failed: {errors[0]}", failed=True)
-    if stopped:
+    is_lost = "lost" in kinds or (code != 0 and 0 < len(reports) < ranks)
+    if not is_lost and "stopped" in kinds:
         cause = "stopped after a checkpoint"
-    elif code == _TERMINATED:
-        cause = "ended by SIGTERM before it could save"  # preempted while starting: not a fault
+    elif not is_lost and ("terminated" in kinds or code == _TERMINATED):
+        cause = "ended by a signal before it could save"  # preempted while starting: not a fault
     else:
         stalled = 0 if progressed else stalled + 1
-        is_lost = any(report.kind == "lost" for report in reports)
         cause = f"{'lost a rank' if is_lost else 'ended unexpectedly'} (exit code {code} of srun)"
         if stalled >= _MAX_STALLED:
             return Decision(False, f"{cause}, {stalled} times in a row without a new checkpoint; not requeued", stalled)

@@ -42,6 +42,7 @@ def run_worker(words: Sequence[str], allocation: Allocation, *, max_restarts: in
         code,
         slurm_commands.job_state(allocation.job_id),
         [Report("stopped" if code > 128 else "error", f"exit code {code}")] if code else [],
+        ranks=1,
         progressed=True,
         stalled=0,
         requeues=allocation.restarts,

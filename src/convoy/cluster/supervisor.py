@@ -54,6 +54,7 @@ def supervise(
         code,
         slurm_commands.job_state(allocation.job_id),
         list(reports.read(folder, claim.start).values()),
+        ranks=allocation.nodes * allocation.tasks_per_node,
         progressed=folder.checkpoint_time() > claim.checkpoint,
         stalled=claim.stalled,
         requeues=claim.requeues,

@@ -237,12 +237,15 @@ def _rank(words: Sequence[str]) -> int:
         if rank.number == 0:
             print(error_text(error), file=sys.stderr)
         return 2
-    except StopSignal:
-        raise  # without a report: a signal ended the rank before it could save, which is not a fault of the run
+    except StopSignal as stop:
+        if rank.number == 0:
+            print(f"{stop} while starting", file=sys.stderr)
+        rank.end(reports.Report("terminated", str(stop)))
+        return stop.exit_code  # so that srun ends the ranks that wait for this one
     except BaseException as error:
         rank.end(reports.of_exception(error))
         raise
     report = reports.Report("lost", "another rank was lost") if code == LOST else reports.of_code(code)
-    rank.end(report)
+    is_reported = rank.end(report)
     # 0 too where a signal stopped it: the batch step reads the report, and srun must not kill the others.
-    return 0 if report.kind in ("done", "stopped") else 1
+    return 0 if report.kind == "done" or (report.kind == "stopped" and is_reported) else 1

@@ -22,7 +22,9 @@ def lost_rank(error: Exception) -> Loss | None:
     cause = one_line(error).partition(". ")[0]  # gloo adds advice
     text = f"the connection to another rank is lost ({cause})"
     if reports.START in os.environ:
-        return Loss(text if reports.Rank(os.environ).is_first_to_report_loss() else "", LOST)
+        rank = reports.Rank(os.environ)
+        rank.end(reports.of_exception(error))  # now, since srun soon ends this rank with SIGTERM
+        return Loss(text if rank.is_first_to_report_loss() else "", LOST)
     is_watched = WATCH.has_ranks
     loss = WATCH.take_over(_WAIT_S)
     if loss is None and is_watched and "LOCAL_RANK" in os.environ and os.environ["LOCAL_RANK"] != "0":

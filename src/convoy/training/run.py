@@ -118,6 +118,9 @@ def train(
         _record_start(context, lock, overrides)
         checkpoint = resumed.checkpoint if resumed else None
         return _train(context, module, data, user_callbacks, machine.notices, checkpoint, restarts=restarts)
+    except StopSignal as stop:  # before training, or while another fault ends it
+        console.say(f"{stop}; {run_summary.kept(run)}")
+        return Outcome(run, {"status": "stopped"}, stop.exit_code)
     except OSError as error:
         if not is_fault_of_environment(error):
             raise
