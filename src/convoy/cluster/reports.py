@@ -62,7 +62,7 @@ class Rank:
         threading.Thread(target=self._keep_lease, name="convoy-lease", daemon=True).start()
 
     def end(self, report: Report) -> bool:
-        """Write the report of this rank and return whether that worked; without it, srun's exit code is all there is."""
+        """Write the report of this rank, without which srun's exit code is all there is; return whether that worked."""
         try:
             replace_text(self._file, json.dumps(asdict(report)) + "\n")
         except WriteError as error:
