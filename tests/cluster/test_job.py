@@ -10,7 +10,7 @@ import pytest
 
 from convoy.cluster import allocation as allocations
 from convoy.cluster.reports import Report, of_code, of_exception
-from convoy.cluster.requeue_policy import Decision, decide
+from convoy.cluster.requeue_policy import Decision, Restarts, decide
 from convoy.cluster.run_lease import JobFolder, hash_of, take, wait_for_the_start_before
 from convoy.training.preflight import read
 
@@ -118,9 +118,9 @@ def test_a_start_waits_for_the_ranks_of_the_one_before(tmp_path: Path) -> None:
 
 
 def decided(code: int, state: str | None = "RUNNING", *reports: Report, **changed: int | bool) -> Decision:
-    given = {"progressed": False, "stalled": 0, "requeues": 0, "max_restarts": 20, **changed}
-    given.setdefault("ranks", max(1, len(reports)))
-    return decide(code, state, reports, **given)  # type: ignore[arg-type]
+    restarts = Restarts(changed.pop("requeues", 0), 20, changed.pop("stalled", 0))
+    given = {"ranks": max(1, len(reports)), "progressed": False, **changed}
+    return decide(code, state, reports, restarts=restarts, **given)  # type: ignore[arg-type]
 
 
 DONE, STOPPED, LOST, ERROR = Report("done"), Report("stopped"), Report("lost"), Report("error", "ValueError: x")

@@ -38,9 +38,8 @@ def test_the_shipped_scripts_match_the_config() -> None:
 
 def test_a_job_of_two_nodes_requests_the_resources_of_its_config() -> None:
     """Compare with a golden file that was reviewed line by line; a change of it changes every job."""
-    text = script.job(
-        REQUEST, CLUSTER, "vgg16", "/env/bin/python", "/home/me/convoy", "/out/submitted/1", array="0-5%2"
-    )
+    cluster = replace(CLUSTER, python="/env/bin/python")
+    text = script.job(REQUEST, cluster, "vgg16", "/home/me/convoy", "/out/submitted/1", array="0-5%2")
     assert text == (Path(__file__).parent / "golden" / "job.sbatch").read_text()
 
 
@@ -74,8 +73,8 @@ def test_nothing_breaks_out_of_a_job_script(value: str, tmp_path: Path) -> None:
     echo.chmod(0o755)
     start, out = tmp_path / f"x{value}", tmp_path / "out"
     start.mkdir()
-    cluster = replace(CLUSTER, setup=[], environment={"NCCL_NOTE": value})
-    text = script.job(REQUEST, cluster, f"run{value}", str(echo), str(start), str(out))
+    cluster = replace(CLUSTER, python=str(echo), setup=[], environment={"NCCL_NOTE": value})
+    text = script.job(REQUEST, cluster, f"run{value}", str(start), str(out))
     path = tmp_path / "job.sbatch"
     path.write_text(text)
     done = subprocess.run(["bash", str(path)], capture_output=True, check=True, cwd=tmp_path)

@@ -40,6 +40,21 @@ class Decision:
         return 1 if self.failed else code or 1
 
 
+@dataclass(frozen=True)
+class Restarts:
+    """Restarts of a job so far, and their limit.
+
+    Attributes:
+        requeues: Number of times the job has requeued itself.
+        limit: Largest number of times that it may (`max_restarts`).
+        stalled: Consecutive starts, up to the last one, that a fault ended without a new checkpoint.
+    """
+
+    requeues: int
+    limit: int
+    stalled: int = 0
+
+
 def decide(
     code: int,
     job_state: str | None,
@@ -47,9 +62,7 @@ def decide(
     *,
     ranks: int,
     progressed: bool,
-    stalled: int,
-    requeues: int,
-    max_restarts: int,
+    restarts: Restarts,
 ) -> Decision:
     """Decide whether a job is requeued after a start has ended.
 
@@ -61,9 +74,7 @@ def decide(
         reports: Reports of the ranks that wrote one.
         ranks: Number of ranks that srun started. One without a report was killed, has crashed or did not start.
         progressed: True if last.ckpt is newer than this start.
-        stalled: Consecutive starts before this one that a fault ended without a new checkpoint.
-        requeues: Number of times the job has requeued itself.
-        max_restarts: Largest number of times that it may.
+        restarts: Restarts of the job before this start.
     """
     kinds = {report.kind for report in reports}
     if code == 0 and not kinds & {"stopped", "terminated"}:
@@ -75,20 +86,16 @@ def decide(
     if errors:
         return Decision(False, f"failed: {errors[0]}", failed=True)
     is_lost = "lost" in kinds or (code != 0 and 0 < len(reports) < ranks)
+    stalled = 0 if progressed else restarts.stalled
     if not is_lost and "stopped" in kinds:
         cause = "stopped after a checkpoint"
     elif not is_lost and ("terminated" in kinds or code == _TERMINATED):
         cause = "ended by a signal before it could save"  # preempted while starting: not a fault
     else:
-        stalled = 0 if progressed else stalled + 1
+        stalled = 0 if progressed else restarts.stalled + 1
         cause = f"{'lost a rank' if is_lost else 'ended unexpectedly'} (exit code {code} of srun)"
         if stalled >= _MAX_STALLED:
             return Decision(False, f"{cause}, {stalled} times in a row without a new checkpoint; not requeued", stalled)
-        return _within_budget(cause, stalled, requeues, max_restarts)
-    return _within_budget(cause, 0 if progressed else stalled, requeues, max_restarts)
-
-
-def _within_budget(cause: str, stalled: int, requeues: int, max_restarts: int) -> Decision:
-    if requeues >= max_restarts:
-        return Decision(False, f"{cause}; not requeued: max_restarts={max_restarts} is reached", stalled)
-    return Decision(True, f"{cause}; requeued ({requeues + 1} of at most {max_restarts})", stalled)
+    if restarts.requeues >= restarts.limit:
+        return Decision(False, f"{cause}; not requeued: max_restarts={restarts.limit} is reached", stalled)
+    return Decision(True, f"{cause}; requeued ({restarts.requeues + 1} of at most {restarts.limit})", stalled)

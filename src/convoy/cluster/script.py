@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 
 from convoy.cluster.request import Request
@@ -114,7 +115,6 @@ def job(
     request: Request,
     cluster: ClusterConfig,
     name: str,
-    python: str,
     start_folder: str,
     submission: str,
     array: str | None = None,
@@ -124,9 +124,8 @@ def job(
 
     Args:
         request: Requested resources.
-        cluster: Cluster that the job is submitted to.
+        cluster: Cluster that the job is submitted to; the job uses this process's Python if the cluster names none.
         name: Name of the job.
-        python: Path of the Python interpreter.
         start_folder: Folder that relative paths refer to.
         submission: Folder with the resolved config of each task.
         array: Indices of a job array, as in `directives`.
@@ -140,7 +139,7 @@ def job(
         *directives(request, name, f"{submission.replace('%', '%%')}/{log}", array),
         "",
         f"cd -- {shlex.quote(start_folder)} || exit 2",
-        *environment(cluster, python),
+        *environment(cluster, cluster.python or sys.executable),
         "",
         f'exec "$python" {ENTRY} {work} {_settings(cluster)}',
     ]

@@ -15,7 +15,7 @@ from collections.abc import MutableMapping, Sequence
 from convoy.cluster import slurm_commands
 from convoy.cluster.allocation import Allocation
 from convoy.cluster.reports import Report
-from convoy.cluster.requeue_policy import decide
+from convoy.cluster.requeue_policy import Restarts, decide
 from convoy.cluster.supervisor import WAIT_FOR_REQUEUE_S, log
 
 _KEPT = ("SLURM_CONF", "SLURM_CPUS_PER_TASK")
@@ -44,9 +44,7 @@ def run_worker(words: Sequence[str], allocation: Allocation, *, max_restarts: in
         [Report("stopped" if code > 128 else "error", f"exit code {code}")] if code else [],
         ranks=1,
         progressed=True,
-        stalled=0,
-        requeues=allocation.restarts,
-        max_restarts=max_restarts,
+        restarts=Restarts(allocation.restarts, max_restarts),
     )
     log(decision.reason)
     if decision.requeue:

@@ -17,7 +17,7 @@ from types import FrameType
 
 from convoy.cluster import reports, slurm_commands
 from convoy.cluster.allocation import Allocation
-from convoy.cluster.requeue_policy import decide
+from convoy.cluster.requeue_policy import Restarts, decide
 from convoy.cluster.run_lease import Claim, JobFolder
 
 _FIRST_PORT, _NUM_PORTS = 20000, 10000
@@ -56,9 +56,7 @@ def supervise(
         list(reports.read(folder, claim.start).values()),
         ranks=allocation.nodes * allocation.tasks_per_node,
         progressed=folder.checkpoint_time() > claim.checkpoint,
-        stalled=claim.stalled,
-        requeues=claim.requeues,
-        max_restarts=max_restarts,
+        restarts=Restarts(claim.requeues, max_restarts, claim.stalled),
     )
     log(decision.reason)
     if decision.done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -117,8 +116,7 @@ def run(given: Submit, call: Call) -> int:
     texts = []
     for part, folder in zip(parts, folders, strict=True):
         array = array_of(len(part), given.max_parallel) if is_array else None
-        python, start = cluster.python or sys.executable, str(Path.cwd())
-        texts.append(script.job(request, cluster, name, python, start, str(folder), array))
+        texts.append(script.job(request, cluster, name, str(Path.cwd()), str(folder), array))
     if given.dry_run:
         print("\n".join([*texts, cost]))
         return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +74,10 @@ def submit_study(given: StudyArray, call: Call, *, dry_run: bool, waits: bool) -
     cluster = the_cluster(config)
     cost = cost_text(request, cost_of(request, cluster, given.workers), given.workers)
     folder = new_folder(config.output_root)
-    python, start = cluster.python or sys.executable, str(Path.cwd())
     array = array_of(given.workers, given.max_parallel)
     again = [text for text in all_overrides(place.study, place.words) if must_be_typed(text)]
     study = [str(place.folder), *call.config_flags, *again]
-    text = script.job(request, cluster, place.study.name, python, start, str(folder), array, study)
+    text = script.job(request, cluster, place.study.name, str(Path.cwd()), str(folder), array, study)
     if dry_run:
         print(f"{text}\n{cost}")
         return 0

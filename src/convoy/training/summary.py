@@ -193,11 +193,11 @@ def memory_lines(summary: Mapping[str, Any]) -> list[str]:
     if "memory/allocated_measured_bytes" not in summary:
         return []
     lines = ["GPU memory  measured  predicted  error"]
-    for name, label in (("allocated", "allocated"), ("reserved", "reserved"), ("device", "by driver")):
+    for name, heading in (("allocated", "allocated"), ("reserved", "reserved"), ("device", "by driver")):
         measured, predicted = summary[f"memory/{name}_measured_bytes"], summary.get(f"memory/{name}_predicted_bytes")
         error = summary.get(f"memory/{name}_error_percent")
         figures = f"{measured / 2**30:7.2f} G" + (f"  {predicted / 2**30:7.2f} G" if predicted else "          –")
-        lines.append(f"{label:<10}{figures}" + (f"  {error:+5.1f} %" if error is not None else ""))
+        lines.append(f"{heading:<10}{figures}" + (f"  {error:+5.1f} %" if error is not None else ""))
     return lines
 
 

@@ -39,7 +39,7 @@ def ledger_parts(ledger: LedgerRows, run_summary: Mapping[str, Any]) -> list[Any
 
 def _memory(run_summary: Mapping[str, Any]) -> list[Table]:
     rows = []
-    for name, label in _MEMORY:
+    for name, heading in _MEMORY:
         measured = run_summary.get(f"memory/{name}_measured_bytes")
         if measured is None:
             continue
@@ -47,7 +47,7 @@ def _memory(run_summary: Mapping[str, Any]) -> list[Table]:
         error = run_summary.get(f"memory/{name}_error_percent")
         rows.append(
             (
-                Cell(label),
+                Cell(heading),
                 number(measured, f"{measured / 2**30:.2f} GiB"),
                 number(predicted, None if predicted is None else f"{predicted / 2**30:.2f} GiB"),
                 number(error, None if error is None else f"{error:+.1f} %"),
