@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +33,14 @@ from benchmarks import (
     step_overhead,
     tabular_search,
     template,
+    training_recipes,
 )
 from benchmarks.gpu import __main__ as gpu_parts
 from benchmarks.gpu import part, trace, training_speed
 from benchmarks.results import Goal, Result, markdown, table
 from benchmarks.rounds import Turns, threads
 from omegaconf import OmegaConf
+from PIL import Image
 
 from convoy.models.build import build_model
 from convoy.training.preflight import read
@@ -215,6 +218,39 @@ def test_a_part_that_fails_or_takes_too_long_does_not_stop_the_next(
         "stopped after 6 s",
         "done",
     ]
+
+
+def test_the_long_tail_has_the_published_numbers_and_disjoint_splits(tmp_path: Path) -> None:
+    """12,406 images of CIFAR-10 with a factor of 100 (Cui et al. 2019)."""
+    for split, number in (("train", 5100), ("test", 2)):
+        for label in range(10):
+            (tmp_path / split / str(label)).mkdir(parents=True)
+            for index in range(number):
+                (tmp_path / split / str(label) / f"{index:04}.png").touch()
+    numbers = training_recipes.long_tail_table(tmp_path, tmp_path / "table.csv")
+    assert (sum(numbers), numbers[0], numbers[-1]) == (12406, 5000, 50)
+    rows = [line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines()[1:]]
+    assert len({image for image, _, _ in rows}) == len(rows) == 12406 + 10 * 100 + 10 * 2
+    assert Counter(label for _, label, split in rows if split == "train") == dict(
+        zip("0123456789", numbers, strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_ways_to_balance_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        for label in range(10):
+            (tmp_path / split / str(label)).mkdir(parents=True)
+            for index in range(36):
+                color = (25 * label, index, 100)
+                Image.new("RGB", (32, 32), color).save(tmp_path / split / str(label) / f"{index}.png")
+    words = ["long_tail", "--data", str(tmp_path), "--epochs", "1", "--seeds", "1", "--most", "400"]
+    results = training_recipes.main(words)
+    assert [result.ours for result in results] == list(training_recipes.BALANCING)[1:]
+    recalls = [
+        line.partition("recall ")[2].split(", ") for line in capsys.readouterr().out.splitlines() if "recall" in line
+    ]
+    assert [len(values) for values in recalls] == [10] * 4
 
 
 def test_a_machine_without_a_gpu_is_told_of_the_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
