@@ -176,7 +176,7 @@ def test_predictions_are_positions() -> None:
         ({}, torch.zeros(2, 4), "task.output=coordinates"),
         ({}, torch.zeros(2, 3, 16, 24), "expects (2, 4, height, width)"),
         ({"output": "coordinates"}, torch.zeros(2, 8), None),
-        ({"output": "coordinates"}, torch.zeros(2, 4), "+model.num_classes=8 sets the size"),
+        ({"output": "coordinates"}, torch.zeros(2, 4), "expects (2, 8), x and y of each point"),
     ],
 )
 def test_outputs_that_do_not_fit(changes: dict[str, Any], outputs: Tensor, expected: str | None) -> None:

@@ -44,7 +44,6 @@ KINDS = {
         "data.image_size=32",
         "task.output=coordinates",
         "model=squeezenet1_1",
-        "+model.num_classes=4",
         "+model.dropout=0.0",
     ),
     "images": (
@@ -87,6 +86,31 @@ def test_a_run_resumed_within_an_epoch_ends_as_an_undisturbed_one(kind: str, con
     assert all(torch.equal(first[name], second[name]) for name in first)
     losses = [[row["train/loss"] for row in read_rows(run.folder) if row["train/loss"]] for run in (whole, resumed)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.usefixtures("_images")
+@pytest.mark.parametrize(
+    "network",
+    [
+        ("model=lenet5", "model.freeze=features", "data.channels=1", "data.mean=[0.5]", "data.std=[0.5]"),
+        ("model=timm", "model.name=test_resnet"),
+    ],
+    ids=["chain", "timm"],
+)
+def test_a_classification_network_has_two_outputs_per_point(
+    network: tuple[str, ...], convoy: Callable[..., Run]
+) -> None:
+    words = (*KINDS["points"][:5], *network, *CPU, "trainer.max_steps=2")
+    done = convoy("train", *words)
+    assert done.code == 0, done.err
+    matrices = [value for value in done.checkpoint()["state_dict"].values() if value.ndim == 2]
+    assert len(matrices[-1]) == 4
+    for verb in (("evaluate", "run=run", "split=val"), ("export", "run=run", "output=net.pt2"), ("plan", *words)):
+        after = convoy(*verb)
+        assert after.code == 0, after.err
+    records = convoy("predict", "run=run", "set/images", "output=points", folder=None)
+    assert records.code == 0, records.err
+    assert len(list(Path("points").glob("*.png"))) == 15
 
 
 @pytest.mark.slow

@@ -131,19 +131,11 @@ def _kinds_of(source: str) -> tuple[str, ...]:
     return _KINDS.get(source, (CLASS_INDEX,))
 
 
-def model_sizes(data: DataConfig) -> dict[str, Any]:
-    """Return the sizes that a model depends on: num_classes, in_channels and image_size.
-
-    image_size is the side of a square in pixels, or (height, width).
-
-    Raises:
-        UserError: if the classes can't be counted.
-    """
-    return {**counted_sizes(data), "num_classes": num_targets(data)}
-
-
 def counted_sizes(data: DataConfig) -> dict[str, Any]:
-    """Return `model_sizes`, with None for num_classes if it is not known yet."""
+    """Return the sizes that follow from the config of the data: num_classes, in_channels and image_size.
+
+    num_classes is None if it is not known yet. image_size is the side of a square in pixels, or (height, width).
+    """
     image_size = sides_of(data.image_size).value
     return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": image_size}
 

@@ -159,7 +159,7 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def model_sizes(self) -> dict[str, Any]:
-        """Sizes that a model depends on (see `check.model_sizes`). After `open`."""
+        """Sizes that a model depends on, with one output per target name. After `open`."""
         return {**counted_sizes(self.data), "num_classes": len(self.targets.names)}
 
     def class_counts(self) -> Tensor:

@@ -21,7 +21,6 @@ from convoy.data.located.placement import Placement
 from convoy.data.pixel_format import Color, PixelFormat, ValueRange, color_of, range_of
 from convoy.data.resize import fit_images, resize_and_center, with_channels
 from convoy.data.source_names import CROP_VIEW, FILE_SOURCES, IMAGE_CHANNELS, IMAGE_SIDES, WHOLE_VIEW
-from convoy.data.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ class Preparation:
         """Shape of the network's input without the batch: channels, height and width."""
         return (self.channels, *sides_of(self.image_size))
 
-    def model_sizes(self, targets: Targets) -> dict[str, Any]:
+    def model_sizes(self, num_outputs: int) -> dict[str, Any]:
         """Return the sizes of a model of these images: num_classes, in_channels and image_size."""
-        return {"num_classes": len(targets.names), "in_channels": self.channels, "image_size": self.image_size}
+        return {"num_classes": num_outputs, "in_channels": self.channels, "image_size": self.image_size}
 
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Preparation:

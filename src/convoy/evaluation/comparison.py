@@ -14,9 +14,9 @@ from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.config.schema import Config
-from convoy.data.check import model_sizes
 from convoy.models.build import construct_model
 from convoy.planner.config_ledger import ledger_of
+from convoy.planner.workload import model_sizes
 from convoy.runs.layout import shown
 from convoy.runs.lookup import find_run
 from convoy.training import preflight
@@ -161,7 +161,7 @@ def from_runs(runs: Iterable[str], output_root: str) -> Iterator[Entry]:
 def _images_per_s(config: Config) -> float:
     """Return the median speed of forward passes in two seconds, on the CPU in float32 with batches of `SPEED_BATCH`."""
     model = {key: value for key, value in config.model.items() if key != "pretrained"}
-    network = construct_model(model, **model_sizes(config.data))
+    network = construct_model(model, **model_sizes(config))
     network = network.eval().to(memory_format=torch.channels_last)
     images = torch.rand(SPEED_BATCH, config.data.channels, *sides_of(config.data.image_size)).to(
         memory_format=torch.channels_last

@@ -50,7 +50,7 @@ class Source:
         Raises:
             UserError: if there is no such layer, or the data can't be used.
         """
-        found = tap(run.network, layer, num_outputs=len(run.facts.names))
+        found = tap(run.network, layer, num_outputs=run.task.num_outputs)
         return cls(run, run.open_data(overrides, options), found)
 
     @property

@@ -39,11 +39,6 @@ class Facts:
         return {name: value for name, value in self.config["model"].items() if name != "pretrained"}
 
     @property
-    def model_sizes(self) -> dict[str, Any]:
-        """Sizes that the model depends on."""
-        return self.preparation.model_sizes(self.targets)
-
-    @property
     def targets(self) -> Targets:
         """Kind and names of the targets."""
         return Targets(str(self.config["task"]["target"]), self.names)

@@ -180,7 +180,8 @@ class RunData:
 
 def build_network(facts: Facts, task: Task) -> nn.Module:
     """Build the network of a run or an exported file with initial weights, in evaluation mode."""
-    return build_model(facts.model, **facts.model_sizes, output_check=task.output_check).eval()
+    sizes = facts.preparation.model_sizes(task.num_outputs)
+    return build_model(facts.model, **sizes, output_check=task.output_check).eval()
 
 
 def _built(folder: Path, checkpoint: Path, config: Config, names: tuple[str, ...]) -> TrainedRun:

@@ -12,7 +12,7 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config, HardwareConfig
-from convoy.data.check import model_sizes, set_bytes
+from convoy.data.check import counted_sizes, set_bytes
 from convoy.ledger.notebook_table import NotebookTable
 from convoy.ledger.rows import UntraceableError
 from convoy.optim.fusing import may_fuse
@@ -170,7 +170,7 @@ class Planner:
         return self._models[key]
 
     def _training(self, precision: str, *, cuda: bool, accumulates: bool, fuse: bool) -> Training:
-        trainer, sizes = self._config.trainer, model_sizes(self._config.data)
+        trainer, sizes = self._config.trainer, counted_sizes(self._config.data)
         return Training(
             (sizes["in_channels"], *sides_of(sizes["image_size"])),
             self._task,

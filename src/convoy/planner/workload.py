@@ -13,7 +13,7 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
-from convoy.data.check import model_sizes, num_targets
+from convoy.data.check import counted_sizes, num_targets
 from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
@@ -32,6 +32,17 @@ def task_of(config: Config) -> Task:
     return build_task(config, Targets.unnamed(config.data.target, num_targets(config.data)))
 
 
+def model_sizes(config: Config) -> dict[str, Any]:
+    """Return the sizes that a network depends on: num_classes, in_channels and image_size.
+
+    num_classes is the task's number of outputs. image_size is the side of a square in pixels, or (height, width).
+
+    Raises:
+        UserError: If the classes can't be counted, or the task can't be built.
+    """
+    return {**counted_sizes(config.data), "num_classes": task_of(config).num_outputs}
+
+
 def name_of(config: Config) -> str:
     """Return the model's name."""
     return str(config.model.get("name", config.name))
@@ -45,7 +56,7 @@ def skeleton(config: Config) -> nn.Module:
     """
     # Pretrained weights are not needed and not downloaded.
     node = {key: value for key, value in config.model.items() if key != "pretrained"}
-    sizes = model_sizes(config.data)
+    sizes = model_sizes(config)
     network = without_weights(lambda: construct_model(node, **sizes))
     if config.trainer.activation_checkpointing:
         checkpointed(network, config)
@@ -100,6 +111,6 @@ def refuse_untraceable(network: nn.Module, config: Config) -> None:
         UserError: If it does not accept the images.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    copied, check = fake_copy(network, mode), task_of(config).output_check
+    copied, check, sizes = fake_copy(network, mode), task_of(config).output_check, model_sizes(config)
     with without_torchs_tracebacks(), mode:
-        try_on_one_image(copied, config.model, model_sizes(config.data), check)
+        try_on_one_image(copied, config.model, sizes, check)

@@ -10,8 +10,8 @@ import torch
 
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
-from convoy.data.check import model_sizes
 from convoy.models.build import construct_model
+from convoy.planner.workload import model_sizes
 
 _WARM_UP, _PASSES = 3, 20
 _MEASURED: dict[str, float] = {}
@@ -27,7 +27,7 @@ def latency_ms(config: Config) -> float:
     Args:
         config: with the model and the data.
     """
-    sizes, key = model_sizes(config.data), repr((config.model, config.data.channels, config.data.image_size))
+    sizes, key = model_sizes(config), repr((config.model, config.data.channels, config.data.image_size))
     if key not in _MEASURED:
         _MEASURED[key] = _measured_ms(config, sizes)
     return _MEASURED[key]

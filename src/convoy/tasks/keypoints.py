@@ -200,15 +200,21 @@ class Keypoints(Task):
     def example_targets(self, num_images: int, image_size: ImageSize) -> Tensor:
         return torch.ones(num_images, len(self.targets.names), 4)
 
+    @property
+    def num_outputs(self) -> int:
+        """One heatmap, or x and y, per point."""
+        return (2 if self._output == "coordinates" else 1) * len(self.targets.names)
+
     def output_fault(self, outputs: Any, images: Tensor) -> str | None:
         """Return the reason why outputs are neither heatmaps nor coordinates as configured."""
         num_images, count = len(images), len(self.targets.names)
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if self._output == "coordinates":
-            if shape == (num_images, 2 * count):
+            if shape == (num_images, self.num_outputs):
                 return None
-            hint = f"+model.num_classes={2 * count} sets the size of the last layer"
-            return f"returns {shape}; task.output=coordinates expects {(num_images, 2 * count)}: {hint}"
+            expected = num_images, self.num_outputs
+            hint = f"x and y of each point, for which the network is built with num_classes={self.num_outputs}"
+            return f"returns {shape}; task.output=coordinates expects {expected}, {hint}"
         if isinstance(shape, tuple) and len(shape) == 4 and shape[:2] == (num_images, count):
             return None
         hint = (

@@ -172,16 +172,21 @@ class Task(nn.Module, ABC):
         outputs = network(images)
         return outputs.float() if isinstance(outputs, Tensor) else outputs
 
+    @property
+    def num_outputs(self) -> int:
+        """Number of the network's outputs per image or position, its `num_classes`; by default one per target name."""
+        return len(self.targets.names)
+
     def output_fault(self, outputs: Any, images: Tensor) -> str | None:
         """Return the reason why outputs don't fit the task; None if they fit.
 
-        The default expects a tensor [B, number of target names].
+        The default expects a tensor [B, num_outputs].
 
         Args:
             outputs: of the network in evaluation mode.
             images: images that were passed in, [B, C, H, W].
         """
-        expected = (len(images), len(self.targets.names))
+        expected = (len(images), self.num_outputs)
         if not isinstance(outputs, Tensor):
             return f"returns {type(outputs).__name__}; the task expects a tensor of shape {expected}"
         if tuple(outputs.shape) != expected:
@@ -190,7 +195,7 @@ class Task(nn.Module, ABC):
 
     @property
     def output_check(self) -> Callable[[Any, Tensor], str | None] | None:
-        """`output_fault` of a task that overrides it; None: outputs are [N, number of target names]."""
+        """`output_fault` of a task that overrides it; None: outputs are [N, num_outputs]."""
         return None if type(self).output_fault is Task.output_fault else self.output_fault
 
     def prepare(self, data: DataConfig) -> None:

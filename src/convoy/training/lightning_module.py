@@ -80,7 +80,7 @@ class TrainingModule(pl.LightningModule):
 
     def freeze_norms(self, epoch: int) -> None:
         """Set the mode of all modules for training after a number of epochs."""
-        self._frozen_norms = frozen_norms(self.network, self.config.model, len(self.task.targets.names), epoch)
+        self._frozen_norms = frozen_norms(self.network, self.config.model, self.task.num_outputs, epoch)
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModule:

@@ -15,7 +15,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.data.check import check_data, counted_sizes, model_sizes
+from convoy.data.check import check_data, counted_sizes
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb
 from convoy.runs.layout import read_saved
@@ -135,7 +135,7 @@ def check_images(config: Config) -> None:
             would have a single value to normalize.
     """
     from convoy.models.build import CHAIN, refuse_too_small
-    from convoy.planner.workload import batch_sizes, skeleton
+    from convoy.planner.workload import batch_sizes, model_sizes, skeleton
 
     is_chain = config.model.get("_target_") == CHAIN  # which `check` has followed
     is_lone = batch_sizes(config).micro_batch_size == 1
@@ -143,7 +143,7 @@ def check_images(config: Config) -> None:
         return
     network = skeleton(config)
     if not is_chain:
-        refuse_too_small(network, config.model, **model_sizes(config.data))
+        refuse_too_small(network, config.model, **model_sizes(config))
     if is_lone:
         _refuse_lone_image(network.train(), config)
 

@@ -47,11 +47,8 @@ def build_module(config: Config, data: ImageData, world_size: int = 1) -> Traini
     task = build_task(config, data.targets, data.class_counts)
     task.prepare(config.data)
     pl.seed_everything(config.seed, verbose=False)
-    network = build_model(
-        config.model,
-        **data.model_sizes,
-        output_check=task.output_check,
-    )
+    sizes = {**data.model_sizes, "num_classes": task.num_outputs}
+    network = build_model(config.model, **sizes, output_check=task.output_check)
     if config.trainer.sync_batchnorm and world_size > 1:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.trainer.channels_last:

@@ -28,8 +28,7 @@ class Unfreezing(pl.Callback):
         self._epoch = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        model, names = pl_module.config.model, pl_module.task.targets.names
-        found = thaw_epochs(pl_module.network, model, len(names))
+        found = thaw_epochs(pl_module.network, pl_module.config.model, pl_module.task.num_outputs)
         self._modules = [(module, epoch) for module, epoch in found if epoch is not None]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

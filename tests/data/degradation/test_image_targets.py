@@ -20,7 +20,7 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.faults import UserError
-from convoy.data.check import check_data, model_sizes
+from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch
 from convoy.data.data_module import ImageData
 from convoy.data.decoded_cache import DecodedCache
@@ -162,7 +162,7 @@ def test_noise_is_new_in_each_epoch_and_the_same_in_each_evaluation(folder: Path
 
 def test_colorization_has_gray_images_and_color_targets(folder: Path, data_of: MakeData) -> None:
     data = data_of(folder, channels=1, degradation=DegradationConfig(gray=True))
-    assert model_sizes(data) == {"num_classes": 3, "in_channels": 1, "image_size": 12}
+    assert num_targets(data) == 3
     assert module_of(data).targets.names == ("red", "green", "blue")
     for images, targets in training(data):
         assert images.shape == (4, 1, 12, 12)
