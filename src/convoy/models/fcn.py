@@ -134,7 +134,7 @@ class FCN(nn.Module):
     def _load_vgg16(self, in_channels: int) -> None:
         from convoy.models.weights import fit_channels, torchvision_weights
 
-        state = list(torchvision_weights("vgg16").values())
+        state = list(torchvision_weights("vgg16", takes_file=False).values())
         layers = [module for module in self.stages.modules() if isinstance(module, nn.Conv2d)]
         with torch.no_grad():
             for layer, weight, bias in zip([*layers, self.fc6, self.fc7], state[0::2], state[1::2], strict=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
@@ -144,16 +144,31 @@ def timm_model(
         raise
     except Exception as error:  # constructors raise various types for wrong arguments
         raise UserError(refusal(f"timm's {name}", error, arguments)) from error
-    if not pretrained:
-        return network
+    return with_weights(lambda: create(pretrained=True), f"timm's {name}", takes_file=True) if pretrained else network
+
+
+def with_weights(create: Callable[[], nn.Module], described: str, *, takes_file: bool = False) -> nn.Module:
+    """Return a network with weights of the Hugging Face Hub; an exception is reported as one of the weights.
+
+    Args:
+        create: function that builds the network, and works without the weights.
+        described: owner of the weights, for errors.
+        takes_file: whether `model.pretrained` can name a file of these weights instead.
+
+    Raises:
+        UserError: if the weights can't be loaded.
+    """
+    from huggingface_hub import constants
+
     try:
-        return create(pretrained=True)
-    except Exception as error:  # the model can be built, so the weights caused this: the hub, the network or the file
+        return create()
+    except Exception as error:  # of the hub, the connection or the file
+        give = "download them and give the file, model.pretrained=<file>; " if takes_file else ""
         remedy = (
-            "download the weights on a machine with a network connection and give the file, "
-            "model.pretrained=<file>; or omit model.pretrained"
+            f"{give}build the network once on a machine with a network connection, which keeps them in "
+            f"{constants.HF_HUB_CACHE}, and copy this folder; or omit model.pretrained"
         )
-        rule = f"the weights of timm's {name} can't be loaded ({one_line(error)})"
+        rule = f"the weights of {described} can't be loaded ({one_line(error)})"
         raise UserError(Fault("model.pretrained", rule, remedy, "true")) from error
 
 

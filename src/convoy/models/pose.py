@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
+from convoy.models.libraries import with_weights
 
 DECONVOLUTION_CHANNELS = 256
 
@@ -27,7 +28,7 @@ class SimpleBaseline(nn.Module):
         **arguments: further arguments of the backbone.
 
     Raises:
-        UserError: if there is no such backbone, or it rejects an argument.
+        UserError: if there is no such backbone, it rejects an argument, or the weights can't be loaded.
     """
 
     def __init__(
@@ -73,14 +74,19 @@ def _backbone(name: str, in_channels: int, level: int, pretrained: bool, argumen
     if not timm.is_model(name.partition(".")[0]):
         remedy = did_you_mean(name, timm.list_models(), "timm.list_models('*word*') finds them")
         raise UserError(Fault("model.backbone", "timm has no such model", remedy, name))
-    try:
+
+    def create(*, pretrained: bool) -> nn.Module:
         network: nn.Module = timm.create_model(
             name, features_only=True, out_indices=[level], in_chans=in_channels, pretrained=pretrained, **arguments
         )
+        return network
+
+    try:
+        network = create(pretrained=False)
     except Exception as error:  # constructors raise various types for wrong arguments
         rule = f"timm's {name} can't be a backbone: {one_line(error)}"
         raise UserError(Fault("model.backbone", rule, "choose another backbone", name)) from error
-    return network
+    return with_weights(lambda: create(pretrained=True), f"timm's {name}") if pretrained else network
 
 
 class StackedHourglass(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convoy.config.faults import Fault, UserError, did_you_mean, one_line
+from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.models.image_padding import cropped, padded
-from convoy.models.libraries import fit_first_convolution, refusal
+from convoy.models.libraries import fit_first_convolution, refusal, with_weights
 
 DEEPEST = 32
 """Multiple of the sides that encoders halve without a rest."""
@@ -149,7 +149,7 @@ def segmentation_model(
         remedy = did_you_mean(encoder, timm.list_models(), "timm.list_models('*word*') finds them")
         raise UserError(Fault("model.encoder", "timm has no such model", remedy, encoder))
 
-    def create(weights: str | None) -> nn.Module:
+    def create(weights: str | bool | None) -> nn.Module:
         return EncoderDecoder(
             library.create_model(
                 name,
@@ -165,14 +165,8 @@ def segmentation_model(
         network = create(None)
     except Exception as error:  # constructors raise various types for wrong arguments
         raise UserError(refusal(f"{name} with the encoder {encoder}", error, arguments)) from error
-    if not pretrained:
-        return network
-    try:
-        return create("imagenet")
-    except Exception as error:  # the network can be built, so the weights caused this
-        remedy = "give a file, model.pretrained=<file>, or omit model.pretrained"
-        rule = f"the weights of the encoder {encoder} can't be loaded ({one_line(error)})"
-        raise UserError(Fault("model.pretrained", rule, remedy, "true")) from error
+    weights = True if is_timms else "imagenet"
+    return with_weights(lambda: create(weights), f"the encoder {encoder}") if pretrained else network
 
 
 def _resized(logits: Tensor, images: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class SegNet(nn.Module):
     def _load_vgg16(self, in_channels: int) -> None:
         from convoy.models.weights import fit_channels, torchvision_weights
 
-        state = torchvision_weights("vgg16_bn")
+        state = torchvision_weights("vgg16_bn", takes_file=False)
         there = [value for name, value in state.items() if name.startswith("features.")]
         there[0] = fit_channels(there[0], in_channels) if in_channels != 3 else there[0]
         with torch.no_grad():

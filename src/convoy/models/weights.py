@@ -19,8 +19,13 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 """Names of the auxiliary classifiers in torchvision's networks."""
 
 
-def torchvision_weights(model: str) -> dict[str, Tensor]:
+def torchvision_weights(model: str, key: str = KEY, *, takes_file: bool = True) -> dict[str, Tensor]:
     """Return the state dict of torchvision's best weights of `model`, downloaded once into torch's hub folder.
+
+    Args:
+        model: name of a network of torchvision.
+        key: setting that asks for the weights, for errors.
+        takes_file: whether that setting can name a file of these weights instead.
 
     Raises:
         UserError: if there are no weights, or they can't be downloaded.
@@ -28,19 +33,18 @@ def torchvision_weights(model: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     choices = list(get_model_weights(model))
+    value, omit = ("true", "; or omit model.pretrained") if key == KEY else ("null", "")
     if not choices:
         rule = f"torchvision has no weights for {model}"
-        raise UserError(Fault(KEY, rule, "give a file, model.pretrained=<file>, or omit model.pretrained", "true"))
+        raise UserError(Fault(key, rule, f"give a file, {key}=<file>{omit}", value))
     best = get_model_weights(model).DEFAULT
     try:
         state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        remedy = (
-            f"download {best.url} on a machine with a network connection and give the file, "
-            f"model.pretrained=<file>, or put it into {folder}; or omit model.pretrained"
-        )
-        raise UserError(Fault(KEY, f"the weights can't be downloaded ({one_line(error)})", remedy, "true")) from error
+        give = f"give the file, {key}=<file>, or " if takes_file else ""
+        remedy = f"download {best.url} on a machine with a network connection and {give}put it into {folder}{omit}"
+        raise UserError(Fault(key, f"the weights can't be downloaded ({one_line(error)})", remedy, value)) from error
     return state
 
 

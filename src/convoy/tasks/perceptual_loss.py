@@ -94,7 +94,7 @@ def _frozen_features(name: str, layer: int, file: str | None) -> nn.Module:
         raise UserError(Fault("loss.layer", rule, "write one of them", str(layer)))
     if file is not None and not Path(file).expanduser().is_file():
         raise UserError(Fault("loss.weights", "no such file", "write null for torchvision's weights", file))
-    state = torchvision_weights(name) if file is None else read_weights(Path(file).expanduser())
+    state = torchvision_weights(name, "loss.weights") if file is None else read_weights(Path(file).expanduser())
     kept = features[: layer + 1].to_empty(device="cpu")
     own = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     wanted = kept.state_dict()
