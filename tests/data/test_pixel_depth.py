@@ -91,7 +91,7 @@ def test_images_of_more_bits_are_scaled(tmp_path: Path, kind: str, channels: int
 def test_extremes_and_the_middle() -> None:
     values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
     image = DatasetImages([(Image.fromarray(values), 0)], DataConfig(num_classes=2, channels=1), "train", seed=1)
-    assert image.read(0)[0].pixels(1, 1).ravel().tolist() == [0, 1, 128, 255]
+    assert image.read(0).pixels(1, 1).ravel().tolist() == [0, 1, 128, 255]
 
 
 def test_image_from_a_run_is_prepared_like_a_packed_one(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class DataConfig:
     segmentation folders, one name of an image per line, without suffix, and null: no lists."""
     image_folder: str = "images"
     """Folder of the images below data.root, or below the folder of each split. Segmentation folders only, like the next
-    five."""
+    three."""
     mask_folder: str = "masks"
     """Folder of the masks. A mask has the name of its image."""
     image_suffix: str = ""
@@ -55,7 +55,8 @@ class DataConfig:
     """Text after the image's name in the name of a mask, such as _mask."""
     classes: Any = None
     """Names of the classes in the order of the values in the masks, a mapping of names to values, or a table with the
-    columns name and, for color masks, red, green and blue. A class named void, ignore or unlabeled is not counted."""
+    columns name and, for color masks, red, green and blue. A class named void, ignore or unlabeled is not counted.
+    Segmentation folders and data.source=dataset, like the next one."""
     ignored_values: list[int] = field(default_factory=list)
     """Further values of masks whose pixels are not counted; 255 never is."""
     splits: list[str] | None = None

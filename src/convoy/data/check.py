@@ -67,12 +67,12 @@ _SOURCES_OF_KEY = {
     "split_files": (FOLDER_SOURCE, SEGMENTATION_SOURCE),
     "image_suffix": (SEGMENTATION_SOURCE,),
     "mask_suffix": (SEGMENTATION_SOURCE,),
-    "classes": (SEGMENTATION_SOURCE,),
-    "ignored_values": (SEGMENTATION_SOURCE,),
+    "classes": (SEGMENTATION_SOURCE, DATASET_SOURCE),
+    "ignored_values": (SEGMENTATION_SOURCE, DATASET_SOURCE),
     "splits": (SEGMENTATION_SOURCE,),
     "image_folder": (SEGMENTATION_SOURCE,),
     "mask_folder": (SEGMENTATION_SOURCE,),
-    "point_pairs": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE),
+    "point_pairs": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE, DATASET_SOURCE),
     "patches_per_image": (RESTORATION_SOURCE,),
     "degradation": (RESTORATION_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
@@ -82,7 +82,8 @@ _SOURCES_OF_KEY = {
 _OPTIONS = {RESTORATION_SOURCE: "restoration"}
 """Options of sources with another name."""
 _KINDS = {
-    **dict.fromkeys((HUGGINGFACE_SOURCE, DATASET_SOURCE), (CLASS_INDEX, MULTI_HOT, VALUES)),
+    HUGGINGFACE_SOURCE: (CLASS_INDEX, MULTI_HOT, VALUES),
+    DATASET_SOURCE: KINDS,
     TABLE_SOURCE: (CLASS_INDEX, MULTI_HOT, VALUES, KEYPOINTS),
     SEGMENTATION_SOURCE: (MASK,),
     RESTORATION_SOURCE: (IMAGE,),

@@ -1,8 +1,8 @@
 """Map-style data sets of the user, named by `_target_` in `data.train`, `data.val` and `data.test`.
 
 `dataset[index]` returns an image and its target. The image is a PIL image, a uint8 tensor [C, H, W] or [H, W], or a
-uint8 array [H, W, C] or [H, W]. Decoding threads call it, several at a time, and then resize, crop and normalize the
-image like those of folders.
+uint8 array [H, W, C] or [H, W]. `item_forms` has the forms of targets with positions in the image. Decoding threads
+call it, several at a time, and then resize, crop and normalize the image like those of folders.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -23,12 +22,17 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build
 from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
-from convoy.data.pixel_depth import RangeError, to_mode
-from convoy.data.pixel_format import PICTURE_CHANNELS, PixelFormat
+from convoy.data.degradation.restoration_folders import CHANNEL_NAMES
+from convoy.data.item_forms import described, mask_of, pixels_of, points_of
+from convoy.data.located.class_table import mask_classes
+from convoy.data.located.located_targets import LocatedTargets
+from convoy.data.located.open_targets import mask_reader, open_item_targets
+from convoy.data.pixel_depth import RangeError
+from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
-from convoy.data.sampling import MicroBatch
+from convoy.data.sampling import MicroBatch, micro_batches_of
 from convoy.data.split_images import OpenBatch
-from convoy.data.targets import CLASS_INDEX, MULTI_HOT, Targets, positions_of
+from convoy.data.targets import CLASS_INDEX, IMAGE, KEYPOINTS, LOCATED_KINDS, MASK, MULTI_HOT, Targets, positions_of
 
 
 def build_dataset(data: DataConfig, split: str) -> Any:
@@ -49,18 +53,25 @@ def build_dataset(data: DataConfig, split: str) -> Any:
 
 
 def dataset_targets(data: DataConfig, dataset: Any) -> Targets:
-    """Return kind and names of a data set's targets: its `classes`, or numbers.
+    """Return kind and names of a data set's targets: `data.classes` of masks, its attribute `classes`, or numbers.
 
     Raises:
         UserError: if the length of `classes` is not `data.num_classes`.
     """
     assert data.num_classes is not None, "check_data requires it"
+    if data.target == IMAGE:
+        return Targets(IMAGE, CHANNEL_NAMES[data.num_classes])
+    if data.target == MASK and data.classes is not None:
+        return Targets(MASK, mask_classes(data).names)
     names = getattr(dataset, "classes", None)
     if not isinstance(names, Sequence) or isinstance(names, str):
         return Targets(data.target, tuple(str(index) for index in range(data.num_classes)))
     if len(names) != data.num_classes:
         rule = f"{type(dataset).__name__}.classes has {len(names)} names"
-        raise UserError(Fault("data.num_classes", rule, f"write data.num_classes={len(names)}", str(data.num_classes)))
+        remedy = f"write data.num_classes={len(names)}"
+        if data.target == MASK:
+            remedy += ", or data.classes=[…] if these are not the classes of the masks"
+        raise UserError(Fault("data.num_classes", rule, remedy, str(data.num_classes)))
     return Targets(data.target, tuple(map(str, names)))
 
 
@@ -93,8 +104,6 @@ def user_code(key: str, name: str) -> Iterator[None]:
 class DatasetImages:
     """Images and targets of a split, read from a data set of the user."""
 
-    located = None
-
     def __init__(
         self,
         dataset: Any,
@@ -122,6 +131,10 @@ class DatasetImages:
         self._seed = seed
         self._samples = torch.arange(len(dataset)) if samples is None else samples
         self._positions = None if positions is None else torch.tensor(positions)
+        self._read_mask = mask_reader(data) if data.target == MASK else None
+        self.located: LocatedTargets | None = None
+        if data.target in LOCATED_KINDS:
+            self.located = open_item_targets(self, dataset_targets(data, dataset), data, key)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -139,6 +152,16 @@ class DatasetImages:
         """See `SplitImages`."""
         return self._item_name(int(self._samples[sample]))
 
+    def item(self, sample: int) -> LazyImage:
+        """Open an image with its target.
+
+        Raises:
+            BadImageError: if the file of the image can't be read.
+            UserError: if `__getitem__` fails or returns another type.
+        """
+        ((_, opened),) = self.visit(micro_batches_of(torch.tensor([sample]), 1))
+        return opened.image(0)
+
     def _item_name(self, index: int) -> str:
         return f"{type(self._dataset).__name__}[{index}]"
 
@@ -150,8 +173,8 @@ class DatasetImages:
             seeds = random_bits(self._seed, batch.epoch, keys, [Stream.DATASET])[0].tolist()
             yield batch, _DatasetBatch(self.read, indices.tolist(), seeds)
 
-    def read(self, index: int) -> tuple[LazyImage, Tensor]:
-        """Return the image and the target at an index of the data set.
+    def read(self, index: int) -> LazyImage:
+        """Return the image at an index of the data set, with its target.
 
         Raises:
             BadImageError: if the file of the image can't be read.
@@ -164,20 +187,41 @@ class DatasetImages:
             except OSError as error:
                 raise BadImageError(name, str(error) or type(error).__name__) from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise self._fault(name, f"returns {_described(item)}", "return an image and its target")
+            raise self._fault(name, f"returns {described(item)}", "return an image and its target")
         try:
-            pixels = _pixels(item[0], self._format)
+            pixels = pixels_of(item[0], self._format)
+            target = (self._target if self.located is None else self._located_target)(name, item[1])
         except RangeError as error:
             raise BadImageError(name, str(error)) from error
         if pixels is None:
-            rule = f"returns an image that is {_described(item[0])}"
+            rule = f"returns an image that is {described(item[0])}"
             remedy = "return a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
             if not self._format.is_picture:
                 channels = self._format.channels
                 remedy = f"return a uint8 tensor [{channels}, H, W] or a uint8 array [H, W, {channels}] (data.channels)"
             raise self._fault(name, rule, remedy)
         mode = item[0].mode if isinstance(item[0], Image.Image) else None
-        return image_of_pixels(pixels, self._data.channels, mode), self._target(name, item[1])
+        return replace(image_of_pixels(pixels, self._data.channels, mode), target=target)
+
+    def _located_target(self, name: str, target: Any) -> Any:
+        """Return a mask, key points or an image in the form that `open_item_targets` expects."""
+        number = self._data.num_classes
+        assert number is not None, "check_data requires it"
+        found: Any
+        if self._read_mask is not None:
+            found = mask_of(target, self._read_mask, f"the mask of {name}")
+            wanted = "a PIL image, or a tensor or an array of whole numbers [H, W]"
+        elif self._data.target == KEYPOINTS:
+            found = points_of(target, number)
+            wanted = f"x and y of each point, [{number}, 2], or [{number}, 3] with 0 for unknown ones"
+            wanted += f" (data.num_classes={number})"
+        else:
+            pixels = pixels_of(target, replace(self._format, channels=number))
+            found = None if pixels is None else image_of_pixels(pixels, number)
+            wanted = "a PIL image, a uint8 tensor [C, H, W] or a uint8 array [H, W, C] with 1 or 3 channels"
+        if found is None:
+            raise self._fault(name, f"returns a target that is {described(target)}", f"return {wanted}")
+        return found
 
     def _target(self, name: str, target: Any) -> Tensor:
         number = self._data.num_classes if self._positions is None else len(self._positions)
@@ -210,9 +254,7 @@ class DatasetImages:
 class _DatasetBatch:
     """See `OpenBatch`. Targets are kept as the images are read."""
 
-    def __init__(
-        self, read: Callable[[int], tuple[LazyImage, Tensor]], indices: Sequence[int], seeds: Sequence[int]
-    ) -> None:
+    def __init__(self, read: Callable[[int], LazyImage], indices: Sequence[int], seeds: Sequence[int]) -> None:
         self._read = read
         self._indices = indices
         self._seeds = seeds
@@ -220,29 +262,9 @@ class _DatasetBatch:
 
     def image(self, place: int) -> LazyImage:
         with SampleRandomness(self._seeds[place]):
-            picture, self._targets[place] = self._read(self._indices[place])
+            picture = self._read(self._indices[place])
+        self._targets[place] = picture.target
         return picture
 
     def targets(self, places: Tensor) -> Tensor:
         return torch.stack([self._targets[place] for place in places.tolist()])
-
-
-def _pixels(image: Any, form: PixelFormat) -> NDArray[np.uint8] | None:
-    """Return an image as uint8 [H, W, C], or None if it is not an image of gray, RGB or the channels of the config."""
-    if isinstance(image, Image.Image):
-        mode = "L" if image.mode == "L" else "RGB"
-        image = np.array(to_mode(image, mode, form))
-    elif isinstance(image, Tensor):
-        image = image.detach().cpu().permute(1, 2, 0).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        return None
-    pixels = image[:, :, None] if image.ndim == 2 else image
-    allowed = PICTURE_CHANNELS if form.is_picture else (form.channels,)
-    return pixels if pixels.shape[2] in allowed else None
-
-
-def _described(value: Any) -> str:
-    """Return type, element type and shape of a value."""
-    shape = getattr(value, "shape", None)
-    kind = type(value).__name__
-    return kind if shape is None else f"{kind} of {getattr(value, 'dtype', '?')} {list(shape)}"

@@ -107,7 +107,7 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
     if data.source == SHARDS_SOURCE:
         return _open_shards(data, seed)
     if data.source == DATASET_SOURCE:
-        return _open_dataset(data, seed, build_dataset, None)
+        return _open_dataset(replace(data, num_classes=num_targets(data)), seed, build_dataset, None)
     if data.source == TORCHVISION_SOURCE:
         from convoy.data.torchvision_images import torchvision_set
 

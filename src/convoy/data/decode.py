@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ class LazyImage:
             from `bottom` on, counted in the whole image, are undefined. `factor` is 1, or one of `jpeg.FACTORS` if the
             image can shrink. It may raise BadImageError.
         mode: Pillow's name of the pixels in the file, such as RGB, L (gray), CMYK or I;16 (16-bit gray).
+        target: target that a data set of the user returned with the image; None if it is stored elsewhere.
     """
 
     width: int
@@ -63,6 +64,7 @@ class LazyImage:
     can_shrink: bool
     pixels: Callable[[int, int], NDArray[np.uint8]]
     mode: str = "RGB"
+    target: Any = None
 
     def part(self, left: int, top: int, width: int, height: int) -> LazyImage:
         """Return a rectangle of the image, which must be inside of it."""

@@ -8,9 +8,8 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.image_size import sides_or_none
-from convoy.data.checks.source_check import is_folder, padding_faults
+from convoy.data.checks.source_check import is_folder, padding_faults, restored_view_faults
 from convoy.data.degradation.restoration_folders import CHANNEL_NAMES, find_folders, num_channels
-from convoy.data.source_names import WHOLE_VIEW
 
 MOST_SCALE = 16
 MOST_QUALITY = 95
@@ -30,9 +29,7 @@ def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     elif data.num_classes not in (None, num_channels(data)):
         rule = f"is the number of channels of the restored images, {num_channels(data)}"
         yield fault_of("data.num_classes", data.num_classes, rule, "write data.num_classes=null")
-    if data.eval_view != WHOLE_VIEW:
-        rule = "would resize the images that the network should return"
-        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=whole")
+    yield from restored_view_faults(data)
     if data.patches_per_image < 1:
         yield fault_of("data.patches_per_image", data.patches_per_image, "must be at least 1")
     if present or is_folder(data.root):

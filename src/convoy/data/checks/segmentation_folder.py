@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.data.checks.source_check import is_folder, padding_faults
+from convoy.data.checks.source_check import is_folder, mask_value_faults, padding_faults
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.mask_folders import SPLITS, find_pairs
 
@@ -19,9 +19,7 @@ def count_targets(data: DataConfig) -> int:
 def faults(data: DataConfig, *, present: bool) -> Iterator[Fault]:
     """See `SourceCheck`."""
     yield from padding_faults(data)
-    for value in data.ignored_values:
-        if not 0 <= value <= 255:
-            yield fault_of("data.ignored_values", data.ignored_values, "must be values of masks, 0 to 255")
+    yield from mask_value_faults(data)
     if data.splits is not None and not {"train"} <= set(data.splits) <= set(SPLITS):
         yield fault_of("data.splits", data.splits, "must be train and any of val and test", "write [train,val]")
     try:

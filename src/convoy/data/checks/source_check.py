@@ -8,6 +8,7 @@ from typing import Protocol
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
+from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.targets import plural_of
 
 
@@ -36,6 +37,19 @@ def padding_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield a fault if images of different sizes should be padded."""
     if data.fit == "pad":
         yield fault_of("data.fit", data.fit, "is for sets whose images have one size", "use data.fit=resize")
+
+
+def mask_value_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield a fault if data.ignored_values can't be in a mask."""
+    if not all(0 <= value <= 255 for value in data.ignored_values):
+        yield fault_of("data.ignored_values", data.ignored_values, "must be values of masks, 0 to 255")
+
+
+def restored_view_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield a fault if val and test do not show images in their own size."""
+    if data.eval_view != WHOLE_VIEW:
+        rule = "would resize the images that the network should return"
+        yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=whole")
 
 
 def counted_faults(data: DataConfig, count: Callable[[DataConfig], int], place: str | None) -> Iterator[Fault]:

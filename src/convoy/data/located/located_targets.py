@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,12 @@ from convoy.data.located.placement import Placement
 from convoy.data.resize import crop_and_resize
 
 Pixels = NDArray[np.uint8]
+
+ReadTarget = Callable[[int, LazyImage | None], NDArray[Any]]
+"""Function that returns the stored target of a sample: of the given image, or None to open it. Called in any thread.
+
+It may raise BadImageError and UserError.
+"""
 
 
 class LocatedTargets(Protocol):

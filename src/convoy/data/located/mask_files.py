@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,17 +46,25 @@ class MaskReader:
             BadImageError: if the file can't be decoded.
             UserError: if a value or color is no class.
         """
-        image = open_as_stored(path)
+        return self.of_image(open_as_stored(path), path)
+
+    def of_image(self, image: Image.Image, path: str) -> Mask:
+        """Return the mask in an image, as for a file; `path` is its name for errors."""
         if self._classes.colors is not None:
             return self._of_colors(image, path)
         if image.mode not in ("L", "P", "1", "I", "I;16"):
             rule = f"{path} is a color image ({image.mode}), and the classes have no colors"
             remedy = "give data.classes a table with the columns name, red, green and blue, or masks of class indices"
             raise UserError(Fault("data.classes", rule, remedy))
-        values = np.asarray(image if image.mode != "1" else image.convert("L").point(lambda value: value // 255))
+        return self.of_values(np.asarray(image), path)
+
+    def of_values(self, values: NDArray[Any], path: str) -> Mask:
+        """Return the mask of whole numbers [H, W], as for a file; `path` is its name for errors."""
         if values.dtype != np.uint8:
             if values.size and (values.max() > IGNORED or values.min() < 0):
-                raise self._unknown(path, f"the value {int(values.max())}")
+                wrong = int(values.min() if values.min() < 0 else values.max())
+                remedy = "masks have values from 0 to 255, and pixels of 255 are not counted"
+                raise UserError(Fault("data.classes", f"{path} has the value {wrong}", remedy))
             values = values.astype(np.uint8)
         mask: NDArray[np.int16] = self._indices[values]
         if (mask < 0).any():

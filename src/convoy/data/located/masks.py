@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_masks
 from convoy.data.decode import LazyImage
-from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.located_targets import Pixels, ReadTarget, write_picture
 from convoy.data.located.pictures import as_picture, with_mask
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED
@@ -26,18 +26,23 @@ class MaskTargets:
     """Masks of a split.
 
     Args:
-        images: names of the images, for errors.
-        masks: mask of each image.
-        read: function that returns the mask of a file, uint8 [H, W]: class indices, or `IGNORED`. Called in any thread;
-            it may raise BadImageError and UserError.
+        count: number of images.
+        read: function that returns the mask of an image, uint8 [H, W]: class indices, or `IGNORED`; see `ReadTarget`.
+        names: function that returns the names of the mask and of the image, for errors.
         num_classes: number of classes.
+        key: setting that names the data, for errors.
     """
 
     def __init__(
-        self, images: Sequence[str], masks: Sequence[str], read: Callable[[str], Pixels], num_classes: int
+        self,
+        count: int,
+        read: ReadTarget,
+        names: Callable[[int], tuple[str, str]],
+        num_classes: int,
+        key: str = "data.root",
     ) -> None:
-        self._images, self._masks, self._read = images, masks, read
-        self._num_classes = num_classes
+        self._count, self._read, self._names = count, read, names
+        self._num_classes, self._key = num_classes, key
 
     def input_size(self, picture_size: Sides) -> Sides:
         """See `LocatedTargets`."""
@@ -54,13 +59,14 @@ class MaskTargets:
     def write(self, sample: int, picture: LazyImage, placement: Placement, pixels: Pixels, slot: Pixels) -> None:
         """See `LocatedTargets`."""
         write_picture(picture, placement, pixels)
-        mask = self.mask(sample)
+        mask = self._read(sample, picture)
         if mask.shape != (picture.height, picture.width):
+            own, image = self._names(sample)
             rule = (
-                f"{self._masks[sample]} has {mask.shape[1]}x{mask.shape[0]} pixels, and its image"
-                f" {self._images[sample]} {picture.width}x{picture.height} (width x height)"
+                f"{own} has {mask.shape[1]}x{mask.shape[0]} pixels, and its image"
+                f" {image} {picture.width}x{picture.height} (width x height)"
             )
-            raise UserError(Fault("data.root", rule, "a mask needs the size of its image: replace one of the two"))
+            raise UserError(Fault(self._key, rule, "a mask needs the size of its image: replace one of the two"))
         slot[:] = IGNORED
         slot[: placement.size.height, : placement.size.width] = mask[placement.rows()[:, None], placement.columns()]
 
@@ -71,7 +77,8 @@ class MaskTargets:
             BadImageError: if the file can't be decoded.
             UserError: if it has values that are no class.
         """
-        return self._read(self._masks[sample])
+        mask: Pixels = self._read(sample, None)
+        return mask
 
     def pixels_per_class(self, num_threads: int) -> Tensor:
         """Return the pixels of each class in all masks, and the counted pixels of the masks that have the class.
@@ -89,11 +96,11 @@ class MaskTargets:
             return np.stack([own, np.where(own > 0, own.sum(), 0)])
 
         with ThreadPoolExecutor(num_threads, thread_name_prefix="convoy-decode") as pool:
-            total = sum(pool.map(counts, range(len(self._masks))), np.zeros((2, self._num_classes), dtype=np.int64))
+            total = sum(pool.map(counts, range(self._count)), np.zeros((2, self._num_classes), dtype=np.int64))
         return torch.from_numpy(total)
 
     def __len__(self) -> int:
-        return len(self._masks)
+        return self._count
 
     def transform(self, transform: Any, pixels: Pixels, slot: Pixels) -> None:
         """See `LocatedTargets`."""

@@ -16,7 +16,7 @@ from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_points
 from convoy.data.decode import LazyImage
-from convoy.data.located.located_targets import Pixels, write_picture
+from convoy.data.located.located_targets import Pixels, ReadTarget, write_picture
 from convoy.data.located.pictures import as_picture, with_points
 from convoy.data.located.placement import Placement
 from convoy.data.targets import listed
@@ -28,16 +28,18 @@ class PointTargets:
     """Key points of a split.
 
     Args:
-        points: float32 [images, points, 3]: x and y in pixels of the image, and 1 if the point is known, else 0.
+        count: number of images.
+        read: function that returns the points of an image, float32 [points, 3]: x and y in pixels of the image, and 1
+            if the point is known, else 0; see `ReadTarget`.
         mirrored: index of the point that each point becomes when the image is flipped, such as the right ear for the
             left one; int64 [points].
     """
 
-    def __init__(self, points: Numbers, mirrored: NDArray[np.int64]) -> None:
-        self._points, self._mirrored = points, mirrored
+    def __init__(self, count: int, read: ReadTarget, mirrored: NDArray[np.int64]) -> None:
+        self._count, self._read, self._mirrored = count, read, mirrored
 
     def __len__(self) -> int:
-        return len(self._points)
+        return self._count
 
     def input_size(self, picture_size: Sides) -> Sides:
         """See `LocatedTargets`."""
@@ -49,12 +51,12 @@ class PointTargets:
 
     def slots(self, count: int, input_size: Sides) -> NDArray[Any]:
         """Return float32 [count, points, 4]."""
-        return np.empty((count, self._points.shape[1], 4), dtype=np.float32)
+        return np.empty((count, len(self._mirrored), 4), dtype=np.float32)
 
     def write(self, sample: int, picture: LazyImage, placement: Placement, pixels: Pixels, slot: Numbers) -> None:
         """See `LocatedTargets`."""
         write_picture(picture, placement, pixels)
-        points = self._points[sample]
+        points = self._read(sample, picture)
         slot[:, :2] = placement.points(points[:, :2])
         slot[:, 2] = points[:, 2]
         slot[:, 3] = placement.box.width / placement.size.width
@@ -77,7 +79,7 @@ class PointTargets:
 
     def present(self, sample: int) -> list[float]:
         """See `LocatedTargets`."""
-        known: list[float] = self._points[sample, :, 2].tolist()
+        known: list[float] = self._read(sample, None)[:, 2].tolist()
         return known
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
@@ -118,9 +120,9 @@ def mirrored_points(names: Sequence[str], pairs: Sequence[Sequence[str]] | None)
             swapped[index] = forms.get(other, index)
         return swapped
     for pair in pairs:
-        if len(pair) != 2 or any(name not in places for name in pair):
+        if len(pair) != 2 or any(str(name) not in places for name in pair):
             remedy = f"write pairs such as [[left_eye,right_eye]]; the points are {listed(names)}"
             raise UserError(Fault("data.point_pairs", "must be pairs of points", remedy, str(list(pair))))
-        first, second = (places[name] for name in pair)
+        first, second = (places[str(name)] for name in pair)
         swapped[first], swapped[second] = second, first
     return swapped
