@@ -13,7 +13,7 @@ import pytest
 import yaml
 from tests.conftest import TINY, Run
 
-from convoy.runtime.cpu_cores import CoreTimes, cores_of_others
+from convoy.runtime.cpu_cores import CoreTimes, Imports, cores_of_others
 from convoy.runtime.devices import choose
 from convoy.training import machine, preflight
 
@@ -79,3 +79,19 @@ def test_a_run_keeps_the_threads_that_it_began_with(
     again = convoy("train", "resume=run", "trainer.max_steps=3")
     assert again.code == 0
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["hardware"]["cpu_threads"] == 1
+
+
+def test_a_forked_run_watches_others_although_it_imports_nothing(
+    convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched_s: list[float] = []
+
+    def watch(start: CoreTimes, end: CoreTimes) -> int:
+        watched_s.append(end.wall_s - start.wall_s)
+        return 0
+
+    tiny = [word for word in TINY if not word.startswith("hardware")]
+    monkeypatch.setattr(machine, "cores_of_others", watch)
+    monkeypatch.setattr(Imports, "are_done", True)
+    assert convoy("train", *tiny, "trainer.max_steps=1").code == 0
+    assert watched_s[0] >= 0.5

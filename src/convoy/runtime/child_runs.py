@@ -18,6 +18,7 @@ from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
 from convoy.runtime import stop_signals
 from convoy.runtime.cpu_cores import usable_cores
+from convoy.runtime.prepared_process import ENTRY, ForkedRun, PreparedProcess
 from convoy.runtime.rank_watch import PARENT
 
 MOST_DEATHS = 4
@@ -42,7 +43,8 @@ class ChildRuns:
         self.workers = workers
         self.received = 0
         self._stop = Event()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._processes: set[subprocess.Popen[bytes] | ForkedRun] = set()
+        self._prepared: PreparedProcess | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -53,10 +55,12 @@ class ChildRuns:
         """Call a function with the number of each worker, all at the same time, and forward stop signals meanwhile."""
         previous = stop_signals.install(lambda number, _: self.stop(number))
         try:
-            with ThreadPoolExecutor(self.workers) as pool:
+            with PreparedProcess() as prepared, ThreadPoolExecutor(self.workers) as pool:
+                self._prepared = prepared if sys.platform == "linux" and not _gpus() else None
                 for future in [pool.submit(worker, index) for index in range(self.workers)]:
                     future.result()
         finally:
+            self._prepared = None
             stop_signals.restore(previous)
 
     def train(
@@ -71,21 +75,31 @@ class ChildRuns:
             environment: variables of the process.
             log: file for its output; None for that of this process.
         """
-        added = {**environment, PARENT: str(os.getpid()), **_share(worker, self.workers)}
-        command = [sys.executable, "-m", "convoy.commands.main", "train", *self._flags, *words]
+        words = ["train", *self._flags, *words]
+        added = {**environment, **_share(worker, self.workers)}
         with (log or Path(os.devnull)).open("ab") as file:
-            output = file if log else None
-            process = subprocess.Popen(
-                command, env={**os.environ, **added}, stdout=output, stderr=output, pass_fds=[lock.fileno()]
-            )
-            self._processes.add(process)
-            if self.received:
-                process.send_signal(self.received)
-            try:
-                code = process.wait()
-            finally:
-                self._processes.discard(process)
+            files = (file.fileno(), file.fileno(), lock.fileno()) if log else (1, 2, lock.fileno())
+            forked = self._prepared.start(words, added, files) if self._prepared else None
+            code = self._wait(forked) if forked else None
+            if code is None:
+                command = [sys.executable, "-m", ENTRY, *words]
+                variables, output = {**os.environ, **added, PARENT: str(os.getpid())}, file if log else None
+                process = subprocess.Popen(
+                    command, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
+                )
+                code = self._wait(process)
+        assert code is not None
         return 128 - code if code < 0 else code
+
+    def _wait(self, process: subprocess.Popen[bytes] | ForkedRun) -> int | None:
+        """Wait for the end of a process, to which stop signals are forwarded meanwhile, and return its exit code."""
+        self._processes.add(process)
+        if self.received:
+            process.send_signal(self.received)
+        try:
+            return process.wait()
+        finally:
+            self._processes.discard(process)
 
     def stop(self, number: int = 0) -> None:
         """Start no further run, and forward a signal to the processes."""
@@ -146,11 +160,16 @@ def try_lock(path: Path) -> IO[str] | None:
 
 def _share(worker: int, workers: int) -> Mapping[str, str]:
     """Return the GPUs of a worker as environment variables, so that runs at the same time don't share one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        visible = ",".join(str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
-    if workers == 1 or not visible:
+    devices = _gpus()
+    if workers == 1 or not devices:
         return {}
-    devices = visible.split(",")
     count = max(1, len(devices) // workers)
     return {"CUDA_VISIBLE_DEVICES": ",".join(devices[worker * count % len(devices) :][:count])}
+
+
+def _gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+    return visible.split(",") if visible else []

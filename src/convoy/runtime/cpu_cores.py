@@ -38,6 +38,20 @@ class CoreTimes:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return cls(time.monotonic(), _busy_s(), sum(usage.ru_utime + usage.ru_stime for usage in used))
 
+    def wait(self) -> None:
+        """Wait until enough time has passed since this moment to measure over."""
+        time.sleep(max(0.0, self.wall_s + _SHORTEST_S - time.monotonic()))
+
+
+class Imports:
+    """Imports of the libraries of a run.
+
+    Attributes:
+        are_done: True in a process that was forked from one that had imported them.
+    """
+
+    are_done = False
+
 
 def cores_of_others(start: CoreTimes, end: CoreTimes) -> int:
     """Return the number of cores that other processes used between two moments, rounded; 0 if unknown."""

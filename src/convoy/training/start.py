@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.runtime.allocator_settings import use_allocator
-from convoy.runtime.cpu_cores import CoreTimes
+from convoy.runtime.cpu_cores import CoreTimes, Imports
 from convoy.runtime.garbage_collection import without_collector
 from convoy.training import preflight
 from convoy.training.resume import Resumed, is_resume, resume
@@ -66,6 +66,8 @@ class Start:
         # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
         with without_collector():
             from convoy.training.run import train
+        if Imports.are_done and self.config.hardware.cpu_threads is None:
+            since.wait()
         return train(self.config, self.overrides, self.resumed, restarts=restarts, since=since)
 
     def apply_environment(self) -> None:
