@@ -8,9 +8,10 @@ from benchmarks.planner_accuracy import imagenet_task, sgd
 from benchmarks.published_memory import Run, runs
 from tests.planner.test_planned_memory import BATCH, family
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from convoy.planner.allocator import Allocator
-from convoy.planner.convolutions import BACKWARD, FORWARD, Convolution
+from convoy.planner.convolutions import BACKWARD, FORWARD, Convolution, copied_bytes
 from convoy.planner.events import WORKSPACE
 from convoy.planner.peak_memory import BatchSizeModel, Card
 from convoy.planner.traced_training import Training, record
@@ -117,6 +118,24 @@ def test_an_estimated_workspace_takes_only_free_memory() -> None:
     # A measured one is required.
     measured = {signature: {BATCH: copies} for signature in model.convolutions}
     assert not model.fits(BATCH, Card(limit, workspaces=measured))
+
+
+def test_tensors_in_another_memory_format_are_copied() -> None:
+    """PyTorch's profiler shows the copies of real convolutions."""
+    layer = nn.Conv2d(16, 32, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    maps = torch.zeros(2, 24, 10, 10).contiguous(memory_format=torch.channels_last)
+    gradient = torch.zeros(2, 32, 10, 10)
+    how = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    ahead, back = torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default
+    for images in (maps[:, :16], maps[:, :16].contiguous(memory_format=torch.channels_last)):
+        for func, args in (
+            (ahead, (images, layer.weight, None, *how)),
+            (back, (gradient, images, layer.weight, None, *how, [True, True, False])),
+        ):
+            with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+                func(*args)
+            copies = sum(one.cpu_memory_usage for one in profiler.events() if one.name == "aten::empty_like")
+            assert copies == copied_bytes(func, args)
 
 
 def published(network: str, batch: int) -> Run:

@@ -1,4 +1,7 @@
-"""Signatures of convolutions, by which their measured workspaces are stored; the micro batch is not part of them."""
+"""Signatures of convolutions, by which their measured workspaces are stored, and the tensors that they copy.
+
+The micro batch is not part of a signature.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 FORWARD, BACKWARD, BACKWARD_OF_WEIGHTS = "forward", "backward", "backward of weights"
 
@@ -59,8 +63,7 @@ class Convolution:
             _pair(dilation),
             groups,
             str(images.dtype).removeprefix("torch."),
-            # As cudnn_conv_suggest_memory_format of ATen.
-            _is_channels_last(images) or _is_channels_last(weight),
+            _memory_format(images, weight) is torch.channels_last,
         )
 
     @property
@@ -87,6 +90,33 @@ class Convolution:
         return cls(**fields)
 
 
+def copied_bytes(func: Any, args: tuple[Any, ...]) -> int:
+    """Return the bytes that ATen copies before a convolution, transposed or not, or before its gradients are computed.
+
+    A tensor is copied if it is not contiguous in the memory format of the convolution: a slice, as the gradient of a
+    concatenation or a crop is, or the gradient of logits, which softmax returns with contiguous channels. Sources:
+    cudnn_convolution_forward_out and cudnn_convolution_backward in aten/src/ATen/native/cudnn/ConvShared.cpp, and
+    mkldnn_convolution and mkldnn_convolution_backward in aten/src/ATen/native/mkldnn/Conv.cpp.
+
+    Args:
+        func: ATen operation.
+        args: Its arguments.
+    """
+    if func is torch.ops.aten.convolution.default:
+        images, weight = args[:2]
+        read = [images, weight]
+    elif func is torch.ops.aten.convolution_backward.default:
+        gradient, images, weight = args[:3]
+        # The gradient of the images does not depend on the images.
+        read = [gradient, images, weight] if args[10][1] else [gradient, weight]
+    else:
+        return 0
+    if images.dim() != 4:
+        return 0
+    layout = _memory_format(images, weight)
+    return sum(tensor.nbytes for tensor in read if not tensor.is_contiguous(memory_format=layout))
+
+
 def _backward(wanted: list[bool]) -> str:
     return BACKWARD if wanted[0] else BACKWARD_OF_WEIGHTS
 
@@ -95,6 +125,7 @@ def _pair(numbers: list[int]) -> tuple[int, int]:
     return (numbers[0], numbers[-1])
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
-    """Return whether channels have the smallest stride, also in a slice of images, which is not contiguous."""
-    return tensor.stride(1) == 1 and not tensor.is_contiguous()
+def _memory_format(images: Tensor, weight: Tensor) -> torch.memory_format:
+    """Return the memory format of a convolution, as `cudnn_conv_suggest_memory_format` of ATen does."""
+    suggested = suggest_memory_format(images), suggest_memory_format(weight)
+    return torch.channels_last if torch.channels_last in suggested else torch.contiguous_format

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from convoy.planner.convolutions import Convolution
+from convoy.planner.convolutions import Convolution, copied_bytes
 
 HOST = "host"
 """Category of storages in host memory on any device. They are not part of a recording."""
@@ -26,6 +26,11 @@ CUBLAS_BYTES = 4096 * 1024 * 2 + 16 * 1024 * 8
 WORKSPACE = "cudnn_workspace"
 """Category of the workspace of a convolution's kernel. Its size depends on the GPU, so that it is recorded with 0
 bytes. Its operation is the signature of the convolution."""
+
+_LOSSES = (torch.ops.aten.mse_loss.default, torch.ops.aten.smooth_l1_loss.default)
+"""Losses whose mean or sum has a storage for the losses of all elements: ATen allocates the result in this size and
+then resizes it, which frees nothing (TORCH_META_FUNC in aten/src/ATen/native/BinaryOps.cpp). The losses themselves are
+in a temporary of the same size."""
 
 _HALVES = (torch.bfloat16, torch.float16)
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "addmv", "mv"})
@@ -107,15 +112,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._on_cuda and name[6:] in _PRODUCTS and backward not in self._threads_with_handle:
             self._threads_with_handle.add(backward)
             self._allocate(CUBLAS_BYTES, "cublas_workspace", "", name)
+        of_elements = args[0].nbytes if func in _LOSSES and result.dim() == 0 else 0
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._see(leaf, name, backward=backward)
+                self._see(leaf, name, backward=backward, size=of_elements)
+        temporaries = [(of_elements, "temporaries", name)] if of_elements else []
+        if copied := copied_bytes(func, args):
+            temporaries.append((copied, "temporaries", name))
         if self._on_cuda and (convolution := Convolution.of(func, args)) is not None:
             # ATen allocates the results before the workspace (cudnn_convolution in aten/src/ATen/native/cudnn).
-            self._pass_by(0, WORKSPACE, convolution.signature)
+            temporaries.append((0, WORKSPACE, convolution.signature))
         if not self._on_cuda and func is torch.ops.aten.convolution_backward.default:
             # oneDNN sums the gradient of the weights in a float32 copy.
-            self._pass_by(4 * args[2].numel(), self.category, name)
+            temporaries.append((4 * args[2].numel(), self.category, name))
+        if temporaries:
+            self._pass_by(temporaries)
         return result
 
     def hold(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
@@ -196,12 +207,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             return tensor.float().mean(dims, keepdim).to(dtype or tensor.dtype)
 
-    def _pass_by(self, size: int, category: str, operation: str) -> None:
-        """Record a temporary that an operation allocates and frees."""
-        number = self._allocate(
-            size, category, self._module(backward=torch._C._current_graph_task_id() != -1), operation
-        )
-        self._events.append(~number)
+    def _pass_by(self, temporaries: Iterable[tuple[int, str, str]]) -> None:
+        """Record temporaries, each (bytes, category, operation), that an operation allocates and then frees."""
+        module = self._module(backward=torch._C._current_graph_task_id() != -1)
+        numbers = [self._allocate(size, category, module, operation) for size, category, operation in temporaries]
+        self._events.extend(~number for number in numbers)
 
     def _on_device(self) -> Iterator[int]:
         for number, storage in enumerate(self._storages):
@@ -224,14 +234,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._callers[index] if index >= 0 else ""
 
     def _see(
-        self, tensor: Tensor, operation: str, category: str = "", module: str | None = None, *, backward: bool = False
+        self,
+        tensor: Tensor,
+        operation: str,
+        category: str = "",
+        module: str | None = None,
+        *,
+        backward: bool = False,
+        size: int = 0,
     ) -> None:
         storage = tensor.untyped_storage()
         key = int(storage._cdata)
         if key in self._live:
             return
         module = self._module(backward=backward) if module is None else module
-        number = self._allocate(storage.nbytes(), category or self.category, module, operation)
+        number = self._allocate(size or storage.nbytes(), category or self.category, module, operation)
         self._live[key] = number, weakref.ref(storage, lambda _: self._gone(key, number))
 
     def _allocate(self, size: int, category: str, module: str, operation: str) -> int:

@@ -117,6 +117,7 @@ class _Run:
         for parameter in self._parameters:
             parameter.register_post_accumulate_grad_hook(self._mark_gradient)  # type: ignore[no-untyped-call]
         self._last_micro_batch = False
+        self._held: tuple[Any, ...] = ()
 
     def steps(self, batch: int) -> None:
         """Run all steps. The last one repeats the records of the previous step if that step left no allocations."""
@@ -137,16 +138,21 @@ class _Run:
                 self._optimizer.zero_grad()
                 self._micro_batch(batch, f"step {step}, second pass")
         self._update(f"step {step}")
+        self._held = ()
 
     def _micro_batch(self, batch: int, place: str) -> None:
         recorder = self._recorder
         recorder.phase, recorder.category = f"{place}: batch", "inputs"
+        # Lightning holds a batch, and Convoy's module its losses, until the next ones: also during the optimizer step.
+        self._held = ()
         pixels, images, targets = self._batch(batch)
         recorder.phase, recorder.category = f"{place}: forward", "activations"
-        loss = self._loss(Batch(images, targets))
+        losses = self._losses(Batch(images, targets))
+        self._held = pixels, images, targets, {name: loss.detach() for name, loss in losses.items()}
+        loss = total_loss(losses)
+        del losses
         recorder.phase, recorder.category = f"{place}: backward", "temporaries"
         (loss / self._training.accumulation).backward()  # type: ignore[no-untyped-call]
-        del pixels, images, targets, loss
 
     def _batch(self, batch: int) -> tuple[Tensor, Tensor, Any]:
         """Return uint8 pixels, the float32 images for the network, and their targets."""
@@ -156,12 +162,12 @@ class _Run:
         images = pixels.to(torch.float32, memory_format=memory_format)
         return pixels, images, training.task.example_targets(batch, Sides(*training.input_shape[1:]).value)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
         training = self._training
         with autocast(training.precision, on_cuda=training.on_cuda), _no_autocast_cache():
             losses = training.task.training_losses(self._network, batch)
             training.task.take_logged()
-            return total_loss(losses)
+            return losses
 
     def _update(self, place: str) -> None:
         recorder = self._recorder
