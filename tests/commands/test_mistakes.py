@@ -63,7 +63,8 @@ def test_glob_of_a_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+model.pooling.new=1", "model.pooling={'new': 1}: must be text"),
+        ("model.pooling={new: 1}", "model.pooling={'new': 1}: must be text"),
+        ("+model.pooling.new=1", "+model.pooling.new=1: model.pooling is a value, so it has no keys"),
         ('data.std=${oc.decode:"1"}', "data.std=1: must be a list; write data.std=[…]"),
         ('data.augment=${oc.decode:"1"}', "data.augment=1: must be a mapping"),
         ('logger.wandb=${oc.decode:"1"}', "logger.wandb=1: must be a mapping"),

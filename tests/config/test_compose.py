@@ -64,6 +64,15 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("+trainer.max_epoch=3", "+trainer.max_epoch=3: trainer takes no new keys; did you mean trainer.max_epochs?"),
         ("+trainer.max_epochs=3", "+trainer.max_epochs=3: exists already; write trainer.max_epochs=3"),
         ("+sed=1", "+sed=1: no such key; did you mean seed?"),
+        ("trainer.no.key=1", "trainer.no.key=1: no such key; see convoy train --help trainer"),
+        ("no.such.key=1", "no.such.key=1: no such key; see convoy train --help"),
+        ("+no.such.key=1", "+no.such.key=1: no such key; see convoy train --help"),
+        ("+trainer.no.key=1", "+trainer.no.key=1: no such key; see convoy train --help trainer"),
+        ("seed.x=1", "seed.x=1: seed is a value, so it has no keys; write seed=…"),
+        ("+seed.x=1", "+seed.x=1: seed is a value, so it has no keys; write seed=…"),
+        ("resume.x=1", "resume.x=1: resume is null, so it has no keys; write resume=…"),
+        ("data.mean.x=1", "data.mean.x=1: data.mean is a list, so it has no keys; write data.mean=[…]"),
+        ("model.name.a.b=1", "model.name.a.b=1: model.name is a value, so it has no keys; write model.name=…"),
         (
             "+data.train.x=1",
             "+data.train.x=1: data.train is null, so it has no keys; "

@@ -32,6 +32,10 @@ SEED = int(os.environ.get("CONVOY_SEED", random.SystemRandom().randrange(10**9))
 
 KEYS = sorted({*known_keys(compose([])), "logger.tensorboard.folder", "cluster.account", "callback.mine._target_"})
 
+MISTYPED = st.tuples(st.sampled_from([*KEYS, *GROUPS, "no"]), st.sampled_from(["s", ".0", ".x", ".such.key"])).map(
+    "".join
+)
+
 NUMBERS = st.one_of(
     st.integers(-3, 300).map(str),
     st.floats(-2, 2).map(repr),
@@ -51,7 +55,9 @@ def options() -> st.SearchStrategy[str]:
 
 
 KEY_VALUES = st.tuples(
-    st.sampled_from(["", "", "", "", "+", "++", "~"]), st.sampled_from([*KEYS, *GROUPS]), VALUES
+    st.sampled_from(["", "", "", "", "+", "++", "~"]),
+    st.one_of(st.sampled_from([*KEYS, *GROUPS]), st.sampled_from(KEYS), MISTYPED),
+    VALUES,
 ).map(lambda drawn: f"{drawn[0]}{drawn[1]}={drawn[2]}")
 LINES = st.lists(st.one_of(KEY_VALUES, KEY_VALUES, options(), WORDS), min_size=1, max_size=4)
 

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -29,7 +29,7 @@ from convoy.config.hydra_errors import first_line, known_keys, near_key, reworde
 from convoy.config.options import CONF, Options
 from convoy.config.output_paths import texts
 from convoy.config.overrides import parse
-from convoy.config.schema import OPEN_GROUPS, Config
+from convoy.config.schema import GROUPS, OPEN_GROUPS, Config
 from convoy.config.trust import TRUST
 from convoy.config.value_types import type_faults
 
@@ -73,12 +73,15 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
         key = override.key_or_group
         try:
             value = override.value()
+            above = _parent_fault(config, override)
             if override.is_delete():
                 faults.append(Fault(f"~{key}", "a key can't be deleted", f"write {key}=null to switch it off"))
             elif override.is_sweep_override():
                 rule = "several values are a sweep"
                 remedy = "add -m to run each, or [brackets] for a list"
                 faults.append(Fault(key, rule, remedy, written(override)))
+            elif above is not None:
+                faults.append(above)
             elif override.is_add():
                 faults.extend(_add(config, override, key, value))
             else:
@@ -86,32 +89,38 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
         except (OmegaConfBaseException, HydraException, ValueError) as error:
             faults.append(value_fault(key, override, error))
         except (AssertionError, AttributeError, TypeError):
-            # OmegaConf asserts that the parent of a key is a mapping.
-            faults.append(
-                _null_fault(config, override)
-                or Fault(key, "has the wrong type", f"see convoy train --help {key.split('.')[0]}")
-            )
+            faults.append(Fault(key, "has the wrong type", f"see convoy train --help {key.split('.')[0]}"))
     return config
 
 
-def _null_fault(config: DictConfig, override: Override) -> Fault | None:
-    """Return the fault of a key below a value that is null; None if there is no such value."""
+def _parent_fault(config: DictConfig, override: Override) -> Fault | None:
+    """Return the fault of a key below a value that has no keys; None if there is no such value."""
     key, value = override.key_or_group, written(override)
-    parent = _null_parent(config, key)
-    if parent is None:
+    parent, node = _leaf_above(config, key)
+    if node is None:
         return None
-    remedy = _null_remedy(parent, key.removeprefix(f"{parent}."), value)
-    return Fault(f"+{key}" if override.is_add() else key, f"{parent} is null, so it has no keys", remedy, value)
+    if node._is_none():
+        rule, remedy = "is null, so it has no keys", _null_remedy(parent, key.removeprefix(f"{parent}."), value)
+    elif isinstance(node, ListConfig):
+        rule, remedy = "is a list, so it has no keys", f"write {parent}=[…]"
+    else:
+        rule, remedy = "is a value, so it has no keys", f"write {parent}=…"
+    return Fault(f"+{key}" if override.is_add() else key, f"{parent} {rule}", remedy, value)
 
 
-def _null_parent(config: DictConfig, key: str) -> str | None:
-    """Return the longest prefix of a key with the value null, or None if there is none."""
+def _leaf_above(config: DictConfig, key: str) -> tuple[str, Node | None]:
+    """Return the longest prefix of a key that exists, and its value if that has no keys, or None."""
+    node: Any = config
     parts = key.split(".")
-    prefixes = [".".join(parts[:length]) for length in range(1, len(parts))]
-    for prefix in prefixes:
-        if OmegaConf.select(config, prefix) is None:
-            return prefix
-    return None
+    for length, name in enumerate(parts[:-1], 1):
+        node = node._get_node(name, validate_access=False)
+        if node is None:
+            break
+        if isinstance(node, ListConfig) and not node._is_none() and parts[length].isdecimal():
+            break  # an item
+        if not isinstance(node, DictConfig) or node._is_none():
+            return ".".join(parts[:length]), node
+    return "", None
 
 
 def _null_remedy(parent: str, name: str, value: str) -> str:
@@ -124,7 +133,7 @@ def _null_remedy(parent: str, name: str, value: str) -> str:
         return f"add logger={rest}, or logger=[…,{rest}] for several"
     if parent == "cluster":
         return "choose one with cluster=<option>; convoy train --help cluster lists them"
-    return f"see convoy train --help {group}"
+    return f"see convoy train --help {group}" if group in GROUPS else f"write {parent}=…"
 
 
 def to_config(config: DictConfig) -> Config:
@@ -282,8 +291,6 @@ def _add(config: DictConfig, override: Override, key: str, value: Any) -> list[F
         parent, names = key.rpartition(".")[0], list(known_keys(config))
         if key in names:
             return [Fault(f"+{key}", "exists already", f"write {key}={written(override)}", str(value))]
-        if (fault := _null_fault(config, override)) is not None:
-            return [fault]
         rule = f"{parent} takes no new keys" if parent in names else "no such key"
         return [Fault(f"+{key}", rule, near_key(key, names), str(value))]
     if override.is_add() and not override.is_force_add() and OmegaConf.select(config, key) is not None:

@@ -36,7 +36,8 @@ def takes_new_keys(config: DictConfig, key: str) -> bool:
         return bool(rest)
     node: Any = config
     for name in [group, *rest][:-1]:
-        node = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
+        is_group = isinstance(node, DictConfig) and not node._is_none()
+        node = node._get_node(name, validate_access=False) if is_group else None
     is_mapping = isinstance(node, DictConfig) and not node._is_none()
     return is_mapping and not is_dataclass(node._metadata.object_type)
 
