@@ -33,14 +33,15 @@ class ChildRuns:
     Args:
         options: folders of the options.
         workers: number of runs at a time.
+        modules: modules of Convoy that the runs import, besides those of every run.
 
     Attributes:
         received: first stop signal; 0 if none.
     """
 
-    def __init__(self, options: Options, workers: int) -> None:
+    def __init__(self, options: Options, workers: int, modules: Sequence[str] = ()) -> None:
         self._flags = ["--config-dir", str(options.folder)] if options.folder else []
-        self.workers = workers
+        self.workers, self._modules = workers, modules
         self.received = 0
         self._stop = Event()
         self._processes: set[subprocess.Popen[bytes] | ForkedRun] = set()
@@ -55,7 +56,7 @@ class ChildRuns:
         """Call a function with the number of each worker, all at the same time, and forward stop signals meanwhile."""
         previous = stop_signals.install(lambda number, _: self.stop(number))
         try:
-            with PreparedProcess() as prepared, ThreadPoolExecutor(self.workers) as pool:
+            with PreparedProcess(self._modules) as prepared, ThreadPoolExecutor(self.workers) as pool:
                 self._prepared = prepared if sys.platform == "linux" and not _gpus() else None
                 for future in [pool.submit(worker, index) for index in range(self.workers)]:
                     future.result()

@@ -63,9 +63,14 @@ class ForkedRun:
 
 
 class PreparedProcess:
-    """Prepared process of a worker: a context manager. The process starts with the first run."""
+    """Prepared process of a worker: a context manager. The process starts with the first run.
 
-    def __init__(self) -> None:
+    Args:
+        modules: modules of Convoy that the runs import, besides those of every run.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self._modules = modules
         self._lock = Lock()
         self._running: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
@@ -88,7 +93,7 @@ class PreparedProcess:
         """
         with self._lock:
             if self._running is None or (self._running[0].poll() or 0) < 0:  # not yet started, or killed
-                self._running = _started()
+                self._running = _started(self._modules)
             process, control = self._running
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {"words": words, "environment": {**environment, PARENT: str(process.pid)}}
@@ -101,11 +106,11 @@ class PreparedProcess:
         return ForkedRun(own)
 
 
-def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
+def _started(modules: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a prepared process, and return it with the socket for requests."""
     control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
-        command = [sys.executable, "-m", __name__, str(other.fileno())]
+        command = [sys.executable, "-m", __name__, str(other.fileno()), *modules]
         nowhere = subprocess.DEVNULL  # a library may print while it is imported
         files = [other.fileno()]
         environment = dict(os.environ)  # without what C libraries have set in this process
@@ -200,7 +205,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the worker forwards those that concern its runs
     defer_unused()
     with without_collector():
-        for name in _MODULES:
+        for name in (*_MODULES, *sys.argv[2:]):
             import_module(name)
     gc.freeze()  # a collection in a run would copy each page with objects of the imports
     if _is_safe():

@@ -77,7 +77,7 @@ class Study:
 
     def __init__(self, place: Workplace, ended: Callable[[FrozenTrial], None]) -> None:
         self._place, self._ended = place, ended
-        self.children = ChildRuns(place.options, place.workers)
+        self.children = ChildRuns(place.options, place.workers, ("convoy.search.pruning", "convoy.search.journal"))
         (place.folder / "trials").mkdir(exist_ok=True)
         with locked(place.folder / ".lock"):
             self.optuna = open_study(place.folder, place.study, place.monitor)
