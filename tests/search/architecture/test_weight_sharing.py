@@ -30,6 +30,8 @@ TRAIN = [
     "model.cells=1",
     "model.filters=4",
     "trainer.max_epochs=1",
+    "trainer.global_batch_size=16",
+    "trainer.checkpoint_every_steps=20",
     "optimizer.lr=0.1",
     "logger=csv",
     "trainer.gpus=0",
@@ -61,7 +63,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_the_trial_is_the_best_network_and_a_kill_changes_none(convoy: Callable[..., Run], tmp_path: Path) -> None:
-    """The second study is killed with its shared training after the first epoch, and resumed."""
+    """The second study is killed with its shared training within an epoch, and resumed."""
     written(tmp_path / "mine.yaml")
     done = convoy("search", "study=mine.yaml", folder=None)
     assert done.code == 0, done.err

@@ -61,7 +61,9 @@ class WeightSharing(pl.Callback):
         self._policy = LstmPolicy(self._space, **self._settings)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self._select(pl_module.network, self._draw(f"train {trainer.current_epoch} {batch_idx}"))
+        # By the step, since batch_idx counts from 0 again in a run that resumes within an epoch.
+        part = batch_idx % trainer.accumulate_grad_batches
+        self._select(pl_module.network, self._draw(f"train {trainer.global_step} {part}"))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.eval()
