@@ -239,7 +239,7 @@ def _rank(words: Sequence[str]) -> int:
         return 2
     except StopSignal as stop:
         if rank.number == 0:
-            print(f"{stop} while starting", file=sys.stderr)
+            print(stop, file=sys.stderr)
         rank.end(reports.Report("terminated", str(stop)))
         return stop.exit_code  # so that srun ends the ranks that wait for this one
     except BaseException as error:
