@@ -14,7 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from tests.conftest import Run
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "image_to_image.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+PAGE = (ROOT / "docs" / "image_to_image.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 SMALL = ("model.width=4", "model.blocks=1", "model.depth=2")
 """Settings of the networks on the page that are large."""
@@ -33,9 +35,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def short(root: Path, *words: str) -> list[str]:
-    text = (Path(__file__).resolve().parents[2] / "conf" / "model").joinpath
-    model = next(word.partition("=")[2] for word in words if word.startswith("model="))
-    option = text(f"{model}.yaml").read_text()
+    """Give a command of the page a small network and set; an experiment's network is small as it is."""
+    model = next((word.partition("=")[2] for word in words if word.startswith("model=")), None)
+    option = "" if model is None else (CONF / "model" / f"{model}.yaml").read_text(encoding="utf-8")
     small = [word for word in SMALL if re.search(rf"^{word.partition('=')[0][6:]}:", option, re.MULTILINE)]
     return [
         *[word.replace("FOLDER", str(root)) for word in words],
