@@ -26,7 +26,7 @@ from torch import nn
 
 from benchmarks.results import Goal, Result
 from benchmarks.rounds import machine, threads
-from benchmarks.shared_weights import Digits
+from benchmarks.small_images import SmallImages
 from convoy.models.chain import Chain
 from convoy.runs.records import Monitor
 from convoy.search.journal import open_study, sampler_of
@@ -43,21 +43,21 @@ SPACE = {
 PRUNERS = ("median", "successive_halving")
 
 
-def epochs_of(digits: Digits, chosen: dict[str, Any], epochs: int, seed: int) -> Iterator[tuple[float, int]]:
+def epochs_of(images: SmallImages, chosen: dict[str, Any], epochs: int, seed: int) -> Iterator[tuple[float, int]]:
     """Train a configuration, and yield accuracy and optimizer steps of each epoch."""
     torch.manual_seed(seed)
     network = Chain(LAYERS, num_classes=10, in_channels=1, image_size=8)
     rest = {key: chosen[key] for key in ("lr", "momentum", "weight_decay")}
     optimizer = torch.optim.SGD(network.parameters(), **rest)
-    images, labels = digits.train
+    pixels, labels = images.train
     for _ in range(epochs):
         network.train()
-        batches = torch.randperm(len(images)).split(chosen["batch_size"])
+        batches = torch.randperm(len(pixels)).split(chosen["batch_size"])
         for batch in batches:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+            nn.functional.cross_entropy(network(pixels[batch]), labels[batch]).backward()
             optimizer.step()
-        yield digits.accuracy(network), len(batches)
+        yield images.accuracy(network), len(batches)
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Searched:
     pruned: int
 
 
-def search(digits: Digits, keys: dict[str, Any], epochs: int, trials: int, budget: float = math.inf) -> Searched:
+def search(images: SmallImages, keys: dict[str, Any], epochs: int, trials: int, budget: float = math.inf) -> Searched:
     """Run a study as `convoy search` does, and return its result.
 
     Args:
@@ -88,7 +88,7 @@ def search(digits: Digits, keys: dict[str, Any], epochs: int, trials: int, budge
             opened.sampler = sampler_of(study, number)
             trial = opened.ask()
             chosen, best, pruned = dict(chosen_values(list(study.parameters), trial)), 0.0, False
-            for epoch, (accuracy, added) in enumerate(epochs_of(digits, chosen, epochs, study.seed * 1000 + number)):
+            for epoch, (accuracy, added) in enumerate(epochs_of(images, chosen, epochs, study.seed * 1000 + number)):
                 steps, best = steps + added, max(best, accuracy)
                 trial.report(accuracy, epoch + 1)
                 if pruned := trial.should_prune():
@@ -120,12 +120,12 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
 
 def compare(trials: int, epochs: int, seeds: int, again: int) -> list[Result]:
     """Return the differences in accuracy between pruned TPE and random search, per seed and pruner."""
-    digits = Digits()
+    images = SmallImages()
     best: dict[str, list[float]] = {pruner: [] for pruner in PRUNERS}
     confirmed: dict[str, list[float]] = {pruner: [] for pruner in PRUNERS}
 
     def trained_again(found: Searched) -> float:
-        last = [max(value for value, _ in epochs_of(digits, found.chosen, epochs, 10**6 + n)) for n in range(again)]
+        last = [max(value for value, _ in epochs_of(images, found.chosen, epochs, 10**6 + n)) for n in range(again)]
         return statistics.mean(last)
 
     def said(name: str, seed: int, found: Searched) -> float:
@@ -136,11 +136,11 @@ def compare(trials: int, epochs: int, seeds: int, again: int) -> list[Result]:
 
     for seed in range(1, seeds + 1):
         keys = {"sampler": "random", "pruner": "none", "seed": seed}
-        random = search(digits, keys, epochs, trials)
+        random = search(images, keys, epochs, trials)
         mean, limit = said("random", seed, random), random.steps / 2
         for pruner in PRUNERS:
             keys = {"sampler": "tpe", "pruner": pruner, "seed": seed}
-            found = search(digits, keys, epochs, 100 * trials, limit)
+            found = search(images, keys, epochs, 100 * trials, limit)
             best[pruner].append(100 * (found.accuracy - random.accuracy))
             confirmed[pruner].append(100 * (said(f"tpe, {pruner}", seed, found) - mean))
     return [

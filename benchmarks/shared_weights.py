@@ -1,11 +1,12 @@
 """Agreement of shared weights with training from scratch: Kendall's tau between two accuracies of random networks.
 
-The networks are cells for 8x8 handwritten digits. The weights that they share are trained on networks that are drawn
-uniformly, and on those of a policy that learns from the accuracy with these weights. Each random network is also
-trained alone with several seeds, whose mean accuracy is predicted. The tau between this mean and that of as many other
-seeds is what a perfect prediction could reach here.
+The networks are cells for 8x8 handwritten digits or 14x14 images of Fashion-MNIST. The weights that they share are
+trained on networks that are drawn uniformly, and on those of a policy that learns from the accuracy with these weights.
+Each random network is also trained alone with several seeds, whose mean accuracy is predicted. The tau between this
+mean and that of as many other seeds is what a perfect prediction could reach here.
 
     OMP_NUM_THREADS=1 taskset -c 1 python -m benchmarks.shared_weights
+    OMP_NUM_THREADS=1 taskset -c 1 python -m benchmarks.shared_weights --data fashion_mnist
 """
 
 from __future__ import annotations
@@ -13,19 +14,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import torch
 from scipy.stats import kendalltau
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.architecture_search import NUM_VAL
 from benchmarks.results import Result
 from benchmarks.rounds import machine, threads
-from convoy.config.data_schema import DataConfig
-from convoy.data.sources.digits import read_digits
+from benchmarks.small_images import NAMES, SmallImages
 from convoy.models.cells import CellNetwork
 from convoy.models.shared_cells import SharedCells
 from convoy.search.architecture.cell_space import CellSpace
@@ -44,36 +43,7 @@ SIZES: dict[str, Any] = {
 }
 UPDATES = 10
 """Networks per epoch from which the policy learns."""
-_LEARNING_RATE, _BATCH = 0.05, 64
-
-
-class Digits:
-    """Images and labels for training and for validation."""
-
-    def __init__(self) -> None:
-        digits = read_digits(DataConfig()).train
-        images = digits.images.float()
-        images, labels = (images - images.mean()) / images.std(), digits.labels.long()
-        self.val = images[:NUM_VAL], labels[:NUM_VAL]
-        self.train = images[NUM_VAL:], labels[NUM_VAL:]
-
-    def epoch(self, network: nn.Module, optimizer: torch.optim.Optimizer, choose: Callable[[], None]) -> None:
-        """Train for an epoch; `choose` is called before each batch."""
-        images, labels = self.train
-        network.train()
-        for batch in torch.randperm(len(images)).split(_BATCH):
-            choose()
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
-            optimizer.step()
-
-    def accuracy(self, network: nn.Module) -> float:
-        """Return the share of the validation images that are classified correctly."""
-        images, labels = self.val
-        network.eval()
-        with torch.no_grad():
-            predicted: Tensor = network(images).argmax(1)
-        return float((predicted == labels).float().mean())
+_LEARNING_RATE = 0.05
 
 
 def cells(values: Values) -> tuple[list[str], list[str]]:
@@ -82,18 +52,18 @@ def cells(values: Values) -> tuple[list[str], list[str]]:
     return keys["model.normal"], keys["model.reduction"]
 
 
-def alone(digits: Digits, values: Values, epochs: int, seed: int) -> float:
+def alone(images: SmallImages, values: Values, epochs: int, seed: int) -> float:
     """Train a network from scratch and return its accuracy."""
     torch.manual_seed(seed)
     network = CellNetwork(*cells(values), **SIZES)
     optimizer, schedule = _optimizer(network, epochs)
     for _ in range(epochs):
-        digits.epoch(network, optimizer, lambda: None)
+        images.epoch(network, optimizer)
         schedule.step()
-    return digits.accuracy(network)
+    return images.accuracy(network)
 
 
-def shared(digits: Digits, epochs: int, *, learns: bool) -> SharedCells:
+def shared(images: SmallImages, epochs: int, *, learns: bool) -> SharedCells:
     """Train shared weights on networks drawn uniformly, or by a policy that learns after each epoch."""
     torch.manual_seed(0)
     rng, policy, trained = Random(0), LstmPolicy(SPACE, LEARNING_RATE), list[Trained]()
@@ -104,12 +74,12 @@ def shared(digits: Digits, epochs: int, *, learns: bool) -> SharedCells:
         return policy.ask(trained, rng) if learns else drawn(SPACE, rng)
 
     for _ in range(epochs):
-        digits.epoch(network, optimizer, lambda: network.select(*cells(draw())))
+        images.epoch(network, optimizer, lambda: network.select(*cells(draw())))
         schedule.step()
         for _ in range(UPDATES if learns else 0):
             values = draw()
             network.select(*cells(values))
-            trained.append(Trained(values, digits.accuracy(network)))
+            trained.append(Trained(values, images.accuracy(network)))
     return network
 
 
@@ -120,6 +90,7 @@ def _optimizer(network: nn.Module, epochs: int) -> tuple[torch.optim.Optimizer, 
 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=NAMES, default="digits", help="images")
     parser.add_argument("--networks", type=int, default=20, help="random networks")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a network that is trained alone")
     parser.add_argument("--seeds", type=int, default=2, help="trainings per network, and again for the comparison")
@@ -127,31 +98,31 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     given = parser.parse_args(words)
     print(machine("torch"))
     with threads(1):
-        results = measure(given.networks, given.epochs, given.seeds, given.shared_epochs)
+        results = measure(SmallImages(given.data), given.networks, given.epochs, given.seeds, given.shared_epochs)
     for result in results:
         print(result.line())
     return results
 
 
-def measure(networks: int, epochs: int, seeds: int, shared_epochs: int) -> list[Result]:
+def measure(images: SmallImages, networks: int, epochs: int, seeds: int, shared_epochs: int) -> list[Result]:
     """Return tau and the accuracy of the networks that are chosen, per way to predict their accuracy."""
-    digits, rng = Digits(), Random(1)
+    rng = Random(1)
     chosen = [drawn(SPACE, rng) for _ in range(networks)]
     began = time.perf_counter()
     truth, again = (
-        [statistics.mean(alone(digits, values, epochs, seed) for seed in some) for values in chosen]
+        [statistics.mean(alone(images, values, epochs, seed) for seed in some) for values in chosen]
         for some in (range(seeds), range(seeds, 2 * seeds))
     )
     print(f"{networks} networks trained alone: {time.perf_counter() - began:.0f} s; accuracies {_percents(truth)}")
     predictions = {"other seeds": again}
     for name, learns in (("shared weights, uniform", False), ("shared weights, policy", True)):
         began = time.perf_counter()
-        network = shared(digits, shared_epochs, learns=learns)
+        network = shared(images, shared_epochs, learns=learns)
         seconds = time.perf_counter() - began
         predictions[name] = []
         for values in chosen:
             network.select(*cells(values))
-            predictions[name].append(digits.accuracy(network))
+            predictions[name].append(images.accuracy(network))
         print(f"{name}: {seconds:.0f} s; accuracies {_percents(predictions[name])}", flush=True)
     results = []
     for name, values in predictions.items():

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import (
@@ -39,9 +40,12 @@ from benchmarks.gpu import __main__ as gpu_parts
 from benchmarks.gpu import part, trace, training_speed
 from benchmarks.results import Goal, Result, markdown, table
 from benchmarks.rounds import Turns, threads
+from benchmarks.small_images import SmallImages
 from omegaconf import OmegaConf
 from PIL import Image
 
+from convoy.config.data_schema import DataConfig
+from convoy.data.sources.mnist import read_fashion_mnist
 from convoy.models.build import build_model
 from convoy.training.preflight import read
 from tests.conftest import needs_fashion_mnist
@@ -80,6 +84,24 @@ def test_benchmarks_of_searches_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert [len(result.values) for result in searched] == [1] * 2 * len(pruned_search.PRUNERS)
     out = capsys.readouterr().out
     assert all(result.line() in out for result in (*filtered, *compared, *predicted, *searched))
+
+
+@needs_fashion_mnist
+def test_searches_run_on_fashion_mnist(capsys: pytest.CaptureFixture[str]) -> None:
+    compared = architecture_search.main(["--data", "fashion_mnist", "--networks", "1", "--epochs", "1", "--seeds", "2"])
+    assert capsys.readouterr().out.count("; mean ") == len(compared)
+    images = SmallImages("fashion_mnist")
+    pixels = torch.cat([images.val[0], images.train[0]])
+    assert pixels.shape == (2000, 1, 14, 14)
+    raw = read_fashion_mnist(DataConfig()).train
+    first = np.asarray(Image.fromarray(raw.images[0, 0].numpy()).resize((14, 14), Image.Resampling.BILINEAR))
+    assert np.corrcoef(first.ravel(), pixels[0].ravel())[0, 1] > 0.999  # they differ by the normalization
+    assert torch.equal(torch.cat([images.val[1], images.train[1]]), raw.labels[:2000])
+
+
+def test_the_interval_of_a_mean_is_that_of_students_t() -> None:
+    """4.303 is the 97.5 % quantile with 2 degrees of freedom in printed tables."""
+    assert architecture_search._mean([1.0, 2.0, 3.0]) == f"; mean 2.00 ± {4.303 / 3**0.5:.2f}, deviation 1.00"
 
 
 def test_a_table_of_networks_is_read_without_running_its_code(tmp_path: Path) -> None:
