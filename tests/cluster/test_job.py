@@ -149,6 +149,9 @@ TERMINATED = Report("terminated")
         (decided(143, "RUNNING", stalled=1), True),
         (decided(0, "RUNNING", STOPPED, requeues=20), False),
         (decided(137, None), True),
+        (decided(143, "RUNNING", finished=True), False),  # a signal after the results: only the page was left
+        (decided(0, "RUNNING", STOPPED, DONE, finished=True), False),
+        (decided(137, "RUNNING", LOST, DONE, finished=True), False),
     ],
 )
 def test_a_job_is_requeued_if_it_can_resume(decision: Decision, requeue: bool) -> None:
@@ -176,6 +179,13 @@ def test_a_program_error_has_its_exit_code_not_that_of_killed_ranks() -> None:
     assert decided(137, "RUNNING", ERROR).exit_code(137) == 1
     assert decided(0, "RUNNING", DONE).exit_code(0) == 0
     assert decided(0, "CANCELLED", STOPPED).exit_code(0) == 1
+
+
+def test_a_job_whose_results_are_complete_is_done() -> None:
+    killed = decided(137, "RUNNING", DONE, ranks=2, finished=True)
+    assert (killed.exit_code(137), killed.reason) == (0, "done; then a rank was ended (exit code 137 of srun)")
+    assert decided(143, "CANCELLED", finished=True).exit_code(143) == 0
+    assert decided(1, "RUNNING", ERROR, finished=True).exit_code(1) == 1
 
 
 def test_a_lost_peer_is_distinguished_from_a_program_error() -> None:

@@ -20,11 +20,12 @@ STAGES = {
     "validation": ("convoy.training.lightning_module", "TrainingModule.validation_step"),
     "test": ("convoy.training.lightning_module", "TrainingModule.test_step"),
     "summary": ("convoy.training.summary", "summarize"),
+    "page": ("convoy.report.pages.run_page", "run_page"),
     "export": ("convoy.export.formats", "write"),
 }
 """Function that is paused at its n-th call, or at its only one."""
 
-_ONCE = ("start", "summary", "export")
+_ONCE = ("start", "summary", "page", "export")
 
 
 def pause_in(stage: str, call: int) -> None:

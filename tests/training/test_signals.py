@@ -10,14 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from tests.conftest import TINY, Run
 from tests.training import pausing_driver
 from tests.training.test_resume import assert_equal_runs
+
+from convoy.cluster import reports
+from convoy.cluster.run_lease import take
 
 Convoy = Callable[..., Run]
 
@@ -32,14 +36,21 @@ SHORT = (("training", signal.SIGHUP), ("validation", signal.SIGTERM), ("test", s
 """Stages and signals of the slow suite; `make faults` has all of them."""
 
 
-def paused(stage: str, *words: str, before: Sequence[str] = (), ranks: int = 1, call: int = 2) -> subprocess.Popen[str]:
+def paused(
+    stage: str,
+    *words: str,
+    before: Sequence[str] = (),
+    ranks: int = 1,
+    call: int = 2,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[str]:
     """Start a command and return it when each of its ranks has paused in a stage, at a call of its function."""
     process = subprocess.Popen(
         [*before, sys.executable, pausing_driver.__file__, stage, str(call), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
     )
     deadline = time.monotonic() + 120
     while not all(Path(f"reached-{rank}").exists() for rank in range(ranks)):
@@ -96,6 +107,20 @@ def test_a_run_stopped_in_any_stage_ends_as_an_undisturbed_one(
 def _results(folder: Path) -> dict[str, float]:
     summary = json.loads((folder / "summary.json").read_text())
     return {name: value for name, value in summary.items() if name.startswith(("val/", "test/", "best_step"))}
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_results_changes_nothing(undisturbed: Path) -> None:
+    """The page is written to its end, and a job reports the rank as done, so that it is not requeued."""
+    folder, claim = take(Path("run"), "77", "hash", 0)
+    job = {reports.FOLDER: str(folder.path.absolute()), reports.START: str(claim.start), "SLURM_JOB_ID": "77"}
+    process = paused("page", "slurm", "rank", "--", *WORDS, "folder=run", environment=job)
+    out = ended(process, signal.SIGTERM)
+    assert process.returncode == 0, out
+    assert endings(out) == []
+    assert Path("run/report.html").is_file()
+    assert reports.read(folder, claim.start) == {0: reports.Report("done")}
+    assert_equal_runs(undisturbed, Path("run"))
 
 
 @pytest.mark.slow

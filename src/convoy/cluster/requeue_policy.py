@@ -20,7 +20,7 @@ class Decision:
         requeue: True to requeue the job.
         reason: Reason in one line, for the log.
         stalled: Consecutive starts, including this one, that a fault ended without a new checkpoint.
-        done: True if all ranks completed.
+        done: True if the results are complete.
         failed: True if a rank reported a program error.
     """
 
@@ -63,6 +63,7 @@ def decide(
     ranks: int,
     progressed: bool,
     restarts: Restarts,
+    finished: bool = False,
 ) -> Decision:
     """Decide whether a job is requeued after a start has ended.
 
@@ -75,14 +76,17 @@ def decide(
         ranks: Number of ranks that srun started. One without a report was killed, has crashed or did not start.
         progressed: True if last.ckpt is newer than this start.
         restarts: Restarts of the job before this start.
+        finished: True if the results of the run are complete.
     """
     kinds = {report.kind for report in reports}
     if code == 0 and not kinds & {"stopped", "terminated"}:
         return Decision(False, "done", done=True)
+    errors = [report.text for report in reports if report.kind == "error"]
+    if finished and not errors:
+        return Decision(False, f"done; then a rank was ended (exit code {code} of srun)", done=True)
     if job_state is not None and job_state != "RUNNING":
         # scancel, or a requeue by Slurm. Requeueing here would restart a cancelled job.
         return Decision(False, f"Slurm has ended this start ({job_state})")
-    errors = [report.text for report in reports if report.kind == "error"]
     if errors:
         return Decision(False, f"failed: {errors[0]}", failed=True)
     is_lost = "lost" in kinds or (code != 0 and 0 < len(reports) < ranks)

@@ -57,6 +57,7 @@ def supervise(
         ranks=allocation.nodes * allocation.tasks_per_node,
         progressed=folder.checkpoint_time() > claim.checkpoint,
         restarts=Restarts(claim.requeues, max_restarts, claim.stalled),
+        finished=folder.is_finished(),
     )
     log(decision.reason)
     if decision.done:

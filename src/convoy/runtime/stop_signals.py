@@ -44,11 +44,15 @@ class _State:
         counted_at: Time of the last signal that counted.
         must_end: True if the next signal ends the process at once.
         exits: False if a signal only raises `StopSignal` and never ends the process.
+        is_complete: True if the run ends by itself and the next signal is only noted.
+        noted: Number of the signal that was noted; 0 if none.
     """
 
     counted_at = float("-inf")
     must_end = False
     exits = True
+    is_complete = False
+    noted = 0
 
 
 def counts() -> bool:
@@ -98,15 +102,28 @@ def raised(*, exits: bool = True) -> Iterator[None]:
     """Raise `StopSignal` in the main thread at the first stop signal.
 
     Args:
-        exits: whether a second one ends the process at once; otherwise it raises again.
+        exits: whether a second one ends the process at once; otherwise it raises again, and so does a signal that
+            `complete` has held back, at the end.
     """
     _State.counted_at, _State.must_end, _State.exits = float("-inf"), False, exits
+    _State.is_complete, _State.noted = False, 0
     previous = install(_raise)
     try:
         yield
     finally:
         restore(previous)
         _State.exits = True
+    if _State.noted and not exits:
+        raise StopSignal(_State.noted)
+
+
+def complete() -> None:
+    """Let the next stop signal change nothing: the results are known, and the run ends by itself in seconds.
+
+    A run whose results are written is not stopped, and a Slurm job must not be requeued for it. A later signal ends the
+    process at once.
+    """
+    _State.is_complete = True
 
 
 def end_at_once() -> None:
@@ -116,6 +133,10 @@ def end_at_once() -> None:
 
 def _raise(number: int, _frame: FrameType | None) -> None:
     if not counts():
+        return
+    if _State.is_complete and not _State.noted:
+        if number != signal.SIGUSR1:
+            _State.noted, _State.must_end = number, True
         return
     if _State.must_end and _State.exits:
         if number != signal.SIGUSR1:

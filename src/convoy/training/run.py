@@ -38,7 +38,7 @@ from convoy.runtime.rank_launcher import end_ranks
 from convoy.runtime.rank_store import RankStore, from_first_rank
 from convoy.runtime.rank_watch import WATCH
 from convoy.runtime.ranks import is_first_rank, is_launched, share_run_folder, shared_run_folder
-from convoy.runtime.stop_signals import StopSignal, end_at_once
+from convoy.runtime.stop_signals import StopSignal, complete, end_at_once
 from convoy.training import summary as run_summary
 from convoy.training.callbacks import Callbacks, build_callbacks, build_user_callbacks
 from convoy.training.gpu_memory import CudaCounters, PeakMemory, comparison
@@ -315,6 +315,8 @@ def _conclude(exit_code: int, status: str, context: RunContext, parts: _Parts, *
     """Write the summary; `alone` where the other ranks can't be asked for anything any more."""
     bad_images = parts.data.skipped_images if alone else _of_all_ranks(parts.data.skipped_images)
     summary = run_summary.summarize(status, context, parts.module, parts.data, parts.callbacks, len(bad_images))
+    if status != "stopped":
+        complete()
     if context.is_first_rank:
         if status == "finished":
             summary |= comparison(context.config, context.devices, parts.memory.measured)
