@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +120,29 @@ def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
         timeout=180,
         check=False,
     )
+
+
+@pytest.mark.faults
+def test_two_nodes_started_with_torchrun_train_one_run() -> None:
+    """The command that the refusal of a launcher names, with both nodes on this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        launcher += ["--master-addr=127.0.0.1", f"--master-port={probe.getsockname()[1]}"]
+    words = ["-m", "convoy", "train", *TINY, "trainer.nodes=2"]
+    nodes = [subprocess.Popen([*launcher, f"--node-rank={node}", *words]) for node in (0, 1)]
+    assert [node.wait(timeout=180) for node in nodes] == [0, 0]
+    (folder,) = Path("outputs/lenet5").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_an_interactive_shell_of_slurm(shell: Convoy) -> None:
+    """Of `srun --pty bash`, whose rank the second process inherits."""
+    of_shell = {"SLURM_JOB_ID": "5", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}
+    run = shell("train", *TINY, "trainer.processes=2", "trainer.max_epochs=1", "trainer.test=false", **of_shell)
+    assert run.code == 0, run.err
+    assert run.summary()["status"] == "finished"
 
 
 @pytest.mark.slow

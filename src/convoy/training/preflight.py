@@ -19,9 +19,16 @@ from convoy.data.check import check_data, counted_sizes
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb
 from convoy.runs.layout import read_saved
+from convoy.runtime.ranks import incomplete_launch
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_TORCHRUN = (
+    "torchrun --nnodes={nodes} --node-rank=<its number> --nproc-per-node=<its GPUs> --master-addr=<the first node> "
+    "-m convoy train …"
+)
 
 
 def read(
@@ -102,26 +109,23 @@ def check(config: Config, *, to_run: bool = True) -> list[Fault]:
     return faults
 
 
-_LAUNCHED = (
-    "RANK",
-    "LOCAL_RANK",
-    "SLURM_PROCID",
-    "NODE_RANK",
-    "JSM_NAMESPACE_RANK",
-    "OMPI_COMM_WORLD_RANK",
-    "PMI_RANK",
-)
-"""Environment variables of a process that srun, torchrun, jsrun or mpirun has started, or another rank."""
-
-
 def check_launch(config: Config) -> None:
-    """Refuse several nodes where nothing starts the ranks of the other nodes, for which this one would wait.
+    """Refuse ranks that would wait for each other for ever, or would all take themselves for the first.
 
     Raises:
-        UserError: trainer.nodes is above 1, and no launcher has started this process.
+        UserError: trainer.nodes is above 1 and no launcher has started this process, or the launcher has not set the
+            variables that give its rank.
     """
     nodes = config.trainer.nodes
-    if nodes > 1 and not any(name in os.environ for name in _LAUNCHED):
+    incomplete = incomplete_launch(nodes)
+    if incomplete is not None:
+        name, missing = incomplete
+        rule = f"does not give the rank of this process without {', '.join(missing)}"
+        remedy = "start the processes with torchrun, which sets all of them, or unset it to train on this machine alone"
+        if nodes > 1:
+            remedy = f"start each node with {_TORCHRUN.format(nodes=nodes)}, which sets all of them"
+        raise UserError(Fault(name, rule, remedy, os.environ[name]))
+    if nodes > 1 and "RANK" not in os.environ and "SLURM_PROCID" not in os.environ:
         rule = "needs a job or a launcher, which starts a process on each node"
         remedy = f"write trainer.nodes=1 to use this machine alone, or queue it: convoy submit trainer.nodes={nodes} …"
         raise UserError(Fault("trainer.nodes", rule, remedy, str(nodes)))
