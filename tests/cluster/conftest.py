@@ -102,13 +102,18 @@ class Site:
 
 @pytest.fixture
 def site(slurm_host: SlurmHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    environment = {**slurm_host.environment, "PYTHONPATH": str(SOURCE), "SBATCH_ACCOUNT": "class_1246"}
+    yield from site_of(slurm_host, tmp_path, monkeypatch)
+
+
+def site_of(host: SlurmHost, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Yield a site of a cluster, and end the jobs that are left."""
+    environment = {**host.environment, "PYTHONPATH": str(SOURCE), "SBATCH_ACCOUNT": "class_1246"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     for name in [name for name in os.environ if re.match(r"SLURM_(?!CONF)|SRUN_", name)]:
         monkeypatch.delenv(name)
     assert main(["slurm", "render", *HERE]) == 0
-    (tmp_path / "outputs").mkdir()
-    yield Site(slurm_host, tmp_path)
-    slurm_host.call("scancel", "--user=root")
-    slurm_host.wait(lambda: not slurm_host.call("squeue", "--noheader").strip(), 60, "jobs don't end")
+    (path / "outputs").mkdir()
+    yield Site(host, path)
+    host.call("scancel", "--user=root")
+    host.wait(lambda: not host.call("squeue", "--noheader").strip(), 60, "jobs don't end")

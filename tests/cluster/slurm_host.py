@@ -64,7 +64,8 @@ PreemptMode=REQUEUE
 MinJobAge=3600
 KillWait=5
 InactiveLimit=0
-MaxArraySize=5001
+MaxArraySize={max_array_size}
+MaxJobCount={max_job_count}
 NodeName=DEFAULT CPUs=64 RealMemory=256000
 {nodes}
 PartitionName=DEFAULT DefaultTime=01:00:00 MaxTime=48:00:00 State=UP DefMemPerCPU=2048
@@ -88,10 +89,14 @@ class SlurmHost:
 
     Attributes:
         folder: Folder of their configuration, state and logs.
+        max_array_size: MaxArraySize; the largest index of an array is one less.
+        max_job_count: MaxJobCount; jobs and tasks of arrays that slurmctld knows, ended ones included, are fewer.
         processes: by name: "slurmctld", or a node's.
     """
 
     folder: Path
+    max_array_size: int = 5001
+    max_job_count: int = 10_000
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -113,6 +118,7 @@ class SlurmHost:
             for port, (name, (gres, features)) in zip(ports[1:], NODES.items(), strict=True)
         ]
         values = {"host": host, "user": "root", "port": ports[0], "folder": self.folder, "nodes": "\n".join(nodes)}
+        values |= {"max_array_size": self.max_array_size, "max_job_count": self.max_job_count}
         self.conf.write_text(_CONF.format(**values, all_nodes=",".join(NODES)))
         # A file stands for a card, a node's each their own; Slurm only counts them.
         gres = [
@@ -131,6 +137,17 @@ class SlurmHost:
     def start_node(self, name: str) -> None:
         (self.folder / "spool" / name).mkdir(exist_ok=True)
         self._launch(name, ["slurmd", "-D", "-N", name, "-f", str(self.conf)])
+
+    def restart_with(self, max_job_count: int) -> None:
+        """Restart slurmctld with another MaxJobCount. It keeps its jobs."""
+        process = self.processes.pop("slurmctld")
+        process.terminate()
+        process.wait(timeout=20)
+        old = f"MaxJobCount={self.max_job_count}\n"
+        self.conf.write_text(self.conf.read_text().replace(old, f"MaxJobCount={max_job_count}\n"))
+        self.max_job_count = max_job_count
+        self._launch("slurmctld", ["slurmctld", "-D", "-i", "-f", str(self.conf)])
+        self.wait(lambda: "is UP" in self.call("scontrol", "ping"), 60, "slurmctld does not answer")
 
     def kill_node(self, name: str) -> None:
         """Kill the slurmd of a node without notice, as if the node were lost."""
@@ -215,8 +232,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[SlurmHost]:
-    host = SlurmHost(folder)
+def running(folder: Path, max_array_size: int = 5001, max_job_count: int = 10_000) -> Iterator[SlurmHost]:
+    host = SlurmHost(folder, max_array_size, max_job_count)
     try:
         host.start()
         yield host

@@ -9,14 +9,15 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.cluster import faults
-from tests.cluster.conftest import HERE, SMALL, Site
+from tests.cluster.conftest import HERE, SMALL, Site, site_of
 from tests.cluster.faults import LONG, ONE, TWO_NODES, strike
+from tests.cluster.slurm_host import running, why_not
 from tests.cluster.test_script import SHIPPED
 from tests.conftest import Run, command
 from tests.training.test_resume import assert_equal_runs
@@ -94,21 +95,51 @@ def test_an_array_of_six_points_has_six_folders_and_one_task_is_repeated(site: S
     assert_equal_runs(folders[4], second)
 
 
+@pytest.fixture
+def small_site(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    """Site of a cluster whose arrays have at most two tasks, and whose queue has room for three."""
+    if reason := why_not():
+        pytest.skip(f"no Slurm here: {reason}")
+    with running(tmp_path_factory.mktemp("slurm") / "small", max_array_size=2, max_job_count=4) as host:
+        yield from site_of(host, tmp_path, monkeypatch)
+
+
 @pytest.mark.slow
-def test_a_sweep_above_the_queues_limits_is_split_into_arrays_in_one_folder(site: Site, convoy: Convoy) -> None:
-    limits = ("cluster.max_array_size=2", "cluster.partitions.gpu.max_queued=4")
-    done = convoy("submit", "-m", *SUBMIT, *limits, "seed=range(5)", "trainer.max_steps=3", "trainer.test=false")
+def test_a_sweep_above_the_limits_of_slurm_is_split_and_each_point_runs_once(small_site: Site, convoy: Convoy) -> None:
+    site = small_site
+    words = (
+        "submit",
+        "-m",
+        *SUBMIT,
+        "trainer.max_steps=3",
+        "trainer.test=false",
+        "cluster.partitions.gpu.max_queued=4",
+    )
+    whole = convoy(*words, "seed=range(3)")
+    assert whole.code == 2
+    assert "Invalid job array specification; write cluster.max_array_size=… of at most MaxArraySize in" in whole.err
+    assert not Path("outputs/submitted").exists()
+    done = convoy(*words, "seed=range(5)", "cluster.max_array_size=2")
     assert done.code == 0, done.err
-    first, second = re.findall(r"^job     (\d+), an array of 2$", done.out, re.MULTILINE)
-    (later,) = re.findall(r"^later   sbatch (\S+) ", done.out, re.MULTILINE)
-    third = site.host.call("sbatch", "--parsable", later).strip()
-    for job in (f"{first}_0", f"{first}_1", f"{second}_0", f"{second}_1", f"{third}_0"):
+    (first,) = re.findall(r"^job     (\d+), an array of 2$", done.out, re.MULTILINE)
+    (second, full), (third, above) = re.findall(r"^later   sbatch (\S+) \((.*)\)$", done.out, re.MULTILINE)
+    assert "Resource temporarily unavailable; the queue is full (MaxJobCount): submit again" in full
+    assert above == "above the 4 waiting jobs of gpu"
+    for job in (f"{first}_0", f"{first}_1"):  # a step that starts during the restart would hang
+        assert site.wait_for(job) == "COMPLETED", site.log(job)
+    site.host.restart_with(max_job_count=100)
+    second, third = (site.host.call("sbatch", "--parsable", script).strip() for script in (second, third))
+    for job in (f"{second}_0", f"{second}_1", f"{third}_0"):
         assert site.wait_for(job) == "COMPLETED", site.log(job)
     (folder,) = Path("outputs/sweeps").iterdir()
     assert folder.name == f"slurm-{first}"
-    assert sorted(path.parent.name for path in folder.glob("*/summary.json")) == [
-        f"{seed}_seed={seed}" for seed in range(5)
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == [f"{seed}_seed={seed}" for seed in range(5)]
+    for seed in range(5):
+        run = folder / f"{seed}_seed={seed}"
+        assert json.loads((run / "summary.json").read_text())["steps"] == 3
+        assert json.loads((run / "slurm" / "job.json").read_text())["start"] == 1
 
 
 @pytest.mark.slow

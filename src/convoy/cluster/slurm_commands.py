@@ -11,6 +11,13 @@ from pathlib import Path
 from convoy.config.faults import Fault, UserError
 
 _TIMEOUT_S = 60
+_REMEDIES = {
+    "Invalid job array specification": (
+        "write cluster.max_array_size=… of at most MaxArraySize in the output of scontrol show config"
+    ),
+    "Resource temporarily unavailable": "the queue is full (MaxJobCount): submit again when jobs have ended",
+}
+"""Remedies by Slurm's messages that name no value."""
 
 
 def require(command: str = "sbatch") -> None:
@@ -32,7 +39,7 @@ def sbatch(script: Path, *options: str) -> str:
     """
     done = _run(["sbatch", "--parsable", *options, str(script)])
     if done.returncode:
-        raise UserError(Fault("sbatch", f"Slurm refuses: {_reason(done.stderr)}", "change the named value"))
+        raise _refusal("sbatch", done.stderr)
     return done.stdout.strip().partition(";")[0]
 
 
@@ -44,7 +51,7 @@ def test_only(script: Path) -> str:
     """
     done = _run(["sbatch", "--test-only", str(script)])
     if done.returncode:
-        raise UserError(Fault("sbatch --test-only", f"Slurm refuses: {_reason(done.stderr)}", "change the named value"))
+        raise _refusal("sbatch --test-only", done.stderr)
     return _reason(done.stderr)
 
 
@@ -101,6 +108,12 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(list(words), 1, "", f"{words[0]}: {error}")
+
+
+def _refusal(command: str, text: str) -> UserError:
+    reason = _reason(text)
+    remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), "change the named value")
+    return UserError(Fault(command, f"Slurm refuses: {reason}", remedy))
 
 
 def _reason(text: str) -> str:

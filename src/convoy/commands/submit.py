@@ -139,6 +139,8 @@ def run(given: Submit, call: Call) -> int:
         reason = f"above the {limit} waiting jobs of {request.partition}"
         if limit is None or num_queued <= limit:
             try:
+                if sent:
+                    test_script(text)  # answers at once where sbatch waits for minutes, as in a full queue
                 sent.append((send(submission, configs, text, folder), folder))
                 _print_job(submission, *sent[-1])
                 continue
