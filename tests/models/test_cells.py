@@ -11,7 +11,7 @@ from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
 from convoy.models.cell_notation import Cell, parse_cell
-from convoy.models.cells import CellNetwork
+from convoy.models.cells import CellModule, CellNetwork, Inputs
 from convoy.models.stage_notation import parse_stage
 from convoy.models.stages import StageNetwork
 
@@ -69,6 +69,7 @@ def test_the_default_output_of_a_cell_is_what_no_block_uses() -> None:
     blocks = ["max 0 + identity 1", "average 2 + separable3 0", "max 1 + max 1"]
     assert parse_cell(blocks, "model.normal", reduces=False).output == (3, 4)
     assert parse_cell([*blocks, "output 0 3"], "model.normal", reduces=False).output == (0, 3)
+    assert parse_cell(["max 0 concat max 1", blocks[0]], "model.normal", reduces=False).concatenated == {2}
     assert parse_cell(blocks[:1], "model.normal", reduces=True) == Cell(((("max", 0), ("identity", 1)),), (2,))
 
 
@@ -111,6 +112,34 @@ def test_faults_of_a_stage_say_what_to_write(text: str, message: str) -> None:
 @pytest.mark.parametrize("text", [*EFFICIENTNET_B0, *RESNET_50, "BOTTLENECK5-48/2 g8 se0.5", "BASIC3-16 x3"])
 def test_a_stage_is_written_as_it_is_read(text: str) -> None:
     assert parse_stage(text, "model.stages").text() == text
+
+
+def test_blocks_that_concatenate_have_the_parameters_of_their_layers() -> None:
+    """Counted by hand: a unit is a convolution without bias and a batch norm."""
+
+    def unit(channels: int, filters: int, size: int = 1) -> int:
+        return channels * filters * size**2 + 2 * filters
+
+    normal = ["convolution3 0 concat identity 1", "average 2 + identity 2", "output 2 3"]
+    reduction = ["max 0 concat convolution1 1"]
+    network = CellNetwork(normal, reduction, 3, 1, cells=1, filters=4, stem="small", stem_filters=6)
+    expected = unit(1, 6, 3) + (3 * 16 * 3 + 3)  # the stem, and the logits of the last cell's 3 times 16 channels
+    before, last = 6, 6
+    for filters, reduces in ((4, False), (8, True), (8, False), (16, True), (16, False)):
+        expected += unit(last, filters) + unit(before, filters)  # the inputs
+        # A reduction: the convolution. A normal cell: the convolution, then twice from 2 F to F channels.
+        own = unit(filters, filters) if reduces else unit(filters, filters, 3) + 2 * unit(2 * filters, filters)
+        expected += own
+        before, last = last, 2 * filters if reduces else 3 * filters
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+def test_a_block_that_concatenates_returns_both_results_in_order() -> None:
+    cell = parse_cell(["identity 1 concat max 0"], "model.normal", reduces=False)
+    module = CellModule(cell, Inputs(2, 3, width=4), reduces=False).eval()
+    last, before = torch.randn(1, 2, 6, 6), torch.randn(1, 3, 6, 6)
+    pooled = nn.functional.max_pool2d(module.last(last), 3, 1, 1)
+    torch.testing.assert_close(module(last, before), torch.cat([module.before(before), pooled], 1))
 
 
 def test_every_operation_of_a_cell_trains_at_both_strides() -> None:

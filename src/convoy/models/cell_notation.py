@@ -1,8 +1,9 @@
 """Notation of cells: the graphs that NASNet and AmoebaNet stack. Imports no torch.
 
-A cell is a list of blocks, each the sum of two operations on two states: ``separable5 0 + max 1``. State 0 is the
-output of the previous cell, state 1 that of the cell before it, and each block adds a state: the first is state 2. The
-output is the concatenation of the states that no block uses, or of those of a last entry ``output 1 3 4``.
+A cell is a list of blocks, each the sum of two operations on two states: ``separable5 0 + max 1``, or their
+concatenation along the channels: ``separable5 0 concat max 1``. State 0 is the output of the previous cell, state 1
+that of the cell before it, and each block adds a state: the first is state 2. The output is the concatenation of the
+states that no block uses, or of those of a last entry ``output 1 3 4``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OPERATIONS = {
 }
 """Operations of a block. At stride 2, identity is a 1x1 convolution."""
 
-_BLOCK = re.compile(r"(\w+) (\d+) \+ (\w+) (\d+)")
+_BLOCK = re.compile(r"(\w+) (\d+) (\+|concat) (\w+) (\d+)")
 _OUTPUT = re.compile(r"output((?: \d+)+)")
 _EXAMPLE = "write a block such as 'separable3 0 + max 1'"
 
@@ -41,10 +42,12 @@ class Cell:
     Attributes:
         blocks: two pairs of an operation and its input state, per block.
         output: states that are concatenated along the channels.
+        concatenated: states of the blocks that concatenate their two results instead of adding them.
     """
 
     blocks: tuple[tuple[tuple[str, int], tuple[str, int]], ...]
     output: tuple[int, ...]
+    concatenated: frozenset[int] = frozenset()
 
     @property
     def states(self) -> frozenset[int]:
@@ -67,6 +70,7 @@ def parse_cell(texts: Any, key: str, *, reduces: bool) -> Cell:
         raise UserError(Fault(key, "must be a list of blocks", _EXAMPLE))
     blocks: list[tuple[tuple[str, int], tuple[str, int]]] = []
     output: tuple[int, ...] | None = None
+    concatenated = set()
     for index, text in enumerate(texts):
         where = f"{key}[{index}]"
         if index and index == len(texts) - 1 and (match := _OUTPUT.fullmatch(str(text))):
@@ -76,20 +80,22 @@ def parse_cell(texts: Any, key: str, *, reduces: bool) -> Cell:
         match = _BLOCK.fullmatch(str(text))
         if not match:
             raise UserError(Fault(where, "is not a block", _EXAMPLE, str(text)))
-        pairs = (match[1], int(match[2])), (match[3], int(match[4]))
+        pairs = (match[1], int(match[2])), (match[4], int(match[5]))
         for operation, _ in pairs:
             if operation not in OPERATIONS:
                 near = did_you_mean(operation, OPERATIONS, f"choose from {', '.join(OPERATIONS)}")
                 raise UserError(Fault(where, f"has no operation {operation}", near, str(text)))
         _demand_states([state for _, state in pairs], len(blocks) + 2, where, text)
         blocks.append(pairs)
+        if match[3] == "concat":
+            concatenated.add(len(blocks) + 1)
     if output is None:
         used = Cell(tuple(blocks), ()).states
         output = tuple(state for state in range(2, len(blocks) + 2) if state not in used)
     if reduces and min(output) < 2:
         rule = "states 0 and 1 are larger than the blocks of a reduction"
         raise UserError(Fault(key, rule, "write states of 2 or more in its output", str(texts[-1])))
-    return Cell(tuple(blocks), output)
+    return Cell(tuple(blocks), output, frozenset(concatenated))
 
 
 def _demand_states(states: Sequence[int], count: int, where: str, text: str) -> None:

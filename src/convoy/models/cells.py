@@ -125,7 +125,8 @@ class CellModule(nn.Module):
         if inputs.project_before and 1 in cell.states:
             halve = inputs.halve_before
             self.before = (Halving if halve else pointwise)(inputs.channels_before, width)
-        widths = {1: width if inputs.project_before else inputs.channels_before}
+        widths = dict.fromkeys(cell.concatenated, 2 * width)
+        widths[1] = width if inputs.project_before else inputs.channels_before
         self.out_channels = sum(widths.get(state, width) for state in cell.output)
         self.operations = nn.ModuleList(
             _operation(kind, widths.get(state, width), width, 2 if reduces and state < 2 else 1)
@@ -136,7 +137,8 @@ class CellModule(nn.Module):
     def forward(self, last: Tensor, before: Tensor) -> Tensor:
         states = [self.last(last), self.before(before)]
         for index, ((_, one), (_, other)) in enumerate(self.cell.blocks):
-            states.append(self.operations[2 * index](states[one]) + self.operations[2 * index + 1](states[other]))
+            results = self.operations[2 * index](states[one]), self.operations[2 * index + 1](states[other])
+            states.append(torch.cat(results, 1) if index + 2 in self.cell.concatenated else results[0] + results[1])
         return torch.cat([states[state] for state in self.cell.output], 1)
 
 

@@ -235,8 +235,12 @@ def _combination_faults(study: StudyConfig) -> list[Fault]:
     if study.sampler in (*STRATEGIES, SHARING) and study.architecture is None:
         remedy = "add an architecture block, or choose sampler: tpe"
         faults.append(Fault("sampler", "chooses architectures only", remedy, study.sampler))
-    if study.sampler == SHARING and not isinstance(study.architecture, CellSpace | None):
+    cells = study.architecture if isinstance(study.architecture, CellSpace) else None
+    if study.sampler == SHARING and study.architecture is not None and cells is None:
         rule, remedy = "shares weights among cells alone", "write architecture: {cells: …}, or choose sampler: lstm"
+        faults.append(Fault("sampler", rule, remedy, study.sampler))
+    if study.sampler == SHARING and cells is not None and "concat" in cells.combinations:
+        rule, remedy = "shares weights among blocks that add", "write sampler: lstm, or combinations: [add]"
         faults.append(Fault("sampler", rule, remedy, study.sampler))
     if study.sampler in STRATEGIES and study.objectives:
         rule = "compares networks by the monitored metric alone"

@@ -116,6 +116,10 @@ def test_a_study_whose_constraints_leave_nothing_stops(convoy: Callable[..., Run
         ({"sampler": {"tpe": {"population": 3}}}, "sampler.tpe.population: no such setting; write sampler: tpe"),
         ({"sampler": "evolution", "objectives": ["params"]}, "compares networks by the monitored metric alone"),
         ({"sampler": "enas"}, "sampler=enas: shares weights among cells alone; write architecture: {cells: …}, or"),
+        (
+            {"sampler": "enas", "architecture": {"cells": {"combinations": ["add", "concat"]}}},
+            "sampler=enas: shares weights among blocks that add; write sampler: lstm, or combinations: [add]",
+        ),
         ({"sampler": {"enas": {"update": 3}}}, "sampler.enas.update: no such setting; did you mean updates?"),
         ({"sampler": {"enas": {"epochs": 0}}}, "sampler.enas.epochs=0: must be an integer of 1 or more"),
         ({"sampler": {"evolutio": {}}}, "no such sampler; did you mean evolution?"),

@@ -21,7 +21,11 @@ STAGES = [
     {"choice": [["BOTTLENECK(3|5)-16/2 g(4|8) (e2|)"], ["INVERTED(3|5)-(16|24)/2 (e1|e3) (se0.25|)"]]},
     {"repeat": [0, 1], "of": ["BASIC3-32/2"]},
 ]
-CELLS = {"blocks": 3, "operations": ["identity", "average", "max", "convolution1", "separable3", "dilated3"]}
+CELLS = {
+    "blocks": 3,
+    "operations": ["identity", "average", "max", "convolution1", "separable3", "dilated3"],
+    "combinations": ["add", "concat"],
+}
 
 
 def network_of(space: ArchitectureSpace, keys: Mapping[str, Any], **sizes: Any) -> torch.nn.Module:
@@ -65,6 +69,19 @@ def test_the_space_of_cells_contains_published_cells(name: str) -> None:
     assert space.decode(values) == {"model.normal": option["normal"][:-1], "model.reduction": option["reduction"][:-1]}
 
 
+def test_the_combination_of_a_block_is_a_decision_if_there_are_several() -> None:
+    settings = {"blocks": 2, "operations": ["identity", "max"]}
+    both = CellSpace({**settings, "combinations": ["add", "concat"]})
+    values = (1, 0, 0, 1, 1) + (0, 1, 1, 2, 0) + (0,) * 10
+    assert both.decode(values)["model.normal"] == ["max 0 concat identity 1", "identity 1 + max 2"]
+    assert len(both.decisions) == 20
+    one = CellSpace({**settings, "combinations": ["concat"]})
+    assert one.decode((0,) * 16)["model.reduction"] == ["identity 0 concat identity 0"] * 2
+    assert [decision.choices for decision in one.decisions] == [
+        decision.choices for decision in CellSpace(settings).decisions
+    ]
+
+
 def test_the_space_of_stages_contains_regnet() -> None:
     space = StageSpace([f"BOTTLENECK(3|5)-{width}/2 (|x3|x6) g(4|8) (se0.25|)" for width in (48, 104, 208, 440)])
     values = tuple(value for depth in (0, 1, 2, 2) for value in (0, depth, 1, 0))
@@ -79,6 +96,11 @@ def test_the_space_of_stages_contains_regnet() -> None:
         ({"block": 3}, "architecture.cells.block: no such setting; did you mean blocks?"),
         ({"operations": ["maxx"]}, "architecture.cells.operations=maxx: no such operation; did you mean max?"),
         ({"operations": []}, "must be a list; choose from identity"),
+        ({"combinations": "concat"}, "architecture.cells.combinations=concat: must be a list; choose from add, concat"),
+        (
+            {"combinations": ["sum"]},
+            "cells.combinations=sum: no such combination; choose from add, concat",
+        ),
     ],
 )
 def test_faults_of_a_space_of_cells(settings: object, message: str) -> None:
