@@ -70,6 +70,8 @@ def test_a_dry_run_of_a_study_writes_nothing(convoy: Convoy, study: Path, tmp_pa
         (("-m",), "a study has its own space"),
         (("trainer.nodes=2",), "a trial trains on one node"),
         (("optimizer.lrr=1",), "optimizer.lrr=1: no such key"),
+        (("workers=101",), "workers=101: an array of partition gpu has at most 100 tasks; write workers=100"),
+        (("workers=3", "cluster.max_array_size=2"), "workers=3: an array of partition gpu has at most 2 tasks"),
     ],
 )
 def test_a_mistake_is_answered_and_nothing_written(

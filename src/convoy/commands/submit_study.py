@@ -72,6 +72,12 @@ def submit_study(given: StudyArray, call: Call, *, dry_run: bool, waits: bool) -
     config = composed([*first_overrides(place), *(text for text in words if text.startswith(_CLUSTER))], call.options)
     request = _checked_request(config)
     cluster = the_cluster(config)
+    limits = cluster.max_array_size, cluster.partitions[request.partition].max_queued
+    most = min([limit for limit in limits if limit is not None], default=given.workers)
+    if given.workers > most:
+        rule = f"an array of partition {request.partition} has at most {most} tasks"
+        remedy = f"write workers={most}: each task takes trials until none is left"
+        raise UserError(Fault("workers", rule, remedy, str(given.workers)))
     cost = cost_text(request, cost_of(request, cluster, given.workers), given.workers)
     folder = new_folder(config.output_root)
     array = array_of(given.workers, given.max_parallel)
