@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
-from tests.conftest import Run
+from tests.conftest import TINY, Run
 
+from convoy.commands import arguments
 from convoy.config.faults import UserError
 from convoy.config.options import CONF
 from convoy.config.sweep_points import points
@@ -83,3 +85,65 @@ def test_a_value_of_the_wrong_type_or_size_is_one_error(
     assert message in done.err
     assert "Traceback" not in done.err
     assert not done.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["report", "latest"], "latest: report has no such key; did you mean run=latest?"),
+        (["report", "outputs/a"], "outputs/a: report has no such key; did you mean run=outputs/a?"),
+        (["runs", "output_root=notes.txt"], "output_root=notes.txt: is not a folder; name a new folder"),
+        (["predict", "run=latest", "images", "output=notes.txt"], "output=notes.txt: is not a folder; name a new"),
+        (["predict", "run=latest", "images", "output=notes.txt/x"], "output=notes.txt/x: notes.txt is a file, not a"),
+        (["filters", "run=latest", "output=notes.txt"], "output=notes.txt: is not a folder; name a new folder"),
+        (["features", "run=latest", "output=notes.txt/x/y"], "output=notes.txt/x/y: notes.txt is a file, not a folder"),
+        (["lr", "output=notes.txt"], "output=notes.txt: is not a folder; name a new folder"),
+        (["data", "data=digits", "output=notes.txt/a.html"], "notes.txt is a file, not a folder; name a path in a"),
+        (["pack", "data=digits", "output=notes.txt/x"], "notes.txt is a file, not a folder; name a path in a folder"),
+        (["lr", "lowset=1"], "lowset=1: lr has no such key; did you mean lowest?"),
+        (["search", "study=digits_lr", "trails=3"], "trails=3: search has no such key; did you mean trials?"),
+        (["search", "study=digits_lr", "folder=x"], "folder=x: applies to a single run, not to a study; omit folder"),
+        (["search", "study=notes.txt"], "study=notes.txt: is not a study's YAML file; its name ends in .yaml"),
+        (["search", "study=images"], "to continue the study in it, write resume=images"),
+        (["search", "study=broken.yaml"], "); repair the file, or name another"),
+        (["train", "folder=notes.txt"], "folder=notes.txt: is a file; choose another folder"),
+        (["train", "data=table", "data.file=no.csv"], "data.file=no.csv: does not exist; give a CSV, TSV"),
+        (["evaluate", "checkpoint=notes.ckpt"], "checkpoint=notes.ckpt: can't be read (it is no checkpoint); name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_of_any_verb_is_one_message_and_nothing_is_written(
+    words: list[str], message: str, convoy: Convoy, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (tmp_path / "broken.yaml").write_text("space: [\n")
+    (tmp_path / "notes.ckpt").write_bytes(b"nonsense")
+    before = sorted(tmp_path.rglob("*"))
+    done = convoy(*words, folder=None)
+    assert done.code == 2
+    assert message in done.err
+    assert "\\n" not in done.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_remedy_for_a_run_that_has_done_its_steps_works_as_it_is_written(convoy: Convoy) -> None:
+    """Both limits end at the tenth step, so that one larger limit is not enough."""
+    words = (*TINY, "trainer.max_epochs=1", "trainer.max_steps=10", "trainer.test=false")
+    assert convoy("train", *words).code == 0
+    refused = convoy("train", "resume=run")
+    assert refused.code == 2
+    remedy = refused.err.partition("such as ")[2].split()
+    assert remedy == ["trainer.max_steps=20", "trainer.max_epochs=2"]
+    moved = convoy("train", "resume=run", *remedy, "folder=new")
+    assert "folder=new: can't be changed: a resumed run stays in its folder; omit it" in moved.err
+    resumed = convoy("train", "resume=run", *remedy)
+    assert resumed.code == 0, resumed.err
+    assert resumed.summary()["steps"] == 20
+
+
+def test_the_home_folder_within_a_word_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Shells leave ~ in `output_root=~/runs`, and a folder of that name is easily removed with the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parsed = arguments.parse(["output_root=~/runs", "folder=~x", "name=~/a"])
+    assert parsed.overrides == [f"output_root={tmp_path}/runs", "folder=~x", "name=~/a"]

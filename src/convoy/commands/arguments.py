@@ -45,6 +45,10 @@ class Arguments:
         return ["--config-dir", str(self.options.folder)] if self.options.folder else []
 
 
+_PATHS = ("folder", "output_root", "output", "run", "resume")
+"""Keys of paths whose home folder (~) is written out; most shells leave it within a word."""
+
+
 def parse(words: Sequence[str]) -> Arguments:
     """Separate flags from overrides.
 
@@ -57,6 +61,8 @@ def parse(words: Sequence[str]) -> Arguments:
     rest = list(words)
     while rest:
         flag, sign, value = rest.pop(0).partition("=")
+        if value.startswith("~/") and (flag in _PATHS or flag.startswith("-")):
+            value = str(Path(value).expanduser())
         if flag in ("-h", "--help"):
             parsed.help = True
         elif flag in ("-m", "--multirun"):

@@ -27,6 +27,8 @@ class Features(LayerVerb):
     output: Path | None = None
     """Folder to write to; null for features/ in the run's folder."""
 
+    folder_keys = ("output", "output_root")
+
 
 ARGUMENTS = Features
 

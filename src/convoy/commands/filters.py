@@ -28,6 +28,8 @@ class Filters(TrainedRunVerb):
     output: Path | None = None
     """Folder to write to; null for report/ in the run's folder."""
 
+    folder_keys = ("output", "output_root")
+
 
 ARGUMENTS = Filters
 

@@ -34,6 +34,7 @@ class LearningRate(Verb):
     """Folder for lr_range.csv and lr_range.png; null: no files."""
 
     overrides = None
+    folder_keys = ("output",)
     checks_config = True
     instead_of_multirun = "run the test for each network"
 
@@ -41,8 +42,6 @@ class LearningRate(Verb):
         """Yield a fault if the range is empty."""
         if self.highest <= self.lowest:
             yield Fault("highest", f"must be above lowest={self.lowest:g}", "write a larger one", f"{self.highest:g}")
-        if self.output is not None and self.output.exists() and not self.output.is_dir():
-            yield Fault("output", "is not a folder", "name a folder", str(self.output))
 
 
 ARGUMENTS = LearningRate

@@ -47,6 +47,7 @@ class Predict(TrainedRunVerb):
     <image>-drawn.png."""
 
     words = "images"
+    folder_keys = ("output", "output_root")
 
     def faults(self) -> Iterator[Fault]:
         """Yield a fault if the network or the images are missing."""
@@ -111,8 +112,6 @@ def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterato
 
 def _check_output(folder: Path, images: Sequence[str]) -> None:
     """Raise if a picture could replace one of the images."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(Fault("output", "is not a folder", "name a new folder", str(folder)))
     if own := next((image for image in images if Path(image).resolve().parent == folder.resolve()), None):
         raise UserError(Fault("output", f"has the image {own}, which a picture could replace", "name another folder"))
 

@@ -39,6 +39,8 @@ class Report(Verb):
     output_root: str = "outputs"
     """Folder in which latest and names are looked up."""
 
+    key_of_words = "run"
+
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of the run and the output."""
         given = [key for key in ("run", "sweep", "study") if getattr(self, key) is not None]

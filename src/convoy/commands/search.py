@@ -61,7 +61,7 @@ class Search(Verb):
             return
         for key in ("study", "sampler", "pruner"):
             if getattr(self, key) is not None:
-                yield Fault(key, "can't be combined with resume", f"omit it: the study keeps its {key}")
+                yield Fault(key, "can't be combined with resume", "omit it: the folder has the study")
         if not (self.resume / STUDY).is_file():
             yield Fault("resume", f"has no {STUDY}", "name the folder of a study", str(self.resume))
 

@@ -154,6 +154,10 @@ def _checked(study: StudyConfig, words: Sequence[str], options: Options) -> Moni
 
     base = [(one.key, one.extremes()[0]) for one in study.space if not one.when]
     faults: dict[Fault, None] = {}
+    for text in (*study.train, *words):
+        key, _, value = text.partition("=")
+        if key in ("folder", "resume"):
+            faults[Fault(key, "applies to a single run, not to a study", f"omit {key}", value)] = None
     monitor = Monitor("val/loss", "min")
     checked = [base] if study.architecture is not None else []
     for parameter in study.space:

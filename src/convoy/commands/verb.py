@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from convoy.commands.arguments import Arguments
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError, closest, did_you_mean
 from convoy.config.options import Options
 from convoy.config.run_overrides import fixed_fault
+from convoy.config.schema import Config
 
 Split = Literal["train", "val", "test"]
 
@@ -40,6 +41,7 @@ class Verb:
         flags: flags of `convoy train` that the verb also accepts.
         instead_of_multirun: remedy if -m is given and not in `flags`.
         key_of_words: key that is suggested for a word without `=`.
+        folder_keys: keys that name folders.
         checks_config: whether faults of the overrides are reported together with those of the verb's keys.
     """
 
@@ -48,6 +50,7 @@ class Verb:
     flags: ClassVar[tuple[str, ...]] = ()
     instead_of_multirun: ClassVar[str] = "omit -m"
     key_of_words: ClassVar[str | None] = None
+    folder_keys: ClassVar[tuple[str, ...]] = ("output_root",)
     checks_config: ClassVar[bool] = False
 
 
@@ -103,6 +106,7 @@ def read(kind: type[Any], parsed: Arguments) -> tuple[Any, Call]:
             values[key] = _value(key, text, hints[key])
         except UserError as error:
             found.faults += error.faults
+    found.faults += _path_faults(kind, found.own)
     for one in fields(kind):
         is_missing = one.default is MISSING and one.default_factory is MISSING and one.name not in values
         if is_missing and not any(fault.key == one.name for fault in found.faults):
@@ -181,6 +185,17 @@ def wrapped(
     return [*lines, line.rstrip()] if line.strip() else lines
 
 
+def _path_faults(kind: type[Any], own: dict[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each file in the place of a folder, below which nothing can be written."""
+    for key in {"output": None, **dict.fromkeys(kind.folder_keys)}:
+        path = Path(own.get(key, ""))
+        file = next((one for one in path.parents if one.is_file()), None)
+        if key in kind.folder_keys and path.is_file():
+            yield Fault(key, "is not a folder", "name a new folder", own[key])
+        elif file is not None:
+            yield Fault(key, f"{file} is a file, not a folder", "name a path in a folder", own[key])
+
+
 def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
     found = Sorted(faults=list(_flag_faults(kind, parsed)))
     keys = [one.name for one in fields(kind) if one.name != kind.words]
@@ -197,11 +212,19 @@ def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
             found.faults.append(_flag_fault(key.lstrip("-"), value, keys))
         elif kind.words and (not sign or "/" in key or Path(text).exists()):
             found.words.append(text)
+        elif kind.overrides is None and (near := _own_key(key, keys)):
+            found.faults.append(Fault(key, f"{name_of(kind)} has no such key", f"did you mean {near}?", value))
         elif kind.overrides is None or key.split(".")[0] in kind.overrides:
             found.overrides.append(text)
         else:
             found.faults.append(_key_fault(kind, key, value if sign else None, keys))
     return found
+
+
+def _own_key(key: str, keys: Sequence[str]) -> str | None:
+    """Return the key of the verb that a word misspells, if it is no key of the config."""
+    is_known = key.split(".")[0] in {one.name for one in fields(Config)}
+    return None if is_known else closest(key, keys, cutoff=0.8)
 
 
 def _key_fault(kind: type[Any], key: str, value: str | None, keys: Sequence[str]) -> Fault:
@@ -210,7 +233,7 @@ def _key_fault(kind: type[Any], key: str, value: str | None, keys: Sequence[str]
         return fixed
     more = f", and overrides of {', '.join(kind.overrides)}" if kind.overrides else ""
     near = did_you_mean(key, keys, f"it has {', '.join(keys)}{more}")
-    if value is None and kind.key_of_words and not near.startswith("did you mean"):
+    if value is None and kind.key_of_words and ("/" in key or not near.startswith("did you mean")):
         near = f"did you mean {kind.key_of_words}={key}?"
     return Fault(key, f"{verb} has no such key", near, value)
 

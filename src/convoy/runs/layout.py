@@ -181,6 +181,8 @@ def create(output_root: Path, name: str, folder: str | None, *, claimed: bool = 
     """
     if folder is not None:
         path = Path(folder)
+        if path.is_file():
+            raise UserError(Fault("folder", "is a file", "choose another folder", folder))
         if not claimed and path.exists() and (not path.is_dir() or any(path.iterdir())):
             remedy = f"choose another, or write resume={folder} to resume the run in it"
             raise UserError(Fault("folder", "is not empty", remedy, folder))

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.config.options import Options
 from convoy.search.architecture.cell_space import CellSpace
 from convoy.search.architecture.decisions import ArchitectureSpace, Strategy
@@ -108,6 +108,9 @@ def find_study(text: str, options: Options) -> Path:
         if path.is_file():
             return path
         raise UserError(Fault("study", "no such file", "write the path of a study's YAML file", text))
+    if path.exists():
+        remedy = f"to continue the study in it, write resume={text}" if path.is_dir() else "its name ends in .yaml"
+        raise UserError(Fault("study", "is not a study's YAML file", remedy, text))
     for folder in reversed(options.folders):
         if (path := folder / "search" / f"{text}.yaml").is_file():
             return path
@@ -133,7 +136,8 @@ def read_keys(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(Fault("study", f"can't be read: {error}", "", str(path))) from error
+        rule = f"can't be read ({one_line(error)})"
+        raise UserError(Fault("study", rule, "repair the file, or name another", str(path))) from error
     if not isinstance(found, dict):
         raise UserError(Fault("study", "is not a study", f"write the keys {', '.join(_KEYS)}", str(path)))
     return found

@@ -98,6 +98,9 @@ def _locked(run: RunFolder, lock: RunLock, fresh: Config, overrides: Sequence[st
             Fault("resume", "has no checkpoint yet", "the run ended before its first; start it anew", fresh.resume)
         )
     typed = [text for text in overrides if text.partition("=")[0] not in _LOOKUP]
+    for folder in (text.partition("=")[2] for text in typed if text.startswith("folder=")):
+        remedy = "omit it, or start a new run from its weights with model.pretrained=<run>"
+        raise UserError(Fault("folder", "can't be changed: a resumed run stays in its folder", remedy, folder))
     saved = from_saved(run.saved_config())
     saved.folder = None
     config = checked(overlay(saved, typed, options))
@@ -117,7 +120,9 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError) as error:
         said = str(error).strip()
         # What is no checkpoint at all may end in a KeyError, whose text is the key alone.
-        reason = said.splitlines()[0] if said and not isinstance(error, KeyError) else "it is no checkpoint"
+        # PyTorch advises to unpickle anything else without a check.
+        is_told = said and not isinstance(error, KeyError | pickle.UnpicklingError)
+        reason = said.splitlines()[0] if is_told else "it is no checkpoint"
         raise UserError(Fault("checkpoint", f"can't be read ({reason})", "name another", str(path))) from error
     if not isinstance(content, dict) or "state_dict" not in content or "global_step" not in content:
         raise UserError(Fault("checkpoint", "was not written by Convoy", "name a run's best.ckpt", str(path)))

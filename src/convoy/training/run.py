@@ -217,9 +217,13 @@ def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunL
     step = int(content["global_step"])
     is_done = length.total_steps is not None and step >= length.total_steps
     if is_done and concluded_step(resumed.run.summary) == step:
-        epochs = -(-step // length.steps_per_epoch)
+        limits, trainer = [], module.config.trainer
+        if trainer.max_steps is not None and trainer.max_steps < 2 * step:
+            limits.append(f"trainer.max_steps={2 * step}")
+        if trainer.max_epochs is not None and trainer.max_epochs * length.steps_per_epoch < 2 * step:
+            limits.append(f"trainer.max_epochs={2 * -(-step // length.steps_per_epoch)}")
         rule = f"has done all its {step} steps"
-        remedy = f"write a larger end with it, such as trainer.max_epochs={2 * epochs}"
+        remedy = f"write a larger end with it, such as {' '.join(limits)}"
         raise UserError(Fault("resume", rule, remedy, str(resumed.checkpoint)))
     return step
 

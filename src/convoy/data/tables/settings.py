@@ -16,7 +16,12 @@ def setting_faults(data: DataConfig) -> Iterator[Fault]:
         yield Fault("data.file", "is missing", f"give a {FORMATS} file with one row per image", "null")
     lacks_targets = not target_columns(data) and data.target != KEYPOINTS
     is_missing = data.image_column is None or lacks_targets
-    columns = f"; {_shown_columns(data)}" if is_missing and data.file is not None else ""
+    columns = ""
+    if is_missing and data.file is not None:
+        try:
+            columns = f"; {data.file} has {', '.join(open_table(data).header)}"
+        except UserError as error:
+            yield from error.faults
     if data.image_column is None:
         yield Fault("data.image_column", "is missing", f"name the column of the image paths{columns}", "null")
     if lacks_targets:
@@ -55,11 +60,3 @@ def column_faults(data: DataConfig, header: Sequence[str]) -> Iterator[Fault]:
             yield Fault(key, f"{data.file} has no such column", remedy, column)
         elif count > 1:
             yield Fault(key, f"{data.file} has {count} columns of that name", "rename one of them", column)
-
-
-def _shown_columns(data: DataConfig) -> str:
-    try:
-        header = open_table(data).header
-    except UserError:
-        return "see its first line"
-    return f"{data.file} has {', '.join(header)}"
