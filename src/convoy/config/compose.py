@@ -75,7 +75,12 @@ def apply(base: DictConfig, values: Sequence[Override], faults: list[Fault]) -> 
             value = override.value()
             above = _parent_fault(config, override)
             if override.is_delete():
-                faults.append(Fault(f"~{key}", "a key can't be deleted", f"write {key}=null to switch it off"))
+                remedy = (
+                    f"write {key}=<option>"
+                    if OmegaConf.is_dict(OmegaConf.select(config, key))
+                    else f"write {key}=null to switch it off"
+                )
+                faults.append(Fault(f"~{key}", "a key can't be deleted", remedy))
             elif override.is_sweep_override():
                 rule = "several values are a sweep"
                 remedy = "add -m to run each, or [brackets] for a list"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from convoy.config.faults import Fault, UserError, did_you_mean
+from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
 from convoy.data.targets import CLASS_INDEX, IGNORED, MASK, Targets
@@ -66,6 +67,27 @@ def metrics_of(task: Task, config: Config, split: str) -> MetricCollection:
             raise UserError(Fault(f"metric.{name}", "is the name of a metric of the task", "choose another name"))
         metrics.add_metrics({name: _metric(name, node, task)})
     return metrics
+
+
+def check_shapes(task: Task, config: Config) -> None:
+    """Compute the loss and the metrics of the `metric` group for logits without meaning, if targets are class indices.
+
+    Raises:
+        UserError: one of them needs outputs of another shape, such as a class per pixel.
+    """
+    if task.targets.kind != CLASS_INDEX:
+        return
+    outputs, targets = torch.zeros(2, task.num_outputs), task.example_targets(2, 1)
+    metrics = {f"metric.{name}": _metric(name, node, task) for name, node in config.metric.items()}
+    calls = {"loss": [task.loss, task.loss.per_sample]} | {key: [metric.update] for key, metric in metrics.items()}
+    for key, functions in calls.items():
+        try:
+            for function in functions:
+                function(outputs, targets)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            rule = f"doesn't take logits [B, {task.num_outputs}] and class indices [B] ({one_line(error, 120)})"
+            remedy = "write loss=cross_entropy or loss=focal" if key == "loss" else f"omit {key.replace('.', '=')}"
+            raise UserError(Fault(key, rule, remedy)) from error
 
 
 def _metric(name: str, node: Mapping[str, Any], task: Task) -> Metric:

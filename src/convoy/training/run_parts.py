@@ -11,7 +11,7 @@ from convoy.data.repeated_batch import RepeatedBatch
 from convoy.models.build import build_model
 from convoy.planner.workload import checkpointed
 from convoy.records.run_context import eval_batch_size
-from convoy.tasks.construction import build_task
+from convoy.tasks.construction import build_task, check_shapes
 from convoy.training.compilation import compile_network
 from convoy.training.lightning_module import TrainingModule
 from convoy.training.machine import Machine
@@ -46,6 +46,7 @@ def build_module(config: Config, data: ImageData, world_size: int = 1) -> Traini
     """
     task = build_task(config, data.targets, data.class_counts)
     task.prepare(config.data)
+    check_shapes(task, config)
     pl.seed_everything(config.seed, verbose=False)
     sizes = {**data.model_sizes, "num_classes": task.num_outputs}
     network = build_model(config.model, **sizes, output_check=task.output_check)
