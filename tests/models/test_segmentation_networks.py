@@ -93,6 +93,7 @@ def test_an_option_returns_logits_of_the_images_size_and_trains_every_parameter(
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
+        ("fcn8s", {"width": 4, "batch_norm": True, "padding": 1}),
         ("unet", {"width": 4}),
         ("unet", {"width": 4, "batch_norm": True, "dropout": 0.0}),
         ("fpn", {"encoder": "test_resnet", "encoder_depth": 4}),
@@ -191,6 +192,12 @@ def test_a_file_of_torchvisions_network_is_loaded_with_another_number_of_classes
     assert fewer.eval()(images).shape == (1, 4, 64, 64)
 
 
+def test_weights_of_vgg16_fit_no_other_fcn() -> None:
+    for changes in ({"width": 32}, {"batch_norm": True}):
+        with pytest.raises(UserError, match=r"model\.pretrained=true: the weights are those of VGG-16.*width=64"):
+            build_model(load("fcn8s") | changes | {"pretrained": True}, **SIZES)
+
+
 def test_a_file_of_an_fcn_is_loaded_with_another_number_of_classes(tmp_path: Path) -> None:
     option = {"name": "fcn8s", "_target_": "convoy.models.fcn.FCN", "stride": 8, "padding": 1}
     with torch.device("meta"):
@@ -198,7 +205,7 @@ def test_a_file_of_an_fcn_is_loaded_with_another_number_of_classes(tmp_path: Pat
     torch.save({name: torch.zeros_like(value, device="cpu") for name, value in state.items()}, tmp_path / "fcn.pth")
     sizes = {"num_classes": 3, "in_channels": 3, "image_size": 64}
     network = construct_model({**option, "pretrained": str(tmp_path / "fcn.pth")}, **sizes)
-    assert not network.get_parameter("fc6.weight").any()
+    assert not network.get_parameter("fc6.0.weight").any()
     assert network.get_parameter("upsampling.0.weight").any()
 
 

@@ -18,6 +18,8 @@ STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 STRIDES = (32, 16, 8)
 PADDING = 100
 """Padding of the first convolution in the authors' networks."""
+WIDTH = 64
+"""Filters of the first stage of VGG-16."""
 
 
 @dataclass(frozen=True)
@@ -66,38 +68,52 @@ class FCN(nn.Module):
         in_channels: channels of an image.
         padding: of the first convolution. 100 as in the authors' networks, whose 7x7 convolution has none; 1 to pad the
             7x7 convolution instead, which takes less time for small images.
+        width: channels of the first stage, 64 in VGG-16; all layers are scaled with it.
+        batch_norm: put a batch norm behind each convolution but those that compute scores; the paper has none.
         pretrained: load the weights of torchvision's VGG-16 into all layers that it has.
 
     Raises:
-        UserError: another stride or padding, or the weights can't be loaded.
+        UserError: another stride or padding; pretrained weights for other layers than VGG-16's, or that can't be read.
     """
 
     def __init__(
-        self, stride: int, num_classes: int, in_channels: int = 3, padding: int = PADDING, pretrained: bool = False
+        self,
+        stride: int,
+        num_classes: int,
+        in_channels: int = 3,
+        *,
+        padding: int = PADDING,
+        width: int = WIDTH,
+        batch_norm: bool = False,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         if stride not in STRIDES:
             raise UserError(Fault("model.stride", "no such network", "choose from 32, 16, 8", str(stride)))
         if padding not in (1, PADDING):
             raise UserError(Fault("model.padding", "must be 1 or 100", "write model.padding=1", str(padding)))
+        if pretrained and (width != WIDTH or batch_norm):
+            rule = "the weights are those of VGG-16 without batch norm"
+            remedy = "write model.pretrained=false, or model.width=64 model.batch_norm=false"
+            raise UserError(Fault("model.pretrained", rule, remedy, "true"))
         self.stages = nn.ModuleList()
-        channels = in_channels
-        for count, filters in STAGES:
-            stage = nn.Sequential()
+        channels, hidden = in_channels, 4096 * width // WIDTH
+        for count, of_vgg16 in STAGES:
+            stage, filters = nn.Sequential(), of_vgg16 * width // WIDTH
             for _ in range(count):
                 border = padding if not len(self.stages) and not len(stage) else 1
-                stage += nn.Sequential(nn.Conv2d(channels, filters, 3, padding=border), nn.ReLU(inplace=True))
+                stage += _convolution(channels, filters, 3, border, batch_norm)
                 channels = filters
             stage.append(nn.MaxPool2d(2, ceil_mode=True))
             self.stages.append(stage)
         # The first value of the 7x7 convolution is three values away from the first value of its input, or none.
         self.shift = 1.0 - padding, 0 if padding == 1 else 3
-        self.fc6 = nn.Conv2d(512, 4096, 7, padding=3 - self.shift[1])
-        self.fc7 = nn.Conv2d(4096, 4096, 1)
-        self.scores = nn.ModuleList([nn.Conv2d(4096, num_classes, 1)])
+        self.fc6 = _convolution(channels, hidden, 7, 3 - self.shift[1], batch_norm).append(nn.Dropout(0.5))
+        self.fc7 = _convolution(hidden, hidden, 1, 0, batch_norm).append(nn.Dropout(0.5))
+        self.scores = nn.ModuleList([nn.Conv2d(hidden, num_classes, 1)])
         self.upsampling = nn.ModuleList()
-        for skipped in (512, 256)[: STRIDES.index(stride)]:
-            self.scores.append(nn.Conv2d(skipped, num_classes, 1))
+        for _, of_vgg16 in STAGES[3:1:-1][: STRIDES.index(stride)]:
+            self.scores.append(nn.Conv2d(of_vgg16 * width // WIDTH, num_classes, 1))
             self.upsampling.append(nn.ConvTranspose2d(num_classes, num_classes, 4, stride=2, bias=False))
         self.last = Bilinear(stride)
         self.head_names = tuple(f"scores.{index}" for index in range(len(self.scores)))
@@ -112,8 +128,7 @@ class FCN(nn.Module):
             maps = stage(maps)
             first, stride = first + stride / 2, stride * 2
             pooled.append(_Placed(maps, stride, first))
-        maps = _dropped(functional.relu(self.fc6(maps)), self.training)
-        maps = _dropped(functional.relu(self.fc7(maps)), self.training)
+        maps = self.fc7(self.fc6(maps))
         scores = _Placed(self.scores[0](maps), stride, first + self.shift[1] * stride)
         for layer, score, skipped in zip(self.upsampling, self.scores[1:], pooled[-2::-1], strict=False):
             finer = _upsampled(scores, layer(scores.maps), 2)
@@ -135,9 +150,10 @@ class FCN(nn.Module):
         from convoy.models.weights import fit_channels, torchvision_weights
 
         state = list(torchvision_weights("vgg16", takes_file=False).values())
-        layers = [module for module in self.stages.modules() if isinstance(module, nn.Conv2d)]
+        parts = [*self.stages, self.fc6, self.fc7]
+        layers = [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]
         with torch.no_grad():
-            for layer, weight, bias in zip([*layers, self.fc6, self.fc7], state[0::2], state[1::2], strict=False):
+            for layer, weight, bias in zip(layers, state[0::2], state[1::2], strict=False):
                 fitted = fit_channels(weight, in_channels) if layer is layers[0] and in_channels != 3 else weight
                 layer.weight.copy_(fitted.reshape(layer.weight.shape))
                 assert layer.bias is not None
@@ -165,5 +181,8 @@ def _sum(finer: _Placed, skipped: _Placed) -> _Placed:
     return _Placed(cropped(finer.maps, skipped.maps, -offset) + skipped.maps, finer.stride, skipped.first)
 
 
-def _dropped(maps: Tensor, training: bool) -> Tensor:
-    return functional.dropout(maps, 0.5, training)
+def _convolution(inputs: int, outputs: int, window: int, padding: int, batch_norm: bool) -> nn.Sequential:
+    layers = nn.Sequential(nn.Conv2d(inputs, outputs, window, padding=padding))
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    return layers.append(nn.ReLU(inplace=True))
