@@ -37,6 +37,10 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
             "data=",
             f"data: needs a value; one of {', '.join(Options().of('data'))}",
         ),
+        (
+            "optimizer=null",
+            f"optimizer=null: needs a value; one of {', '.join(Options().of('optimizer'))}",
+        ),
         ("optimizer.momentm=0.8", "optimizer.momentm=0.8: no such key; did you mean optimizer.momentum?"),
         (
             "optimizer.fused=true",

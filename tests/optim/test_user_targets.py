@@ -11,7 +11,7 @@ import torch
 
 from convoy.config.faults import UserError
 from convoy.config.options import Options
-from convoy.optim.build_optimizer import build_optimizer, build_scheduler, check_targets
+from convoy.optim.build_optimizer import build_optimizer, build_scheduler, check_targets, try_targets
 from convoy.training.preflight import read
 
 SOURCE = """
@@ -105,3 +105,17 @@ def test_a_value_that_a_schedule_refuses_is_reported_before_a_run_begins() -> No
     config.scheduler = {"_target_": "torch.optim.lr_scheduler.CyclicLR", "base_lr": 0.1, "max_lr": 1.0, "mode": "no"}
     with pytest.raises(UserError, match="mode is invalid"):
         check_targets(config)
+
+
+@pytest.mark.parametrize(("name", "key"), [("StepLR", "step_size"), ("CosineAnnealingLR", "T_max")])
+def test_a_value_that_fails_at_a_step_of_a_schedule_is_reported_before_a_run_begins(name: str, key: str) -> None:
+    config = read(["trainer.gpus=0"])
+    config.scheduler = {"_target_": f"torch.optim.lr_scheduler.{name}", key: 0, "interval": "epoch"}
+    message = rf"{name} fails at its first step \(ZeroDivisionError.*\); correct a value of scheduler\.{key}$"
+    with pytest.raises(UserError, match=message):
+        try_targets(config)
+
+
+@pytest.mark.parametrize("option", Options().of("scheduler"))
+def test_a_shipped_schedule_passes_the_trial(option: str) -> None:
+    try_targets(read(["trainer.gpus=0", f"scheduler={option}"]))

@@ -126,8 +126,9 @@ def _choice_faults(override: Override, options: Options) -> list[Fault]:
     value = override.value()
     if value is None and group in OPTIONAL_GROUPS:
         return []
-    if value == "":
-        return [Fault(group, "needs a value", f"one of {', '.join(available)}")]
+    if value is None or value == "":
+        written_null = None if value == "" else "null"
+        return [Fault(group, "needs a value", f"one of {', '.join(available)}", written_null)]
     chosen = value if isinstance(value, list) else [value]
     if isinstance(value, (dict, bool)) or (isinstance(value, list) and group not in LIST_GROUPS):
         return [Fault(group, "takes one option", f"one of {', '.join(available)}", written(override))]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
+from convoy.config.trust import TRUST
+from convoy.config.user_modules import described
 from convoy.optim.fusing import fused, watch_layouts
 from convoy.optim.parameters import parameter_groups, with_layer_decay
 from convoy.optim.schedules import num_warmup_steps
@@ -49,12 +52,22 @@ def check_targets(config: Config) -> None:
 
 
 def try_targets(config: Config) -> None:
-    """Raise if the optimizer or the schedule can't be built for one small layer, although their arguments exist.
+    """Raise if the optimizer or the schedule doesn't work for one small layer, although their arguments exist.
 
     Raises:
-        UserError: A target refuses a value or builds an object of another type.
+        UserError: A target refuses a value, when it is built or at a step, or builds an object of another type.
     """
-    build_scheduler(config.scheduler, build_optimizer(config.optimizer, nn.Linear(1, 1)), **_HORIZON)
+    scheduler = build_scheduler(config.scheduler, build_optimizer(config.optimizer, nn.Linear(1, 1)), **_HORIZON)
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch expects a step of the optimizer before
+            scheduler.step()
+    except Exception as error:
+        values = [f"scheduler.{name}" for name in config.scheduler if name not in ("_target_", "interval", *_WARMUP)]
+        rule = f"{config.scheduler['_target_']} fails at its first step ({described(error, TRUST.module_folders)})"
+        raise UserError(Fault("scheduler", rule, f"correct a value of {', '.join(values)}")) from error
 
 
 def build_optimizer(node: Mapping[str, Any], model: nn.Module, *, fuse: bool = False) -> Optimizer:
