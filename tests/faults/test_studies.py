@@ -33,9 +33,10 @@ TRAIN = (
 KINDS = ("worker", "trial", "all", "prepared process")
 
 
-def worker(folder: Path) -> subprocess.Popen[bytes]:
+def worker(folder: Path, num_trials: int) -> subprocess.Popen[bytes]:
+    words = ["search", f"resume={folder}", f"trials={num_trials}"]
     with (folder / "workers.log").open("ab") as log:
-        return subprocess.Popen(command(["search", f"resume={folder}"]), stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command(words), stdout=log, stderr=log, start_new_session=True)
 
 
 def children_of(pid: int) -> list[int]:
@@ -74,10 +75,15 @@ def test_each_trial_is_trained_exactly_once(num_workers: int, num_kills: int, nu
     while not list(tmp_path.glob(f"outputs/searches/*/{JOURNAL}")):
         assert first.poll() is None
     (folder,) = tmp_path.glob("outputs/searches/*")
-    processes = [first, *(worker(folder) for _ in range(num_workers - 1))]
+    processes = [first, *(worker(folder, num_trials) for _ in range(num_workers - 1))]
     tally = Counter(dict.fromkeys(KINDS, 0))
     try:
-        while any(process.poll() is None for process in processes):
+        while all(process.poll() in (None, 0, -signal.SIGKILL) for process in processes):
+            if all(process.poll() == 0 for process in processes):
+                if tally.total() == num_kills:
+                    break
+                num_trials += 5  # the trials ended before the last kill
+                processes = [worker(folder, num_trials) for _ in processes]
             time.sleep(chance.uniform(0.5, 4))  # the moment of a kill is random
             if tally.total() < num_kills:
                 kind, index = KINDS[tally.total() % len(KINDS)], chance.randrange(num_workers)
@@ -86,7 +92,7 @@ def test_each_trial_is_trained_exactly_once(num_workers: int, num_kills: int, nu
                     tally[kind] += 1
             for index, process in enumerate(processes):
                 if process.poll() == -signal.SIGKILL:
-                    processes[index] = worker(folder)
+                    processes[index] = worker(folder, num_trials)
     finally:
         for process in processes:
             with suppress(ProcessLookupError):

@@ -49,9 +49,9 @@ def one_thread() -> Iterator[None]:
     # What oneDNN takes for itself besides is known for 3x3 convolutions; SqueezeNet's are mostly 1x1.
     [
         ("resnet18", 0.01),
-        # In bfloat16, temporary buffers also depend on the CPU: 1.07 % (mobilenet_v2) and 1.88 %
-        # (shufflenet_v2_x1_0) on a Xeon without instructions
-        # for bfloat16; 1.05 % (shufflenet_v2_x1_0) and 3.03 % (squeezenet1_1) on one with AMX.
+        # In bfloat16, temporary buffers also depend on the CPU. A Xeon without instructions for bfloat16: 1.07 %
+        # (mobilenet_v2) and 1.88 % (shufflenet_v2_x1_0). One with AMX: 1.05 % (shufflenet_v2_x1_0) and 3.03 %
+        # (squeezenet1_1).
         pytest.param("mobilenet_v2", 0.015, marks=pytest.mark.slow),
         ("shufflenet_v2_x1_0", 0.02),
         pytest.param("squeezenet1_1", 0.035, marks=pytest.mark.slow),

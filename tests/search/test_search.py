@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 from tests.conftest import Run, command
 
 from convoy.search.journal import storage_of
+from convoy.search.run_study import Study
 
 TRAIN = (
     "model.layers=[CONV3-4,POOL4,FC-10]",
@@ -152,6 +154,25 @@ def test_killed_workers_lose_nothing_and_train_nothing_twice(tmp_path: Path) -> 
         rows = list(csv.DictReader((folder / "trials" / f"{trial.number:04d}" / "metrics.csv").open()))
         epochs = [row["epoch"] for row in rows if row["val/top1"]]
         assert epochs == ["1", "2"]
+
+
+def test_a_trial_that_ended_before_its_worker_could_report_it_is_reported(
+    convoy: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_and_die(workers: Study, *given: Any) -> None:
+        assert workers._train(*given) == 0
+        workers.children.stop()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "_finish", train_and_die)
+        convoy("search", *TRAIN, "optimizer.lr=interval(0.01,0.2)", "trials=1", folder=None)
+    folder = the_study(tmp_path)
+    assert [trial.state for trial in trials_of(folder)] == [TrialState.RUNNING]
+    done = convoy("search", f"resume={folder}", folder=None)
+    assert done.code == 0, done.err
+    (trial,) = trials_of(folder)
+    summary = json.loads((folder / "trials" / "0000" / "summary.json").read_text())
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, summary["val/top1"])
 
 
 @pytest.mark.parametrize(

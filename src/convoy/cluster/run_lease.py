@@ -19,7 +19,7 @@ from convoy.cluster import allocation as allocations
 from convoy.config.faults import Fault, UserError
 from convoy.runs.layout import RunFolder
 from convoy.runs.lock import LEASE_FILE, LEASE_S, is_being_trained
-from convoy.runs.records import read_summary
+from convoy.runs.records import is_finished
 from convoy.runs.whole_files import replace_text
 
 _NOT_THE_RUNS = ("folder", "resume", "cluster", "output_root")
@@ -84,7 +84,7 @@ class JobFolder:
 
     def is_finished(self) -> bool:
         """Return whether the run has been trained and tested to its end."""
-        return bool(read_summary(RunFolder(self.path).summary).get("status") == "finished")
+        return is_finished(RunFolder(self.path).summary)
 
 
 def is_this_jobs(path: Path) -> bool:

@@ -22,7 +22,7 @@ from convoy.config.schema import Config
 from convoy.runs.layout import RunFolder, git_state, new_name
 from convoy.runs.lock import is_being_trained
 from convoy.runs.lookup import find_run
-from convoy.runs.records import read_summary
+from convoy.runs.records import is_finished
 from convoy.training import preflight
 from convoy.training.resume import is_resume
 
@@ -70,7 +70,7 @@ def run_to_resume(overrides: Sequence[str]) -> RunFolder | None:
     run = find_run(name, given.get("output_root", "outputs"), "resume", is_idle=True)
     if not run.last.is_file():
         raise UserError(Fault("resume", "has no checkpoint to resume from", "submit the run again", name))
-    if read_summary(run.summary).get("status") == "finished":
+    if is_finished(run.summary):
         raise UserError(Fault("resume", "is finished", "name another run", name))
     if is_being_trained(run.path):
         raise UserError(Fault("resume", "is being trained", "wait until it ends, or stop it first", name))

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convoy.runs.records import metric_text, read_summary
+from convoy.runs.records import is_finished, metric_text, read_summary
 from convoy.runs.whole_files import replace_shared
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Point:
 
     def is_finished(self) -> bool:
         """Return whether the run was trained to its end."""
-        return self.summary().get("status") == "finished"
+        return is_finished(self.folder / "summary.json")
 
 
 def write_csv(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:

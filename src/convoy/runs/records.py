@@ -38,13 +38,17 @@ def read_summary(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def is_finished(path: Path) -> bool:
+    """Return whether a summary.json is that of a run that was trained to its end and tested."""
+    return bool(read_summary(path).get("status") == "finished")
+
+
 def concluded_step(path: Path) -> int | None:
     """Return the optimizer steps of a summary.json of a finished run; None if the run was not trained and tested.
 
     A run that was made longer keeps the summary of the shorter one until it is concluded again.
     """
-    summary = read_summary(path)
-    return summary.get("steps") if summary.get("status") == "finished" else None
+    return read_summary(path).get("steps") if is_finished(path) else None
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

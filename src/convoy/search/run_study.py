@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from convoy.config.faults import UserError
 from convoy.config.options import Options
 from convoy.runs.layout import RunFolder
-from convoy.runs.records import Monitor, read_summary
+from convoy.runs.records import Monitor, is_finished, read_summary
 from convoy.runtime.child_runs import MOST_DEATHS, ChildRuns, last_line, try_lock, words_of
 from convoy.search.architecture.candidate import TEXT, ChainFilter, config_keys, values_of
 from convoy.search.architecture.reading import SHARING
@@ -237,6 +237,8 @@ class Study:
 
     def _train(self, trial: FrozenTrial, lock: IO[str], worker: int) -> int:
         run = self._place.run_of(trial.number)
+        if is_finished(run.summary):
+            return 0  # its worker was killed before it could report the result
         overrides = [*self.children.threads(), *trial.user_attrs[_OVERRIDES], *TRIAL_OVERRIDES]
         named = {TRIAL: f"{self._place.folder}:{trial.number}"}
         return self.children.train(words_of(run, overrides), worker, lock, named, run.path.with_suffix(".log"))
