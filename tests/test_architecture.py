@@ -88,3 +88,11 @@ def test_package_imports_no_torch(package: str) -> None:
     code = f"import sys, importlib\n[importlib.import_module(m) for m in {modules!r}]\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("module", ["commands.slurm", "report.pages.run_page", "report.pages.sweep_page"])
+def test_module_imports_no_torch(module: str) -> None:
+    """A job's batch step starts and pages are written without the seconds that torch and Lightning take."""
+    code = f"import sys, convoy.{module}\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from convoy.records.console import Console
 from convoy.records.metrics_logger import MetricsLogger
 from convoy.records.progress_bars import NotebookBar, ProgressBar, TerminalBar
+from convoy.runs.records import duration
 from convoy.tasks.task import Task
 
 _LINE_EVERY_S = 30.0
@@ -118,15 +119,3 @@ def _training_texts(task: Task, values: Mapping[str, float]) -> list[tuple[str, 
     """Return the names and formatted values of the training metrics that are fractions."""
     names = [name for name in values if name.startswith("train/") and name.removeprefix("train/") in task.percent]
     return [(name, f"{values[name]:.1%}") for name in names]
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for display, such as 42 s, 3 min 5 s or 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"

@@ -112,3 +112,15 @@ def metric_text(name: str, value: float | None, percent: Collection[str]) -> str
     if value is None:
         return "–"
     return f"{value:.2%}" if name.rsplit("/", 1)[-1] in percent else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds for display, such as 42 s, 3 min 5 s or 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

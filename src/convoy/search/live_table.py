@@ -16,8 +16,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from convoy.records.progress import duration
-from convoy.runs.records import metric_text, progress
+from convoy.runs.records import duration, metric_text, progress
 from convoy.search.run_study import Workplace, counted, started, state_of
 from convoy.search.trial_table import best_trials, ordered, parameters_text
 

@@ -16,10 +16,10 @@ from convoy.config.image_size import sides_of
 from convoy.data.data_module import ImageData
 from convoy.data.source_names import FILE_SOURCES
 from convoy.records.console import Console
-from convoy.records.progress import duration
 from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder, shown
 from convoy.runs.os_errors import described, remedy
+from convoy.runs.records import duration
 from convoy.runs.whole_files import WriteError, replace_text
 from convoy.tasks.task import Task
 from convoy.tasks.task_report import Report, ReportTable

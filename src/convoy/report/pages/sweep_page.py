@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from convoy.records.progress import duration
 from convoy.report.pages.document import Cell, Code, Fact, Facts, Figure, Page, Section, Table, number
 from convoy.report.pages.line_chart import line_chart, line_points
 from convoy.report.pages.sweep_charts import (
@@ -21,7 +20,7 @@ from convoy.report.pages.sweep_charts import (
     short_text,
 )
 from convoy.report.pages.sweep_records import Sweep, SweepPoint, read_sweep
-from convoy.runs.records import metric_text
+from convoy.runs.records import duration, metric_text
 from convoy.runs.whole_files import replace_shared
 from convoy.search.study_config import TRIAL_OVERRIDES
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from convoy.ledger.rows import LedgerRows
-from convoy.records.progress import duration
 from convoy.report.pages.document import Cell, Fact, Facts, Figure, number
 from convoy.report.pages.vega import COLORS, Chart
+from convoy.runs.records import duration
 
 _REST = "metrics, launches and other"
 
