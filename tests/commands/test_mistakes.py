@@ -34,6 +34,11 @@ Convoy = Callable[..., Run]
         (["--config-name=x"], "choose options instead"),
         (["logger.tensorboard.folder=x"], "logger.tensorboard is null, so it has no keys; add logger=tensorboard"),
         (["logger=csv", "logger.wandb.mode=offline"], "add logger=wandb"),
+        (
+            ["logger=wandb", "logger.wandb.project=lab/cnn"],
+            "must not contain /; omit it; an entity is written as logger.wandb.entity",
+        ),
+        (["task=segmentation"], "omit task, or choose data with targets of the kind mask"),
         (["cluster.account=abc"], "choose one with cluster=<option>"),
         (["model.pooling=[]"], "model.pooling=[]: must be text"),
         (["hydra/launcher=joblib"], "add -m workers=2 for runs at the same time, or use convoy submit -m for Slurm"),

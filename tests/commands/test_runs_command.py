@@ -65,6 +65,7 @@ def test_filters_and_orders(convoy: Callable[..., Run]) -> None:
     assert listed("older_days=100000") == listed("task=regression") == listed("data=mnist") == []
     assert convoy("runs", "state=finish").err == "error: state=finish: no such state; did you mean finished?\n"
     assert convoy("runs", "output_root=nowhere").out == "no such runs under nowhere\n"
+    assert convoy("runs", "shwo").out == "no such runs under outputs; did you mean convoy runs show?\n"
 
 
 def test_the_table_fits_eighty_columns_and_keeps_what_names_a_run(tmp_path: Path) -> None:

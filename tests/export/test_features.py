@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
 from convoy.config.schema import Config
 from convoy.data.targets import CLASS_INDEX, VALUES, Targets
+from convoy.evaluation.feature_arrays import Source
 from convoy.evaluation.feature_layers import tap
 from convoy.evaluation.linear_probe import STRENGTHS, fit, probe
 from convoy.tasks.construction import build_task
@@ -173,6 +176,20 @@ def test_a_mistake_is_reported_and_nothing_is_written(
     assert message in done.err
     assert "Traceback" not in done.err
     assert sorted(trained.folder.rglob("*")) == before
+
+
+def test_a_list_of_modules_has_no_output() -> None:
+    network = nn.Module()
+    network.layers = nn.ModuleList([nn.Linear(2, 2)])
+    network.forward = lambda images: network.layers[0](images)  # type: ignore[method-assign]
+    batches = [(torch.zeros(1, 2), torch.zeros(1))]
+    data = SimpleNamespace(
+        check_split=lambda _: None, device="cpu", autocast=nullcontext, batches=lambda _: iter(batches)
+    )
+    run = SimpleNamespace(network=network)
+    layer = tap(network, "layers", 2)
+    with pytest.raises(UserError, match=r"layer=layers: is not called by the network itself; choose one of its subm"):
+        next(Source(run, data, layer).batches("test"))  # type: ignore[arg-type]
 
 
 def test_existing_features_are_not_overwritten(convoy: Convoy, trained: Trained, tmp_path: Path) -> None:

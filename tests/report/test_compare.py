@@ -46,7 +46,7 @@ def test_errors_and_other_sizes_are_read_too() -> None:
 @pytest.mark.slow
 def test_counts_are_those_that_torchvision_publishes(convoy: Convoy) -> None:
     names = ["vgg11", "resnet18", "mobilenet_v2", "efficientnet_b1"]
-    done = convoy("compare", f"models=[{','.join(names)}]", "format=json")
+    done = convoy("compare", *names, "format=json")
     assert done.code == 0, done.err
     for entry in json.loads(done.out):
         meta = next(iter(get_model_weights(entry["name"]))).meta
@@ -132,6 +132,7 @@ def test_runs_are_compared_by_their_measurements(convoy: Convoy, run: Path, tmp_
     ("words", "message"),
     [
         (["models=[vgg166]"], "models=vgg166: no such model; did you mean vgg16?"),
+        (["outputs/lenet5"], "models=outputs/lenet5: no such model; write runs=[outputs/lenet5] for a run"),
         (["models=[resnet20]"], "models=resnet20: has no accuracy published on ImageNet; it has one on CIFAR-10"),
         (["output=zoo.jpg"], "output=zoo.jpg: has no supported image format; choose from .png, .svg, .pdf"),
         (["output=nowhere/zoo.png"], "there is no folder nowhere"),

@@ -19,6 +19,7 @@ from convoy.tasks.heatmaps import decoded, heatmaps
 from convoy.tasks.keypoints import Keypoints
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.point_metrics import CorrectPoints, PointErrors, SimilarityAP
+from convoy.training.preflight import read
 
 SIZE = Sides(64, 96)
 NAMES = ("a", "b", "c", "d")
@@ -200,3 +201,10 @@ class _Constant(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         return self._outputs
+
+
+def test_layers_in_numbers_may_have_both_coordinates_of_each_point() -> None:
+    data = ("data=keypoint_table", "data.root=nowhere", "data.file=points.csv", "data.num_classes=4")
+    layers = "model.layers=[CONV3-4,POOL2,FC-8]"
+    config = read([*data, "model=lenet5", layers, "task.output=coordinates"], to_run=False)
+    assert config.model["layers"][-1] == "FC-8"

@@ -36,7 +36,7 @@ class Compare(Verb):
     keeps for the backward pass. Counting all networks takes about a minute.
 
       convoy compare output=zoo.png
-      convoy compare models=[alexnet,vgg16,resnet50] measure=true
+      convoy compare alexnet vgg16 resnet50 measure=true
       convoy compare runs=[outputs/a/<run>,outputs/b/<run>] output=mine.png
     """
 
@@ -56,6 +56,8 @@ class Compare(Verb):
     """Format of the printed table."""
     output_root: str = "outputs"
     """Folder in which latest is looked up."""
+
+    words = "models"
 
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of combinations of keys, and of the output."""

@@ -36,7 +36,7 @@ VERBS = {
     "search": ("search for the best values of config keys", "convoy search study=digits_lr"),
     "report": ("write a page of a run or a sweep", "convoy report run=latest"),
     "models": ("list networks with size, cost and accuracy", "convoy models 'resnet*' sort=macs"),
-    "compare": ("compare accuracy and complexity of networks", "convoy compare models=[vgg16,resnet50] output=two.png"),
+    "compare": ("compare accuracy and complexity of networks", "convoy compare vgg16 resnet50 output=two.png"),
     "submit": ("queue a run or a sweep", "convoy submit hardware=a100 model=vgg16 time=4:00:00"),
     "jobs": ("list submitted jobs and their states", "convoy jobs"),
     "cancel": ("end queued or running jobs", "convoy cancel 1234"),

@@ -103,7 +103,8 @@ def read(kind: type[Any], parsed: Arguments) -> tuple[Any, Call]:
     values: dict[str, Any] = {kind.words: found.words} if kind.words and found.words else {}
     for key, text in found.own.items():
         try:
-            values[key] = _value(key, text, hints[key])
+            value = _value(key, text, hints[key])
+            values[key] = [*found.words, *value] if key == kind.words else value
         except UserError as error:
             found.faults += error.faults
     found.faults += _path_faults(kind, found.own)
@@ -198,7 +199,7 @@ def _path_faults(kind: type[Any], own: dict[str, str]) -> Iterator[Fault]:
 
 def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
     found = Sorted(faults=list(_flag_faults(kind, parsed)))
-    keys = [one.name for one in fields(kind) if one.name != kind.words]
+    keys = [one.name for one in fields(kind)]
     switches = [f"--{name}" for name in keys if kind.__dataclass_fields__[name].type in ("bool", bool)]
     for text in parsed.overrides:
         key, sign, value = text.partition("=")

@@ -93,6 +93,7 @@ def chosen(models: Sequence[str], data: str) -> dict[str, ModelCard]:
             faults.append(Fault("models", rule, f"it has one on {others[0]}" if others else "remove the name", name))
         elif name not in known:
             near = did_you_mean(name, known, "convoy train --help model lists them")
+            near = f"write runs=[{name}] for a run" if "/" in name else near
             faults.append(Fault("models", "no such model", near, name))
     if faults:
         raise UserError(*faults)

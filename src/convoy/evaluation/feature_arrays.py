@@ -67,13 +67,16 @@ class Source:
         """Yield features [B, ...] in float32 and targets [B, ...] of a split in order, not augmented, on the CPU.
 
         Raises:
-            UserError: if the data has no such split.
+            UserError: if the data has no such split, or the network doesn't call the layer, such as an nn.ModuleList.
         """
         self.data.check_split(split)
         network = self.run.network.to(self.data.device)
         with torch.inference_mode(), self.data.autocast(), self.tap.listening(network) as heard:
             for images, targets in self.data.batches(split):
                 network(images)
+                if not heard:
+                    rule = "is not called by the network itself"
+                    raise UserError(Fault("layer", rule, "choose one of its submodules", self.tap.name))
                 yield heard.pop().float().cpu(), targets.cpu()
 
 

@@ -13,6 +13,10 @@ from convoy.config.schema import Config, WandbConfig
 from convoy.records.wandb_record import WandbRecord
 from convoy.runs.layout import RunFolder
 
+_NOT_IN_PROJECTS = "/\\#?%:"
+_LONGEST_PROJECT = 128
+"""Limits of a project's name, as in `validate_project` of wandb.sdk.wandb_settings."""
+
 
 def wandb_record(
     config: Config, settings: WandbConfig, run: RunFolder, saved: Mapping[str, Any], notify: Callable[[str], None]
@@ -46,8 +50,16 @@ def wandb_record(
 
 
 def check_wandb(settings: WandbConfig | None) -> list[Fault]:
-    """Return a fault for logger.wandb.mode=online without a key, before anything is written."""
-    if settings is None or settings.mode != "online" or _has_key():
+    """Return the faults of a project that W&B refuses, or of a missing key online, before anything is written."""
+    if settings is None:
+        return []
+    if (found := next((c for c in settings.project if c in _NOT_IN_PROJECTS), None)) is not None:
+        remedy = "omit it; an entity is written as logger.wandb.entity"
+        return [Fault("logger.wandb.project", f"must not contain {found}", remedy, settings.project)]
+    if len(settings.project) > _LONGEST_PROJECT:
+        rule = f"must have at most {_LONGEST_PROJECT} characters"
+        return [Fault("logger.wandb.project", rule, "write a shorter name", settings.project)]
+    if settings.mode != "online" or _has_key():
         return []
     remedy = "run wandb login once, set WANDB_API_KEY, or write logger.wandb.mode=offline"
     return [Fault("logger.wandb.mode", "there is no W&B key on this machine", remedy, "online")]

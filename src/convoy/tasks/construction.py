@@ -43,7 +43,7 @@ def build_task(config: Config, targets: Targets, class_counts: Callable[[], Tens
     node = config.task
     if node["target"] != targets.kind:
         rule = f"trains on targets of the kind {node['target']}; data={config.data.name} has {targets.kind}"
-        raise UserError(Fault("task", rule, "choose a task for this data, or other data", str(node["_target_"])))
+        raise UserError(Fault("task", rule, f"omit task, or choose data with targets of the kind {node['target']}"))
     counts = class_counts() if class_counts is not None and needs_class_counts(config.loss) else None
     loss = ConfiguredLoss(config.loss, counts, IGNORED if targets.kind == MASK else None)
     given: dict[str, Any] = {}

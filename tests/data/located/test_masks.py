@@ -199,6 +199,16 @@ def test_faults_of_masks_name_the_file(
         training_batches(mask_data(folder, **changes))
 
 
+def test_masks_of_a_wrong_kind_are_refused_before_a_run_has_a_folder(folder: Path, convoy: Callable[..., Run]) -> None:
+    for path in folder.glob("train/masks/*.png"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    words = ("data=segmentation_folder", f"data.root={folder}", "data.classes=[a,b,c,d,e,f]", "model=unet")
+    done = convoy("train", *words, "trainer.global_batch_size=2", "logger=csv")
+    assert done.code == 2
+    assert "is a color image (RGB)" in done.err
+    assert not Path("run").exists()
+
+
 def test_jpegs_are_no_masks(folder: Path, mask_data: MakeData) -> None:
     pixels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     pixels[:, 60:] = 250

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.decode import LazyImage
+from convoy.data.decode import BadImageError, LazyImage
 from convoy.data.degradation.image_targets import ImageTargets
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
@@ -28,9 +29,16 @@ def open_targets(files: ImageFiles, targets: Targets, data: DataConfig) -> Locat
             their own targets.
         targets: kind and names.
         data: the data config.
+
+    Raises:
+        UserError: if the first mask has values or colors that are no class.
     """
     if targets.kind == MASK:
         read, masks = mask_reader(data), files.targets
+        if masks:
+            # Masks of a wrong kind are usually all wrong: one is read before a run has a folder.
+            with suppress(BadImageError):
+                read(masks[0])
         return MaskTargets(
             len(files), lambda at, _: read(masks[at]), lambda at: (masks[at], files.paths[at]), len(targets.names)
         )
