@@ -84,7 +84,7 @@ def test_an_operation_equals_that_of_torchvision(name: str, channels: int) -> No
     kind, values, reference = CASES[name]
     images = pictures(len(values), channels)
     expected = torch.stack([reference(image, value) for image, value in zip(images, values, strict=True)])
-    apply(images, step_of(np.full(len(values), int(kind)), padded(values)))
+    images = apply(images, step_of(np.full(len(values), int(kind)), padded(values)))
     assert (images.int() - expected.int()).abs().max() <= 1
 
 
@@ -123,7 +123,7 @@ ANGLES = np.array([-135.0, -30.0, -4.5, 0.0, 17.0, 90.0])
 def test_a_warp_equals_that_of_torchvision(coefficients: Any, reference: Callable[[Tensor, int], Tensor]) -> None:
     images = pictures(len(ANGLES))
     expected = torch.stack([reference(image, index) for index, image in enumerate(images)])
-    apply(images, step_of(np.full(len(ANGLES), int(Kind.AFFINE)), padded(coefficients)))
+    images = apply(images, step_of(np.full(len(ANGLES), int(Kind.AFFINE)), padded(coefficients)))
     assert (images.int() - expected.int()).abs().max() <= 1
 
 
@@ -147,7 +147,7 @@ def test_a_perspective_equals_that_of_torchvision() -> None:
             for image, start, end in zip(images, starts, ends, strict=True)
         ]
     )
-    apply(images, step_of(np.full(4, int(Kind.PERSPECTIVE)), padded(warps.perspective(starts, ends))))
+    images = apply(images, step_of(np.full(4, int(Kind.PERSPECTIVE)), padded(warps.perspective(starts, ends))))
     assert (images.int() - expected.int()).abs().max() <= 1
 
 
@@ -159,7 +159,7 @@ def test_a_step_changes_each_image_by_its_operation_only() -> None:
     values[[0, 3], :3] = [8, 0, 255]
     values[2, :3] = [8, 128, 255]
     values[5, :3] = [10, -300, 0.4]
-    apply(images, step_of(kinds, values))
+    images = apply(images, step_of(kinds, values))
     assert torch.equal(images[[0, 3]], 255 - before[[0, 3]])
     assert torch.equal(images[[1, 4]], before[[1, 4]])
     assert torch.equal(images[2], v2.functional.solarize(before[2], 128))
@@ -170,6 +170,6 @@ def test_a_step_changes_each_image_by_its_operation_only() -> None:
 
 def test_the_smallest_image_that_can_be_blurred_is_larger_than_the_mirrored_border() -> None:
     blurred = pictures(1)[:, :, :SMALLEST_BLURRED, :SMALLEST_BLURRED].clone()
-    apply(blurred, step_of(np.array([Kind.BLUR]), padded([2.0])))
+    blurred = apply(blurred, step_of(np.array([Kind.BLUR]), padded([2.0])))
     with pytest.raises(RuntimeError, match="Padding size"):
         apply(blurred[:, :, 1:, 1:].clone(), step_of(np.array([Kind.BLUR]), padded([2.0])))

@@ -172,7 +172,7 @@ class BatchAugmentation:
 
 
 def augment_batch(images: Tensor, operations: BatchOperations) -> Tensor:
-    """Return a batch with the operations applied; the input may be changed.
+    """Return a batch with the operations applied.
 
     Args:
         images: uint8 [B, C, H, W].
@@ -181,18 +181,18 @@ def augment_batch(images: Tensor, operations: BatchOperations) -> Tensor:
     # Planes, over which color operations are vectorized; the normalization restores any memory format.
     images = images.contiguous()
     for step in operations.steps:
-        apply(images, step)
+        images = apply(images, step)
     if operations.weights is not None:
         weights = operations.weights[:, :, None, None, None]
         mixture = images * weights[:, 0]
         for number, chain in enumerate(operations.chains, 1):
-            copy = images.clone()
+            changed = images
             for step in chain:
-                apply(copy, step)
-            mixture += copy * weights[:, number]
+                changed = apply(changed, step)
+            mixture += changed * weights[:, number]
         images = mixture.clamp_(0, 255).to(torch.uint8)
     for step in operations.later:
-        apply(images, step)
+        images = apply(images, step)
     return images
 
 

@@ -54,9 +54,9 @@ class Step(NamedTuple):
     """One operation per image, sorted by kind.
 
     Attributes:
-        order: int64 [n], positions of the images with an operation other than NONE.
-        values: float32 [n, NUM_VALUES], their parameters.
-        spans: kind, first and last + 1 index in `order`, for each kind that occurs.
+        order: int64 [B], positions of the images in the order of their kinds.
+        values: float32 [B, NUM_VALUES], their parameters, in that order.
+        spans: kind, first and last + 1 index in `order`, for each kind that occurs, without NONE.
     """
 
     order: Tensor
@@ -70,27 +70,26 @@ def step_of(kinds: NDArray[np.int64], values: NDArray[np.float32]) -> Step:
     ordered = kinds[order]
     found, begins = np.unique(ordered, return_index=True)
     ends = [*begins[1:], len(ordered)]
-    skipped = int(ends[0]) if len(found) and found[0] == Kind.NONE else 0
     spans = tuple(
-        (int(kind), int(begin) - skipped, int(end) - skipped)
+        (int(kind), int(begin), int(end))
         for kind, begin, end in zip(found, begins, ends, strict=True)
         if kind != Kind.NONE
     )
-    kept = order[skipped:]
-    return Step(torch.from_numpy(kept), torch.from_numpy(values[kept]), spans)
+    return Step(torch.from_numpy(order), torch.from_numpy(values[order]), spans)
 
 
-def apply(images: Tensor, step: Step) -> None:
-    """Apply one operation to each image, in place.
+def apply(images: Tensor, step: Step) -> Tensor:
+    """Return images with one operation applied to each.
 
     Args:
         images: uint8 [B, C, H, W].
         step: operations, on the device of the images.
     """
+    # Sorted, the images of a kind are a slice: index_copy_ of each kind takes longer on a CPU than two index_selects.
+    ordered = images.index_select(0, step.order)
     for kind, begin, end in step.spans:
-        places = step.order[begin:end]
-        changed = _OPERATIONS[Kind(kind)](images.index_select(0, places), step.values[begin:end])
-        images.index_copy_(0, places, changed)
+        ordered[begin:end] = _OPERATIONS[Kind(kind)](ordered[begin:end], step.values[begin:end])
+    return ordered.index_select(0, step.order.argsort())
 
 
 def move_masks(masks: Tensor, steps: Iterable[Step], outside: int) -> Tensor:
@@ -188,17 +187,18 @@ def _grid(images: Tensor, values: Tensor, *, is_scaled: bool = True) -> Tensor:
         values: [n, 6 or more], a .. f of the affine map.
         is_scaled: whether positions are -1 .. 1, as grid_sample takes them, instead of 0 .. size.
     """
-    count, _, height, width = images.shape
-    grid = values.new_empty(count, height, width, 2)
+    height, width = images.shape[2:]
     x = torch.arange(width, device=images.device) + 0.5
     y = torch.arange(height, device=images.device) + 0.5
+    planes = []
     for place, size in enumerate((width, height)):
         per_x, per_y, constant = values[:, 3 * place : 3 * place + 3].unbind(1)
         along, down = per_x[:, None] * x, per_y[:, None] * y + constant[:, None]
         if is_scaled:
             along, down = along * (2 / size), down * (2 / size) - 1
-        torch.add(along[:, None, :], down[:, :, None], out=grid[..., place])
-    return grid
+        planes.append(along[:, None, :] + down[:, :, None])
+    # As planes in memory, the sum is vectorized.
+    return torch.stack(planes, 1).permute(0, 2, 3, 1)
 
 
 def _sampled(images: Tensor, grid: Tensor) -> Tensor:
@@ -260,8 +260,16 @@ def _autocontrast(images: Tensor, _values: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, _values: Tensor) -> Tensor:
-    equalized: Tensor = torchvision.equalize_image(images.contiguous())
-    return equalized
+    """Equalize the histogram of each channel, as torchvision, without its divisions of integers."""
+    pixels = images.flatten(2).to(torch.int64)
+    zeros, ones = pixels.new_zeros(*pixels.shape[:2], 256), pixels.new_ones(()).expand_as(pixels)
+    counts = zeros.scatter_add_(2, pixels, ones)
+    brightest = counts.gather(2, pixels.amax(2, keepdim=True))
+    step = ((pixels.shape[2] - brightest) // 255).float()
+    levels = (counts.cumsum(2) - counts).float().add_((step / 2).floor_()).div_(step).floor_().clamp_(max=255)
+    same = torch.arange(256, device=images.device, dtype=torch.float32)
+    levels = torch.where(step == 0, same, levels).to(torch.int32).to(torch.uint8)
+    return levels.gather(2, pixels).view_as(images)
 
 
 def _blur(images: Tensor, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,19 +64,11 @@ class Space:
             negative: [B], whether the sign of the strength is negative, where it has a sign.
             size: height and width of the images.
         """
-        kinds = np.zeros(len(names), dtype=np.int64)
-        values = np.zeros((len(names), NUM_VALUES), dtype=np.float32)
-        for index, name in enumerate(self.names):
-            places = np.flatnonzero(names == index)
-            if not len(places) or name == "Identity":
-                continue
-            strength = bins[places] / (self.num_bins - 1)
-            signs = np.where(negative[places], -1.0, 1.0)
-            kinds[places], found = self._operation(name, strength, signs, size)
-            values[places, : found.shape[1]] = found
-        return kinds, values
+        kinds, values = _every_operation(self, size)
+        return kinds[names], values[names, bins, negative.astype(np.intp)]
 
-    def _operation(self, name: str, strength: Numbers, signs: Numbers, size: Sides) -> tuple[Kind, Numbers]:
+    def operation(self, name: str, strength: Numbers, signs: Numbers, size: Sides) -> tuple[Kind, Numbers]:
+        """Return the kind of an operation and its values [n, ...] for strengths [n] in 0..1 with signs [n]."""
         zeros = np.zeros_like(strength)
         match name:
             case "ShearX":
@@ -105,6 +98,23 @@ class Space:
 
     def _shift(self, strength: Numbers, side: int) -> Numbers:
         return np.trunc(strength * (self.translate_pixels or self.translate * side))
+
+
+@lru_cache(maxsize=16)
+def _every_operation(space: Space, size: Sides) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return kinds [names + 1] and values [names + 1, bins, 2, NUM_VALUES] of all operations, strengths and signs.
+
+    The last row is no operation, which the index -1 finds.
+    """
+    kinds = np.zeros(len(space.names) + 1, dtype=np.int64)
+    values = np.zeros((len(kinds), space.num_bins, 2, NUM_VALUES), dtype=np.float32)
+    strength = np.repeat(np.arange(space.num_bins) / (space.num_bins - 1), 2)
+    signs = np.tile([1.0, -1.0], space.num_bins)
+    for index, name in enumerate(space.names):
+        if name != "Identity":
+            kinds[index], found = space.operation(name, strength, signs, size)
+            values[index, :, :, : found.shape[1]] = found.reshape(space.num_bins, 2, -1)
+    return kinds, values
 
 
 _BASE = (*_SIGNED, *_UNSIGNED)
