@@ -1,4 +1,4 @@
-"""Fixtures: folders of real images, made of scikit-learn's digits."""
+"""Fixtures: folders of real images, made of scikit-learn's digits, and a separate cache of `datasets`."""
 
 from __future__ import annotations
 
@@ -64,3 +64,11 @@ def digits_folder(tmp_path: Path, digit_images: list[tuple[int, Image.Image]]) -
         image.save(folder / f"{counts[name]:03}.jpg", quality=95)
         counts[name] += 1
     return tmp_path / "digits"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the cache of `datasets` in the test's folder, and the Hub out of reach."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,77 +9,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageFeature
-from PIL import Image
 from tests.conftest import TINY, Run
+from tests.data.dataset_files import NAMES, config, content, content_of, make, picture
 from tests.data.loader_checks import check_resume_and_ranks
 
-from convoy.config.augment_schema import AugmentConfig
-from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
-from convoy.data.data_module import ImageData
 from convoy.data.datasets import open_data
 from convoy.data.file_splits import file_splits
 
-NAMES = ["cat", "dog", "bird"]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the cache of `datasets` in the test's folder, and the Hub out of reach."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-def picture(number: int, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 255, (16, 16, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(file, form)
-    return file.getvalue()
-
-
-def make(count: int, *, first: int = 0, **columns: Any) -> Dataset:
-    """Return a data set of `count` images with classes in turn."""
-    images = [
-        {"bytes": picture(first + number, "JPEG" if number % 3 else "PNG"), "path": None} for number in range(count)
-    ]
-    features = {"img": ImageFeature(), "label": ClassLabel(names=NAMES)}
-    content: dict[str, Any] = {"img": images, "label": [number % 3 for number in range(count)]}
-    for name, (values, feature) in columns.items():
-        content[name], features[name] = values, feature
-    return Dataset.from_dict(content, features=Features(features))
-
-
-def config(root: Path | str, **changes: Any) -> DataConfig:
-    settings: dict[str, Any] = {
-        "name": "huggingface",
-        "source": "huggingface",
-        "root": str(root),
-        "image_size": 16,
-        "mean": [0.0],
-        "std": [1.0],
-        "num_workers": 2,
-        "augment": AugmentConfig(),
-    }
-    return DataConfig(**(settings | changes))
-
-
-def content(data: DataConfig, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    module = ImageData(data, seed=1, micro_batch_size=2, accumulation=1, eval_batch_size=500)
-    module.open()
-    (batch,) = module.evaluation_loader(split)
-    return (batch.images * 255).round().to(torch.uint8), batch.targets
-
-
-def content_of(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    images = [torch.from_numpy(np.array(row["img"].convert("RGB"))).permute(2, 0, 1) for row in dataset]
-    return torch.stack(images), torch.tensor([row["label"] for row in dataset])
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write(dataset: DatasetDict, root: Path, form: str) -> Path:

@@ -63,6 +63,9 @@ class DataConfig:
     """Splits of a segmentation folder that are read: [train,val] if the masks of test are not public. null: all."""
     subset: str | None = None
     """Name of the configuration of a data set on the Hub that has several. Only for data.source=huggingface."""
+    streaming: bool = False
+    """Whether images are read from Parquet files while training runs, without converting or downloading the whole set
+    before. Only for data.source=huggingface."""
     download: bool = True
     """Whether torchvision may download missing files."""
     arguments: dict[str, Any] | None = None
@@ -114,14 +117,14 @@ class DataConfig:
     """Decoding threads per process; null: number of CPU cores available to the process. Not for sets in memory."""
     sampler: str = "none"
     """Choice of the training images of an epoch: none (each once), balanced (with replacement, all classes equally
-    often) or sqrt (with replacement, a class in proportion to the square root of its size). Not for shards, like the
-    next two."""
+    often) or sqrt (with replacement, a class in proportion to the square root of its size). Not for shards or with
+    data.streaming, like the next two."""
     repeats: int = 1
     """Number of copies of an image in a batch, with different augmentation; an epoch then has a part of the images."""
     max_per_class: int | None = None
     """Largest number of training images per class, the same ones in every run; null: all."""
     shuffle_buffer: int = 8192
-    """Size of the shuffle buffer in samples per rank; 1: read in sequence. Shards only."""
+    """Size of the shuffle buffer in samples per rank; 1: read in sequence. Only for shards, and with data.streaming."""
     patches_per_image: int = 1
     """Number of times that an epoch has each training image, as another crop. Only for restoration_folder."""
     degradation: DegradationConfig = field(default_factory=DegradationConfig)

@@ -77,6 +77,7 @@ _SOURCES_OF_KEY = {
     "degradation": (RESTORATION_SOURCE,),
     "arguments": (TORCHVISION_SOURCE,),
     "subset": (HUGGINGFACE_SOURCE,),
+    "streaming": (HUGGINGFACE_SOURCE,),
 }
 """Sources that read a key that others would ignore."""
 _OPTIONS = {RESTORATION_SOURCE: "restoration"}

@@ -13,6 +13,7 @@ from torch import Tensor
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.config.image_size import sides_of
+from convoy.data.block_images import BlockImages
 from convoy.data.check import check_data, num_targets
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
@@ -165,12 +166,17 @@ def _open_files(data: DataConfig, seed: int) -> OpenedData:
         # A patch is a small part of an image, which is decoded once if there is memory for it.
         form, cache = replace(form, channels=len(files.targets.names)), DecodedCache()
         files.splits["train"] = files.splits["train"].repeated(data.patches_per_image)
-    images = {}
+    images: dict[str, SplitImages] = {}
+    order = None
     for name, split in files.splits.items():
+        if split.blocks is not None:
+            images[name] = blocks = BlockImages(split, torch.tensor(split.targets, dtype=dtype), form)
+            order = blocks.order(seed, data.shuffle_buffer) if name == "train" else order
+            continue
         located = open_targets(split, files.targets, data)
         targets = torch.tensor(split.targets, dtype=dtype) if located is None else None
         images[name] = FileImages(split, targets, form, located, cache)
-    return _open_streamed(data, seed, files.targets, images, files.notes)
+    return _open_streamed(data, seed, files.targets, images, files.notes, order)
 
 
 def _open_dataset(data: DataConfig, seed: int, build: Callable[[DataConfig, str], Any], key: str | None) -> OpenedData:

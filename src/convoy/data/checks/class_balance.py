@@ -28,8 +28,9 @@ def sampling_faults(data: DataConfig) -> Iterator[Fault]:
     }
     for name, (given, is_set, default) in changed.items():
         remedy = f"write data.{name}={default}"
-        if is_set and data.source == SHARDS_SOURCE:
-            yield fault_of(f"data.{name}", given, "can't be used with shards, which are read in sequence", remedy)
+        if is_set and (data.source == SHARDS_SOURCE or data.streaming):
+            which = "data.streaming=true, which reads" if data.streaming else "shards, which are read"
+            yield fault_of(f"data.{name}", given, f"can't be used with {which} in sequence", remedy)
         elif is_set and data.target != CLASS_INDEX and name != "repeats":
             rule = f"needs classes, and the targets are data.target={data.target}"
             yield fault_of(f"data.{name}", given, rule, remedy)

@@ -1,18 +1,23 @@
-"""Images and targets of a data set of `datasets` by split. The encoded images are read while training runs."""
+"""Images and targets of a data set of Hugging Face by split. The encoded images are read while training runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import operator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.data.huggingface.dataset_columns import class_names, image_column, targets_columns
 from convoy.data.huggingface.loading import load_splits, read_features
-from convoy.data.image_files import ImageFiles
+from convoy.data.huggingface.split_rows import SplitRows
+from convoy.data.image_files import ImageBlocks, ImageFiles
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, VALUES, Targets, listed
+
+LARGE_BLOCK_BYTES = 512 << 20
+"""Memory of a row group from which a note is printed; `datasets` writes row groups of 100 MB or less."""
 
 UNLABELLED = -1
 """Class of images without a label, as in test splits whose labels are secret."""
@@ -47,21 +52,49 @@ def huggingface_images(data: DataConfig) -> tuple[Targets, dict[str, ImageFiles]
     targets = _declared(data, features, columns) or _found(data, [column[0] for column in values.values()])
     splits = {}
     for split, by_column in values.items():
-        dataset = loaded[split]
-        groups = None if data.group_column is None else _groups(data, dataset)
+        found = loaded[split]
+        blocks = found.blocks(image)
+        rows = _rows(data, split, by_column, targets, features[columns[0]])
+        if blocks is not None:
+            notes += _block_notes(data, split, blocks, rows)
+        groups = None if data.group_column is None else _groups(data, found)
         splits[split] = ImageFiles(
-            tuple(f"{data.root} ({split}), row {row}" for row in range(len(dataset))),
-            _rows(data, split, by_column, targets, features[columns[0]]),
+            tuple(f"{data.root} ({split}), row {row}" for row in range(len(found))),
+            rows,
             groups=groups,
-            contents=_contents(dataset, image),
-            rows=tuple(range(len(dataset))),
+            contents=found.contents(image),
+            rows=tuple(range(len(found))),
+            blocks=blocks,
         )
     return targets, splits, notes
 
 
-def _values(data: DataConfig, loaded: Mapping[str, Any], columns: Sequence[str]) -> dict[str, list[list[Any]]]:
+def _block_notes(data: DataConfig, split: str, blocks: ImageBlocks, targets: Sequence[Any]) -> Iterator[str]:
+    if split == "train" and is_sorted(targets):
+        yield (
+            f"the images of {data.root} are sorted by class, and streaming shuffles them by row group and within"
+            f" data.shuffle_buffer={data.shuffle_buffer} only: shuffle the files once, or write data.streaming=false."
+        )
+    if blocks.largest_bytes > LARGE_BLOCK_BYTES:
+        size = f"{blocks.largest_bytes / 2**30:.1f} GiB"
+        yield (
+            f"a row group of {split} of {data.root} takes {size}, and several are in memory at a time: write the files"
+            " with smaller ones, such as row_group_size=1000 of pyarrow."
+        )
+
+
+def is_sorted(targets: Sequence[Any]) -> bool:
+    """Return whether images of equal targets follow each other, much more often than in a random order."""
+    if len(targets) < 2:
+        return False
+    repeated = sum(map(operator.eq, targets, targets[1:])) / (len(targets) - 1)
+    expected = sum((count / len(targets)) ** 2 for count in Counter(targets).values())
+    return expected < 1 and repeated > (1 + expected) / 2
+
+
+def _values(data: DataConfig, loaded: Mapping[str, SplitRows], columns: Sequence[str]) -> dict[str, list[list[Any]]]:
     """Return the columns of the target by split, without splits of val or test that have no labels."""
-    values = {split: [_column(dataset, column) for column in columns] for split, dataset in loaded.items()}
+    values = {split: [found.column(column) for column in columns] for split, found in loaded.items()}
 
     def is_labelled(split: str) -> bool:
         if split == "train" or data.target != CLASS_INDEX:
@@ -132,41 +165,12 @@ def _target(kind: str, values: Sequence[Any], index: Mapping[str, int], is_index
     return tuple(float(place in present) for place in range(len(index)))
 
 
-def _column(dataset: Any, column: str) -> list[Any]:
-    """Return a column as Python values; no other column is read."""
-    values: list[Any] = dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    return values
-
-
-def _groups(data: DataConfig, dataset: Any) -> tuple[str, ...]:
-    if data.group_column is None or data.group_column not in dataset.features:
+def _groups(data: DataConfig, found: SplitRows) -> tuple[str, ...]:
+    if data.group_column is None or data.group_column not in found.features:
         rule = f"{data.root} has no such column"
-        remedy = f"the columns are {listed(list(dataset.features), 20)}"
+        remedy = f"the columns are {listed(list(found.features), 20)}"
         raise UserError(Fault("data.group_column", rule, remedy, data.group_column))
-    return tuple(map(str, _column(dataset, data.group_column)))
-
-
-def _contents(dataset: Any, column: str) -> Callable[[int], bytes]:
-    """Return the function that reads an encoded image by its row."""
-    from datasets import Image
-
-    from convoy.data.decode import BadImageError, read_image
-
-    images = dataset.select_columns([column])
-    if isinstance(images.features[column], Image):
-        images = images.cast_column(column, Image(decode=False))
-
-    def read(row: int) -> bytes:
-        value = images[row][column]
-        content = value.get("bytes") if isinstance(value, Mapping) else value
-        if content is not None:
-            return bytes(content)
-        path = value.get("path") if isinstance(value, Mapping) else None
-        if path is None or not Path(path).exists():
-            raise BadImageError(f"row {row} of column {column}", f"{path or 'no image'} does not exist")
-        return bytes(read_image(path))
-
-    return read
+    return tuple(map(str, found.column(data.group_column)))
 
 
 def _shown(data: DataConfig) -> str:

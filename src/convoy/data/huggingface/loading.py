@@ -1,7 +1,7 @@
-"""Opening of a data set of `datasets`: files, a folder, or a name on the Hub. Imports no torch.
+"""Opening of a data set of Hugging Face: files, a folder, or a name on the Hub. Imports no torch.
 
 Arrow files are mapped into memory. Parquet files are converted once to Arrow files in the cache of `datasets`, which it
-locks, so that several ranks can open the same set.
+locks, so that several ranks can open the same set; with `data.streaming`, they are read as they are.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, closest, one_line
 from convoy.data.folders import VAL_NAMES
+from convoy.data.huggingface.parquet_rows import ParquetRows
+from convoy.data.huggingface.split_rows import MappedRows, SplitRows
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SPLITS = {"train": ("train", "training"), "val": (*VAL_NAMES, "dev"), "test": ("test",)}
@@ -53,6 +55,9 @@ def read_features(data: DataConfig) -> Mapping[str, Any]:
     """
     datasets = library(data)
     path = _path(data)
+    if data.streaming:
+        files, declared = _parquet_files(data)
+        return declared or ParquetRows(data, _chosen(data, files)[0]["train"][:1], None).features
     if path.suffix == ".parquet" and path.is_file():
         schema = _attempt(data, lambda: import_module("pyarrow.parquet").read_schema(path))
         features: Mapping[str, Any] = datasets.Features.from_arrow_schema(schema)
@@ -64,12 +69,26 @@ def read_features(data: DataConfig) -> Mapping[str, Any]:
     return dict(next(iter(load_splits(data)[0].values())).features)
 
 
-def load_splits(data: DataConfig) -> tuple[dict[str, Any], list[str]]:
-    """Return the data sets of train, val and test, of those that exist, and notes.
+def load_splits(data: DataConfig) -> tuple[dict[str, SplitRows], list[str]]:
+    """Return the rows of train, val and test, of those that exist, and notes.
 
     Raises:
         UserError: if the set can't be opened, or has several splits without train.
     """
+    if data.streaming:
+        files, declared = _parquet_files(data)
+        chosen, notes = _chosen(data, files)
+        train = ParquetRows(data, chosen["train"], declared)
+        return {
+            split: train if split == "train" else ParquetRows(data, names, train.features)
+            for split, names in chosen.items()
+        }, notes
+    found, notes = _chosen(data, _loaded(data))
+    return {split: MappedRows(dataset) for split, dataset in found.items()}, notes
+
+
+def _loaded(data: DataConfig) -> Mapping[str, Any]:
+    """Return the data sets by the names of their splits."""
     datasets = library(data)
     path = _path(data)
     if path.suffix == ".arrow" and path.is_file():
@@ -80,8 +99,44 @@ def load_splits(data: DataConfig) -> tuple[dict[str, Any], list[str]]:
         found = _attempt(data, lambda: datasets.load_from_disk(str(path)))
     else:
         found = _attempt(data, lambda: datasets.load_dataset(_name(data), data.subset))
-    if isinstance(found, datasets.Dataset):
-        return {"train": found}, []
+    by_name: Mapping[str, Any] = {"train": found} if isinstance(found, datasets.Dataset) else found
+    return by_name
+
+
+def _parquet_files(data: DataConfig) -> tuple[dict[str, list[str]], Mapping[str, Any] | None]:
+    """Return the Parquet files by the names of their splits, and the features if they are declared.
+
+    Raises:
+        UserError: if the set can't be opened, or is not in Parquet files.
+    """
+    datasets = library(data)
+    path = _path(data)
+    if path.suffix == ".parquet" and path.is_file():
+        return {"train": [str(path)]}, None
+    if path.is_file() or _is_saved(path):
+        rule = f"applies only to Parquet files, and {data.root} has the Arrow format"
+        raise UserError(
+            Fault("data.streaming", rule, "write data.streaming=false: they are mapped into memory", "true")
+        )
+    builder = _attempt(data, lambda: datasets.load_dataset_builder(_name(data), data.subset))
+    files = {str(name): list(map(str, names)) for name, names in (builder.config.data_files or {}).items()}
+    other = next((file for names in files.values() for file in names if not file.endswith(".parquet")), None)
+    if other is not None or not files:
+        rule = f"applies only to Parquet files, and {data.root} has {PurePosixPath(other).name if other else 'none'}"
+        raise UserError(Fault("data.streaming", rule, "write data.streaming=false", "true"))
+    return files, builder.info.features
+
+
+def _chosen(data: DataConfig, found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what belongs to train, val and test, and notes.
+
+    Args:
+        data: the data config.
+        found: data sets or files by the names of their splits.
+
+    Raises:
+        UserError: if there are several splits, but no train.
+    """
     by_split = {
         split: next(found[name] for name in names if name in found)
         for split, names in _SPLITS.items()
@@ -90,8 +145,8 @@ def load_splits(data: DataConfig) -> tuple[dict[str, Any], list[str]]:
     if "train" in by_split:
         return by_split, []
     if len(found) == 1:
-        name, dataset = next(iter(found.items()))
-        return {"train": dataset}, [f"{data.root} has the split {name} only, which is used for train."]
+        name, only = next(iter(found.items()))
+        return {"train": only}, [f"{data.root} has the split {name} only, which is used for train."]
     rule = f"has the splits {', '.join(found)}, but no train"
     remedy = "save one that has train with save_to_disk, or give the file or folder of one split"
     raise UserError(Fault("data.root", rule, remedy, data.root))

@@ -6,7 +6,6 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import UserError
+from convoy.data.block_visits import visit_blocks
 from convoy.data.decode import LazyImage, image_of_pixels, open_encoded
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.sampling import MicroBatch
@@ -115,36 +115,16 @@ class ShardImages:
     def visit(self, batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, OpenBatch]]:
         """See `SplitImages`. Blocks are opened `BLOCKS_AHEAD` before their first use in an epoch."""
         with BlockSource(self._storage, mapped=self._is_raw) as source:
-            for _, group in groupby(batches, key=lambda batch: batch.epoch):
-                yield from self._visit_epoch(list(group), source)
-
-    def _visit_epoch(self, batches: list[MicroBatch], source: BlockSource) -> Iterator[tuple[MicroBatch, OpenBatch]]:
-        used = self._blocks[torch.cat([batch.samples for batch in batches]).numpy()]
-        blocks, first_use = np.unique(used, return_index=True)
-        last_use = len(used) - 1 - np.unique(used[::-1], return_index=True)[1]
-        coming, first_use = blocks[np.argsort(first_use)], np.sort(first_use)
-        leaving, last_use = blocks[np.argsort(last_use)], np.sort(last_use)
-        held: dict[int, Block] = {}
-        num_opened = num_left = done = 0
-        for batch in batches:
-            done += len(batch.samples)
-            wanted = min(len(coming), int(np.searchsorted(first_use, done)) + BLOCKS_AHEAD)
-            for block in coming[num_opened:wanted].tolist():
-                held[block] = self._open(source, block)
-            num_opened = max(num_opened, wanted)
-            yield batch, IndexedBatch(batch, self._opener(batch, held), self.targets)
-            finished = int(np.searchsorted(last_use, done))
-            for block in leaving[num_left:finished].tolist():
-                del held[block]
-            num_left = finished
+            opened = visit_blocks(batches, self._blocks, lambda block: self._open(source, block), BLOCKS_AHEAD)
+            for batch, blocks in opened:
+                yield batch, IndexedBatch(batch, self._opener(batch, blocks), self.targets)
 
     def _open(self, source: BlockSource, block: int) -> Block:
         first, last = self._first_of_block[block], self._last_of_block[block]
         return source.open(self._files[self._shards[first]], int(self._begins[first]), int(self._ends[last]))
 
-    def _opener(self, batch: MicroBatch, held: dict[int, Block]) -> Callable[[int], LazyImage]:
+    def _opener(self, batch: MicroBatch, blocks: list[Block]) -> Callable[[int], LazyImage]:
         samples = batch.samples.tolist()
-        blocks = [held[block] for block in self._blocks[samples].tolist()]
         return lambda place: self._image(samples[place], blocks[place])
 
     def _image(self, sample: int, block: Block) -> LazyImage:
