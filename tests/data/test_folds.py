@@ -61,6 +61,14 @@ def test_a_share_of_the_groups_is_held_out(fraction: float, least: int, most: in
     assert hold_out(files, "class_index", fraction, "data.val_fraction") == (kept, held_out)
 
 
+def test_a_share_of_groups_of_small_classes() -> None:
+    """No class has as many images as the parts of the nearest share, 1/10."""
+    _, held_out = hold_out(images([0, 1, 2, 3] * 4, GROUPS[:16]), "class_index", 0.1, "data.val_fraction")
+    assert 1 <= len(held_out) <= 6
+    with pytest.raises(UserError, match="can't hold out an image: each class has only one of the 3 images"):
+        hold_out(images([0, 1, 2], ["a", "b", "c"]), "class_index", 0.1, "data.val_fraction")
+
+
 @pytest.mark.parametrize(
     ("labels", "groups", "folds", "message"),
     [

@@ -36,12 +36,14 @@ def hold_out(files: ImageFiles, kind: str, fraction: float, key: str) -> Two:
     Raises:
         UserError: if one side would be empty.
     """
-    if files.groups is None:
+    largest = int(np.bincount(_strata(files, kind), minlength=1).max())
+    if files.groups is None or largest == 1:
         kept, held_out = stratified_split(torch.from_numpy(_strata(files, kind)), fraction, key)
         return files.at(kept.tolist()), files.at(held_out.tolist())
-    most = min(MOST_PARTS, len(set(files.groups)))
+    # The splitter requires that a class has as many images as there are parts.
+    most = min(MOST_PARTS, len(set(files.groups)), largest)
     if most < 2:
-        rule = f"can't hold out a share of {counted(len(set(files.groups)), 'group')}"
+        rule = f"can't hold out a share of {counted(most, 'group')}"
         raise UserError(Fault(key, rule, "name a column with more values in data.group_column", str(fraction)))
     share = Fraction(fraction).limit_denominator(most)
     share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
