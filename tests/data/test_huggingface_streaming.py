@@ -191,6 +191,11 @@ def test_files_that_differ_or_are_damaged(tmp_path: Path) -> None:
     make(4).remove_columns("label").to_parquet(path)
     with pytest.raises(UserError, match=r"train-00001-of-00002\.parquet has no column label, but other files do"):
         opened(streamed(root))
+    make(4).select([]).to_parquet(root / "validation-00000-of-00002.parquet")
+    make(4).select([]).to_parquet(root / "validation-00001-of-00002.parquet")
+    make(4).to_parquet(path)
+    with pytest.raises(UserError, match="the files of val have no rows; give files with one row per image"):
+        opened(streamed(root))
 
 
 def test_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,11 +78,13 @@ def load_splits(data: DataConfig) -> tuple[dict[str, SplitRows], list[str]]:
     if data.streaming:
         files, declared = _parquet_files(data)
         chosen, notes = _chosen(data, files)
-        train = ParquetRows(data, chosen["train"], declared)
-        return {
-            split: train if split == "train" else ParquetRows(data, names, train.features)
-            for split, names in chosen.items()
-        }, notes
+        rows = {"train": ParquetRows(data, chosen.pop("train"), declared)}
+        features = rows["train"].features
+        rows |= {split: ParquetRows(data, names, features) for split, names in chosen.items()}
+        if empty := [split for split, found in rows.items() if not len(found)]:
+            rule = f"the files of {' and '.join(empty)} have no rows"
+            raise UserError(Fault("data.root", rule, "give files with one row per image", data.root))
+        return dict(rows), notes
     found, notes = _chosen(data, _loaded(data))
     return {split: MappedRows(dataset) for split, dataset in found.items()}, notes
 
