@@ -39,7 +39,7 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed(before_torch: Callable[[], None] = lambda: None) -> Iterator[None]:
+def undisturbed(before_torch: Callable[[], None] = lambda: None, *, collects: bool = True) -> Iterator[None]:
     """Leave no trace in the caller's process but files: memory, random states and settings are as they were.
 
     In the main thread, a stop signal raises `StopSignal` inside and reaches the caller's handler after the end, where a
@@ -47,6 +47,8 @@ def undisturbed(before_torch: Callable[[], None] = lambda: None) -> Iterator[Non
 
     Args:
         before_torch: sets environment variables that torch reads when it is imported.
+        collects: whether memory in reference cycles, as of trainers and optimizers, is freed at once, which takes
+            more than half a second.
     """
     stopped = None
     with _kept_environment():
@@ -57,7 +59,8 @@ def undisturbed(before_torch: Callable[[], None] = lambda: None) -> Iterator[Non
         except StopSignal as stop:
             stopped = stop.number
         finally:
-            gc.collect()  # networks and optimizers are parts of reference cycles
+            if collects:
+                gc.collect()
             _release_gpu()
     if stopped is not None:
         deliver(stopped)

@@ -130,7 +130,7 @@ class Run:
         """
         from convoy.evaluation.trained_run import TrainedRun
 
-        with alone(), undisturbed():
+        with alone(), undisturbed(collects=False):
             return TrainedRun.open(str(self.path), checkpoint).network
 
     def evaluate(
@@ -176,7 +176,7 @@ class Run:
         """
         from convoy.export.predictor import open_predictor
 
-        with alone(), undisturbed(), image_files(images) as (paths, is_single):
+        with alone(), undisturbed(collects=False), image_files(images) as (paths, is_single):
             found = list(open_predictor(str(self.path), checkpoint).predict(paths, top))
         if bad := [one for one in found if one.reason is not None]:
             raise UserError(*(Fault(one.image, f"can't be read ({one.reason})") for one in bad))
@@ -208,7 +208,7 @@ class Run:
         """
         from convoy.report.pages.run_page import write_report
 
-        with alone(), undisturbed():
+        with alone(), undisturbed(collects=False):
             return write_report(RunFolder(self.path), None if output is None else Path(output))
 
     def __repr__(self) -> str:
