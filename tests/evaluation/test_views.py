@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from convoy.config.data_schema import DataConfig
+from convoy.config.faults import UserError
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.evaluation.views import ViewAverage, views_of
 
@@ -49,6 +50,29 @@ def test_sizes_of_multiscale_are_around_that_of_training() -> None:
     assert shapes == [(24, 24), (28, 28), (32, 32)] * 2
 
 
+def test_a_list_has_multiples_of_the_sides_and_mirror_images() -> None:
+    images = torch.rand(1, 1, 35, 35)
+    views = views_of("0.5,1.25,flip", data_config())
+    assert views.image_size == 35
+    found = [view(images) for view in views.functions]
+    assert [tuple(view.shape[2:]) for view in found] == [(14, 14), (35, 35)] * 2
+    assert torch.equal(found[1], images)
+    assert torch.equal(found[3], images.flip(-1))
+    assert list(views.mirrored) == [False, False, True, True]
+    assert len(views_of("0.5,1", data_config()).functions) == 2
+
+
+@pytest.mark.parametrize("tta", ["0.5,flop", "0", "nan,1", "1,-1", "0.01", "mulitscale"])
+def test_an_item_of_a_list_is_a_multiple_or_flip(tta: str) -> None:
+    with pytest.raises(UserError, match=r"is neither a multiple of the image's sides nor flip; write a list such as"):
+        views_of(tta, data_config())
+
+
+def record_of(tta: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(Path(f"run/evaluation-digits-test-{tta}.json").read_text())
+    return record
+
+
 def predicted(run: TrainedRun, views: list[Tensor]) -> Tensor:
     """Return the mean of the probabilities for views of images."""
     with torch.no_grad():
@@ -57,8 +81,10 @@ def predicted(run: TrainedRun, views: list[Tensor]) -> Tensor:
 
 def test_metrics_are_those_of_the_averaged_probabilities(convoy: Convoy) -> None:
     assert convoy("train", *TINY).code == 0
+    assert convoy("evaluate", "run=run", "tta=[1,flip]", folder=None).code == 0
     assert convoy("evaluate", "run=run", "tta=flip", folder=None).code == 0
-    record = json.loads(Path("run/evaluation-digits-test-flip.json").read_text())
+    assert record_of("1-flip")["test/loss"] == record_of("flip")["test/loss"]
+    record = record_of("flip")
     run = TrainedRun.open("run", "best", "outputs")
     data = run.open_data()
     right, loss, count = 0, 0.0, 0
@@ -80,7 +106,7 @@ def test_ten_crops_of_larger_images_are_evaluated(convoy: Convoy) -> None:
     done = convoy("evaluate", "run=run", "tta=tencrop", folder=None)
     assert done.code == 0, done.err
     assert "359 test images, tencrop" in done.out + done.err
-    record = json.loads(Path("run/evaluation-digits-test-tencrop.json").read_text())
+    record = record_of("tencrop")
     run = TrainedRun.open("run", "best", "outputs")
     larger = run.open_data().of_size(37)
     right = 0
@@ -95,6 +121,8 @@ def test_a_network_of_one_size_is_refused(convoy: Convoy) -> None:
     done = convoy("evaluate", "run=run", "tta=multiscale", folder=None)
     assert done.code == 2
     assert "tta=multiscale: the network does not take images of 27x27; use tta=tencrop or tta=flip" in done.err
+    assert "did you mean multiscale?" in convoy("evaluate", "run=run", "tta=mulitscale", folder=None).err
+    assert "tta=[]: is an empty list" in convoy("evaluate", "run=run", "tta=[]", folder=None).err
     done = convoy("evaluate", "runs=[run,run2]", "tta=flip", folder=None)
     assert "tta=flip: needs one run" in done.err
 

@@ -138,7 +138,7 @@ class Run:
         *overrides: str,
         split: Literal["train", "val", "test"] = "test",
         checkpoint: str = "best",
-        tta: Views = "none",
+        tta: Views | Sequence[float | Literal["flip"]] = "none",
     ) -> dict[str, float]:
         """Return the metrics of a split of the run's data or of another set, and write them to the run's folder.
 
@@ -146,7 +146,8 @@ class Run:
             overrides: overrides of data, trainer, hardware and seed.
             split: train (without augmentation), val or test.
             checkpoint: best, last, or a file.
-            tta: test-time augmentation, as in `convoy evaluate`.
+            tta: test-time augmentation, as in `convoy evaluate`; a list such as `[0.75, 1, "flip"]` is one of multiples
+                of the sides.
 
         Raises:
             UserError: if the network can't be opened, or the data doesn't fit.
@@ -155,9 +156,10 @@ class Run:
         from convoy.evaluation.trained_run import TrainedRun
 
         check_run_overrides(overrides, "evaluate")
+        views = tta if isinstance(tta, str) else ",".join(map(str, tta))
         with alone(), undisturbed():
             trained = TrainedRun.open(str(self.path), checkpoint)
-            return evaluate(trained, split, overrides, tta=tta, speaking=False).values
+            return evaluate(trained, split, overrides, tta=views, speaking=False).values
 
     def predict(self, images: Any, *, top: int = 5, checkpoint: str = "best") -> Any:
         """Return the prediction for an image, or a list of them for several.

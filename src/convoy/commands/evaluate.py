@@ -33,9 +33,10 @@ class Evaluate(TrainedRunVerb):
     """Several runs, evaluated separately and as an ensemble."""
     split: Split = "test"
     """train (without augmentation), val or test."""
-    tta: Literal["none", "flip", "tencrop", "multiscale"] = "none"
+    tta: Literal["none", "flip", "tencrop", "multiscale"] | list[str] = "none"
     """Test-time augmentation: mean of the predictions of the image and its mirror
-    image (flip), of ten crops (tencrop), or of three sizes (multiscale)."""
+    image (flip), of ten crops (tencrop), of three sizes (multiscale), or of a
+    list of multiples of the sides and flip, such as [0.75,1,1.25,flip]."""
     bootstrap: Annotated[int, AtLeast(0)] = 0
     """Number of samples of the images, drawn with replacement, for a 95% interval
     of each metric; 1000 is usual; 0: no intervals."""
@@ -52,6 +53,11 @@ class Evaluate(TrainedRunVerb):
 
     overrides = RUN_OVERRIDES
 
+    @property
+    def views(self) -> str:
+        """`tta` as one text."""
+        return self.tta if isinstance(self.tta, str) else ",".join(self.tta)
+
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of combinations of keys."""
         listed = ",".join(self.runs)
@@ -67,7 +73,9 @@ class Evaluate(TrainedRunVerb):
             remedy = "omit format; the run's folder contains the metrics in evaluation-<data>-<split>.json"
             yield Fault("format", "needs several runs", remedy, self.format)
         elif self.runs and self.tta != "none":
-            yield Fault("tta", "needs one run", "write run=… instead of runs", self.tta)
+            yield Fault("tta", "needs one run", "write run=… instead of runs", self.views)
+        elif not self.tta:
+            yield Fault("tta", "is an empty list", "write a list such as [0.75,1,1.25,flip]", "[]")
         elif self.runs and self.reliability:
             yield Fault("reliability", "needs one run", "write run=… instead of runs", "true")
         elif self.runs and self.per_image:
@@ -94,7 +102,7 @@ def run(given: Evaluate, call: Call) -> int:
         trained = given.open()
         if given.reliability:
             check_task(trained)
-        found = evaluate(trained, given.split, call.overrides, call.options, given.tta, given.bootstrap)
+        found = evaluate(trained, given.split, call.overrides, call.options, given.views, given.bootstrap)
         if given.reliability:
             print(shown(draw_reliability(found.files, trained.title)))
         if given.per_image:

@@ -275,7 +275,8 @@ def _value(key: str, text: str, hint: Any) -> Any:
         hint, *limits = get_args(hint)
         least = next((limit.value for limit in limits if isinstance(limit, AtLeast)), None)
     if get_origin(hint) in (Union, types.UnionType):
-        hint = next(one for one in get_args(hint) if one is not type(None))
+        kinds = [one for one in get_args(hint) if one is not type(None)]
+        hint = next((one for one in kinds if get_origin(one) is list and text.startswith("[")), kinds[0])
         return _value(key, text, Annotated[hint, AtLeast(least)] if least is not None else hint)
     if get_origin(hint) is Literal:
         choices = get_args(hint)

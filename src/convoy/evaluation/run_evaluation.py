@@ -14,7 +14,7 @@ from convoy.data.targets import listed
 from convoy.evaluation.bootstrap import LEVEL, bootstrap_intervals
 from convoy.evaluation.network_outputs import outputs_of
 from convoy.evaluation.trained_run import RunData, TrainedRun
-from convoy.evaluation.views import ViewAverage, ViewsName, check_views, views_of
+from convoy.evaluation.views import ViewAverage, check_views, views_of
 from convoy.records.console import Console
 from convoy.runs.layout import shown
 from convoy.runs.whole_files import replace_text
@@ -47,7 +47,7 @@ def evaluate(
     split: str,
     overrides: Sequence[str],
     options: Options | None = None,
-    tta: ViewsName = "none",
+    tta: str = "none",
     bootstrap: int = 0,
     *,
     speaking: bool = True,
@@ -101,11 +101,11 @@ class Evaluation:
     data: RunData
     module: TrainingModule
     absent: tuple[str, ...] = ()
-    tta: ViewsName = "none"
+    tta: str = "none"
 
     def stem(self, split: str) -> str:
         """Return the name of the evaluation's files without a suffix."""
-        return f"evaluation-{self.data.name}-{split}" + ("" if self.tta == "none" else f"-{self.tta}")
+        return f"evaluation-{self.data.name}-{split}" + ("" if self.tta == "none" else f"-{self.tta.replace(',', '-')}")
 
     @classmethod
     def open(
@@ -114,7 +114,7 @@ class Evaluation:
         split: str,
         overrides: Sequence[str],
         options: Options | None = None,
-        tta: ViewsName = "none",
+        tta: str = "none",
     ) -> Evaluation:
         """Open the data for a run. See `evaluate` for arguments and errors."""
         data = run.open_data(overrides, options)

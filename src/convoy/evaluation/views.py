@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,10 +17,11 @@ from convoy.data.targets import LOCATED_KINDS
 from convoy.models.sizes import takes_image_size
 from convoy.tasks.task import Task
 
-ViewsName = Literal["none", "flip", "tencrop", "multiscale"]
-
+NAMES = ("none", "flip", "tencrop", "multiscale")
+FLIP = "flip"
 _USUAL_RATIO = 8 / 7
 """Side of the image from which crops are taken, over that of the crop: 256 / 224."""
+_MULTISCALE = (6 / 7, 1.0, _USUAL_RATIO)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Views:
     mirrored: Sequence[bool] = (False,)
 
 
-def views_of(name: ViewsName, data: DataConfig) -> Views:
-    """Return the views of a kind, for a network that was trained on images of data.image_size.
+def views_of(tta: str, data: DataConfig) -> Views:
+    """Return the views of a kind or a list, for a network that was trained on images of data.image_size.
 
     Outputs with positions in the image are compared with targets of data.image_size, so their images have it too.
 
@@ -47,18 +49,24 @@ def views_of(name: ViewsName, data: DataConfig) -> Views:
       section 4.1), from the center of an image that is resized to data.eval_resize, or to 8/7 of the crop.
     - multiscale: the image at 6/7, 1 and 8/7 of its sides, and the mirror images (Simonyan & Zisserman 2014, section
       3.2, with the mean over three sizes of one crop instead of a dense evaluation).
+    - a list such as "0.75,1,1.25,flip": the image at these multiples of its sides, and with flip the mirror images.
+
+    Raises:
+        UserError: if a list has other items.
     """
     size = sides_of(data.image_size)
-    if name == "none":
+    if tta == "none":
         return Views(size.value, [_whole])
-    if name == "flip":
+    if tta == FLIP:
         return Views(size.value, [_whole, _mirrored], (False, True))
-    if name == "multiscale":
-        smaller, larger = _scales(size)
-        functions = [_resized(one) for one in (smaller, size, larger)]
-        shown = size if data.target in LOCATED_KINDS else larger
+    if tta != "tencrop":
+        sizes = _sizes(tta, size)
+        functions = [_resized(one) for one in sizes]
+        shown = size if data.target in LOCATED_KINDS else max(sizes)
+        if not _is_flipped(tta):
+            return Views(shown.value, functions, (False,) * len(sizes))
         views = [*functions, *(_after(one, _mirrored) for one in functions)]
-        return Views(shown.value, views, (False,) * 3 + (True,) * 3)
+        return Views(shown.value, views, (False,) * len(sizes) + (True,) * len(sizes))
     larger = size.with_shorter(max(data.eval_resize or 0, round(size.shorter * _USUAL_RATIO)))
     down, across = larger.height - size.height, larger.width - size.width
     corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
@@ -66,26 +74,47 @@ def views_of(name: ViewsName, data: DataConfig) -> Views:
     return Views(larger.value, [*crops, *(_after(_mirrored, one) for one in crops)], (False,) * 5 + (True,) * 5)
 
 
-def _scales(size: Sides) -> tuple[Sides, Sides]:
-    """Return the smaller and the larger size of `multiscale`."""
-    return size.with_shorter(round(size.shorter * 6 / 7)), size.with_shorter(round(size.shorter * _USUAL_RATIO))
+def _sizes(tta: str, size: Sides) -> list[Sides]:
+    """Return the sizes of `multiscale` or of a list.
+
+    Raises:
+        UserError: if an item of a list is no factor, or so small that no pixel is left.
+    """
+    factors: list[float] = []
+    for text in () if tta == "multiscale" else tta.split(","):
+        if text == FLIP:
+            continue
+        try:
+            factors.append(float(text))
+        except ValueError:
+            factors.append(0)
+        if not 0.5 <= size.shorter * factors[-1] < math.inf:
+            rule = "is neither a multiple of the image's sides nor flip"
+            raise UserError(Fault("tta", rule, "write a list such as [0.75,1,1.25,flip]", text))
+    return [size.with_shorter(round(size.shorter * one)) for one in factors or _MULTISCALE]
 
 
-def check_views(name: ViewsName, network: nn.Module, task: Task, data: DataConfig) -> None:
+def _is_flipped(tta: str) -> bool:
+    return tta == "multiscale" or FLIP in tta.split(",")
+
+
+def check_views(tta: str, network: nn.Module, task: Task, data: DataConfig) -> None:
     """Raise if a task can't average the views, or a network does not take all of their sizes.
 
     Raises:
         UserError: if its fully connected layers, for example, need one size.
     """
-    if name not in ("none", *task.views):
+    size = sides_of(data.image_size)
+    sizes = set() if tta in ("none", FLIP, "tencrop") else set(_sizes(tta, size)) - {size}
+    needed = {"multiscale"} if sizes else {FLIP} if _is_flipped(tta) else {tta} & {"tencrop"}
+    if not needed <= set(task.views):
         rule = f"the outputs of {data.target} targets can't be averaged over these views"
         remedy = f"use {' or '.join(f'tta={one}' for one in task.views)}" if task.views else "omit it"
-        raise UserError(Fault("tta", rule, remedy, name))
-    sizes = set(_scales(sides_of(data.image_size))) if name == "multiscale" else set()
-    for size in sorted(sizes):
-        if not takes_image_size(network, data.channels, size):
-            rule = f"the network does not take images of {size}"
-            raise UserError(Fault("tta", rule, "use tta=tencrop or tta=flip", name))
+        raise UserError(Fault("tta", rule, remedy, tta))
+    for one in sorted(sizes):
+        if not takes_image_size(network, data.channels, one):
+            rule = f"the network does not take images of {one}"
+            raise UserError(Fault("tta", rule, "use tta=tencrop or tta=flip", tta))
 
 
 class ViewAverage(nn.Module):
