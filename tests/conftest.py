@@ -77,7 +77,7 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 def pytest_collection_finish() -> None:
-    """Leave the modules and tests that are loaded now out of later garbage collections, which take a second otherwise."""
+    """Leave the modules and tests that are loaded now out of garbage collections, which take a second otherwise."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

@@ -21,7 +21,7 @@ VERBS = {
     "train": ("train a network", "convoy train model=resnet18 data=fashion_mnist"),
     "data": ("look at a data set before training", "convoy data data=/path/to/images output=examples.html"),
     "pack": ("pack an image folder into shards", "convoy pack data=image_folder data.root=photos output=photos256"),
-    "index": ("index tar files of WebDataset for data=shards", "convoy index tars=/data/tars label=cls"),
+    "index": ("index tar files of WebDataset for data=shards", "convoy index tars=/data/tars"),
     "ledger": ("print memory and parameters layer by layer", "convoy ledger model=vgg16 data=imagenet"),
     "plan": ("predict the peak GPU memory of a training", "convoy plan model=resnet50 data=imagenet hardware=v100"),
     "calibrate": ("measure a GPU for the planner", "convoy calibrate hardware=a100 model=resnet50 data=imagenet"),

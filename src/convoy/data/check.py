@@ -134,12 +134,21 @@ def _kinds_of(source: str) -> tuple[str, ...]:
 
 
 def counted_sizes(data: DataConfig) -> dict[str, Any]:
-    """Return the sizes that follow from the config of the data: num_classes, in_channels and image_size.
+    """Return the sizes that a network depends on, as far as they follow from the config of the data.
 
-    num_classes is None if it is not known yet. image_size is the side of a square in pixels, or (height, width).
+    num_classes is None if it is not known yet, or depends on the task: key points have one or two outputs.
     """
-    image_size = sides_of(data.image_size).value
-    return {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": image_size}
+    return network_sizes(data, None if data.target == KEYPOINTS else data.num_classes)
+
+
+def network_sizes(data: DataConfig, num_outputs: int | None) -> dict[str, Any]:
+    """Return the sizes that a network depends on: num_classes, in_channels and image_size.
+
+    Args:
+        data: the data config. image_size is the side of a square in pixels, or (height, width).
+        num_outputs: num_classes of the network.
+    """
+    return {"num_classes": num_outputs, "in_channels": data.channels, "image_size": sides_of(data.image_size).value}
 
 
 def num_targets(data: DataConfig) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.check import counted_sizes
+from convoy.data.check import network_sizes
 from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.datasets import OpenedData, open_data
@@ -160,7 +160,7 @@ class ImageData(pl.LightningDataModule):
     @property
     def model_sizes(self) -> dict[str, Any]:
         """Sizes that a model depends on, with one output per target name. After `open`."""
-        return {**counted_sizes(self.data), "num_classes": len(self.targets.names)}
+        return network_sizes(self.data, len(self.targets.names))
 
     def class_counts(self) -> Tensor:
         """Return the number of training images per class, int64 [num_classes]; for masks see `pixels_per_class`.

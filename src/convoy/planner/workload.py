@@ -13,7 +13,7 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.rules import PRECISIONS
 from convoy.config.schema import Config, HardwareConfig
-from convoy.data.check import counted_sizes, num_targets
+from convoy.data.check import network_sizes, num_targets
 from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
 from convoy.models.build import construct_model, try_on_one_image
@@ -33,14 +33,12 @@ def task_of(config: Config) -> Task:
 
 
 def model_sizes(config: Config) -> dict[str, Any]:
-    """Return the sizes that a network depends on: num_classes, in_channels and image_size.
-
-    num_classes is the task's number of outputs. image_size is the side of a square in pixels, or (height, width).
+    """Return the sizes that a network depends on, see `network_sizes`, with the outputs of the task.
 
     Raises:
         UserError: If the classes can't be counted, or the task can't be built.
     """
-    return {**counted_sizes(config.data), "num_classes": task_of(config).num_outputs}
+    return network_sizes(config.data, task_of(config).num_outputs)
 
 
 def name_of(config: Config) -> str:

@@ -16,7 +16,6 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data, counted_sizes
-from convoy.data.targets import KEYPOINTS
 from convoy.models.build import check_model
 from convoy.records.wandb_run import check_wandb
 from convoy.runs.layout import read_saved
@@ -106,10 +105,7 @@ def check(config: Config, *, to_run: bool = True) -> list[Fault]:
     faults += check_wandb(config.logger.wandb) if to_run else []
     faults += check_data(config.data, present=to_run)
     if not any(fault.key in ("data.image_size", "data.channels", "model._target_") for fault in faults):
-        sizes = counted_sizes(config.data)
-        if config.data.target == KEYPOINTS:
-            sizes["num_classes"] = None  # a network has one or two outputs per point
-        faults += check_model(config.model, **sizes)
+        faults += check_model(config.model, **counted_sizes(config.data))
     return faults
 
 

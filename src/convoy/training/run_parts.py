@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from convoy.config.schema import Config
+from convoy.data.check import network_sizes
 from convoy.data.data_module import ImageData
 from convoy.data.repeated_batch import RepeatedBatch
 from convoy.models.build import build_model
@@ -48,7 +49,7 @@ def build_module(config: Config, data: ImageData, world_size: int = 1) -> Traini
     task.prepare(config.data)
     check_shapes(task, config)
     pl.seed_everything(config.seed, verbose=False)
-    sizes = {**data.model_sizes, "num_classes": task.num_outputs}
+    sizes = network_sizes(data.data, task.num_outputs)
     network = build_model(config.model, **sizes, output_check=task.output_check)
     if config.trainer.sync_batchnorm and world_size > 1:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

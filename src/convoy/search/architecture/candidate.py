@@ -56,7 +56,7 @@ class ChainSizes:
     def of(cls, config: Config) -> ChainSizes | None:
         """Return the sizes of a config; None if its number of classes follows from the data."""
         sizes = counted_sizes(config.data)
-        if sizes["num_classes"] is None:
+        if None in sizes.values():
             return None
         model: Mapping[str, Any] = config.model
         defaults = {key: model[key] for key in ("activation", "batch_norm", "pooling") if key in model}
