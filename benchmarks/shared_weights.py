@@ -91,10 +91,10 @@ def _optimizer(network: nn.Module, epochs: int) -> tuple[torch.optim.Optimizer, 
 def main(words: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=NAMES, default="digits", help="images")
-    parser.add_argument("--networks", type=int, default=20, help="random networks")
+    parser.add_argument("--networks", type=int, default=40, help="random networks")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of a network that is trained alone")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings per network, and again for the comparison")
-    parser.add_argument("--shared-epochs", type=int, default=80, help="epochs of the shared weights")
+    parser.add_argument("--seeds", type=int, default=4, help="trainings per network, and again for the comparison")
+    parser.add_argument("--shared-epochs", type=int, default=400, help="epochs of the shared weights")
     given = parser.parse_args(words)
     print(machine("torch"))
     with threads(1):
@@ -127,7 +127,9 @@ def measure(images: SmallImages, networks: int, epochs: int, seeds: int, shared_
     results = []
     for name, values in predictions.items():
         best = sorted(range(networks), key=lambda index: -values[index])[: max(1, networks // 5)]
-        results.append(Result("Kendall's tau", name, "trained alone", [float(kendalltau(values, truth).statistic)]))
+        tau = kendalltau(values, truth)
+        print(f"{name}: p = {tau.pvalue:.2g} without any relation")
+        results.append(Result("Kendall's tau", name, "trained alone", [float(tau.statistic)]))
         found = [100 * truth[index] for index in best]
         results.append(Result("accuracy alone of the best fifth", name, None, [statistics.mean(found)], unit="%"))
     results.append(Result("accuracy alone", "all networks", None, [100 * value for value in truth], unit="%"))

@@ -78,7 +78,7 @@ def test_benchmarks_of_searches_run(capsys: pytest.CaptureFixture[str]) -> None:
     compared = architecture_search.main(["--networks", "3", "--seeds", "1", "--epochs", "1"])
     assert {result.ours for result in compared} == set(architecture_search.SAMPLERS)
     assert tabular_search.main([]) == [] or len(compared) == 8
-    predicted = shared_weights.main(["--networks", "2", "--epochs", "1", "--shared-epochs", "1"])
+    predicted = shared_weights.main(["--networks", "2", "--epochs", "1", "--seeds", "1", "--shared-epochs", "1"])
     assert [len(result.values) for result in predicted] == [1] * 6 + [2]
     searched = pruned_search.main(["--trials", "6", "--epochs", "1", "--seeds", "1", "--again", "1"])
     assert [len(result.values) for result in searched] == [1] * 2 * len(pruned_search.PRUNERS)
