@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +66,12 @@ class Start:
         # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
         since = CoreTimes.now()
         # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
+        is_new = "convoy.training.run" not in sys.modules
         with without_collector():
             from convoy.training.run import train
+
+            if restarts and is_new:
+                gc.freeze()  # the process is the run's own: collections in the run leave them out
         if Imports.are_done and self.config.hardware.cpu_threads is None:
             since.wait()
         return train(self.config, self.overrides, self.resumed, restarts=restarts, since=since)
