@@ -107,10 +107,10 @@ def main(words: Sequence[str] | None = None) -> list[Result]:
     def policy() -> float:
         began = time.perf_counter()
         for first in range(0, given.images, given.batch):
-            samples = torch.arange(first, min(first + given.batch, given.images))
-            operations = chosen.draw(0, samples)
+            batch = images[first : first + given.batch]
+            operations = chosen.draw(0, torch.arange(first, first + len(batch)))
             assert operations is not None
-            augment_batch(images[samples], operations)
+            augment_batch(batch, operations)
         return given.images / (time.perf_counter() - began)
 
     def policy_peer() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -67,14 +68,8 @@ class Step(NamedTuple):
 def step_of(kinds: NDArray[np.int64], values: NDArray[np.float32]) -> Step:
     """Return the step of kinds [B] and their values [B, NUM_VALUES]."""
     order = np.argsort(kinds, kind="stable")
-    ordered = kinds[order]
-    found, begins = np.unique(ordered, return_index=True)
-    ends = [*begins[1:], len(ordered)]
-    spans = tuple(
-        (int(kind), int(begin), int(end))
-        for kind, begin, end in zip(found, begins, ends, strict=True)
-        if kind != Kind.NONE
-    )
+    ends = np.bincount(kinds).cumsum().tolist()
+    spans = tuple((kind, begin, end) for kind, (begin, end) in enumerate(pairwise(ends), start=1) if end > begin)
     return Step(torch.from_numpy(order), torch.from_numpy(values[order]), spans)
 
 
