@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import NoReturn
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.runs.os_errors import described, is_fault_of_environment, remedy
-from convoy.runtime.garbage_collection import without_collector
+from convoy.runtime.garbage_collection import collect_rarely, without_collector
 from convoy.runtime.lazy_imports import defer_unused
 from convoy.runtime.process_end import end_with
 from convoy.runtime.stop_signals import StopSignal, raised
@@ -131,8 +130,7 @@ def _run(word: str, words: Sequence[str]) -> int:
 
 def command() -> NoReturn:
     """Run the process of a command line."""
-    # Imports make 400,000 objects that stay. With Python's thresholds, the collector looks through them several times.
-    gc.set_threshold(50_000, 20, 20)
+    collect_rarely()
     end_with(main)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.runtime.allocator_settings import use_allocator
 from convoy.runtime.cpu_cores import CoreTimes, Imports
-from convoy.runtime.garbage_collection import without_collector
+from convoy.runtime.garbage_collection import collect_as_usual, without_collector
 from convoy.training import preflight
 from convoy.training.resume import Resumed, is_resume, resume
 
@@ -66,12 +64,10 @@ class Start:
         # From here on torch is needed, which takes seconds to import: long enough to see what else the machine does.
         since = CoreTimes.now()
         # These make 700,000 objects that stay; looking through them for garbage takes a fifth of that time.
-        is_new = "convoy.training.run" not in sys.modules
         with without_collector():
             from convoy.training.run import train
 
-            if restarts and is_new:
-                gc.freeze()  # the process is the run's own: collections in the run leave them out
+            collect_as_usual()
         if Imports.are_done and self.config.hardware.cpu_threads is None:
             since.wait()
         return train(self.config, self.overrides, self.resumed, restarts=restarts, since=since)
