@@ -15,7 +15,7 @@ from tests.conftest import TINY, Run
 
 from convoy.report.pages.document import Page, Section
 from convoy.report.pages.line_chart import reduced
-from convoy.report.pages.results import confusion
+from convoy.report.pages.results import confusion, per_target, task_tables
 from convoy.report.pages.run_page import run_page, write_report
 from convoy.runs.layout import RunFolder
 
@@ -187,3 +187,13 @@ def _pixels(png: bytes) -> list[tuple[int, ...]]:
     from PIL import Image
 
     return [tuple(pixel) for pixel in np.asarray(Image.open(BytesIO(png)).convert("RGB")).reshape(-1, 3).tolist()]
+
+
+def test_numbers_of_tables_are_written_for_people(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("class,IoU,pixels\nsky,0.888593251,1708023\nvoid,nan,0\n3,1e-07,12\n")
+    (table,) = task_tables(tmp_path, {"classes": "table"})
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts == [["sky", "0.8886", "1,708,023"], ["void", "–", "0"], ["3", "1e-07", "12"]]
+    (chart,) = per_target({"test/iou_per_class": {"sky": 0.5, "void": None}})
+    assert chart.title == "IoU per class, test"
+    assert chart.chart.rows[0][1].text == "50.00%"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -32,13 +33,14 @@ def per_target(summary: Mapping[str, Any]) -> list[Figure | Table]:
         if not key.startswith(("test/", "val/")) or not isinstance(values, dict):
             continue
         split, name = key.split("/", 1)
-        is_fraction = name.startswith("per_class") or name.startswith("accuracy")
-        title = f"{name.replace('_', ' ')}, {split}"
+        is_fraction = name.endswith("per_class") or name.startswith("accuracy")
+        shown = name.replace("_", " ").replace("iou", "IoU")
+        title = f"{shown}, {split}"
         rows = [
             (Cell(target), number(value, metric_text("", value, ("",) if is_fraction else ())))
             for target, value in values.items()
         ]
-        table = Table(title, ("target", name.replace("_", " ")), rows, is_long=len(rows) > MOST_CELLS)
+        table = Table(title, ("target", shown), rows, is_long=len(rows) > MOST_CELLS)
         found.append(_bars(title, values, table, is_fraction=is_fraction) if len(rows) <= MOST_CELLS else table)
     return found
 
@@ -272,7 +274,11 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(text: str) -> Cell:
+    """Return a cell for a value of a CSV file: whole numbers with separators, others with four digits."""
     try:
-        return number(float(text), f"{float(text):.6g}")
+        value = float(text)
     except ValueError:
         return Cell(text)
+    if math.isnan(value):
+        return number(None)
+    return number(value, f"{int(text):,}" if text.isdecimal() else f"{value:.4g}")
