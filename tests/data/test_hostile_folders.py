@@ -172,6 +172,7 @@ EXIF[ExifTags.Base.Orientation] = 99
 TEXT = PngImagePlugin.PngInfo()
 TEXT.add_text("comment", "x" * 20_000_000, zip=True)
 NOT_UTF8 = os.fsdecode(b"\xff\xfe.jpg")
+NOT_UTF8_CLASS = "class name that is not UTF-8"
 UNKNOWN = "cannot identify"
 A_PATTERN = "can't be decoded"
 
@@ -297,7 +298,7 @@ CASES = {
     "named pipe beside the classes": Case(lambda folder: os.mkfifo(folder.parent / "c")),
     "class that is a link": Case(lambda folder: (folder.parent / "c").symlink_to(folder)),
     "class that is a link to nothing": Case(lambda folder: (folder.parent / "c").symlink_to("nowhere")),
-    "class name that is not UTF-8": Case(rename_class(os.fsdecode(b"\xff\xfe"))),
+    NOT_UTF8_CLASS: Case(rename_class(os.fsdecode(b"\xff\xfe"))),
     "class name with a line break": Case(rename_class("a\nb")),
     "class name with markup": Case(rename_class("[red]a[bold]")),
     "val with a class that train lacks": Case(
@@ -314,7 +315,14 @@ CASES = {
     ),
 }
 
-SELECTION = ("16-bit PNG", "named pipe", "link to its own class", "folder named like an image", "JPEG cut in half")
+SELECTION = (
+    "16-bit PNG",
+    "named pipe",
+    "link to its own class",
+    "folder named like an image",
+    "JPEG cut in half",
+    NOT_UTF8_CLASS,
+)
 
 
 def train(root: str, policy: str, output: str) -> None:

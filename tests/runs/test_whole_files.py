@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from convoy.runs.whole_files import WriteError, append_text, copy_partial, publish, remove_partials, replace_text
+from convoy.runs.whole_files import (
+    WriteError,
+    append_text,
+    copy_partial,
+    encoded,
+    publish,
+    remove_partials,
+    replace_text,
+)
 from convoy.runs.whole_files import write_partial as write
 
 FULL = Path("/dev/full")
@@ -94,3 +103,10 @@ def test_processes_that_write_a_file_at_the_same_time_do_not_disturb_each_other(
     assert [writer.returncode for writer in writers] == [0, 0, 0], errors
     assert (tmp_path / "shared.json").read_text() in {letter * 2000 for letter in "abc"}
     assert [path.name for path in tmp_path.iterdir()] == ["shared.json"]
+
+
+def test_bytes_of_names_that_are_not_utf_8_are_escaped_and_come_back_from_json() -> None:
+    name = os.fsdecode(b"gr\xc3\xb6\xc3\x9fe\xff")
+    content = encoded(json.dumps(name, ensure_ascii=False))
+    assert content == b'"gr\xc3\xb6\xc3\x9fe\\udcff"'
+    assert json.loads(content) == name

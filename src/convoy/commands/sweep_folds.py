@@ -15,7 +15,7 @@ from rich.table import Table
 
 from convoy.commands.sweep_table import Point, metrics_of, values_of
 from convoy.runs.records import metric_text
-from convoy.runs.whole_files import replace_shared
+from convoy.runs.whole_files import encoded, replace_shared
 
 FOLD = "data.fold"
 
@@ -96,7 +96,7 @@ def write_folds(path: Path, folds: Sequence[Folds]) -> None:
     for one in folds:
         numbers = [values.get(name, "") for name in names for values in (one.mean, one.std)]
         writer.writerow([*one.chosen.values(), one.num_folds, *numbers])
-    replace_shared(path, file.getvalue().encode())
+    replace_shared(path, encoded(file.getvalue()))
 
 
 def _names(folds: Sequence[Folds]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convoy.runs.records import is_finished, metric_text, read_summary
-from convoy.runs.whole_files import replace_shared
+from convoy.runs.whole_files import encoded, replace_shared
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def write_csv(path: Path, keys: Sequence[str], done: Sequence[Point]) -> None:
         row = [*(values[key] for key in keys), *(summary.get(name, "") for name in names)]
         writer.writerow([*row, point.exit_code, point.folder])
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_shared(path, file.getvalue().encode())
+    replace_shared(path, encoded(file.getvalue()))
 
 
 def values_of(overrides: Sequence[str]) -> Mapping[str, str]:

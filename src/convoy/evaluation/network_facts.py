@@ -48,9 +48,9 @@ class Facts:
         return {
             _MARK: __version__,
             "name": self.name,
-            "names": json.dumps(self.names, ensure_ascii=False),
+            "names": _as_json(self.names),
             "preprocessing": json.dumps(self.preparation.as_data()),
-            "config": json.dumps(self.config, ensure_ascii=False),
+            "config": _as_json(self.config),
             "fold_bn": json.dumps(self.folded is not None),
             "folded": json.dumps(self.folded or []),
         }
@@ -77,3 +77,8 @@ class Facts:
         except (KeyError, TypeError, ValueError) as error:
             rule = f"has metadata that this version of Convoy can't read ({one_line(error)})"
             raise UserError(Fault("checkpoint", rule, "write it again with convoy export", path)) from error
+
+
+def _as_json(value: Any) -> str:
+    """Return readable JSON; only bytes of file names that are not UTF-8 are escaped, which no file format can store."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()

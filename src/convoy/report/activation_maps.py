@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convoy.config.faults import Fault, UserError
+from convoy.config.faults import Fault, UserError, printable
 from convoy.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -219,4 +219,5 @@ def _as_pixels(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> An
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

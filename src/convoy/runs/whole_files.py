@@ -27,13 +27,18 @@ class WriteError(OSError):
     needed_bytes: int | None = None
 
 
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8, with escapes as in JSON for the bytes of file names that are not UTF-8."""
+    return text.encode(errors="backslashreplace")
+
+
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file whole or not at all, see `encoded`.
 
     Raises:
         WriteError: the file can't be written; it is then unchanged.
     """
-    content = text.encode()
+    content = encoded(text)
     publish(write_partial(path, lambda file: file.write(content), len(content)), path)
 
 
@@ -53,12 +58,12 @@ def replace_shared(path: Path, content: bytes) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a text file. The text reaches the disk with the next `synchronize`, or when the system writes it.
+    """Append to a text file, see `encoded`; it reaches the disk with the next `synchronize`, or when the system writes.
 
     Raises:
         WriteError: the text can't be appended; the file is then as it was.
     """
-    rest = memoryview(text.encode())
+    rest = memoryview(encoded(text))
     with _naming(path, len(rest)), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from convoy.runs.records import Monitor, metric_text
-from convoy.runs.whole_files import replace_shared
+from convoy.runs.whole_files import encoded, replace_shared
 from convoy.search.architecture.candidate import TEXT
 from convoy.search.candidates import cost_text
 from convoy.search.run_study import reason_of, started, state_of
@@ -111,4 +111,4 @@ def write_csv(path: Path, study: optuna.Study, config: StudyConfig, monitor: Mon
             reason_of(trial),
         ]
         writer.writerow(row)
-    replace_shared(path, file.getvalue().encode())
+    replace_shared(path, encoded(file.getvalue()))

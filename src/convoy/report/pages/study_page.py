@@ -12,7 +12,7 @@ from convoy.report.pages.document import Figure, Section
 from convoy.report.pages.study_charts import study_charts
 from convoy.report.pages.sweep_page import sweep_page
 from convoy.report.pages.sweep_records import read_sweep
-from convoy.runs.whole_files import replace_shared
+from convoy.runs.whole_files import encoded, replace_shared
 from convoy.search.study_config import read_study
 
 _PNG_WIDTH = 640
@@ -43,7 +43,7 @@ def write_study_report(folder: Path, output: Path | None = None) -> list[Path]:
     page = sweep_page(sweep, Section("Search", figures, in_columns=True))
     page = replace(page, title=f"Study {folder.name}")
     path = output or folder / "report.html"
-    replace_shared(path, page.html().encode())
+    replace_shared(path, encoded(page.html()))
     return [path, *(_write_png(figure, path) for figure in figures)]
 
 

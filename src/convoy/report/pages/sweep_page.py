@@ -21,7 +21,7 @@ from convoy.report.pages.sweep_charts import (
 )
 from convoy.report.pages.sweep_records import Sweep, SweepPoint, read_sweep
 from convoy.runs.records import duration, metric_text
-from convoy.runs.whole_files import replace_shared
+from convoy.runs.whole_files import encoded, replace_shared
 from convoy.search.study_config import TRIAL_OVERRIDES
 
 _MOST_CURVE_POINTS = 20_000
@@ -43,7 +43,7 @@ def write_sweep_report(folder: Path, output: Path | None = None) -> Path:
         WriteError: the file can't be written.
     """
     path = output or folder / "report.html"
-    replace_shared(path, sweep_page(read_sweep(folder)).html().encode())
+    replace_shared(path, encoded(sweep_page(read_sweep(folder)).html()))
     return path
 
 
