@@ -13,9 +13,10 @@ from sklearn.model_selection import StratifiedKFold
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.check import check_data
-from convoy.data.held_out import fold_of, hold_out
+from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
 from convoy.data.splits import SPLIT_SEED
+from convoy.data.targets import Targets
 
 
 def images(labels: list[int], groups: list[str] | None = None) -> ImageFiles:
@@ -61,12 +62,18 @@ def test_a_share_of_the_groups_is_held_out(fraction: float, least: int, most: in
     assert hold_out(files, "class_index", fraction, "data.val_fraction") == (kept, held_out)
 
 
-def test_a_share_of_groups_of_small_classes() -> None:
-    """No class has as many images as the parts of the nearest share, 1/10."""
-    _, held_out = hold_out(images([0, 1, 2, 3] * 4, GROUPS[:16]), "class_index", 0.1, "data.val_fraction")
-    assert 1 <= len(held_out) <= 6
-    with pytest.raises(UserError, match="can't hold out an image: each class has only one of the 3 images"):
-        hold_out(images([0, 1, 2], ["a", "b", "c"]), "class_index", 0.1, "data.val_fraction")
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3] * 4, [0, *range(15)], list(range(16))])
+def test_groups_stay_together_if_no_class_has_an_image_for_each_part(labels: list[int]) -> None:
+    kept, held_out = hold_out(images(labels, GROUPS[:16]), "class_index", 0.1, "data.val_fraction")
+    assert len(set(held_out.groups or ())) == 1  # of six: the nearest share that groups allow
+    assert not set(kept.groups or ()) & set(held_out.groups or ())
+
+
+def test_a_class_of_one_image_that_is_held_out_with_its_group_is_reported() -> None:
+    files = images([0, 1, 2], ["a", "b", "c"])
+    kept, _ = hold_out(files, "class_index", 0.1, "data.val_fraction")
+    with pytest.raises(UserError, match=r"data\.val_fraction: leaves train without images of"):
+        check_training_classes(files, kept, Targets("class_index", ("x", "y", "z")), "data.val_fraction")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,18 @@ def test_an_item_of_a_list_is_a_multiple_or_flip(tta: str) -> None:
         views_of(tta, data_config())
 
 
+def test_a_list_has_a_multiple_and_names_are_lists() -> None:
+    with pytest.raises(UserError, match=r"tta=flip,flip: has no multiple of the image's sides; write \[1,flip\]"):
+        views_of("flip,flip", data_config())
+    with pytest.raises(UserError, match="neither a multiple"):
+        views_of("1000", data_config())
+    images = torch.rand(1, 1, 28, 28)
+    assert [torch.equal(view(images), images) for view in views_of("none", data_config()).functions] == [True]
+    flipped = views_of("flip", data_config())
+    assert torch.equal(flipped.functions[1](images), images.flip(-1))
+    assert list(flipped.mirrored) == [False, True]
+
+
 def record_of(tta: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(Path(f"run/evaluation-digits-test-{tta}.json").read_text())
     return record

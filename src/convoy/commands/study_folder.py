@@ -16,7 +16,7 @@ from convoy.config.options import Options
 from convoy.config.run_overrides import check_typed_again
 from convoy.runs.layout import new_name, read_json
 from convoy.runs.records import Monitor
-from convoy.runs.whole_files import encoded, replace_shared, replace_text
+from convoy.runs.whole_files import replace_shared, replace_text
 from convoy.search.study_config import StudyConfig, find_study, override, overrides_of, read_keys, read_study, study_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def open_study_folder(folder: Path, trials: int | None, options: Options, typed:
 
 def _write_command(folder: Path, words: Sequence[str], study: StudyConfig) -> None:
     content = json.dumps({"overrides": list(words), "trials": study.trials}) + "\n"
-    replace_shared(folder / _COMMAND, encoded(content))
+    replace_shared(folder / _COMMAND, content.encode())
 
 
 def _keys(asked: Asked, overrides: Sequence[str], options: Options) -> tuple[str, dict[str, Any], list[str]]:

@@ -36,14 +36,12 @@ def hold_out(files: ImageFiles, kind: str, fraction: float, key: str) -> Two:
     Raises:
         UserError: if one side would be empty.
     """
-    largest = int(np.bincount(_strata(files, kind), minlength=1).max())
-    if files.groups is None or largest == 1:
+    if files.groups is None:
         kept, held_out = stratified_split(torch.from_numpy(_strata(files, kind)), fraction, key)
         return files.at(kept.tolist()), files.at(held_out.tolist())
-    # The splitter requires that a class has as many images as there are parts.
-    most = min(MOST_PARTS, len(set(files.groups)), largest)
+    most = min(MOST_PARTS, len(set(files.groups)))
     if most < 2:
-        rule = f"can't hold out a share of {counted(most, 'group')}"
+        rule = f"can't hold out a share of {counted(len(set(files.groups)), 'group')}"
         raise UserError(Fault(key, rule, "name a column with more values in data.group_column", str(fraction)))
     share = Fraction(fraction).limit_denominator(most)
     share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
@@ -98,10 +96,12 @@ def _divided(files: ImageFiles, is_held_out: NDArray[np.bool_]) -> Two:
 
 
 def _parts(files: ImageFiles, kind: str, number: int) -> NDArray[np.int64]:
-    """Return the part of each image, 0 to number - 1."""
+    """Return the part of each image, 0 to number - 1. Only classes with an image for each part are stratified."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     strata = _strata(files, kind)
+    if np.bincount(strata).max() < number:  # refused by the splitters
+        strata = np.zeros_like(strata)
     splitter = (StratifiedKFold if files.groups is None else StratifiedGroupKFold)(
         number, shuffle=True, random_state=SPLIT_SEED
     )

@@ -44,13 +44,16 @@ class Facts:
         return Targets(str(self.config["task"]["target"]), self.names)
 
     def as_metadata(self) -> dict[str, str]:
-        """Return the metadata as texts by name, most of them JSON, which all file formats can store."""
+        """Return the metadata as texts by name, which all file formats can store.
+
+        Most of them are JSON, in ASCII: names of folders may not be UTF-8.
+        """
         return {
             _MARK: __version__,
             "name": self.name,
-            "names": _as_json(self.names),
+            "names": json.dumps(self.names),
             "preprocessing": json.dumps(self.preparation.as_data()),
-            "config": _as_json(self.config),
+            "config": json.dumps(self.config),
             "fold_bn": json.dumps(self.folded is not None),
             "folded": json.dumps(self.folded or []),
         }
@@ -77,8 +80,3 @@ class Facts:
         except (KeyError, TypeError, ValueError) as error:
             rule = f"has metadata that this version of Convoy can't read ({one_line(error)})"
             raise UserError(Fault("checkpoint", rule, "write it again with convoy export", path)) from error
-
-
-def _as_json(value: Any) -> str:
-    """Return readable JSON; only bytes of file names that are not UTF-8 are escaped, which no file format can store."""
-    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()

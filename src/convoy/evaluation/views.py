@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,16 @@ from torch.nn import functional
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.config.image_size import ImageSize, Sides, sides_of
+from convoy.config.image_size import LARGEST_SIDE, ImageSize, Sides, sides_of
 from convoy.data.targets import LOCATED_KINDS
 from convoy.models.sizes import takes_image_size
 from convoy.tasks.task import Task
 
-NAMES = ("none", "flip", "tencrop", "multiscale")
-FLIP = "flip"
+_FLIP = "flip"
 _USUAL_RATIO = 8 / 7
 """Side of the image from which crops are taken, over that of the crop: 256 / 224."""
-_MULTISCALE = (6 / 7, 1.0, _USUAL_RATIO)
+_LISTS = {"none": "1", _FLIP: f"1,{_FLIP}", "multiscale": f"{6 / 7},1,{_USUAL_RATIO},{_FLIP}"}
+"""Lists of views with a name."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +54,12 @@ def views_of(tta: str, data: DataConfig) -> Views:
         UserError: if a list has other items.
     """
     size = sides_of(data.image_size)
-    if tta == "none":
-        return Views(size.value, [_whole])
-    if tta == FLIP:
-        return Views(size.value, [_whole, _mirrored], (False, True))
     if tta != "tencrop":
-        sizes = _sizes(tta, size)
+        sizes, is_flipped = _listed(tta, size)
         functions = [_resized(one) for one in sizes]
+        views = [*functions, *(_after(one, _mirrored) for one in functions if is_flipped)]
         shown = size if data.target in LOCATED_KINDS else max(sizes)
-        if not _is_flipped(tta):
-            return Views(shown.value, functions, (False,) * len(sizes))
-        views = [*functions, *(_after(one, _mirrored) for one in functions)]
-        return Views(shown.value, views, (False,) * len(sizes) + (True,) * len(sizes))
+        return Views(shown.value, views, [place >= len(sizes) for place in range(len(views))])
     larger = size.with_shorter(max(data.eval_resize or 0, round(size.shorter * _USUAL_RATIO)))
     down, across = larger.height - size.height, larger.width - size.width
     corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
@@ -74,28 +67,29 @@ def views_of(tta: str, data: DataConfig) -> Views:
     return Views(larger.value, [*crops, *(_after(_mirrored, one) for one in crops)], (False,) * 5 + (True,) * 5)
 
 
-def _sizes(tta: str, size: Sides) -> list[Sides]:
-    """Return the sizes of `multiscale` or of a list.
+def _listed(tta: str, size: Sides) -> tuple[list[Sides], bool]:
+    """Return the sizes of a list, and whether it has mirror images.
 
     Raises:
-        UserError: if an item of a list is no factor, or so small that no pixel is left.
+        UserError: if an item is neither flip nor a factor, the image would have no pixel or too many, or there is no
+            factor.
     """
-    factors: list[float] = []
-    for text in () if tta == "multiscale" else tta.split(","):
-        if text == FLIP:
+    texts = _LISTS.get(tta, tta).split(",")
+    sizes = []
+    for text in texts:
+        if text == _FLIP and len(texts) > 1:
             continue
         try:
-            factors.append(float(text))
+            shorter = size.shorter * float(text)
         except ValueError:
-            factors.append(0)
-        if not 0.5 <= size.shorter * factors[-1] < math.inf:
+            shorter = 0.0
+        if not 0.5 < shorter <= LARGEST_SIDE:
             rule = "is neither a multiple of the image's sides nor flip"
             raise UserError(Fault("tta", rule, "write a list such as [0.75,1,1.25,flip]", text))
-    return [size.with_shorter(round(size.shorter * one)) for one in factors or _MULTISCALE]
-
-
-def _is_flipped(tta: str) -> bool:
-    return tta == "multiscale" or FLIP in tta.split(",")
+        sizes.append(size.with_shorter(round(shorter)))
+    if not sizes:
+        raise UserError(Fault("tta", "has no multiple of the image's sides", f"write [1,{_FLIP}]", tta))
+    return sizes, _FLIP in texts
 
 
 def check_views(tta: str, network: nn.Module, task: Task, data: DataConfig) -> None:
@@ -105,13 +99,14 @@ def check_views(tta: str, network: nn.Module, task: Task, data: DataConfig) -> N
         UserError: if its fully connected layers, for example, need one size.
     """
     size = sides_of(data.image_size)
-    sizes = set() if tta in ("none", FLIP, "tencrop") else set(_sizes(tta, size)) - {size}
-    needed = {"multiscale"} if sizes else {FLIP} if _is_flipped(tta) else {tta} & {"tencrop"}
-    if not needed <= set(task.views):
+    sizes, is_flipped = ([], False) if tta == "tencrop" else _listed(tta, size)
+    others = sorted(set(sizes) - {size})
+    needed = "tencrop" if tta == "tencrop" else "multiscale" if others else _FLIP if is_flipped else None
+    if needed not in (None, *task.views):
         rule = f"the outputs of {data.target} targets can't be averaged over these views"
         remedy = f"use {' or '.join(f'tta={one}' for one in task.views)}" if task.views else "omit it"
         raise UserError(Fault("tta", rule, remedy, tta))
-    for one in sorted(sizes):
+    for one in others:
         if not takes_image_size(network, data.channels, one):
             rule = f"the network does not take images of {one}"
             raise UserError(Fault("tta", rule, "use tta=tencrop or tta=flip", tta))
@@ -142,10 +137,6 @@ class ViewAverage(nn.Module):
         )
         assert isinstance(total, Tensor)
         return self._task.from_average(total / len(self._views.functions))
-
-
-def _whole(images: Tensor) -> Tensor:
-    return images
 
 
 def _mirrored(images: Tensor) -> Tensor:

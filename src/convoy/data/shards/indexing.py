@@ -192,7 +192,7 @@ def _write(indexing: Indexing, classes: tuple[str, ...], parts: Mapping[str, _Pa
             write_whole(indexing.output / f"{split}.samples.npy", content)
             splits[split] = Split(part.shards, f"{split}.samples.npy", hashlib.sha256(content).hexdigest())
         index = Index(TAR_FORMAT, 0, classes, splits, {}, skipped)
-        write_whole(indexing.output / FILE, index.as_json().encode(errors="backslashreplace"))
+        write_whole(indexing.output / FILE, index.as_json().encode())
     except OSError as error:
         rule = f"can't be written ({error.strerror or error})"
         remedy = "link the tar files into a folder that can be written, and give that folder"

@@ -134,7 +134,7 @@ def pack(packing: Packing, report: ReportShard = lambda *_: None) -> Index:
                     skipped |= part.skipped
         _check_not_empty(splits)
         index = Index(packing.format, packing.size, packing.classes, splits, settings, skipped)
-        write_whole(output / FILE, index.as_json().encode(errors="backslashreplace"))
+        write_whole(output / FILE, index.as_json().encode())
         shutil.rmtree(output / RECORDS)
     except OSError as error:
         rule = f"can't be written ({error.strerror or error})"

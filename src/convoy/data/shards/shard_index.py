@@ -82,8 +82,8 @@ class Index:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> str:
-        """Return the text of index.json."""
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        """Return the text of index.json, in ASCII: names of files may not be UTF-8."""
+        return json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Index:
