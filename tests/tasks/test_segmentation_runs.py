@@ -76,7 +76,7 @@ def test_a_run_learns_and_its_commands_agree(convoy: Convoy) -> None:
 
     done = convoy("report", "run=run", folder=None)
     assert done.code == 0, done.err
-    assert "iou per class" in Path("run/report.html").read_text()
+    assert "IoU per class" in Path("run/report.html").read_text()
     done = convoy("probe", "run=run", folder=None)
     assert done.code == 2
     assert "run=run: is for targets of a whole image; the targets are of the kind mask" in done.err
