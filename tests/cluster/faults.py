@@ -96,10 +96,20 @@ def strike(site: Site, plans: Mapping[str, Sequence[tuple[Fault, int]]]) -> None
             job = site.host.job(job_id)
             assert job["JobState"] not in ENDED, f"{job['JobState']} before step {step}\n{site.log(job_id)}"
             assert time.monotonic() < end, f"fault {number} at step {step} of {job}\n{site.log(job_id)}"
-            if job["JobState"] == "RUNNING" and int(job["Restarts"]) == number and site.step(job_id) >= step:
+            is_here = job["JobState"] == "RUNNING" and int(job["Restarts"]) == number
+            if is_here and has_trained(site, job_id, number + 1, step):
                 fault(site, job_id)
                 waiting.pop(0)
         time.sleep(0.02)
+
+
+def has_trained(site: Site, job_id: str, start: int, step: int) -> bool:
+    """Return whether that start of a job, counted from 1, has trained, and the run has reached that step.
+
+    A start finds the rows of the ones before it in metrics.csv, which may be beyond the step.
+    """
+    _, _, log = site.log(job_id).rpartition(f", start {start}, folder ")
+    return "\nfolder  " in log and site.step(job_id) >= max(step, 1 + max(resumed_steps(log), default=0))
 
 
 def resumed_steps(log: str) -> list[int]:

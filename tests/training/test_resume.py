@@ -44,6 +44,10 @@ def stop_after(process: subprocess.Popen[str], folder: Path, step: int, number: 
     return out
 
 
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 def assert_equal_runs(one: Path, other: Path, extra: Sequence[str] = ()) -> None:
     assert read_rows(one) == read_rows(other)
     first, second = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, other))
@@ -217,6 +221,19 @@ def test_latest_is_the_run_with_the_newest_checkpoint(convoy: Convoy) -> None:
     assert torch.load(two / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
     assert convoy("train", "resume=latest", "name=one", "trainer.max_steps=4").code == 0
     assert torch.load(one / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_run_that_was_killed_before_its_page_gets_it(convoy: Convoy) -> None:
+    words = (*TINY, "trainer.max_steps=2", "folder=run")
+    assert convoy("train", *words).code == 0
+    whole = content(Path("run"))
+    Path("run/report.html").unlink()
+    done = convoy("train", "resume=run")
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == ["page: run/report.html"]
+    assert content(Path("run")) == whole
+    Path("run/report.html").unlink()
+    assert "has done all its 2 steps" in convoy("train", "resume=run", "report=false").err
 
 
 @pytest.mark.parametrize(

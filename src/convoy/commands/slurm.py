@@ -21,7 +21,7 @@ from convoy.commands import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
-from convoy.report.pages.run_page import REPORT, write_at_end
+from convoy.report.pages.run_page import write_at_end
 from convoy.runs.layout import RunFolder, git_state
 from convoy.runtime.rank_watch import LOST
 from convoy.runtime.stop_signals import StopSignal
@@ -114,8 +114,9 @@ def _run(words: Sequence[str]) -> int:
         log("waited for the ranks of an earlier start to exit")
     if folder.is_finished():
         log("the run has been finished by an earlier start")
-        if config.report and not (folder.path / REPORT).is_file():
-            log(write_at_end(RunFolder(folder.path)))
+        run = RunFolder(folder.path)
+        if config.report and not run.report.is_file():
+            log(write_at_end(run))
         return 0
     path = json.dumps(str(folder.path))
     train = [*TRUST.words, f"resume={path}"] if RunFolder(folder.path).last.is_file() else [*typed, f"folder={path}"]

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "lightning"
 
     @property
+    def report(self) -> Path:
+        """Page of the run."""
+        return self.path / "report.html"
+
+    @property
     def mistakes(self) -> Path:
         """Images of the test with the worst predictions."""
         return self.path / "mistakes.json"

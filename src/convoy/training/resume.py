@@ -7,18 +7,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.compose import from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
+from convoy.config.run_length import RunLength
 from convoy.config.schema import Config
 from convoy.runs.layout import RunFolder, check_format, read_json
 from convoy.runs.lock import RunLock
 from convoy.runs.lookup import find_run
+from convoy.runs.records import concluded_step
 from convoy.runtime.ranks import is_first_rank, is_launched, shared_run_folder
 from convoy.training.preflight import checked, read
+
+if TYPE_CHECKING:
+    from convoy.training.lightning_module import TrainingModule
 
 _LOOKUP = ("resume", "name", "output_root")
 """Keys that say which run is resumed."""
@@ -170,3 +175,40 @@ def check_optimizer(network: Any, config: Config, checkpoint: Mapping[str, Any],
         rule = "the optimizer of the run trains other parameters, or groups them otherwise"
         keys = "optimizer.layer_decay, optimizer.decay_norms_and_biases, model.freeze and model.unfreeze_epoch"
         raise UserError(Fault("resume", rule, f"leave {keys} as they were, {remedy}", str(path)))
+
+
+def check_step(resumed: Resumed, module: TrainingModule) -> int:
+    """Return the step of the checkpoint from which a run is resumed, whose weights and optimizer fit the module.
+
+    Raises:
+        UserError: they are of another model or optimizer.
+    """
+    content = load(resumed.checkpoint)
+    load_weights(module.network, content, resumed.checkpoint)
+    check_optimizer(module.network, module.config, content, resumed.checkpoint)
+    return int(content["global_step"])
+
+
+def has_ended(resumed: Resumed, step: int, length: RunLength) -> bool:
+    """Return whether a run has no step left and has its results.
+
+    One that was stopped between its last step and the end of its test has the test left.
+    """
+    is_done = length.total_steps is not None and step >= length.total_steps
+    return is_done and concluded_step(resumed.run.summary) == step
+
+
+def lacks_page(resumed: Resumed) -> bool:
+    """Return whether a run that has ended was killed before its page was written."""
+    return resumed.config.report and not resumed.run.report.is_file()
+
+
+def longer_end(resumed: Resumed, step: int, length: RunLength) -> Fault:
+    """Return the fault of a run that has ended, with the overrides that let it train on."""
+    limits, trainer = [], resumed.config.trainer
+    if trainer.max_steps is not None and trainer.max_steps < 2 * step:
+        limits.append(f"trainer.max_steps={2 * step}")
+    if trainer.max_epochs is not None and trainer.max_epochs * length.steps_per_epoch < 2 * step:
+        limits.append(f"trainer.max_epochs={2 * -(-step // length.steps_per_epoch)}")
+    rule = f"has done all its {step} steps"
+    return Fault("resume", rule, f"write a larger end with it, such as {' '.join(limits)}", str(resumed.checkpoint))

@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from convoy.cluster.run_lease import is_this_jobs
 from convoy.config.faults import Fault, UserError, one_line, printable
-from convoy.config.run_length import RunLength, run_length
+from convoy.config.run_length import run_length
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.data.data_module import ImageData
@@ -29,7 +29,7 @@ from convoy.records.wandb_logger import OpenRecord
 from convoy.runs.layout import RunFolder, create, shown, write_start
 from convoy.runs.lock import RunLock
 from convoy.runs.os_errors import is_fault_of_environment
-from convoy.runs.records import concluded_step
+from convoy.runs.records import read_summary
 from convoy.runs.whole_files import remove_partials
 from convoy.runtime import machine_record
 from convoy.runtime.cpu_cores import CoreTimes
@@ -47,7 +47,15 @@ from convoy.training.lost_rank import lost_rank
 from convoy.training.machine import check_with_torch, choose_machine
 from convoy.training.out_of_memory import BEGUN_FOLDER, OutOfMemory
 from convoy.training.out_of_memory_errors import is_out_of_memory
-from convoy.training.resume import Resumed, check_optimizer, load, load_weights
+from convoy.training.resume import (
+    Resumed,
+    check_step,
+    has_ended,
+    lacks_page,
+    load,
+    load_weights,
+    longer_end,
+)
 from convoy.training.run_parts import build_module, open_data
 from convoy.training.signals import StoppedError
 from convoy.training.trainer import build_trainer
@@ -107,7 +115,12 @@ def train(
         config.trainer.max_epochs, config.trainer.max_steps, data.steps_per_epoch(machine.devices.world_size)
     )
     module = build_module(config, data, machine.devices.world_size)
-    first_step = _check_resumed(resumed, module, length)
+    first_step = check_step(resumed, module) if resumed else None
+    if resumed and first_step is not None and has_ended(resumed, first_step, length):
+        resumed.lock.release()
+        if is_first_rank() and not lacks_page(resumed):
+            raise UserError(longer_end(resumed, first_step, length))
+        return Outcome(resumed.run, read_summary(resumed.run.summary), 0)
     user_callbacks = build_user_callbacks(config, module.task.monitor, module.task.mode)
 
     first = is_first_rank()
@@ -202,30 +215,6 @@ def _fit_and_test(trainer: pl.Trainer, context: RunContext, parts: _Parts, check
     except NotFiniteError as broken:
         run_summary.report_not_finite(context, broken, parts.callbacks.checkpoints.best_step)
         return _conclude(1, "not finite", context, parts)
-
-
-def _check_resumed(resumed: Resumed | None, module: TrainingModule, length: RunLength) -> int | None:
-    """Return the step that a resumed run continues from, after checking its checkpoint against model and length.
-
-    A run that was stopped between its last step and the end of its test has only the test left.
-    """
-    if resumed is None:
-        return None
-    content = load(resumed.checkpoint)
-    load_weights(module.network, content, resumed.checkpoint)
-    check_optimizer(module.network, module.config, content, resumed.checkpoint)
-    step = int(content["global_step"])
-    is_done = length.total_steps is not None and step >= length.total_steps
-    if is_done and concluded_step(resumed.run.summary) == step:
-        limits, trainer = [], module.config.trainer
-        if trainer.max_steps is not None and trainer.max_steps < 2 * step:
-            limits.append(f"trainer.max_steps={2 * step}")
-        if trainer.max_epochs is not None and trainer.max_epochs * length.steps_per_epoch < 2 * step:
-            limits.append(f"trainer.max_epochs={2 * -(-step // length.steps_per_epoch)}")
-        rule = f"has done all its {step} steps"
-        remedy = f"write a larger end with it, such as {' '.join(limits)}"
-        raise UserError(Fault("resume", rule, remedy, str(resumed.checkpoint)))
-    return step
 
 
 def _record_start(context: RunContext, lock: RunLock, overrides: Sequence[str]) -> None:

@@ -23,8 +23,6 @@ from convoy.runs.layout import RunFolder, read_json, read_saved, shown
 from convoy.runs.records import metric_text, read_metrics, read_summary
 from convoy.runs.whole_files import append_text, replace_text
 
-REPORT = "report.html"
-
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
     """Write the page of a run.
@@ -40,7 +38,7 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
         UserError: the folder has no config.yaml that can be read.
         WriteError: the file can't be written.
     """
-    path = output or run.path / REPORT
+    path = output or run.report
     replace_text(path, run_page(run).html())
     return path
 
