@@ -24,7 +24,7 @@ help:
 	@echo "make gpu [DEVICE=cpu]              check and measure on a GPU, at most 9 minutes; on a CPU only a rehearsal"
 	@echo "make wheels                        prepare make gpu for a machine that has torch but no package index"
 	@echo "make zoo                           check all networks, the slowest included"
-	@echo "make soak                          inject thirty faults into jobs of a real Slurm on this machine"
+	@echo "make soak                          inject fifty faults into jobs of a real Slurm on this machine"
 	@echo "make faults                        inject faults into runs, and print how many they survived"
 	@echo "make install [TORCH=v100]          only install; TORCH=v100 or p100 installs into .venv-v100 or .venv-p100"
 	@echo "make docs                          write the tables of docs/models.md from the cards in conf/model"
@@ -73,7 +73,7 @@ zoo: install-dev
 	$(BIN)/python -m pytest tests/models/test_zoo.py -m "zoo or not zoo"
 
 soak: install-dev
-	$(BIN)/python -m pytest tests/cluster/test_soak.py -m soak -s
+	$(BIN)/python -m pytest tests/cluster -m soak -s
 
 faults: install-dev
 	$(BIN)/python -m pytest tests -m faults -s

@@ -91,12 +91,14 @@ class SlurmHost:
         folder: Folder of their configuration, state and logs.
         max_array_size: MaxArraySize; the largest index of an array is one less.
         max_job_count: MaxJobCount; jobs and tasks of arrays that slurmctld knows, ended ones included, are fewer.
+        accounting: lines of slurm.conf that name a database for accounts and their limits; empty for none.
         processes: by name: "slurmctld", or a node's.
     """
 
     folder: Path
     max_array_size: int = 5001
     max_job_count: int = 10_000
+    accounting: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -119,7 +121,7 @@ class SlurmHost:
         ]
         values = {"host": host, "user": "root", "port": ports[0], "folder": self.folder, "nodes": "\n".join(nodes)}
         values |= {"max_array_size": self.max_array_size, "max_job_count": self.max_job_count}
-        self.conf.write_text(_CONF.format(**values, all_nodes=",".join(NODES)))
+        self.conf.write_text(_CONF.format(**values, all_nodes=",".join(NODES)) + self.accounting)
         # A file stands for a card, a node's each their own; Slurm only counts them.
         gres = [
             f"NodeName={name} Name=gpu Type={kind} File={files}"
@@ -232,8 +234,10 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(folder: Path, max_array_size: int = 5001, max_job_count: int = 10_000) -> Iterator[SlurmHost]:
-    host = SlurmHost(folder, max_array_size, max_job_count)
+def running(
+    folder: Path, max_array_size: int = 5001, max_job_count: int = 10_000, accounting: str = ""
+) -> Iterator[SlurmHost]:
+    host = SlurmHost(folder, max_array_size, max_job_count, accounting)
     try:
         host.start()
         yield host

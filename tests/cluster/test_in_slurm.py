@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cluster import faults
+from tests.cluster.accounting import accounting, why_no_accounting
 from tests.cluster.conftest import HERE, SMALL, Site, site_of
 from tests.cluster.faults import LONG, ONE, TWO_NODES, strike
 from tests.cluster.slurm_host import running, why_not
@@ -140,6 +141,45 @@ def test_a_sweep_above_the_limits_of_slurm_is_split_and_each_point_runs_once(sma
         run = folder / f"{seed}_seed={seed}"
         assert json.loads((run / "summary.json").read_text())["steps"] == 3
         assert json.loads((run / "slurm" / "job.json").read_text())["start"] == 1
+
+
+@pytest.fixture
+def limited_site(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    """Site of a cluster on which this user may have three jobs in the queue."""
+    if reason := why_not() or why_no_accounting():
+        pytest.skip(f"no Slurm with accounts here: {reason}")
+    folder = tmp_path_factory.mktemp("slurm")
+    with accounting(folder / "accounting") as lines, running(folder / "limited", accounting=lines) as host:
+        host.call("sacctmgr", "--immediate", "add", "account", "class_1246", check=True)
+        limit = ("account=class_1246", "MaxSubmitJobs=3")
+        host.call("sacctmgr", "--immediate", "add", "user", "root", *limit, check=True)
+        yield from site_of(host, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_sweep_above_the_limit_of_an_account_is_split_as_the_refusal_says(limited_site: Site, convoy: Convoy) -> None:
+    site = limited_site
+    words = ("submit", "-m", *SUBMIT, "trainer.max_steps=3", "trainer.test=false", "seed=range(5)")
+    whole = convoy(*words)
+    assert whole.code == 2
+    assert "AssocMaxSubmitJobLimit" in whole.err
+    assert "a sweep in parts with cluster.partitions.<partition>.max_queued=<jobs>" in whole.err
+    assert not Path("outputs/submitted").exists()
+    done = convoy(*words, "cluster.partitions.gpu.max_queued=3")
+    assert done.code == 0, done.err
+    (first,) = re.findall(r"^job     (\d+), an array of 3$", done.out, re.MULTILINE)
+    ((script, reason),) = re.findall(r"^later   sbatch (\S+) \((.*)\)$", done.out, re.MULTILINE)
+    assert reason == "above the 3 waiting jobs of gpu"
+    assert "submit again when jobs have ended" in convoy(*words[:1], *words[2:-1]).err
+    for index in range(3):
+        assert site.wait_for(f"{first}_{index}") == "COMPLETED", site.log(first)
+    second = site.host.call("sbatch", "--parsable", script).strip()
+    for index in range(2):
+        assert site.wait_for(f"{second}_{index}") == "COMPLETED", site.log(second)
+    (folder,) = Path("outputs/sweeps").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [f"{seed}_seed={seed}" for seed in range(5)]
 
 
 @pytest.mark.slow

@@ -16,6 +16,9 @@ _REMEDIES = {
         "write cluster.max_array_size=… of at most MaxArraySize in the output of scontrol show config"
     ),
     "Resource temporarily unavailable": "the queue is full (MaxJobCount): submit again when jobs have ended",
+    "SubmitJob": (  # AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit and others
+        "submit again when jobs have ended, or a sweep in parts with cluster.partitions.<partition>.max_queued=<jobs>"
+    ),
 }
 """Remedies by Slurm's messages that name no value."""
 
