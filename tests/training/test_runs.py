@@ -23,6 +23,12 @@ def test_the_default_run_reaches_98_percent_on_digits(convoy: Convoy) -> None:
     assert run.summary()["test/top1"] >= 0.98
 
 
+def test_the_output_says_how_long_a_run_is_and_why_it_has_no_test(convoy: Convoy) -> None:
+    run = convoy("train", *TINY, "trainer.max_epochs=1", "trainer.test=false", "trainer.global_batch_size=1294")
+    assert "; global batch 1294, 1 epoch of 1 step\n" in run.out
+    assert "\nno test: trainer.test=false\n" in run.out
+
+
 def test_a_run_leaves_everything_that_is_needed_to_read_and_repeat_it(convoy: Convoy) -> None:
     run = convoy("train", *TINY)
     assert run.code == 0, run.err

@@ -15,6 +15,7 @@ from convoy.config.schema import Config
 from convoy.data.check import check_data
 from convoy.data.shards.shard_index import Index, Shard
 from convoy.data.source_names import FOLDER_SOURCE
+from convoy.data.targets import counted
 
 _MOST_MIB = 4000  # offsets in a shard are 32 bits
 
@@ -133,4 +134,4 @@ def _described(index: Index) -> str:
     shards = {shard.file: shard for split in index.splits.values() for shard in split.shards}.values()
     counts = ", ".join(f"{split.num_samples:,} {name}" for name, split in index.splits.items())
     size = sum(shard.num_bytes for shard in shards) / 2**30
-    return f"{counts} images of {len(index.classes)} classes in {len(shards)} shards, {size:,.2f} GiB"
+    return f"{counts} images of {len(index.classes)} classes in {counted(len(shards), 'shard')}, {size:,.2f} GiB"

@@ -129,6 +129,7 @@ def _conclude(workers: Study, place: Workplace) -> int:
     """Write search.csv and the page, and print the trials and the command of the best one."""
     from rich.console import Console
 
+    from convoy.data.targets import counted
     from convoy.report.pages.study_page import write_study_report
     from convoy.runs.layout import shown
     from convoy.search.architecture.best_model import write_best_model
@@ -146,7 +147,7 @@ def _conclude(workers: Study, place: Workplace) -> int:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     before = sum(trial.user_attrs.get(REFUSED_BEFORE, 0) for trial in trials)
     counts += f"; {before:,} candidates refused before becoming a trial" if before else ""
-    print(f"\n{len(trials)} trials: {counts}")
+    print(f"\n{counted(len(trials), 'trial')}: {counts}")
     for trial in best_trials(workers.optuna):
         print(f"trial {trial.number}: {shlex.join(['convoy', 'train', *overrides_of_trial(trial)])}")
     files = [folder / "search.csv"]

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from convoy.config.image_size import sides_of
 from convoy.data.data_module import ImageData
 from convoy.data.source_names import FILE_SOURCES
+from convoy.data.targets import counted
 from convoy.records.console import Console
 from convoy.records.run_context import RunContext
 from convoy.runs.layout import RunFolder, shown
@@ -51,9 +52,10 @@ def announce(context: RunContext, data: ImageData, module: TrainingModule, notic
     batch = f"global batch {sizes.global_batch_size}"
     if sizes.accumulation > 1 or sizes.world_size > 1:
         batch += f" ({sizes.micro_batch_size} x {sizes.accumulation} steps x {sizes.world_size} ranks)"
-    steps = "" if length.total_steps is None else f", {length.epochs} epochs of {length.steps_per_epoch} steps"
+    per_epoch = counted(length.steps_per_epoch, "step")
+    steps = "" if length.total_steps is None else f", {counted(length.epochs or 0, 'epoch')} of {per_epoch}"
     if length.total_steps is not None and length.total_steps < length.steps_per_epoch * (length.epochs or 0):
-        steps = f", {length.total_steps} steps"
+        steps = f", {counted(length.total_steps, 'step')}"
     limit = f", at most {config.trainer.max_time}" if config.trainer.max_time else ""
     optimizer = str(config.optimizer["_target_"]).rsplit(".", 1)[-1]
     schedule = str(config.scheduler["_target_"]).rsplit(".", 1)[-1]
@@ -164,7 +166,8 @@ def print_results(context: RunContext, summary: Mapping[str, Any], task: Task) -
     console.say()
     console.show(metrics_grid(task, summary, ("val", "test")))
     if "test/loss" not in summary:
-        console.say("no test: the data set has no test split, or trainer.test=false")
+        has_test = bool(summary["images"].get("test"))
+        console.say("no test: trainer.test=false" if has_test else "no test: the data set has no test split")
     speed = f", {summary['images_per_s']:,.0f} img/s" if summary["images_per_s"] else ""
     console.say(f"\ntrained {duration(summary['seconds'])}{speed}; best at step {summary['best_step']}")
     for line in (*wait_lines(summary, source), *memory_lines(summary)):

@@ -102,7 +102,7 @@ def test_a_study_whose_constraints_leave_nothing_stops(convoy: Callable[..., Run
     study_of(tmp_path / "none.yaml", architecture=architecture, sampler="random", constraints={"params": 10})
     done = convoy("search", "study=none.yaml", folder=None)
     assert done.code == 1
-    assert "1 trials: 1 refused; 1,000 candidates refused before becoming a trial" in done.out
+    assert "1 trial: 1 refused; 1,000 candidates refused before becoming a trial" in done.out
     assert "too many candidates in a row break the constraints" in done.out
 
 
