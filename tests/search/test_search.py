@@ -181,6 +181,15 @@ def test_a_trial_that_ended_before_its_worker_could_report_it_is_reported(
         ((), "study: must be set, or the overrides must have a space"),
         (("optimizer.lr=interval(0.1,0.01)",), "the first end must be below the second"),
         (("optimizer.lr=interval(0.01,0.1)", "sampler=ax"), "sampler=ax: no such sampler; choose from tpe"),
+        (
+            ("study=digits_lr", "sampler=Bayesian", "pruner=asha"),
+            "pruner=asha: no such pruner; write successive_halving",
+        ),
+        (
+            ("optimizer.lr=0.1,0.2", "objectives=[macs]"),
+            "objectives: is not an override; write it in a file for study=",
+        ),
+        (("study=digits_lr", "constraints.macs=1e6"), "constraints: is not an override; write it in the study's file"),
         (("study=nothing",), "no such study; choose from digits_cells, digits_chain, digits_enas, digits_lr"),
         (("study=nothing.yaml",), "no such file"),
         (("study=digits_lr", "resume=outputs"), "can't be combined with resume"),

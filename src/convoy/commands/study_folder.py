@@ -17,7 +17,16 @@ from convoy.config.run_overrides import check_typed_again
 from convoy.runs.layout import new_name, read_json
 from convoy.runs.records import Monitor
 from convoy.runs.whole_files import replace_shared, replace_text
-from convoy.search.study_config import StudyConfig, find_study, override, overrides_of, read_keys, read_study, study_of
+from convoy.search.study_config import (
+    FILE_KEYS,
+    StudyConfig,
+    find_study,
+    override,
+    overrides_of,
+    read_keys,
+    read_study,
+    study_of,
+)
 
 if TYPE_CHECKING:
     from convoy.search.run_study import Workplace
@@ -116,6 +125,8 @@ def _keys(asked: Asked, overrides: Sequence[str], options: Options) -> tuple[str
     """Return name and keys of a new study, and the overrides of its trials."""
     from convoy.search.space_words import split_space
 
+    if faults := _faults_of_file_keys(asked.study, overrides):
+        raise UserError(*faults)
     space, words = split_space(overrides, options)
     name, keys = "search", dict[str, Any]()
     if asked.study is not None:
@@ -130,6 +141,13 @@ def _keys(asked: Asked, overrides: Sequence[str], options: Options) -> tuple[str
         if (value := getattr(asked, key)) is not None:
             keys[key] = value
     return name, keys, words
+
+
+def _faults_of_file_keys(study: str | None, overrides: Sequence[str]) -> list[Fault]:
+    """Return the faults of overrides that belong to a study's file."""
+    place = "a file for study=<file>, such as conf/search/digits_lr.yaml" if study is None else "the study's file"
+    typed = {text.partition("=")[0].lstrip("+").partition(".")[0] for text in overrides}
+    return [Fault(key, "is not an override", f"write it in {place}") for key in FILE_KEYS if key in typed]
 
 
 def all_overrides(study: StudyConfig, words: Sequence[str]) -> list[str]:

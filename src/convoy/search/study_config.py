@@ -24,6 +24,16 @@ QUEUED = ("grid", SHARING)
 """Samplers whose candidates are all in the journal before the first trial."""
 
 PRUNERS = ("none", "median", "successive_halving", "hyperband")
+_OTHER_NAMES = {
+    "asha": "successive_halving",
+    "bayes": "tpe",
+    "bayesian": "tpe",
+    "cmaes": "cma_es",
+    "qmc": "quasi_random",
+    "sobol": "quasi_random",
+}
+"""Names that other tools use, and those of samplers and pruners."""
+
 MOST_POINTS = 100_000
 """Largest grid, all of whose points are written to the journal."""
 
@@ -43,7 +53,10 @@ TRIAL_OVERRIDES = (
 CANDIDATE = "candidate"
 """Name of the networks of an architecture search."""
 
-_KEYS = ("train", "space", "architecture", "trials", "sampler", "pruner", "objectives", "constraints", "seed")
+FILE_KEYS = ("train", "space", "architecture", "objectives", "constraints")
+"""Keys that only a study's file has."""
+
+_KEYS = (*FILE_KEYS, "trials", "sampler", "pruner", "seed")
 
 
 @dataclass(frozen=True)
@@ -210,7 +223,8 @@ def _choice_faults(found: Mapping[str, Any]) -> list[Fault]:
         value = found.get(key)
         if value is not None and value not in choices:
             near = did_you_mean(str(value), choices, f"choose from {', '.join(choices)}")
-            faults.append(Fault(key, f"no such {key}", near, str(value)))
+            known = _OTHER_NAMES.get(str(value).lower())
+            faults.append(Fault(key, f"no such {key}", f"write {known}" if known in choices else near, str(value)))
     for key in ("trials", "seed"):
         value = found.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
