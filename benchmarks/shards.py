@@ -34,9 +34,9 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import open_data
-from convoy.data.file_splits import file_splits
 from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
+from convoy.data.opening.file_splits import file_splits
+from convoy.data.opening.open_data import open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack
 

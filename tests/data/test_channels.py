@@ -24,8 +24,8 @@ from convoy.config.faults import UserError
 from convoy.data.check import check_data
 from convoy.data.crop_geometry import CropBox
 from convoy.data.decode import BadImageError, open_encoded, open_image
-from convoy.data.file_splits import file_splits
 from convoy.data.image_files import ImageFiles
+from convoy.data.opening.file_splits import file_splits
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.resize import crop_and_resize, resize_and_center
 from convoy.evaluation.trained_run import TrainedRun

@@ -13,8 +13,8 @@ from tests.data.test_data_module import digits
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import open_data
 from convoy.data.device_copy import BatchBuffer
+from convoy.data.opening.open_data import open_data
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 
 MakeData = Callable[..., DataConfig]

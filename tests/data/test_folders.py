@@ -12,8 +12,8 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from convoy.config.faults import UserError
-from convoy.data.datasets import open_data
 from convoy.data.folders import count_classes, find_layout, list_images, read_classes
+from convoy.data.opening.open_data import open_data
 
 
 def touch(root: Path, *names: str) -> None:

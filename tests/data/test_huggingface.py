@@ -19,8 +19,8 @@ from tests.data.loader_checks import check_resume_and_ranks
 
 from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
-from convoy.data.datasets import open_data
-from convoy.data.file_splits import file_splits
+from convoy.data.opening.file_splits import file_splits
+from convoy.data.opening.open_data import open_data
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -15,7 +15,8 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.datasets import OpenedData, open_data
+from convoy.data.opening.open_data import open_data
+from convoy.data.opening.opened_data import OpenedData
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import Sides
 from convoy.data.check import check_data
-from convoy.data.datasets import open_data
+from convoy.data.opening.open_data import open_data
 from convoy.data.sources.digits import read_digits
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.evaluation.views import views_of

@@ -13,8 +13,8 @@ from torchvision.datasets import Food101
 
 from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
-from convoy.data.datasets import open_data
-from convoy.data.file_splits import file_splits
+from convoy.data.opening.file_splits import file_splits
+from convoy.data.opening.open_data import open_data
 
 
 def write_lists(folder: Path, line: str, *splits: str) -> None:

@@ -15,8 +15,8 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import open_data
-from convoy.data.file_splits import file_splits
+from convoy.data.opening.file_splits import file_splits
+from convoy.data.opening.open_data import open_data
 from convoy.data.tables.image_table import read_table
 
 MakeTable = Callable[..., DataConfig]

@@ -16,7 +16,7 @@ from torchvision.models import get_model
 
 from convoy.config.compose import from_saved, to_config
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import open_data
+from convoy.data.opening.open_data import open_data
 from convoy.data.sampling import TrainingSampler
 from convoy.runs.lookup import find_run
 

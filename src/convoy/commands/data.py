@@ -78,10 +78,10 @@ def run(given: Data, call: Call) -> int:
     from rich.console import Console as RichConsole
 
     from convoy.data.data_module import num_decoding_threads
-    from convoy.data.datasets import open_data
     from convoy.data.inspection.examples import example_rows
     from convoy.data.inspection.inspect_data import chosen_samples, inspect_data
     from convoy.data.inspection.record import as_data
+    from convoy.data.opening.open_data import open_data
     from convoy.records.console import Console
     from convoy.report.contact_page import write_page
     from convoy.report.contact_sheet import write_sheet

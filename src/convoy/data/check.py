@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import LARGEST_SIDE, remedy_for, sides_of, sides_or_none
 from convoy.config.targets import target_faults
-from convoy.data.checks import (
-    coco_keypoints,
-    dataset,
-    folder,
-    huggingface,
-    memory,
-    restoration_folder,
-    segmentation_folder,
-    shards,
-    table,
-    torchvision,
-)
 from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
@@ -46,18 +35,6 @@ from convoy.data.source_names import (
 )
 from convoy.data.targets import CLASS_INDEX, IMAGE, KEYPOINTS, KINDS, LOCATED_KINDS, MASK, MULTI_HOT, VALUES
 
-CHECKS: dict[str, SourceCheck] = {
-    FOLDER_SOURCE: folder,
-    TABLE_SOURCE: table,
-    DATASET_SOURCE: dataset,
-    TORCHVISION_SOURCE: torchvision,
-    HUGGINGFACE_SOURCE: huggingface,
-    SEGMENTATION_SOURCE: segmentation_folder,
-    RESTORATION_SOURCE: restoration_folder,
-    COCO_KEYPOINTS_SOURCE: coco_keypoints,
-    SHARDS_SOURCE: shards,
-    **dict.fromkeys(NUM_CLASSES, memory),
-}
 _SOURCES_OF_KEY = {
     "file": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE),
     "image_column": (TABLE_SOURCE, HUGGINGFACE_SOURCE),
@@ -125,8 +102,13 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
         remedy = did_you_mean(data.source, SOURCES, f"choose from {', '.join(SOURCES)}")
         faults.append(Fault("data.source", "is not a source", remedy, data.source))
     else:
-        faults += CHECKS[data.source].faults(data, present=present)
+        faults += _check_of(data.source).faults(data, present=present)
     return faults
+
+
+def _check_of(source: str) -> SourceCheck:
+    """Return the module that checks the settings of a source; the others are not imported."""
+    return cast(SourceCheck, import_module(f"convoy.data.checks.{'memory' if source in NUM_CLASSES else source}"))
 
 
 def _kinds_of(source: str) -> tuple[str, ...]:
@@ -159,7 +141,7 @@ def num_targets(data: DataConfig) -> int:
     """
     if data.num_classes is not None:
         return data.num_classes
-    return CHECKS[data.source].count_targets(data)
+    return _check_of(data.source).count_targets(data)
 
 
 def set_bytes(data: DataConfig) -> int:

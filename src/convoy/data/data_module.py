@@ -16,14 +16,14 @@ from convoy.config.faults import Fault, UserError
 from convoy.data.check import network_sizes
 from convoy.data.checks.class_balance import NO_SAMPLER
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.datasets import OpenedData, open_data
 from convoy.data.device_copy import to_device
 from convoy.data.inspection.target_counts import count_targets
-from convoy.data.located.masks import MaskTargets
+from convoy.data.opening.open_data import open_data
+from convoy.data.opening.opened_data import OpenedData
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.split_notes import missing_split, unequal_notes
-from convoy.data.targets import CLASS_INDEX, VALUES, Targets, positions_of
+from convoy.data.targets import CLASS_INDEX, MASK, VALUES, Targets, positions_of
 from convoy.runtime.cpu_cores import own_cores
 
 
@@ -170,8 +170,11 @@ class ImageData(pl.LightningDataModule):
                 used.
         """
         targets, located = self._set.training_targets, self._set.images["train"].located
-        if isinstance(located, MaskTargets):
-            return located.pixels_per_class(num_decoding_threads(self.data.num_workers, 1))
+        if self.targets.kind == MASK:
+            from convoy.data.located.masks import MaskTargets
+
+            if isinstance(located, MaskTargets):
+                return located.pixels_per_class(num_decoding_threads(self.data.num_workers, 1))
         if targets is None:
             rule = "can't be counted by class: the data set has no attribute `targets` with the class of each image"
             raise UserError(Fault("data.train", rule, "add it, or give loss.weight as a list"))

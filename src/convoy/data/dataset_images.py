@@ -8,9 +8,7 @@ call it, several at a time, and then resize, crop and normalize the image like t
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +31,7 @@ from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.sampling import MicroBatch, micro_batches_of
 from convoy.data.split_images import OpenBatch
 from convoy.data.targets import CLASS_INDEX, IMAGE, KEYPOINTS, LOCATED_KINDS, MASK, MULTI_HOT, Targets, positions_of
+from convoy.data.user_code import user_code
 
 
 def build_dataset(data: DataConfig, split: str) -> Any:
@@ -86,19 +85,6 @@ def class_positions(data: DataConfig, dataset: Any, split: str, trained: Targets
         return None
     found = Targets(data.target, tuple(map(str, names)))
     return positions_of(found, trained, f"data.{split}", type(dataset).__name__)
-
-
-@contextmanager
-def user_code(key: str, name: str) -> Iterator[None]:
-    """Report an exception of the user's code as an error of `key`, with the line that raised it."""
-    try:
-        yield
-    except (UserError, BadImageError, MemoryError):
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        rule = f"{name} raises {type(error).__name__}: {error}"
-        raise UserError(Fault(key, rule, f"see {frame.filename}, line {frame.lineno}")) from error
 
 
 class DatasetImages:

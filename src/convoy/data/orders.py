@@ -107,6 +107,13 @@ def most_of_each_class(labels: Tensor, most: int) -> Tensor:
     return grouped[rank_in_class < most].sort().values
 
 
+def kept_places(data: DataConfig, labels: Tensor) -> Tensor:
+    """Return the indices of the training images that `data.max_per_class` keeps."""
+    if data.max_per_class is None:
+        return torch.arange(len(labels))
+    return most_of_each_class(labels, data.max_per_class)
+
+
 def shared_order(data: DataConfig, labels: Tensor | None) -> SharedOrder:
     """Return the order of the training images with the classes `labels`, if they are known."""
     if data.repeats > 1:

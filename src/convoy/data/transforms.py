@@ -19,9 +19,9 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build
 from convoy.data.array_transforms import ArrayTransform
-from convoy.data.dataset_images import user_code
 from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
+from convoy.data.user_code import user_code
 
 
 class ImageTransforms:

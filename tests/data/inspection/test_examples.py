@@ -12,9 +12,9 @@ from sklearn.datasets import load_sample_image
 
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import open_data
 from convoy.data.inspection.examples import augmented, example_rows
 from convoy.data.inspection.inspect_data import Inspection, chosen_samples, inspect_data
+from convoy.data.opening.open_data import open_data
 from convoy.data.randomness import permutation
 from convoy.training.preflight import read_data
 

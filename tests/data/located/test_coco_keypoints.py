@@ -17,7 +17,7 @@ from convoy.config.faults import UserError
 from convoy.data.check import check_data
 from convoy.data.collate import BatchSpec
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import open_data
+from convoy.data.opening.open_data import open_data
 from convoy.data.sampling import TrainingSampler
 
 NAMES = ["nose", "left_eye", "right_eye"]

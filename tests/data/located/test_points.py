@@ -19,8 +19,8 @@ from convoy.data.check import check_data
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.crop_geometry import CropBox
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import open_data
 from convoy.data.located.placement import Placement
+from convoy.data.opening.open_data import open_data
 from convoy.data.sampling import TrainingSampler
 
 POINTS = {"snout": (60.0, 40.0), "leftear": (40.0, 30.0), "rightear": (80.0, 30.0)}

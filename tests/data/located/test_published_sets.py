@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from convoy.config.faults import UserError
-from convoy.data.datasets import open_data
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.mask_files import MaskReader
 from convoy.data.located.mask_folders import mask_folders
+from convoy.data.opening.open_data import open_data
 from convoy.data.targets import IGNORED
 from convoy.training.preflight import read
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.file_splits import file_splits
+from convoy.data.opening.file_splits import file_splits
 from convoy.data.shards.packing import Packing, pack
 from convoy.data.shards.shard_index import Index
 

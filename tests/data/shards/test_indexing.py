@@ -21,7 +21,7 @@ from tests.data.shards.conftest import MakeData
 from convoy.config.faults import UserError
 from convoy.data.check import check_data, num_targets
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import open_data
+from convoy.data.opening.open_data import open_data
 from convoy.data.shards.indexing import Indexing, index_tars
 from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.verify import verify

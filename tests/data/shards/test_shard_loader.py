@@ -18,7 +18,8 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
-from convoy.data.datasets import OpenedData, open_data
+from convoy.data.opening.open_data import open_data
+from convoy.data.opening.opened_data import OpenedData
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.shards import shard_images
 from convoy.data.shards.shard_index import read_index

@@ -11,12 +11,12 @@ from torch import Tensor
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
 from convoy.data.collate import BatchSpec
-from convoy.data.datasets import OpenedData
 from convoy.data.inspection.image_facts import prepared
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import COUNTED_KINDS
 from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.located.placement import Placement
+from convoy.data.opening.opened_data import OpenedData
 from convoy.data.orders import Places
 from convoy.data.resize import Pixels
 from convoy.data.sampling import TrainingSampler, micro_batches_of

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from convoy.config.data_schema import DataConfig
 from convoy.data.degradation.restoration_folders import restoration_folders
 from convoy.data.folders import find_layout, list_images, read_classes
-from convoy.data.held_out import check_training_classes, fold_of, hold_out
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.coco_annotations import coco_keypoints
 from convoy.data.located.mask_folders import mask_folders
+from convoy.data.opening.held_out import check_training_classes, fold_of, hold_out
+from convoy.data.opening.opened_data import SPLITS
 from convoy.data.source_names import (
     COCO_KEYPOINTS_SOURCE,
     FOLDER_SOURCE,
@@ -27,8 +28,6 @@ from convoy.data.targets import CLASS_INDEX, Targets
 
 Listed = tuple[Targets, dict[str, ImageFiles], list[str]]
 """Targets of a source, its images by split, and notes."""
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
