@@ -6,9 +6,6 @@ from collections.abc import Sequence
 
 from convoy.commands import arguments
 from convoy.commands.sweep_record import folder_to_resume
-from convoy.report.pages.page_at_end import print_page
-from convoy.runtime.rank_watch import WATCH
-from convoy.training.start import Start
 
 
 def run(words: Sequence[str]) -> int:
@@ -26,6 +23,10 @@ def run(words: Sequence[str]) -> int:
         from convoy.commands import sweep
 
         return sweep.run(parsed.overrides, parsed.options)
+    from convoy.report.pages.page_at_end import print_page
+    from convoy.runtime.rank_watch import WATCH
+    from convoy.training.start import Start
+
     WATCH.follow_parent()
     try:
         start = Start.read(parsed.overrides, parsed.options, parsed.saved)
