@@ -6,9 +6,9 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import yaml
 from rich.markup import escape
@@ -133,7 +133,6 @@ def _starts(folder: RunFolder) -> list[list[str]]:
 
 def _defaults(starts: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Return the config of the options that a run chose, or the default one if Convoy no longer has an option."""
-    from omegaconf import OmegaConf
 
     typed = [text for start in starts for text in start]
     chosen = {one.key_or_group: str(one.input_line) for one in parse(typed, Options()).groups}
@@ -142,8 +141,7 @@ def _defaults(starts: Sequence[Sequence[str]]) -> dict[str, Any]:
             config = to_config(compose(choices))
         except UserError:
             continue
-        plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-        return without_place(plain)
+        return without_place(asdict(config))
     return {}
 
 

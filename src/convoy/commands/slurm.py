@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from convoy.cluster import allocation as allocations
@@ -154,11 +154,7 @@ def _hash_of_config(config: Config) -> str:
     The job of a script is identified by its words instead, so that it resumes its run, with the saved config, even if
     conf/ was edited between two starts.
     """
-    from omegaconf import OmegaConf
-
-    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
-    assert isinstance(saved, dict)
-    return hash_of({str(key): value for key, value in saved.items()})
+    return hash_of(asdict(config))
 
 
 def _check(config: Config, allocation: Allocation, card: str | None) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from convoy.config.compose import from_saved, overlay, to_config
@@ -185,8 +183,7 @@ def build_network(facts: Facts, task: Task) -> nn.Module:
 
 
 def _built(folder: Path, checkpoint: Path, config: Config, names: tuple[str, ...]) -> TrainedRun:
-    plain = cast(dict[str, object], OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-    facts = Facts(config.name, names, Preparation.of(config.data), plain)
+    facts = Facts(config.name, names, Preparation.of(config.data), asdict(config))
     task = build_task(config, facts.targets)
     network = build_network(facts, task)
     if config.trainer.channels_last:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -215,8 +215,7 @@ class TrainingModule(pl.LightningModule):
     @cached_property
     def _identity(self) -> dict[str, Any]:
         """Format, config and names of the targets, which make a checkpoint usable alone, as plain containers."""
-        config = OmegaConf.to_container(OmegaConf.structured(self.config), resolve=True)
-        return {"format": FORMAT, "config": config, "target_names": list(self.task.targets.names)}
+        return {"format": FORMAT, "config": asdict(self.config), "target_names": list(self.task.targets.names)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _train(
 ) -> Outcome:
     """Train in a folder whose start is recorded, from a checkpoint if there is one."""
     config = context.config
-    loggers = open_loggers(context, _plain(config))
+    loggers = open_loggers(context, asdict(config))
     ledger_log = open_ledger_log(module.network, context, loggers.wandb) if context.is_first_rank else None
     frozen = note_on(config.model)
     ledger_notice = ledger_log.notice if ledger_log else ""
@@ -230,13 +230,7 @@ def _record_start(context: RunContext, lock: RunLock, overrides: Sequence[str]) 
         remove_partials(folder)
     context.console.log_to(run.log)
     machine = machine_record.described(context.devices, deterministic=context.config.trainer.deterministic)
-    write_start(run, OmegaConf.to_yaml(_plain(context.config)), list(overrides), machine)
-
-
-def _plain(config: Config) -> dict[str, Any]:
-    saved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
-    assert isinstance(saved, dict)
-    return {str(key): value for key, value in saved.items()}
+    write_start(run, OmegaConf.to_yaml(asdict(context.config)), list(overrides), machine)
 
 
 def _own_folder(config: Config, resumed: Resumed | None) -> RunFolder:
