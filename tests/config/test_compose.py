@@ -94,7 +94,7 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
         ("model=timm", "model.name: must be set; write model.name=…"),
         (
             "logger=csv,wandb",
-            "logger=csv,wandb: several options are a sweep; add -m to run each, or write logger=[a,b]",
+            "logger=csv,wandb: several options are a sweep; add -m to run each, or write logger=[csv,wandb]",
         ),
         (
             "hydra.run.dir=x",
@@ -218,6 +218,17 @@ def test_an_experiment_is_not_put_over_a_run() -> None:
         (["trainer.max_time=90"], "trainer.max_time"),
         (["scheduler.warmup_steps=5"], "scheduler.warmup_steps"),
         (["loss.label_smoothing=1"], "loss.label_smoothing"),
+        (
+            ["loss=cross_entropy_dice", "loss.terms.cross_entropy.label_smoothing=1"],
+            "loss.terms.cross_entropy.label_smoothing",
+        ),
+        (["loss=focal", "loss.gamma=-1"], "loss.gamma"),
+        (["optimizer.momentum=1"], "optimizer.momentum"),
+        (["optimizer=lamb", "optimizer.betas=[0.9,2]"], "optimizer.betas"),
+        (["scheduler.final_fraction=-0.1"], "scheduler.final_fraction"),
+        (["scheduler=step", "scheduler.gamma=0"], "scheduler.gamma"),
+        (["scheduler=plateau", "scheduler.factor=1"], "scheduler.factor"),
+        (["scheduler=multistep", "scheduler.milestones=[-5,2]"], "scheduler.milestones"),
         (["trainer.ema_decay=1.5"], "trainer.ema_decay"),
         (["trainer.clip_grad_norm=0"], "trainer.clip_grad_norm"),
         (["task.mixup=0.2", "trainer.micro_batch_size=1"], "task.mixup"),

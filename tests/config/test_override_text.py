@@ -153,6 +153,14 @@ def test_every_option_of_another_tool_leads_to_an_option_that_exists(key: str) -
         (["patience=3"], "trainer.early_stopping_epochs=3"),
         (["mixup_alpha=0.2"], "task.mixup=0.2"),
         (["seed_everything=3"], "seed=3"),
+        (["precision=bf16"], "trainer.precision=bf16-mixed"),
+        (["--precision", "fp32"], "trainer.precision=32"),
+        (["early_stopping=true"], "trainer.early_stopping_epochs=10"),
+        (["ema=True"], "trainer.ema_decay=0.9999"),
+        (["trainer.sam_radius=true"], "trainer.sam_radius=0.05"),
+        (["callback=EarlyStopping"], "trainer.early_stopping_epochs=10"),
+        (["reprob=0.25"], "data.augment.erasing=0.25"),
+        (["logger=csv,tensorboard"], "logger=[csv,tensorboard]"),
     ],
 )
 def test_the_advice_for_words_of_other_tools_works(convoy: Convoy, words: list[str], remedy: str) -> None:

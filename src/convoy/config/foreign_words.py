@@ -22,7 +22,6 @@ KEYS = {
     "weight_decay": "optimizer.weight_decay",
     "wd": "optimizer.weight_decay",
     "devices": "trainer.gpus",
-    "device": "trainer.gpus",
     "gpus": "trainer.gpus",
     "num_gpus": "trainer.gpus",
     "num_nodes": "trainer.nodes",
@@ -76,6 +75,8 @@ KEYS = {
     "patience": "trainer.early_stopping_epochs",
     "early_stopping_patience": "trainer.early_stopping_epochs",
     "early_stopping": "trainer.early_stopping_epochs",
+    "precision": "trainer.precision",
+    "reprob": "data.augment.erasing",
     "warmup_epochs": "scheduler.warmup_epochs",
     "lr_warmup_epochs": "scheduler.warmup_epochs",
     "log_every_n_steps": "trainer.log_every_steps",
@@ -129,6 +130,7 @@ KEYS = {
 """Convoy's key or group by the last part of another tool's key with the same values."""
 
 ADVICE = {
+    "device": "write trainer.gpus=<number of GPUs>, or trainer.gpus=0 for the CPU; CUDA_VISIBLE_DEVICES selects GPUs",
     "accelerator": "write trainer.gpus=0 for the CPU, or trainer.gpus=<number of GPUs>",
     "strategy": "omit it: several GPUs or processes train with DDP",
     "accumulate_grad_batches": "write trainer.micro_batch_size=…: steps accumulate up to trainer.global_batch_size",
@@ -149,6 +151,13 @@ ADVICE = {
     "persistent_workers": "omit it: images are decoded by threads",
     "benchmark": "omit it, or write trainer.deterministic=true for reproducible results",
     "monitor": "write task.monitor=val/<metric> and task.mode=max or min",
+    "check_val_every_n_epoch": "omit it: val is evaluated after every epoch",
+    "cos_lr": "write scheduler=cosine",
+    "lrf": "write scheduler=cosine scheduler.final_fraction=…",
+    "min_lr": "write scheduler.final_fraction=…, a share of optimizer.lr",
+    "step_size": "write scheduler=step scheduler.step_size=…",
+    "lr_step_size": "write scheduler=step scheduler.step_size=…",
+    "milestones": "write scheduler=multistep scheduler.milestones=[…]",
     "config": "write --config-dir <folder of options> or --from <config.yaml>",
     "verbose": "omit it; trainer.log_every_steps sets the logging interval",
 }
@@ -167,6 +176,10 @@ VALUES = {
         "32-true": "32",
     },
     "trainer.gpus": {"cpu": "0", "cuda": "auto", "gpu": "auto"},
+    "trainer.early_stopping_epochs": {"true": "10", "false": "null"},
+    "trainer.ema_decay": {"true": "0.9999", "false": "null"},
+    "trainer.sam_radius": {"true": "0.05", "false": "null"},
+    "model.pretrained": {"imagenet1k_v1": "true", "imagenet1k_v2": "true"},
     "scheduler": {
         "cosine_annealing": "cosine",
         "cosine_annealing_lr": "cosine",
@@ -192,6 +205,32 @@ VALUES = {
     "logger": {"tb": "tensorboard", "none": "csv"},
 }
 """Convoy's values and options by their names in other tools, in lower case."""
+
+
+OPTION_ADVICE = {
+    "callback": {
+        "earlystopping": "write trainer.early_stopping_epochs=10",
+        "modelcheckpoint": "omit it: best.ckpt and last.ckpt are written; checkpoint.save_top_k=… keeps more",
+        "learningratemonitor": "omit it: metrics.csv has the learning rate",
+        "lrmonitor": "omit it: metrics.csv has the learning rate",
+        "stochasticweightaveraging": "write trainer.swa_start_epoch=…",
+        "swa": "write trainer.swa_start_epoch=…",
+        "modelsummary": "omit it: every run writes a ledger; convoy ledger prints it",
+        "richprogressbar": "omit it: a terminal shows progress",
+        "gradientaccumulationscheduler": "write trainer.micro_batch_size=…: steps accumulate up to the global batch",
+    },
+}
+"""Remedy by group for classes of other tools without an option, in lower case without underscores."""
+
+
+def assignment(key: str, value: str) -> str:
+    """Return the override of one of Convoy's keys for a value of another tool."""
+    return f"{key}={translated_value(key, value) or value}"
+
+
+def option_advice(group: str, name: str) -> str | None:
+    """Return the remedy for an option of another tool that needs none here."""
+    return OPTION_ADVICE.get(group, {}).get(name.lower().replace("_", ""))
 
 
 def translated(key: str) -> str | None:

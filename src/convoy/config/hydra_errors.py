@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from convoy.config.faults import Fault, closest, did_you_mean
-from convoy.config.foreign_words import advice, translated
+from convoy.config.foreign_words import advice, assignment, translated
 from convoy.config.schema import GROUPS, OPEN_GROUPS
 
 
@@ -85,7 +85,7 @@ def reworded(
         group = key.partition(".")[0]
         known = translated(key)
         if known is not None and known != key and known in (*names, *GROUPS):
-            return "no such key", f"write {known}={value}"
+            return "no such key", f"write {assignment(known, str(value))}"
         if (remedy := advice(key)) is not None:
             return "no such key", remedy
         remedy = near_key(key, names)

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from convoy.config.faults import Fault, closest, did_you_mean
-from convoy.config.foreign_words import advice, translated, translated_value
+from convoy.config.foreign_words import advice, assignment, option_advice, translated, translated_value
 from convoy.config.hydra_errors import first_line, written
 from convoy.config.options import Options
 from convoy.config.override_text import parse_override
@@ -121,7 +121,8 @@ def _choose_by_path(text: str, request: Request) -> None:
 def _choice_faults(override: Override, options: Options) -> list[Fault]:
     group, available = override.key_or_group, options.of(override.key_or_group)
     if override.is_sweep_override():
-        remedy = "add -m to run each" + (f", or write {group}=[a,b]" if group in LIST_GROUPS else "")
+        both = f", or write {group}=[{written(override)}]" if group in LIST_GROUPS else ""
+        remedy = f"add -m to run each{both}"
         return [Fault(group, "several options are a sweep", remedy, written(override))]
     value = override.value()
     if value is None and group in OPTIONAL_GROUPS:
@@ -143,6 +144,8 @@ def _option_remedy(name: str, group: str, available: Sequence[str]) -> str:
     known = translated_value(group, name)
     if known in available:
         return f"write {group}={known}"
+    if (remedy := option_advice(group, name)) is not None:
+        return remedy
     unused = next(Path.cwd().glob(f"*/{group}/{glob.escape(name)}.yaml"), None)
     if unused is not None:
         return f"write --config-dir {unused.parents[1].name}, which has it"
@@ -157,7 +160,11 @@ def _flag_fault(flag: str, value: str) -> Fault:
     name = flag.lstrip("-").replace("-", "_")
     known = name if name in GROUPS else translated(name)
     if known is not None:
-        return Fault(flag, "is a key, not a flag" if known == name else "no such flag", f"write {known}={value or '…'}")
+        return Fault(
+            flag,
+            "is a key, not a flag" if known == name else "no such flag",
+            f"write {assignment(known, value or '…')}",
+        )
     if (remedy := advice(name)) is not None:
         return Fault(flag, "no such flag", remedy)
     near = closest(name, GROUPS)

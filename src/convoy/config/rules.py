@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from convoy.config.argument_ranges import range_faults
 from convoy.config.batch import divide
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
@@ -82,7 +83,7 @@ _ABOVE_ZERO = (
     "debug.overfit_below",
 )
 
-_BELOW_ONE = ("loss.label_smoothing", "trainer.ema_decay", "plan.margin")
+_BELOW_ONE = ("trainer.ema_decay", "plan.margin")
 
 _SEED_LIMIT = 2**32
 
@@ -288,6 +289,11 @@ def _paths(config: Config) -> Iterable[Fault]:
         yield Fault("logger.tensorboard.folder", rule, "output_root=… sets where runs are", folder)
 
 
+def _arguments(config: Config) -> Iterable[Fault]:
+    for group in ("optimizer", "scheduler", "loss"):
+        yield from range_faults(group, getattr(config, group))
+
+
 def _targets(config: Config) -> Iterable[Fault]:
     for group in ("model", "optimizer", "scheduler", "task", "loss"):
         yield from target_faults(group, getattr(config, group))
@@ -311,5 +317,6 @@ _RULES: tuple[Callable[[Config], Iterable[Fault]], ...] = (
     _overfitting,
     _measuring,
     _paths,
+    _arguments,
     _targets,
 )
