@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,25 @@ def test_class_weights_are_a_list_or_balanced() -> None:
     weights = torch.tensor([6 / 9, 6 / 6, 6 / 3])  # as scikit-learn's class_weight="balanced"
     expected = functional.cross_entropy(logits, labels, weights)
     assert task.loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "words", "message"),
+    [
+        (
+            3,
+            "class_index",
+            ["loss.weight=[1,2]"],
+            "loss.weight=[1, 2]: has 2 numbers for 3 classes; write one",
+        ),
+        (3, "class_index", ["loss.weight=[0,0,0]"], "must have a number above 0"),
+        (3, "class_index", ["loss.weight=[1,-2,1]"], "loss.weight=-2: must be at least 0"),
+        (3, "multi_hot", ["task=multilabel", "loss=bce", "loss.pos_weight=[1]"], "has 1 number for 3 labels"),
+    ],
+)
+def test_class_weights_that_fit_no_class_are_refused(names: int, kind: str, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        task_of(names, kind, *words)
 
 
 def test_additional_metrics_are_those_of_torchmetrics() -> None:

@@ -76,13 +76,14 @@ _RANGES: Mapping[str, Mapping[str, Range]] = {
     "convoy.optim.schedules.linear": _FINAL,
     "convoy.optim.schedules.polynomial": {**_FINAL, "power": _POSITIVE},
     "convoy.optim.schedules.cosine_restarts": {**_FINAL, "cycle_epochs": _POSITIVE, "cycle_growth": _AT_LEAST_ONE},
-    "convoy.tasks.losses.FocalLoss": {"gamma": _NOT_NEGATIVE},
-    "convoy.tasks.image_losses.CharbonnierLoss": {"epsilon": _POSITIVE},
+    "convoy.tasks.losses.FocalLoss": {"gamma": _NOT_NEGATIVE, "weight": _NOT_NEGATIVE},
+    "convoy.tasks.image_losses.CharbonnierLoss": {"epsilon": _NOT_NEGATIVE},
     "convoy.tasks.image_losses.SSIMLoss": {"share": _SHARE},
     "convoy.tasks.perceptual_loss.PerceptualLoss": {"layer": _NOT_NEGATIVE, "pixel_weight": _NOT_NEGATIVE},
     "torch.nn.HuberLoss": {"delta": _POSITIVE},
     "torch.nn.SmoothL1Loss": {"beta": _NOT_NEGATIVE},
-    "torch.nn.CrossEntropyLoss": {"label_smoothing": _BELOW_ONE},
+    "torch.nn.BCEWithLogitsLoss": {"pos_weight": _NOT_NEGATIVE},
+    "torch.nn.CrossEntropyLoss": {"label_smoothing": _BELOW_ONE, "weight": _NOT_NEGATIVE},
 }
 """Ranges by `_target_` and argument. Classes of the user have none."""
 

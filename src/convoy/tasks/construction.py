@@ -13,7 +13,7 @@ from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
 from convoy.data.targets import CLASS_INDEX, IGNORED, MASK, Targets
-from convoy.tasks.losses import ConfiguredLoss, check_loss, needs_class_counts
+from convoy.tasks.losses import ConfiguredLoss, check_loss, needs_class_counts, weight_faults
 from convoy.tasks.present_classes import PresentClassesMean
 from convoy.tasks.task import Task
 
@@ -44,6 +44,8 @@ def build_task(config: Config, targets: Targets, class_counts: Callable[[], Tens
     if node["target"] != targets.kind:
         rule = f"trains on targets of the kind {node['target']}; data={config.data.name} has {targets.kind}"
         raise UserError(Fault("task", rule, f"omit task, or choose data with targets of the kind {node['target']}"))
+    if faults := weight_faults(config.loss, targets):
+        raise UserError(*faults)
     counts = class_counts() if class_counts is not None and needs_class_counts(config.loss) else None
     loss = ConfiguredLoss(config.loss, counts, IGNORED if targets.kind == MASK else None)
     given: dict[str, Any] = {}

@@ -13,11 +13,19 @@ from torch.nn import functional
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import arguments, build, parameters_of, resolve, takes_any_keyword
 from convoy.config.trust import nested_targets
+from convoy.data.targets import Targets, counted
 
 CLASS_WEIGHTS = ("balanced", "median_frequency")
 """Weights of classes that are computed from their number of training samples or pixels."""
 
 _WEIGHTS = ("weight", "pos_weight")
+_WEIGHT_OF = {
+    "torch.nn.CrossEntropyLoss": "weight",
+    "convoy.tasks.losses.FocalLoss": "weight",
+    "torch.nn.BCEWithLogitsLoss": "pos_weight",
+}
+"""Argument of a loss that has one number per class or label."""
+
 _TRAINING_ONLY = ("label_smoothing",)
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -114,6 +122,23 @@ def check_loss(node: Mapping[str, Any]) -> list[Fault]:
 def needs_class_counts(node: Mapping[str, Any]) -> bool:
     """Return whether a loss, or one nested in it, has weights that are computed from the counts of the classes."""
     return any(child.get("weight") in CLASS_WEIGHTS for _, child in nested_targets(node, "loss"))
+
+
+def weight_faults(node: Mapping[str, Any], targets: Targets) -> list[Fault]:
+    """Return the lists of weights that have not one number per class or label, or only zeros."""
+    faults = []
+    for key, child in nested_targets(node, "loss"):
+        name = _WEIGHT_OF.get(str(child["_target_"]), "")
+        weights = child.get(name)
+        if not isinstance(weights, (list, tuple)):
+            continue
+        remedy = f"write one per {targets.noun}" + (f", or {key}.weight=balanced" if name == "weight" else "")
+        if len(weights) != len(targets.names):
+            rule = f"has {counted(len(weights), 'number')} for {targets.describe()}"
+            faults.append(Fault(f"{key}.{name}", rule, remedy, str(list(weights))))
+        elif not any(weights):
+            faults.append(Fault(f"{key}.{name}", "must have a number above 0", remedy, str(list(weights))))
+    return faults
 
 
 def class_weights(kind: str, class_counts: Tensor) -> Tensor:
