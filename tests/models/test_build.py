@@ -68,6 +68,14 @@ def test_an_error_in_a_convoy_class_is_not_a_user_error(monkeypatch: pytest.Monk
         build_model(CHAIN, **SIZES)
 
 
+def test_arguments_of_a_built_in_network_that_do_not_work_are_one_message() -> None:
+    stages = {"_target_": "convoy.models.stages.StageNetwork", "name": "mine", "stages": ["BASIC3-8"]}
+    fault = fault_of({**stages, "head": -1})
+    assert (fault.key, fault.rule, fault.value) == ("model.head", "must be at least 0", "-1")
+    fault = fault_of({**stages, "head": 10**15})
+    assert fault.rule.startswith("convoy.models.stages.StageNetwork can't be built (RuntimeError: ")
+
+
 def test_size_that_the_group_sets_itself_is_not_overridden() -> None:
     fault = fault_of({**RESNET, "num_classes": 9})
     assert fault.rule == "returns shape (1, 9) for one image; the task expects (1, 5)"

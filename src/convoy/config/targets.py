@@ -163,9 +163,9 @@ def build(key: str, node: Mapping[str, Any], *positional: Any, **given: Any) -> 
     except UserError:
         raise
     except Exception as error:
-        # A defect in a class of Convoy is not a mistake of the user.
+        # A defect in a class of Convoy is not a mistake of the user; these are usually of sizes that don't work.
         if str(getattr(target, "__module__", "")).startswith("convoy.") and not isinstance(
-            error, (TypeError, ValueError)
+            error, (TypeError, ValueError, RuntimeError, OverflowError)
         ):
             raise
         if isinstance(error, ImportError):

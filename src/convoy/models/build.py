@@ -62,8 +62,9 @@ def check_model(
     faults += _pretrained_faults(model.get("pretrained", False))
     faults += _auxiliary_faults(model.get("auxiliary_weight", 0))
     faults += freeze_faults(model) + stochastic_depth_faults(model)
-    if "stem" in model and str(model.get("_target_")).startswith("convoy.models."):
-        faults += stem_faults(model["stem"])
+    if str(model.get("_target_")).startswith("convoy.models."):
+        faults += _size_faults(model)
+        faults += stem_faults(model["stem"]) if "stem" in model else []
     if model.get("_target_") == CHAIN:
         faults += _chain_faults(model, num_classes, in_channels, image_size)
     return faults
@@ -175,6 +176,15 @@ def _weights_file(text: str) -> Path:
     """Return the best checkpoint of a run's folder, or the file itself."""
     path = Path(text).expanduser()
     return path / _BEST if path.is_dir() else path
+
+
+def _size_faults(model: Mapping[str, Any]) -> list[Fault]:
+    """Return the negative arguments of a built-in network, other than indices, which may count from the end."""
+    return [
+        Fault(f"model.{name}", "must be at least 0", "", str(value))
+        for name, value in targets.arguments("model", model).items()
+        if isinstance(value, int | float) and value < 0 and name not in ("auxiliary_weight", "level")
+    ]
 
 
 def _auxiliary_faults(weight: Any) -> list[Fault]:
