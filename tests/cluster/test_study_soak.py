@@ -89,4 +89,4 @@ def test_each_trial_of_an_array_is_trained_exactly_once(site: Site, convoy: Call
     assert not lost, site.log(job)
     assert [trial.number for trial in trials] == list(range(TRIALS))
     assert (folder / "report.html").is_file()
-    assert not processes_below(tmp_path)
+    site.wait_until(lambda: not processes_below(tmp_path), job, seconds=20)

@@ -156,7 +156,7 @@ def test_every_option_of_another_tool_leads_to_an_option_that_exists(key: str) -
         (["precision=bf16"], "trainer.precision=bf16-mixed"),
         (["--precision", "fp32"], "trainer.precision=32"),
         (["early_stopping=true"], "trainer.early_stopping_epochs=10"),
-        (["ema=True"], "trainer.ema_decay=0.9999"),
+        (["ema=True"], "trainer.ema_decay=0.999"),
         (["trainer.sam_radius=true"], "trainer.sam_radius=0.05"),
         (["callback=EarlyStopping"], "trainer.early_stopping_epochs=10"),
         (["reprob=0.25"], "data.augment.erasing=0.25"),

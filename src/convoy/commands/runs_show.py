@@ -133,7 +133,6 @@ def _starts(folder: RunFolder) -> list[list[str]]:
 
 def _defaults(starts: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Return the config of the options that a run chose, or the default one if Convoy no longer has an option."""
-
     typed = [text for start in starts for text in start]
     chosen = {one.key_or_group: str(one.input_line) for one in parse(typed, Options()).groups}
     for choices in (list(chosen.values()), []):

@@ -177,7 +177,7 @@ VALUES = {
     },
     "trainer.gpus": {"cpu": "0", "cuda": "auto", "gpu": "auto"},
     "trainer.early_stopping_epochs": {"true": "10", "false": "null"},
-    "trainer.ema_decay": {"true": "0.9999", "false": "null"},
+    "trainer.ema_decay": {"true": "0.999", "false": "null"},
     "trainer.sam_radius": {"true": "0.05", "false": "null"},
     "model.pretrained": {"imagenet1k_v1": "true", "imagenet1k_v2": "true"},
     "scheduler": {
