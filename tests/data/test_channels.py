@@ -21,9 +21,10 @@ from torchvision.transforms import v2
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
+from convoy.data.bad_images import BadImageError
 from convoy.data.check import check_data
 from convoy.data.crop_geometry import CropBox
-from convoy.data.decode import BadImageError, open_encoded, open_image
+from convoy.data.decode import open_encoded, open_image
 from convoy.data.image_files import ImageFiles
 from convoy.data.opening.file_splits import file_splits
 from convoy.data.pixel_format import PixelFormat

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.bad_images import BadImageError
+from convoy.data.decode import decode, open_image
 from convoy.data.pixel_format import PixelFormat
 
 

@@ -14,8 +14,9 @@ from PIL import ExifTags, Image
 
 from convoy.commands.main import main
 from convoy.config.data_schema import DataConfig
+from convoy.data.bad_images import BadImageError
 from convoy.data.dataset_images import DatasetImages
-from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.decode import decode, open_image
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.preparation import Preparation
 from convoy.data.shards.encode import raw_pixels

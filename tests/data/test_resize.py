@@ -17,8 +17,9 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
 from convoy.data import jpeg
+from convoy.data.bad_images import BadImageError
 from convoy.data.crop_geometry import NUM_CROP_NUMBERS, CropBox, random_box
-from convoy.data.decode import BadImageError, decode, open_image
+from convoy.data.decode import decode, open_image
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import Stream, as_uniform, random_bits
 from convoy.data.resize import crop_and_resize, resize_and_center

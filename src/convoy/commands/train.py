@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convoy.commands import arguments
-from convoy.commands.sweep_record import folder_to_resume
 
 
 def run(words: Sequence[str]) -> int:
@@ -19,7 +18,7 @@ def run(words: Sequence[str]) -> int:
     if parsed.cfg:
         print(_config_text(parsed), end="")
         return 0
-    if parsed.multirun or folder_to_resume(parsed.overrides):
+    if parsed.multirun or _resumes_a_sweep(parsed.overrides):
         from convoy.commands import sweep
 
         return sweep.run(parsed.overrides, parsed.options)
@@ -35,6 +34,14 @@ def run(words: Sequence[str]) -> int:
         return outcome.exit_code
     finally:
         WATCH.stop()
+
+
+def _resumes_a_sweep(overrides: Sequence[str]) -> bool:
+    if not any(text.startswith("resume=") for text in overrides):
+        return False
+    from convoy.commands.sweep_record import folder_to_resume
+
+    return folder_to_resume(overrides) is not None
 
 
 def _config_text(parsed: arguments.Arguments) -> str:

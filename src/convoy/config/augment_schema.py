@@ -53,3 +53,13 @@ class AugmentConfig:
     """Standard deviation of AlexNet's change of color along the principal components of RGB values; usually 0.1."""
     erasing: float = 0.0
     """Probability of a random rectangle that is set to the mean (Zhong et al. 2017)."""
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether any operation on the pixels of whole batches is on, other than crops, flips and erasing."""
+        settings = (
+            *(self.rand_augment, self.trivial_augment, self.auto_augment, self.augmix, self.three_augment),
+            *(self.rotation, self.affine, self.perspective, self.color_jitter),
+            *(self.grayscale, self.blur, self.pca_lighting),
+        )
+        return any(settings)

@@ -19,7 +19,8 @@ from torch import Tensor
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build
-from convoy.data.decode import BadImageError, LazyImage, image_of_pixels
+from convoy.data.bad_images import BadImageError
+from convoy.data.decode import LazyImage, image_of_pixels
 from convoy.data.degradation.restoration_folders import CHANNEL_NAMES
 from convoy.data.item_forms import described, mask_of, pixels_of, points_of
 from convoy.data.located.class_table import mask_classes

@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convoy.config.faults import UserError
 from convoy.data import jpeg
+from convoy.data.bad_images import BadImageError
 from convoy.data.channel_arrays import NPY_START, read_channels
 from convoy.data.folders import irregular_kind
 from convoy.data.pixel_depth import to_mode
@@ -28,20 +29,6 @@ _MODES = {1: "L", 3: "RGB"}
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
 """Pillow decoders in use. Others run programs (EPS: Ghostscript) or are rarely tested."""
-
-
-class BadImageError(Exception):
-    """Error for an image file that can't be decoded.
-
-    Attributes:
-        path: path of the file.
-        reason: message of the decoder.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 @dataclass(frozen=True)

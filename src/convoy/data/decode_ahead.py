@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from convoy.config.faults import Fault, UserError
 from convoy.data.augmentation.batch_augmentation import BatchOperations
+from convoy.data.bad_images import BadImageError, BadImages
 from convoy.data.collate import BatchSpec
-from convoy.data.decode import BadImageError
 from convoy.data.device_copy import BatchBuffer, CopyStream
 from convoy.data.sampling import MicroBatch
 from convoy.data.split_images import OpenBatch
@@ -89,32 +88,6 @@ class DecodedBatch(NamedTuple):
 
 
 DecodedBatches = Generator[DecodedBatch, None, None]
-
-
-@dataclass
-class BadImages:
-    """Images that can't be decoded.
-
-    Attributes:
-        skip: whether they are skipped; otherwise the first one stops the run.
-        key: setting that names the images, for the error.
-        reasons: message of the decoder for each image found so far, by path.
-    """
-
-    skip: bool
-    key: str = "data.root"
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def add(self, error: BadImageError) -> None:
-        """Record an image.
-
-        Raises:
-            UserError: if images must not be skipped.
-        """
-        if not self.skip:
-            rule = f"{error.path} can't be decoded ({error.reason})"
-            raise UserError(Fault(self.key, rule, "repair or remove it, or set data.on_bad_image=skip")) from error
-        self.reasons[error.path] = error.reason
 
 
 class _Pending:

@@ -14,10 +14,11 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import Sides, sides_of
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
+from convoy.data.bad_images import BadImages
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.crop_geometry import RandomCrop
 from convoy.data.decode import LazyImage
-from convoy.data.decode_ahead import BadImages, BatchDraws, BatchWork, DecodedBatches, Fill, decode_ahead
+from convoy.data.decode_ahead import BatchDraws, BatchWork, DecodedBatches, Fill, decode_ahead
 from convoy.data.located.located_targets import LocatedTargets, Pixels, write_picture
 from convoy.data.located.placement import Placement
 from convoy.data.randomness import Stream, as_coin, random_bits

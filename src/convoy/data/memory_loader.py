@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
 from convoy.data.augmentation.padded_crops import WindowLayout, WindowSource, draw
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.device_copy import to_device
 from convoy.data.sampling import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.transforms import ImageTransforms
+
+if TYPE_CHECKING:
+    from convoy.data.augmentation.batch_augmentation import BatchAugmentation
 
 
 class MemoryTraining:
@@ -31,7 +34,11 @@ class MemoryTraining:
         self._layout = WindowLayout(size, channels, augment.pad_crop, augment.flip)
         self._targets = images.labels
         self._transforms = ImageTransforms(data, seed)
-        self._augmentation = BatchAugmentation(augment, data.image_size, seed)
+        self._augmentation: BatchAugmentation | None = None
+        if augment.has_operations or augment.erasing:
+            from convoy.data.augmentation.batch_augmentation import BatchAugmentation
+
+            self._augmentation = BatchAugmentation(augment, data.image_size, seed)
 
     def batches(
         self, sampler: TrainingSampler, rank: int, first_step: int, end_step: int, spec: BatchSpec
@@ -59,8 +66,12 @@ class MemoryTraining:
         self, images: Tensor, epoch: int, keys: Tensor, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Return the images after the operations of the augmentation, and the rectangles to erase."""
+        if self._augmentation is None:
+            return images, None
         operations = self._augmentation.draw(epoch, keys)
         if operations is not None:
+            from convoy.data.augmentation.batch_augmentation import augment_batch
+
             images = augment_batch(images, tree_map_only(Tensor, lambda one: to_device(one, device), operations))
         erasing = self._augmentation.draw_erasing(epoch, keys)
         return images, None if erasing is None else to_device(erasing, device)

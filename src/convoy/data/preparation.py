@@ -14,7 +14,8 @@ from torch import Tensor
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.augmentation.normalization import Normalizer
-from convoy.data.decode import BadImageError, LazyImage, open_image
+from convoy.data.bad_images import BadImageError
+from convoy.data.decode import LazyImage, open_image
 from convoy.data.degradation.bicubic import enlarge_bicubic
 from convoy.data.located.located_targets import write_picture
 from convoy.data.located.placement import Placement

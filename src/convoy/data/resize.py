@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from torch.nn import functional
 
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.crop_geometry import CropBox, central_box, covering_size
-from convoy.data.decode import LazyImage
 from convoy.data.jpeg import FACTORS
+
+if TYPE_CHECKING:
+    from convoy.data.decode import LazyImage
 
 Pixels = NDArray[np.uint8]
 

@@ -7,21 +7,22 @@ the same after a resume and with another number of threads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import Transform
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.targets import build
 from convoy.data.array_transforms import ArrayTransform
-from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.randomness import SampleRandomness, Stream, random_bits
 from convoy.data.user_code import user_code
+
+if TYPE_CHECKING:
+    from convoy.data.located.located_targets import LocatedTargets
 
 
 class ImageTransforms:
@@ -89,6 +90,8 @@ class ImageTransforms:
         """
         if not self._transforms:
             return
+        from torchvision.transforms.v2 import Transform
+
         with SampleRandomness(seed):
             for key, name, transform in self._transforms:
                 if not isinstance(transform, Transform):

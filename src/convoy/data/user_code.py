@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.decode import BadImageError
+from convoy.data.bad_images import BadImageError
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
+from convoy.data.bad_images import BadImageError, BadImages
 from convoy.data.collate import Batch, BatchFinalizer, BatchSpec
 from convoy.data.crop_geometry import CropBox
-from convoy.data.decode import BadImageError
-from convoy.data.decode_ahead import BATCHES_AHEAD, BadImages
+from convoy.data.decode_ahead import BATCHES_AHEAD
 from convoy.data.device_copy import to_device
 from convoy.data.located.placement import Placement
 from convoy.data.sampling import EvaluationSampler, MicroBatch

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, ConsoleOptions, RenderableType
 
 from convoy.ledger.text_formats import markdown_table
-from convoy.runs.data_frames import data_frame
-from convoy.runtime.terminal_output import console, printed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +36,8 @@ class NotebookTable(ABC):
         Raises:
             UserError: if pandas is not installed.
         """
+        from convoy.runs.data_frames import data_frame
+
         return data_frame(self.records())
 
     def to_markdown(self) -> str:
@@ -49,6 +49,8 @@ class NotebookTable(ABC):
         yield self.rich_table(options.max_width)
 
     def __repr__(self) -> str:
+        from convoy.runtime.terminal_output import console, printed
+
         screen = console()
         return printed(self.rich_table(screen.width), screen).rstrip("\n")
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from convoy.cluster.kernels import remedy, runs_on
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.runtime.cpu_cores import own_cores
@@ -98,6 +97,8 @@ def _too_many(gpus: int, present: int, nodes: int) -> Fault:
 
 def _missing_kernels() -> Fault | None:
     """Return a fault if torch has no kernels for the first GPU; torch only warns, then fails in the first kernel."""
+    from convoy.cluster.kernels import remedy, runs_on
+
     major, minor = torch.cuda.get_device_capability(0)
     compiled = torch.cuda.get_arch_list()
     if not compiled or runs_on(10 * major + minor, compiled):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,11 @@ from convoy.models import auxiliary
 from convoy.tasks.calibration_bins import CalibrationBins
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.mean_loss import MeanLoss, count_batch
-from convoy.tasks.mixing import mixing
 from convoy.tasks.task import Task
 from convoy.tasks.task_report import Report, ReportTable
+
+if TYPE_CHECKING:
+    from convoy.tasks.mixing import Mixing
 
 _TOP5_FROM = 6
 _SMALLEST_PROBABILITY = 1e-300
@@ -57,7 +59,11 @@ class Classification(Task):
     ) -> None:
         super().__init__(targets, loss)
         self.auxiliary_weight = auxiliary_weight
-        self._mixing = mixing(mixup, cutmix, len(targets.names), mix_probability)
+        self._mixing: Mixing | None = None
+        if mixup > 0 or cutmix > 0:
+            from convoy.tasks.mixing import mixing
+
+            self._mixing = mixing(mixup, cutmix, len(targets.names), mix_probability)
         self._mix_epochs = mix_epochs
 
     def training_losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:

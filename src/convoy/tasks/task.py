@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -18,11 +18,13 @@ from torchmetrics import MetricCollection
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize, Sides
 from convoy.data.collate import Batch
-from convoy.data.located.placement import Placement
 from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, Targets
 from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss
 from convoy.tasks.task_report import Report
+
+if TYPE_CHECKING:
+    from convoy.data.located.placement import Placement
 
 
 class Task(nn.Module, ABC):

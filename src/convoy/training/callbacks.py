@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
@@ -15,19 +15,17 @@ from convoy.config.schema import Config
 from convoy.config.targets import build
 from convoy.records.ledger_log import LedgerLog, Measuring, measures
 from convoy.records.metrics_logger import MetricsLogger
-from convoy.records.norms import Norms
 from convoy.records.progress import ProgressLines
 from convoy.records.run_context import RunContext
 from convoy.runtime.rank_store import RankStore
 from convoy.runtime.watchdog import watchdog
 from convoy.training.checkpoints import Checkpoints
 from convoy.training.compilation import CompileChoice
-from convoy.training.debugging import FirstLoss, Overfit
-from convoy.training.ema import WeightEma, WeightSwa
 from convoy.training.schedule import Schedule
 from convoy.training.signals import GracefulStop
-from convoy.training.step_profile import StepProfile
-from convoy.training.unfreezing import Unfreezing
+
+if TYPE_CHECKING:
+    from convoy.training.debugging import Overfit
 
 _STEPS_WITHOUT_LENGTH = 1000
 """Epochs of a schedule's length where only time ends the run: its schedule is constant then."""
@@ -75,14 +73,7 @@ def build_callbacks(
     checkpoints = Checkpoints(run, config.checkpoint, monitor, mode, every_steps, context.console)
     total_steps = length.total_steps or length.steps_per_epoch * _STEPS_WITHOUT_LENGTH
     callbacks = watchdog()
-    if config.debug.profile_steps and context.is_first_rank:
-        callbacks.append(StepProfile(run, config.debug.profile_steps, context.console))
-    if trainer.ema_decay is not None:
-        callbacks.append(WeightEma(trainer.ema_decay))
-    if trainer.swa_start_epoch is not None:
-        callbacks.append(WeightSwa(trainer.swa_start_epoch, length.steps_per_epoch))
-    if config.model.get("unfreeze_epoch") is not None:
-        callbacks.append(Unfreezing(context.console))
+    callbacks += _optional_before_metrics(context)
     callbacks.append(metrics)
     if trainer.compile == COMPILE_AUTO:
         callbacks.append(CompileChoice(length.total_steps, context.console))
@@ -93,21 +84,49 @@ def build_callbacks(
     ):
         callbacks.append(Measuring(ledger_log, metrics, config.ledger.measure_steps, context.devices.name))
     if ledger_log is not None and config.ledger.norms_every_steps:
+        from convoy.records.norms import Norms
+
         callbacks.append(Norms(config.ledger.norms_every_steps, run.norms, context.first_step))
     callbacks.append(Schedule(config.scheduler, total_steps, length.steps_per_epoch))
     if trainer.early_stopping_epochs is not None:
         callbacks.append(_early_stopping(trainer.early_stopping_epochs, monitor, mode))
+    overfit: Overfit | None = None
     if config.debug.is_on:
+        from convoy.training.debugging import FirstLoss, Overfit
+
         callbacks.append(FirstLoss(context.console))
-    below = config.debug.overfit_below
-    overfit = None if below is None else Overfit(below, context.console)
-    callbacks += [overfit] if overfit else []
+        if config.debug.overfit_below is not None:
+            overfit = Overfit(config.debug.overfit_below, context.console)
+            callbacks.append(overfit)
     callbacks += users
     callbacks.append(ProgressLines(context.console, metrics, length.total_steps, length.steps_per_epoch))
     callbacks.append(checkpoints)
     seconds = max_time_seconds(trainer.max_time) if trainer.max_time else None
     callbacks.append(GracefulStop(checkpoints, context.console, seconds, store))
     return Callbacks(callbacks, checkpoints, metrics, overfit)
+
+
+def _optional_before_metrics(context: RunContext) -> list[pl.Callback]:
+    """Build the callbacks that change the state and that most runs do not have; other modules are not imported."""
+    config = context.config
+    trainer, found = config.trainer, list[pl.Callback]()
+    if config.debug.profile_steps and context.is_first_rank:
+        from convoy.training.step_profile import StepProfile
+
+        found.append(StepProfile(context.run, config.debug.profile_steps, context.console))
+    if trainer.ema_decay is not None:
+        from convoy.training.ema import WeightEma
+
+        found.append(WeightEma(trainer.ema_decay))
+    if trainer.swa_start_epoch is not None:
+        from convoy.training.ema import WeightSwa
+
+        found.append(WeightSwa(trainer.swa_start_epoch, context.length.steps_per_epoch))
+    if config.model.get("unfreeze_epoch") is not None:
+        from convoy.training.unfreezing import Unfreezing
+
+        found.append(Unfreezing(context.console))
+    return found
 
 
 def build_user_callbacks(config: Config, monitor: str, mode: str) -> list[pl.Callback]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -12,10 +12,10 @@ from convoy.config.batch import BatchSizes, divide
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config, HardwareConfig
 from convoy.ledger.rows import UntraceableError
-from convoy.planner.calibration import calibration_of
-from convoy.planner.memory_plan import Plan, Planner
-from convoy.planner.plan_table import gib, needed
 from convoy.runtime.devices import Devices
+
+if TYPE_CHECKING:
+    from convoy.planner.memory_plan import Plan
 
 USUAL_CONTEXT_BYTES = 512 * 2**20
 """Memory of the CUDA context and libraries if hardware.context_bytes is not set; users report 290 to 670 MiB."""
@@ -97,6 +97,8 @@ def sizes_for(config: Config, devices: Devices, total_bytes: int | None = None) 
     whole = divide(trainer.global_batch_size, None, devices.world_size)
     if devices.accelerator != "cuda":
         return whole, "micro batch: auto is the whole batch of each rank on the CPU"
+    from convoy.planner.plan_table import gib, needed
+
     plan = plan_on(config, devices, total_bytes or _total_bytes(), margin=config.plan.margin)
     if plan.fitting is None:
         rule = f"finds none that fits into {gib(plan.usable_bytes)}"
@@ -121,6 +123,9 @@ def plan_on(config: Config, devices: Devices, total_bytes: int, *, margin: float
     Raises:
         UserError: the training can't be followed without data.
     """
+    from convoy.planner.calibration import calibration_of
+    from convoy.planner.memory_plan import Planner
+
     hardware = config.hardware
     measured = calibration_of(config.output_root, hardware.name)
     card = replace(

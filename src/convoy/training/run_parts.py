@@ -8,7 +8,6 @@ import torch
 from convoy.config.schema import Config
 from convoy.data.check import network_sizes
 from convoy.data.data_module import ImageData
-from convoy.data.repeated_batch import RepeatedBatch
 from convoy.models.build import build_model
 from convoy.planner.workload import checkpointed
 from convoy.records.run_context import eval_batch_size
@@ -21,7 +20,12 @@ from convoy.training.machine import Machine
 def open_data(machine: Machine) -> ImageData:
     """Open the data of a run for its division of the batch; with debug.overfit_below a repeated batch."""
     config, sizes = machine.config, machine.sizes
-    data = (ImageData if config.debug.overfit_below is None else RepeatedBatch)(
+    kind = ImageData
+    if config.debug.overfit_below is not None:
+        from convoy.data.repeated_batch import RepeatedBatch
+
+        kind = RepeatedBatch
+    data = kind(
         config.data,
         seed=config.seed,
         micro_batch_size=sizes.micro_batch_size,

@@ -27,8 +27,8 @@ from convoy.data.decoded_cache import DecodedCache
 from convoy.data.degradation.bicubic import enlarge_bicubic, shrink_bicubic
 from convoy.data.degradation.degrade import degraded, luma
 from convoy.data.degradation.restoration_folders import restoration_folders
+from convoy.data.file_images import FileImages
 from convoy.data.pixel_format import PixelFormat
-from convoy.data.split_images import FileImages
 from convoy.tasks.construction import build_task
 from convoy.training.preflight import read
 

@@ -67,20 +67,9 @@ class BatchAugmentation:
         self._size = sides_of(image_size)
         self._seed = seed
 
-    @property
-    def has_operations(self) -> bool:
-        """Whether any operation is on."""
-        augment = self._augment
-        settings = (
-            *(augment.rand_augment, augment.trivial_augment, augment.auto_augment, augment.augmix),
-            *(augment.three_augment, augment.rotation, augment.affine, augment.perspective, augment.color_jitter),
-            *(augment.grayscale, augment.blur, augment.pca_lighting),
-        )
-        return any(settings)
-
     def draw(self, epoch: int, samples: Tensor) -> BatchOperations | None:
         """Draw the operations on `samples`, [B] int64 on the CPU; None if all are off."""
-        if not self.has_operations:
+        if not self._augment.has_operations:
             return None
         numbers = _Numbers(self._seed, epoch, samples)
         chains: list[list[Drawn]] = []

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
-from convoy.data.folders import find_layout
 from convoy.data.source_names import FOLDER_SOURCE, LISTED_SOURCES
-from convoy.data.split_lists import find_lists
 
 
 def fold_faults(data: DataConfig) -> Iterator[Fault]:
@@ -30,6 +28,9 @@ def fold_faults(data: DataConfig) -> Iterator[Fault]:
     elif not 0 <= fold < folds:
         yield fault_of("data.fold", fold, f"must be 0 to {folds - 1} with data.folds={folds}", "folds count from 0")
     if data.source == FOLDER_SOURCE and data.root is not None:
+        from convoy.data.folders import find_layout
+        from convoy.data.split_lists import find_lists
+
         try:
             lists = find_lists(data)
             val = find_layout(data.root).val if lists is None else lists.files.get("val")

@@ -72,7 +72,8 @@ def encoded_image(value: Any, column: str, row: int) -> bytes:
     Raises:
         BadImageError: if there are no bytes, and no file at the path.
     """
-    from convoy.data.decode import BadImageError, read_image
+    from convoy.data.bad_images import BadImageError
+    from convoy.data.decode import read_image
 
     content = value.get("bytes") if isinstance(value, Mapping) else value
     if content is not None:

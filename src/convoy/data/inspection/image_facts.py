@@ -15,7 +15,8 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.data.decode import BadImageError, LazyImage
+from convoy.data.bad_images import BadImageError
+from convoy.data.decode import LazyImage
 from convoy.data.image_loader import fill_for_evaluation
 from convoy.data.inspection import perceptual_hash
 from convoy.data.resize import Pixels

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.decode import BadImageError, LazyImage
+from convoy.data.bad_images import BadImageError
+from convoy.data.decode import LazyImage
 from convoy.data.degradation.image_targets import ImageTargets
 from convoy.data.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.decode_ahead import BadImages
+from convoy.data.bad_images import BadImages
+from convoy.data.memory_images import MemoryImages
 from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
 from convoy.data.opening.opened_data import OpenedData
 from convoy.data.orders import kept_places, shared_order
 from convoy.data.resize import fit_images, with_channels
 from convoy.data.sources.image_set import LabelledImages
-from convoy.data.sources.registry import READERS
-from convoy.data.split_images import MemoryImages
+from convoy.data.sources.registry import read_set
 from convoy.data.splits import stratified_split
 from convoy.data.targets import CLASS_INDEX, Targets
 
@@ -24,7 +24,7 @@ def open_memory(data: DataConfig, seed: int) -> OpenedData:
         data: the data config, checked.
         seed: seed of the augmentation.
     """
-    image_set = READERS[data.source](data)
+    image_set = read_set(data)
     kept, held_out = stratified_split(image_set.train.labels, data.val_fraction)
     kept = kept[kept_places(data, image_set.train.labels[kept])]
     splits = {

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from convoy.data.bad_images import BadImages
 from convoy.data.collate import Batch, BatchSpec
-from convoy.data.decode_ahead import BadImages
 from convoy.data.orders import SharedOrder, Shuffled
 from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
 from convoy.data.split_images import SplitImages

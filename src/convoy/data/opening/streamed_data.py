@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.data.decode_ahead import BadImages
+from convoy.data.bad_images import BadImages
 from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.opening.opened_data import SPLITS, OpenedData
 from convoy.data.orders import shared_order

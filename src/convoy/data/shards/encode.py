@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
+from convoy.data.bad_images import BadImageError
 from convoy.data.crop_geometry import size_with_shorter_side
-from convoy.data.decode import BadImageError, open_encoded, read_image
+from convoy.data.decode import open_encoded, read_image
 from convoy.data.image_files import ImageFiles
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.resize import resize_and_center, resized

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.decode import BadImageError
+from convoy.data.bad_images import BadImageError
 from convoy.data.image_files import ImageFiles
 from convoy.data.pixel_format import PixelFormat
 from convoy.data.randomness import Stream, permutation
