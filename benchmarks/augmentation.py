@@ -27,9 +27,9 @@ from benchmarks.rounds import compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.data.augmentation.batch_augmentation import BatchAugmentation, augment_batch
-from convoy.data.collate import BatchSpec
-from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
-from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.batches.collate import BatchSpec
+from convoy.data.batches.memory_loader import MemoryEvaluation, MemoryTraining
+from convoy.data.sampling.samplers import EvaluationSampler, TrainingSampler
 from convoy.data.sources.image_set import LabelledImages
 
 PADDING = 4

@@ -29,14 +29,14 @@ from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
-from convoy.data.bad_images import BadImages
+from convoy.data.batches.collate import BatchSpec
+from convoy.data.batches.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.check import FOLDER_SOURCE
-from convoy.data.collate import BatchSpec
-from convoy.data.file_images import FileImages
-from convoy.data.folders import find_layout, list_images, read_classes
-from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
-from convoy.data.pixel_format import PixelFormat
-from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.images.bad_images import BadImages
+from convoy.data.images.pixel_format import PixelFormat
+from convoy.data.listing.folders import find_layout, list_images, read_classes
+from convoy.data.reading.file_images import FileImages
+from convoy.data.sampling.samplers import EvaluationSampler, TrainingSampler
 
 SIZE, SHORTER_SIDE = 224, 256
 GOAL = 1.9

@@ -24,7 +24,7 @@ from benchmarks.networks import built, composed, opened
 from benchmarks.results import Result
 from benchmarks.rounds import compare, machine, threads
 from convoy.config.schema import Config
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.data_module import ImageData
 from convoy.optim.build_optimizer import build_optimizer, build_scheduler
 from convoy.runtime.devices import choose

@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import Goal, Result
 from convoy.config.image_size import Sides, sides_of
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.ledger.autocast import DTYPES
 from convoy.planner.allocator import Heap
 from convoy.planner.peak_memory import BatchSizeModel

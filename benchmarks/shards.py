@@ -32,12 +32,12 @@ from benchmarks.results import Result
 from benchmarks.rounds import Arm, compare, machine, threads
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
+from convoy.data.batches.collate import BatchSpec
+from convoy.data.batches.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.check import FOLDER_SOURCE, SHARDS_SOURCE
-from convoy.data.collate import BatchSpec
-from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
 from convoy.data.opening.file_splits import file_splits
 from convoy.data.opening.open_data import open_data
-from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.sampling.samplers import EvaluationSampler, TrainingSampler
 from convoy.data.shards.packing import Packing, pack
 
 GOALS = {"jpeg": 1.5, "raw": 4.0}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.resize import fit_images
+from convoy.data.images.resize import fit_images
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import read_fashion_mnist
 

@@ -32,7 +32,7 @@ def folder_of_images(root: Path) -> Path:
 
 
 def packed_images(root: Path) -> Path:
-    from convoy.data.folders import list_images
+    from convoy.data.listing.folders import list_images
     from convoy.data.shards.packing import Packing, pack
 
     folder, classes = folder_of_images(root / "images"), ("cat", "dog")

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from convoy.data import device_copy
+from convoy.data.batches import device_copy
 
 CUDA = torch.device("cuda", 0)
 _WITHOUT_KERNEL = ("empty", "device", "detach", "alias", "is_pinned", "_pin_memory")
@@ -76,7 +76,7 @@ class FakeEvent:
 @contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     """Yield the counter of a device that works in this thread."""
-    monkeypatch.setattr("convoy.data.decode_ahead.CopyStream", FakeCopyStream)
-    monkeypatch.setattr("convoy.data.memory_loader.fits", lambda *_: True)
+    monkeypatch.setattr("convoy.data.batches.decode_ahead.CopyStream", FakeCopyStream)
+    monkeypatch.setattr("convoy.data.batches.memory_loader.fits", lambda *_: True)
     with FakeTensorMode(allow_non_fake_inputs=True), FakeCuda() as counter:
         yield counter

@@ -14,7 +14,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.image_size import sides_of
 from convoy.data.check import check_data, num_targets
-from convoy.data.resize import fit_images
+from convoy.data.images.resize import fit_images
 from convoy.data.source_names import SOURCES
 from convoy.data.sources.digits import read_digits
 from convoy.data.sources.mnist import FASHION_MNIST, read_fashion_mnist

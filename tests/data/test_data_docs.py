@@ -13,7 +13,7 @@ from PIL import Image
 from tests.conftest import TINY, Run
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.torchvision_sets import SETS
+from convoy.data.datasets.torchvision_sets import SETS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL))

@@ -16,7 +16,7 @@ from torch import Tensor
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.data_module import Batches, ImageData, num_decoding_threads
 
 MakeData = Callable[..., DataConfig]

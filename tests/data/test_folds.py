@@ -13,9 +13,9 @@ from sklearn.model_selection import StratifiedKFold
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.check import check_data
-from convoy.data.image_files import ImageFiles
+from convoy.data.listing.image_files import ImageFiles
 from convoy.data.opening.held_out import check_training_classes, fold_of, hold_out
-from convoy.data.splits import SPLIT_SEED
+from convoy.data.sampling.splits import SPLIT_SEED
 from convoy.data.targets import Targets
 
 

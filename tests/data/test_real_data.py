@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from tests.conftest import Run
 
-from convoy.data.decode import open_image
-from convoy.data.pixel_format import PixelFormat
+from convoy.data.images.decode import open_image
+from convoy.data.images.pixel_format import PixelFormat
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 

@@ -13,7 +13,7 @@ from tests.conftest import TINY, Run
 from torch import nn
 
 from convoy.config.schema import Config
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.data_module import ImageData
 from convoy.models.build import build_model
 from convoy.tasks.construction import build_task

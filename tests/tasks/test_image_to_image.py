@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from convoy.config.faults import UserError
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import IMAGE, Targets
 from convoy.tasks.construction import build_task
 from convoy.tasks.image_quality import levels

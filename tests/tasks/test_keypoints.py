@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convoy.config.faults import UserError
 from convoy.config.image_size import Sides
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import KEYPOINTS, Targets
 from convoy.tasks.heatmaps import decoded, heatmaps
 from convoy.tasks.keypoints import Keypoints

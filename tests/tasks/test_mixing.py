@@ -10,7 +10,7 @@ import torch
 from tests.conftest import TINY, Run
 from torch import Tensor
 
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import CLASS_INDEX, Targets
 from convoy.tasks.classification import Classification
 from convoy.tasks.mixing import mixing

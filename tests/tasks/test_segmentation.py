@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import UserError
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import IGNORED, MASK, Targets
 from convoy.tasks.boundary_f1 import BoundaryF1
 from convoy.tasks.construction import build_task, check_task, metrics_of

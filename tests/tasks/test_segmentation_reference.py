@@ -15,9 +15,9 @@ from torch.nn import functional
 from torchvision.models import get_model
 
 from convoy.config.compose import from_saved, to_config
-from convoy.data.collate import BatchSpec
+from convoy.data.batches.collate import BatchSpec
 from convoy.data.opening.open_data import open_data
-from convoy.data.sampling import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler
 from convoy.runs.lookup import find_run
 
 STEPS = 8

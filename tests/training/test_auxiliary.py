@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import UserError
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models.build import build_model, check_model
 from convoy.tasks.construction import build_task

@@ -98,8 +98,8 @@ def _faults(data: DataConfig) -> list[Fault]:
 
 def _pack(given: Pack, config: Config) -> int:
     from convoy.data.data_module import num_decoding_threads
+    from convoy.data.images.pixel_format import PixelFormat
     from convoy.data.opening.file_splits import file_splits
-    from convoy.data.pixel_format import PixelFormat
     from convoy.data.shards.packing import Packing, pack
 
     found = file_splits(config.data)

@@ -14,7 +14,7 @@ from convoy.data.checks.augmentation import augment_faults
 from convoy.data.checks.class_balance import sampling_faults
 from convoy.data.checks.folds import fold_faults
 from convoy.data.checks.source_check import SourceCheck
-from convoy.data.pixel_format import COLORS, PICTURE_CHANNELS, color_of
+from convoy.data.images.pixel_format import COLORS, PICTURE_CHANNELS, color_of
 from convoy.data.source_names import (
     COCO_KEYPOINTS_SOURCE,
     CROP_VIEW,

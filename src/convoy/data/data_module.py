@@ -13,14 +13,14 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
+from convoy.data.batches.collate import Batch, BatchSpec
+from convoy.data.batches.device_copy import to_device
 from convoy.data.check import network_sizes
 from convoy.data.checks.class_balance import NO_SAMPLER
-from convoy.data.collate import Batch, BatchSpec
-from convoy.data.device_copy import to_device
 from convoy.data.inspection.target_counts import count_targets
 from convoy.data.opening.open_data import open_data
 from convoy.data.opening.opened_data import OpenedData
-from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.sampling.samplers import EvaluationSampler, TrainingSampler
 from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.split_notes import missing_split, unequal_notes
 from convoy.data.targets import CLASS_INDEX, MASK, VALUES, Targets, positions_of

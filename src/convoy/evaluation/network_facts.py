@@ -9,7 +9,7 @@ from typing import Any
 
 from convoy import __version__
 from convoy.config.faults import Fault, UserError, one_line
-from convoy.data.preparation import Preparation
+from convoy.data.images.preparation import Preparation
 from convoy.data.targets import Targets
 
 _MARK = "convoy"

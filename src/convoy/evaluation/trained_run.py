@@ -15,7 +15,7 @@ from convoy.config.image_size import ImageSize, sides_of
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.data_module import Batches, ImageData
-from convoy.data.preparation import Preparation
+from convoy.data.images.preparation import Preparation
 from convoy.evaluation.network_facts import Facts
 from convoy.models.build import build_model
 from convoy.runs.layout import shown

@@ -13,8 +13,8 @@ from torch import Tensor
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
+from convoy.data.images.preparation import prepare_files
 from convoy.data.located.pictures import as_picture
-from convoy.data.preparation import prepare_files
 from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.export.formats import Run, read, run_network

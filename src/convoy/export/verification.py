@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.export.formats import Run
 from convoy.tasks.task import Task
 

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from convoy.config.image_size import Sides
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.ledger.autocast import autocast
 from convoy.ledger.rows import UntraceableError
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import Sides
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.located.pictures import as_picture, side_by_side
 from convoy.data.located.placement import Placement
 from convoy.runs.whole_files import replace_text

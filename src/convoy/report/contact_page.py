@@ -9,8 +9,8 @@ from io import BytesIO
 from pathlib import Path
 
 from convoy.config.faults import printable
+from convoy.data.images.resize import Pixels
 from convoy.data.inspection.examples import Example, ExampleRow
-from convoy.data.resize import Pixels
 from convoy.report.contact_sheet import shown
 from convoy.runs.whole_files import replace_text
 

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from convoy.config.faults import printable
+from convoy.data.images.resize import Pixels
 from convoy.data.inspection.examples import ExampleRow
-from convoy.data.resize import Pixels
 from convoy.runs.whole_files import publish, write_partial
 
 SIDE = 112

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models import auxiliary
 from convoy.tasks.calibration_bins import CalibrationBins

@@ -14,7 +14,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, one_line
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import Targets
 from convoy.models.build import construct_model
 from convoy.models.weights import load_weights, read_weights

@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.located.placement import Placement
 from convoy.data.targets import Targets
 from convoy.tasks.image_quality import (

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of, sides_or_none
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.located.pictures import blended, map_picture, with_mask
 from convoy.data.located.placement import Placement
 from convoy.data.targets import IGNORED, Targets

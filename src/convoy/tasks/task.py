@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import ImageSize, Sides
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.data.targets import CLASS_INDEX, LOCATED_KINDS, Targets
 from convoy.runs.records import metric_text
 from convoy.tasks.losses import ConfiguredLoss

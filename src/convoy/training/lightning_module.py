@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from convoy.config.schema import Config
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.models.freezing import frozen_norms
 from convoy.models.recompute import without_statistics
 from convoy.optim.build_optimizer import build_optimizer

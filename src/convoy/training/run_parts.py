@@ -22,7 +22,7 @@ def open_data(machine: Machine) -> ImageData:
     config, sizes = machine.config, machine.sizes
     kind = ImageData
     if config.debug.overfit_below is not None:
-        from convoy.data.repeated_batch import RepeatedBatch
+        from convoy.data.batches.repeated_batch import RepeatedBatch
 
         kind = RepeatedBatch
     data = kind(

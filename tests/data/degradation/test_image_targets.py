@@ -20,15 +20,15 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.faults import UserError
+from convoy.data.batches.collate import Batch
 from convoy.data.check import check_data, num_targets
-from convoy.data.collate import Batch
 from convoy.data.data_module import ImageData
-from convoy.data.decoded_cache import DecodedCache
 from convoy.data.degradation.bicubic import enlarge_bicubic, shrink_bicubic
 from convoy.data.degradation.degrade import degraded, luma
 from convoy.data.degradation.restoration_folders import restoration_folders
-from convoy.data.file_images import FileImages
-from convoy.data.pixel_format import PixelFormat
+from convoy.data.images.decoded_cache import DecodedCache
+from convoy.data.images.pixel_format import PixelFormat
+from convoy.data.reading.file_images import FileImages
 from convoy.tasks.construction import build_task
 from convoy.training.preflight import read
 

@@ -15,7 +15,7 @@ from convoy.data.data_module import ImageData
 from convoy.data.inspection.examples import augmented, example_rows
 from convoy.data.inspection.inspect_data import Inspection, chosen_samples, inspect_data
 from convoy.data.opening.open_data import open_data
-from convoy.data.randomness import permutation
+from convoy.data.sampling.randomness import permutation
 from convoy.training.preflight import read_data
 
 

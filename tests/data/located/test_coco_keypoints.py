@@ -14,11 +14,11 @@ from tests.data.located.conftest import HEIGHT, WIDTH, position_image
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
+from convoy.data.batches.collate import BatchSpec
 from convoy.data.check import check_data
-from convoy.data.collate import BatchSpec
 from convoy.data.data_module import ImageData
 from convoy.data.opening.open_data import open_data
-from convoy.data.sampling import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler
 
 NAMES = ["nose", "left_eye", "right_eye"]
 POINTS = [[30, 20, 2, 25, 18, 1, 0, 0, 0], [80, 60, 2, 75, 55, 2, 90, 58, 2]]

@@ -19,15 +19,15 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.config.trust import TRUST
+from convoy.data.batches.collate import Batch, BatchSpec
 from convoy.data.check import check_data
-from convoy.data.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
+from convoy.data.images.preparation import Preparation, prepare_files
 from convoy.data.inspection.examples import example_rows
 from convoy.data.inspection.inspect_data import chosen_samples, inspect_data
 from convoy.data.inspection.target_counts import count_targets
 from convoy.data.opening.open_data import open_data
-from convoy.data.preparation import Preparation, prepare_files
-from convoy.data.sampling import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler
 from convoy.data.targets import IGNORED
 
 MakeData = Callable[..., DataConfig]

@@ -15,13 +15,13 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.config.image_size import Sides
+from convoy.data.batches.collate import Batch, BatchSpec
 from convoy.data.check import check_data
-from convoy.data.collate import Batch, BatchSpec
-from convoy.data.crop_geometry import CropBox
 from convoy.data.data_module import ImageData
+from convoy.data.images.crop_geometry import CropBox
 from convoy.data.located.placement import Placement
 from convoy.data.opening.open_data import open_data
-from convoy.data.sampling import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler
 
 POINTS = {"snout": (60.0, 40.0), "leftear": (40.0, 30.0), "rightear": (80.0, 30.0)}
 MakeData = Callable[..., DataConfig]

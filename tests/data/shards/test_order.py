@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convoy.data.sampling import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler
 from convoy.data.shards.order import ShardOrder
 
 SIZES = (17, 5, 29, 1, 23, 26)

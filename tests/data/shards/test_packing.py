@@ -121,7 +121,7 @@ def test_raw_stores_the_center_as_pixels(tmp_path: Path, digits_folder: Path, pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from convoy.data.folders import list_images
+from convoy.data.listing.folders import list_images
 from convoy.data.shards.packing import Packing, pack
 
 root, output, most = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.data.batches.test_device_copy import counts_per_batch
 from tests.data.shards.conftest import MakeData, PackFolder
-from tests.data.test_device_copy import counts_per_batch
 
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
-from convoy.data.collate import Batch, BatchSpec
+from convoy.data.batches.collate import Batch, BatchSpec
 from convoy.data.data_module import ImageData
 from convoy.data.opening.open_data import open_data
 from convoy.data.opening.opened_data import OpenedData
-from convoy.data.sampling import EvaluationSampler, TrainingSampler
+from convoy.data.sampling.samplers import EvaluationSampler, TrainingSampler
 from convoy.data.shards import shard_images
 from convoy.data.shards.shard_index import read_index
 from convoy.data.shards.storage import LocalFolder

@@ -15,7 +15,7 @@ from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.data.augmentation import policies, warps
 from convoy.data.augmentation.operations import NUM_VALUES, Kind, Step, apply, step_of
 from convoy.data.augmentation.policies import Drawn
-from convoy.data.randomness import Stream, as_uniform, random_bits
+from convoy.data.sampling.randomness import Stream, as_uniform, random_bits
 
 Numbers = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.image_size import ImageSize, Sides, sides_of
-from convoy.data.randomness import Stream, as_coin, as_integers, random_bits
+from convoy.data.sampling.randomness import Stream, as_coin, as_integers, random_bits
 
 
 @dataclass(frozen=True)

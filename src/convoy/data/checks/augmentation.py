@@ -8,7 +8,7 @@ from typing import Any
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, did_you_mean, fault_of
 from convoy.config.image_size import sides_or_none
-from convoy.data.pixel_format import PICTURE_CHANNELS
+from convoy.data.images.pixel_format import PICTURE_CHANNELS
 from convoy.data.source_names import NUM_CLASSES
 from convoy.data.targets import IMAGE, LOCATED_KINDS
 

@@ -28,8 +28,8 @@ def fold_faults(data: DataConfig) -> Iterator[Fault]:
     elif not 0 <= fold < folds:
         yield fault_of("data.fold", fold, f"must be 0 to {folds - 1} with data.folds={folds}", "folds count from 0")
     if data.source == FOLDER_SOURCE and data.root is not None:
-        from convoy.data.folders import find_layout
-        from convoy.data.split_lists import find_lists
+        from convoy.data.listing.folders import find_layout
+        from convoy.data.listing.split_lists import find_lists
 
         try:
             lists = find_lists(data)

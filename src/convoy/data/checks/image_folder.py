@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults, uncounted_faults
-from convoy.data.folders import class_names, count_classes, find_layout
-from convoy.data.split_lists import find_lists, list_classes
+from convoy.data.listing.folders import class_names, count_classes, find_layout
+from convoy.data.listing.split_lists import find_lists, list_classes
 
 
 def count_targets(data: DataConfig) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, fault_of
 from convoy.data.checks.source_check import counted_faults, is_folder, padding_faults
-from convoy.data.torchvision_sets import set_classes
+from convoy.data.datasets.torchvision_sets import set_classes
 
 
 def count_targets(data: DataConfig) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.data.degradation.axis_filter import Taps, filter_axis, mirrored, to_pixels
 from convoy.data.degradation.bicubic import enlarge_bicubic, shrink_bicubic
-from convoy.data.resize import with_channels
+from convoy.data.images.resize import with_channels
 
 Pixels = NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
-from convoy.data.decode import LazyImage
 from convoy.data.degradation.degrade import degraded
+from convoy.data.images.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
 from convoy.data.located.pictures import as_picture
 from convoy.data.located.placement import Placement

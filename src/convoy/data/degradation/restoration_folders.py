@@ -12,8 +12,8 @@ from pathlib import Path
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.folders import IMAGE_SUFFIXES, VAL_NAMES
-from convoy.data.image_files import ImageFiles
+from convoy.data.listing.folders import IMAGE_SUFFIXES, VAL_NAMES
+from convoy.data.listing.image_files import ImageFiles
 from convoy.data.targets import IMAGE, Targets
 
 CHANNEL_NAMES = {1: ("gray",), 3: ("red", "green", "blue")}

@@ -13,7 +13,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.data.huggingface.dataset_columns import class_names, image_column, targets_columns
 from convoy.data.huggingface.loading import load_splits, read_features
 from convoy.data.huggingface.split_rows import SplitRows
-from convoy.data.image_files import ImageBlocks, ImageFiles
+from convoy.data.listing.image_files import ImageBlocks, ImageFiles
 from convoy.data.targets import CLASS_INDEX, MULTI_HOT, VALUES, Targets, listed
 
 LARGE_BLOCK_BYTES = 512 << 20

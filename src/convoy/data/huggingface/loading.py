@@ -15,9 +15,9 @@ from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, closest, one_line
-from convoy.data.folders import VAL_NAMES
 from convoy.data.huggingface.parquet_rows import ParquetRows
 from convoy.data.huggingface.split_rows import MappedRows, SplitRows
+from convoy.data.listing.folders import VAL_NAMES
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SPLITS = {"train": ("train", "training"), "val": (*VAL_NAMES, "dev"), "test": ("test",)}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from convoy.data.image_files import ImageBlocks
+from convoy.data.listing.image_files import ImageBlocks
 
 
 class SplitRows(Protocol):
@@ -72,8 +72,8 @@ def encoded_image(value: Any, column: str, row: int) -> bytes:
     Raises:
         BadImageError: if there are no bytes, and no file at the path.
     """
-    from convoy.data.bad_images import BadImageError
-    from convoy.data.decode import read_image
+    from convoy.data.images.bad_images import BadImageError
+    from convoy.data.images.decode import read_image
 
     content = value.get("bytes") if isinstance(value, Mapping) else value
     if content is not None:

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.data.collate import BatchSpec
+from convoy.data.batches.collate import BatchSpec
+from convoy.data.images.resize import Pixels
 from convoy.data.inspection.image_facts import prepared
 from convoy.data.inspection.inspect_data import Inspection
 from convoy.data.inspection.target_counts import COUNTED_KINDS
 from convoy.data.located.located_targets import LocatedTargets
 from convoy.data.located.placement import Placement
 from convoy.data.opening.opened_data import OpenedData
-from convoy.data.orders import Places
-from convoy.data.resize import Pixels
-from convoy.data.sampling import TrainingSampler, micro_batches_of
-from convoy.data.split_images import SplitImages
+from convoy.data.reading.split_images import SplitImages
+from convoy.data.sampling.orders import Places
+from convoy.data.sampling.samplers import TrainingSampler, micro_batches_of
 from convoy.data.targets import CLASS_INDEX, IMAGE, counted
 
 MOST_ROWS = 20

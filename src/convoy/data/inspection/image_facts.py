@@ -15,13 +15,13 @@ from torch import Tensor
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.data.bad_images import BadImageError
-from convoy.data.decode import LazyImage
-from convoy.data.image_loader import fill_for_evaluation
+from convoy.data.batches.image_loader import fill_for_evaluation
+from convoy.data.images.bad_images import BadImageError
+from convoy.data.images.decode import LazyImage
+from convoy.data.images.resize import Pixels
 from convoy.data.inspection import perceptual_hash
-from convoy.data.resize import Pixels
-from convoy.data.sampling import MicroBatch, micro_batches_of
-from convoy.data.split_images import OpenBatch, SplitImages
+from convoy.data.reading.split_images import OpenBatch, SplitImages
+from convoy.data.sampling.samplers import MicroBatch, micro_batches_of
 
 _BATCH = 64
 _BATCHES_AHEAD = 3

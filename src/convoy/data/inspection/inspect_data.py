@@ -16,8 +16,8 @@ from convoy.data.inspection import perceptual_hash
 from convoy.data.inspection.duplicates import Duplicates, find_duplicates
 from convoy.data.inspection.image_facts import BatchFacts, read_facts
 from convoy.data.opening.opened_data import SPLITS, OpenedData
+from convoy.data.reading.split_images import SplitImages
 from convoy.data.source_names import IMAGE_CHANNELS, IMAGE_SIDES
-from convoy.data.split_images import SplitImages
 from convoy.data.targets import Targets
 
 

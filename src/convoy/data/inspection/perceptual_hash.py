@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from convoy.data.resize import Pixels, resized
+from convoy.data.images.resize import Pixels, resized
 
 SIDE = 32
 """Height and width of a thumbnail, in pixels."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.image_files import ImageFiles
-from convoy.data.listed_paths import existing_file, missing_remedy
+from convoy.data.listing.image_files import ImageFiles
+from convoy.data.listing.listed_paths import existing_file, missing_remedy
 from convoy.data.targets import KEYPOINTS, Targets, counted
 
 MARGIN = 1.25

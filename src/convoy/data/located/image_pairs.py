@@ -9,8 +9,8 @@ import torch
 
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.decode import LazyImage
 from convoy.data.degradation.image_targets import ImageTargets
+from convoy.data.images.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, write_picture
 from convoy.data.located.placement import Placement
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
-from convoy.data.decode import LazyImage
+from convoy.data.images.decode import LazyImage
+from convoy.data.images.resize import crop_and_resize
 from convoy.data.located.placement import Placement
-from convoy.data.resize import crop_and_resize
 
 Pixels = NDArray[np.uint8]
 

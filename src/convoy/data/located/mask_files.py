@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.decode import open_as_stored
+from convoy.data.images.decode import open_as_stored
 from convoy.data.located.class_table import MaskClasses
 from convoy.data.targets import IGNORED, counted
 

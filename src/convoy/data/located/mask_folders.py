@@ -15,8 +15,8 @@ from pathlib import Path
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.data.folders import IMAGE_SUFFIXES, VAL_NAMES
-from convoy.data.image_files import ImageFiles
+from convoy.data.listing.folders import IMAGE_SUFFIXES, VAL_NAMES
+from convoy.data.listing.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
 from convoy.data.targets import MASK, Targets, counted, listed
 

@@ -15,7 +15,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import Sides
 from convoy.data.augmentation.batch_augmentation import BatchOperations
 from convoy.data.augmentation.operations import move_masks
-from convoy.data.decode import LazyImage
+from convoy.data.images.decode import LazyImage
 from convoy.data.located.located_targets import Pixels, ReadTarget, write_picture
 from convoy.data.located.pictures import as_picture, with_mask
 from convoy.data.located.placement import Placement

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.bad_images import BadImageError
-from convoy.data.decode import LazyImage
 from convoy.data.degradation.image_targets import ImageTargets
-from convoy.data.image_files import ImageFiles
+from convoy.data.images.bad_images import BadImageError
+from convoy.data.images.decode import LazyImage
+from convoy.data.listing.image_files import ImageFiles
 from convoy.data.located.class_table import mask_classes
 from convoy.data.located.image_pairs import ImagePairs
 from convoy.data.located.located_targets import LocatedTargets

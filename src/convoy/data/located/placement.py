@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convoy.config.image_size import Sides
-from convoy.data.crop_geometry import CropBox
+from convoy.data.images.crop_geometry import CropBox
 
 
 @dataclass(frozen=True)

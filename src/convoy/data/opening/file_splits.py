@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from convoy.config.data_schema import DataConfig
 from convoy.data.degradation.restoration_folders import restoration_folders
-from convoy.data.folders import find_layout, list_images, read_classes
-from convoy.data.image_files import ImageFiles
+from convoy.data.listing.folders import find_layout, list_images, read_classes
+from convoy.data.listing.image_files import ImageFiles
+from convoy.data.listing.split_lists import find_lists, list_files
 from convoy.data.located.coco_annotations import coco_keypoints
 from convoy.data.located.mask_folders import mask_folders
 from convoy.data.opening.held_out import check_training_classes, fold_of, hold_out
@@ -21,7 +22,6 @@ from convoy.data.source_names import (
     SEGMENTATION_SOURCE,
     TABLE_SOURCE,
 )
-from convoy.data.split_lists import find_lists, list_files
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note, place_of
 from convoy.data.tables.listed_images import table_images
 from convoy.data.targets import CLASS_INDEX, Targets

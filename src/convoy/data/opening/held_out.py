@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.image_files import ImageFiles
-from convoy.data.splits import SPLIT_SEED, stratified_split
+from convoy.data.listing.image_files import ImageFiles
+from convoy.data.sampling.splits import SPLIT_SEED, stratified_split
 from convoy.data.targets import CLASS_INDEX, Targets, counted, listed
 
 MOST_PARTS = 20

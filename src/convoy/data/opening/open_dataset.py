@@ -11,13 +11,13 @@ import torch
 
 from convoy.config.data_schema import DataConfig
 from convoy.data.check import num_targets
-from convoy.data.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
+from convoy.data.datasets.dataset_images import DatasetImages, build_dataset, class_positions, dataset_targets
 from convoy.data.opening.opened_data import SPLITS, OpenedData
 from convoy.data.opening.streamed_data import streamed_data
-from convoy.data.orders import kept_places, unknown_classes
+from convoy.data.sampling.orders import kept_places, unknown_classes
+from convoy.data.sampling.splits import stratified_split
 from convoy.data.source_names import TORCHVISION_SOURCE
 from convoy.data.split_notes import absent_notes, held_out_note, no_test_note
-from convoy.data.splits import stratified_split
 from convoy.data.targets import CLASS_INDEX
 
 
@@ -31,7 +31,7 @@ def open_dataset(data: DataConfig, seed: int) -> OpenedData:
     build: Callable[[DataConfig, str], Any] = build_dataset
     key = None
     if data.source == TORCHVISION_SOURCE:
-        from convoy.data.torchvision_images import torchvision_set
+        from convoy.data.datasets.torchvision_images import torchvision_set
 
         build, key = torchvision_set, "data.name"
     return _open(replace(data, num_classes=num_targets(data)), seed, build, key)

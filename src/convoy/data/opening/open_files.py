@@ -7,16 +7,16 @@ from dataclasses import replace
 import torch
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.block_images import BlockImages
-from convoy.data.decoded_cache import DecodedCache
-from convoy.data.file_images import FileImages
+from convoy.data.images.decoded_cache import DecodedCache
+from convoy.data.images.pixel_format import PixelFormat
 from convoy.data.located.open_targets import open_targets
 from convoy.data.opening.file_splits import file_splits
 from convoy.data.opening.opened_data import OpenedData
 from convoy.data.opening.streamed_data import streamed_data
-from convoy.data.orders import kept_places
-from convoy.data.pixel_format import PixelFormat
-from convoy.data.split_images import SplitImages
+from convoy.data.reading.block_images import BlockImages
+from convoy.data.reading.file_images import FileImages
+from convoy.data.reading.split_images import SplitImages
+from convoy.data.sampling.orders import kept_places
 from convoy.data.targets import CLASS_INDEX, IMAGE
 
 

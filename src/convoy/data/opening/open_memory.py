@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from convoy.config.data_schema import DataConfig
-from convoy.data.bad_images import BadImages
-from convoy.data.memory_images import MemoryImages
-from convoy.data.memory_loader import MemoryEvaluation, MemoryTraining
+from convoy.data.batches.memory_loader import MemoryEvaluation, MemoryTraining
+from convoy.data.images.bad_images import BadImages
+from convoy.data.images.resize import fit_images, with_channels
 from convoy.data.opening.opened_data import OpenedData
-from convoy.data.orders import kept_places, shared_order
-from convoy.data.resize import fit_images, with_channels
+from convoy.data.reading.memory_images import MemoryImages
+from convoy.data.sampling.orders import kept_places, shared_order
+from convoy.data.sampling.splits import stratified_split
 from convoy.data.sources.image_set import LabelledImages
 from convoy.data.sources.registry import read_set
-from convoy.data.splits import stratified_split
 from convoy.data.targets import CLASS_INDEX, Targets
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
+from convoy.data.images.pixel_format import PixelFormat
 from convoy.data.opening.opened_data import OpenedData
 from convoy.data.opening.streamed_data import streamed_data
-from convoy.data.pixel_format import PixelFormat
 from convoy.data.shards.order import ShardOrder
 from convoy.data.shards.shard_images import ShardImages, check_files
 from convoy.data.shards.shard_index import read_index

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from convoy.data.bad_images import BadImages
-from convoy.data.collate import Batch, BatchSpec
-from convoy.data.orders import SharedOrder, Shuffled
-from convoy.data.sampling import EvaluationSampler, Order, TrainingSampler
-from convoy.data.split_images import SplitImages
+from convoy.data.batches.collate import Batch, BatchSpec
+from convoy.data.images.bad_images import BadImages
+from convoy.data.reading.split_images import SplitImages
+from convoy.data.sampling.orders import SharedOrder, Shuffled
+from convoy.data.sampling.samplers import EvaluationSampler, Order, TrainingSampler
 from convoy.data.targets import Targets
 
 SPLITS = ("train", "val", "test")

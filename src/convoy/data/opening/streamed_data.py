@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.image_size import sides_of
-from convoy.data.bad_images import BadImages
-from convoy.data.image_loader import StreamedEvaluation, StreamedTraining
+from convoy.data.batches.image_loader import StreamedEvaluation, StreamedTraining
+from convoy.data.batches.whole_images import WholeEvaluation
+from convoy.data.images.bad_images import BadImages
 from convoy.data.opening.opened_data import SPLITS, OpenedData
-from convoy.data.orders import shared_order
-from convoy.data.sampling import Order
+from convoy.data.reading.split_images import SplitImages
+from convoy.data.sampling.orders import shared_order
+from convoy.data.sampling.samplers import Order
 from convoy.data.source_names import DATASET_SOURCE, WHOLE_VIEW
-from convoy.data.split_images import SplitImages
 from convoy.data.targets import Targets
-from convoy.data.whole_images import WholeEvaluation
 
 MOST_EVAL_RESIZE = 1.5
 """Ratio of data.eval_resize to data.image_size from which a note is printed; 256 / 224 is usual."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from convoy.data.bad_images import BadImageError
-from convoy.data.crop_geometry import size_with_shorter_side
-from convoy.data.decode import open_encoded, read_image
-from convoy.data.image_files import ImageFiles
-from convoy.data.pixel_format import PixelFormat
-from convoy.data.resize import resize_and_center, resized
+from convoy.data.images.bad_images import BadImageError
+from convoy.data.images.crop_geometry import size_with_shorter_side
+from convoy.data.images.decode import open_encoded, read_image
+from convoy.data.images.pixel_format import PixelFormat
+from convoy.data.images.resize import resize_and_center, resized
+from convoy.data.listing.image_files import ImageFiles
 
 QUALITY = 95
 AHEAD = 64

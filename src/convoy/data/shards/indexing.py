@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import Fault, UserError
+from convoy.data.sampling.splits import stratified_split
 from convoy.data.shards.shard_index import FILE, TAR_FORMAT, Index, Shard, Split, read_index
 from convoy.data.shards.storage import Storage, open_storage
 from convoy.data.shards.tar_labels import Label, SampleFormat, class_indices
 from convoy.data.shards.tar_scan import TarScan
 from convoy.data.shards.writing import table_bytes, write_whole
-from convoy.data.splits import stratified_split
 
 _WORDS = {"train": "train(?:ing)?", "val": "val(?:id|idation)?", "test": "test(?:ing)?"}
 _SPLITS = {split: re.compile(rf"(?<![a-z]){word}(?![a-z])") for split, word in _WORDS.items()}

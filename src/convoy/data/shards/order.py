@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convoy.data.randomness import Stream, as_integers, permutation, random_bits
+from convoy.data.sampling.randomness import Stream, as_integers, permutation, random_bits
 
 _FRACTIONS = 1 << 8
 """Fractions per position; their product with the largest buffer (`check.MOST_BUFFER`) is less than 2^31."""

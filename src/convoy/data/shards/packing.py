@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.bad_images import BadImageError
-from convoy.data.image_files import ImageFiles
-from convoy.data.pixel_format import PixelFormat
-from convoy.data.randomness import Stream, permutation
+from convoy.data.images.bad_images import BadImageError
+from convoy.data.images.pixel_format import PixelFormat
+from convoy.data.listing.image_files import ImageFiles
+from convoy.data.sampling.randomness import Stream, permutation
 from convoy.data.shards.encode import EncodedImages, encoded_jpeg, raw_pixels
 from convoy.data.shards.shard_images import Table, read_table
 from convoy.data.shards.shard_index import COLUMNS, FILE, SUFFIXES, Index, Shard, Split, read_index

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from convoy.config.faults import UserError
-from convoy.data.block_visits import visit_blocks
-from convoy.data.decode import LazyImage, image_of_pixels, open_encoded
-from convoy.data.pixel_format import PixelFormat
-from convoy.data.sampling import MicroBatch
+from convoy.data.images.decode import LazyImage, image_of_pixels, open_encoded
+from convoy.data.images.pixel_format import PixelFormat
+from convoy.data.reading.split_images import IndexedBatch, OpenBatch
+from convoy.data.sampling.block_visits import visit_blocks
+from convoy.data.sampling.samplers import MicroBatch
 from convoy.data.shards.read_ahead import Block, BlockSource, damaged
 from convoy.data.shards.shard_index import COLUMNS, Index, Split
 from convoy.data.shards.storage import Storage
-from convoy.data.split_images import IndexedBatch, OpenBatch
 
 BLOCK_BYTES = 8 << 20
 """Approximate bytes of one request to a store."""

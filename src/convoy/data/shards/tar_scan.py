@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.folders import IMAGE_SUFFIXES
+from convoy.data.listing.folders import IMAGE_SUFFIXES
 from convoy.data.shards.storage import Storage
 
 LABEL_EXTENSIONS = ("cls", "txt", "json")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from convoy.config.data_schema import DataConfig
+from convoy.data.sampling.splits import stratified_split
 from convoy.data.sources.image_set import ImageSet, LabelledImages
-from convoy.data.splits import stratified_split
 
 SIDE = 8
 _LARGEST_VALUE = 16

@@ -9,9 +9,9 @@ from typing import Any
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.folders import irregular_kind
-from convoy.data.image_files import ImageFiles
-from convoy.data.listed_paths import existing_file, missing_remedy
+from convoy.data.listing.folders import irregular_kind
+from convoy.data.listing.image_files import ImageFiles
+from convoy.data.listing.listed_paths import existing_file, missing_remedy
 from convoy.data.tables.image_table import ImageTable, image_root, read_table
 from convoy.data.targets import Targets, counted
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
-from convoy.data.folders import irregular_kind
+from convoy.data.listing.folders import irregular_kind
 from convoy.data.tables.parquet import PARQUET_SUFFIXES, ParquetTable
 from convoy.data.targets import counted
 

@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 
 from convoy.config.faults import Fault, UserError
-from convoy.data.collate import Batch
+from convoy.data.batches.collate import Batch
 from convoy.models.shared_cells import SharedCells
 from convoy.runs.whole_files import replace_text
 from convoy.search.architecture.cell_space import CellSpace

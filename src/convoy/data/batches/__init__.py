@@ -1,0 +1,1 @@
+"""Batches: read and augmented ahead of training, and copied to the device."""

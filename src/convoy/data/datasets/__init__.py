@@ -1,0 +1,1 @@
+"""Map-style data sets: those of the user, and those of torchvision."""

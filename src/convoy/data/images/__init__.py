@@ -1,0 +1,1 @@
+"""Single images: decoding, conversion of pixels, crop and resize."""

@@ -1,0 +1,1 @@
+"""Lists of image files, from folders and text files. Imports neither torch nor NumPy."""

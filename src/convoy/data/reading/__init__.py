@@ -1,0 +1,1 @@
+"""Images of a split that are read while training runs."""
