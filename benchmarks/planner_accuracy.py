@@ -149,7 +149,7 @@ def dense(name: str, *overrides: str, channels_last: bool = True) -> tuple[nn.Mo
         *overrides: Further overrides.
         channels_last: Whether weights and images have this memory format.
     """
-    from convoy.models.build import construct_model
+    from convoy.models.building.build import construct_model
     from convoy.planner.workload import model_sizes, task_of
     from convoy.training import preflight
 

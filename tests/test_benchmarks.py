@@ -46,7 +46,7 @@ from PIL import Image
 
 from convoy.config.data_schema import DataConfig
 from convoy.data.sources.mnist import read_fashion_mnist
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 from tests.conftest import needs_fashion_mnist
 

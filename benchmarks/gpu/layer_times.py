@@ -12,7 +12,7 @@ from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.records.layer_times import LayerTimes
 from convoy.training.preflight import read
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from benchmarks.lightning_overhead import images_per_s_convoy
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 
 BATCH = 128

@@ -39,7 +39,7 @@ from benchmarks.rounds import machine
 from convoy.config.schema import Config
 from convoy.data.data_module import ImageData
 from convoy.ledger.build_ledger import build_ledger
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import may_fuse
 from convoy.training.preflight import read

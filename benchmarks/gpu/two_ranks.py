@@ -16,7 +16,7 @@ from torch import distributed
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 
 

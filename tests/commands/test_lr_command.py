@@ -12,7 +12,7 @@ import torch
 from tests.conftest import TINY, Run
 
 from convoy.data.data_module import ImageData
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 from convoy.training.range_test import RangeTest, range_test, smoothed
 

@@ -50,7 +50,7 @@ def constructions(folder: Path) -> dict[str, dict[str, Any]]:
         "module as an attribute": nested(_target_="torchvision.models.resnet.nn.Linear", in_features=1, out_features=1),
         "function of an allowed package": nested(_target_="torchvision.models.get_model", name="resnet18"),
         "builder that loads files": {"_target_": "timm.models.resnet18", "pretrained_cfg": {"file": pickled}},
-        "Convoy's reader of weights": nested(_target_="convoy.models.weights.read_weights", path=pickled),
+        "Convoy's reader of weights": nested(_target_="convoy.models.building.weights.read_weights", path=pickled),
         "method of a class": nested(_target_="torch.nn.Module.load_state_dict"),
         "deep in a list": nested(_target_="torch.nn.Sequential", x=[{"y": {"_target_": "os.system"}}]),
         "user's module": {"_target_": "stranger.Net"},

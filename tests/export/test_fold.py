@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convoy.export.batch_norm_folding import find_pairs, fold
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 
 SMALL = ("data=cifar10", "logger=csv", "data.image_size=64")

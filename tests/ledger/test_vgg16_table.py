@@ -18,7 +18,7 @@ from convoy.ledger.ledger_object import Ledger
 from convoy.ledger.rows import COLUMNS
 from convoy.ledger.skeleton import without_weights
 from convoy.ledger.text_formats import csv_text
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 
 TAUGHT = """\
 INPUT,224x224x3,150528,0

@@ -10,9 +10,9 @@ from torch import nn
 from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
-from convoy.models.cell_notation import Cell, parse_cell
 from convoy.models.cells import CellModule, CellNetwork, Inputs
-from convoy.models.stage_notation import parse_stage
+from convoy.models.notation.cell_notation import Cell, parse_cell
+from convoy.models.notation.stage_notation import parse_stage
 from convoy.models.stages import StageNetwork
 
 EFFICIENTNET_B0 = [
@@ -143,7 +143,7 @@ def test_a_block_that_concatenates_returns_both_results_in_order() -> None:
 
 
 def test_every_operation_of_a_cell_trains_at_both_strides() -> None:
-    from convoy.models.cell_notation import OPERATIONS
+    from convoy.models.notation.cell_notation import OPERATIONS
 
     for operation in OPERATIONS:
         blocks = [f"{operation} 0 + {operation} 1", f"{operation} 2 + {operation} 0"]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from convoy.config.faults import UserError
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 from convoy.models.chain import Chain
 from convoy.models.layers import L2Pool2d, LocallyConnected2d, Maxout
 

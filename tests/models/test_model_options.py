@@ -14,7 +14,7 @@ from torch import nn
 
 from convoy.config import targets
 from convoy.config.cards import POSE, SUPER_RESOLUTION
-from convoy.models.build import build_model, check_model
+from convoy.models.building.build import build_model, check_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 OTHERS = re.compile(f"segmentation|{SUPER_RESOLUTION}|family: {POSE}")

@@ -13,7 +13,7 @@ from torch import nn
 from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.models.chain import Chain
 from convoy.models.dense import cifar_densenet
 from convoy.models.efficientnet import compound_scaling, efficientnet

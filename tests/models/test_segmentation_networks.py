@@ -18,9 +18,9 @@ from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
-from convoy.models.build import build_model, construct_model
+from convoy.models.building.build import build_model, construct_model
+from convoy.models.building.freezing import heads_of
 from convoy.models.fcn import FCN, bilinear_window
-from convoy.models.freezing import heads_of
 from convoy.models.unet import UNet
 
 pytest.importorskip("segmentation_models_pytorch")

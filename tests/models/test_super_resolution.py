@@ -14,7 +14,7 @@ from convoy.config.cards import SUPER_RESOLUTION, ModelCard, read_cards
 from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
-from convoy.models.build import build_model, construct_model
+from convoy.models.building.build import build_model, construct_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 CARDS = {name: card for name, card in read_cards(ModelCard).items() if card.family == SUPER_RESOLUTION}

@@ -14,7 +14,7 @@ from convoy.config.compose import compose
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 
 SIZES = {"num_classes": 10, "in_channels": 1, "image_size": 8}

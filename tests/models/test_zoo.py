@@ -21,7 +21,7 @@ from convoy.data.sources.digits import read_digits
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import fake_copy, without_weights
 from convoy.models.auxiliary import logits_of
-from convoy.models.build import CHAIN, build_model, check_model, construct_model
+from convoy.models.building.build import CHAIN, build_model, check_model, construct_model
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 CARDS = read_cards(ModelCard)

@@ -11,7 +11,7 @@ from tests.conftest import TINY, Run
 from torch import nn
 
 from convoy.data.data_module import ImageData
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.training.preflight import read
 
 Convoy = Callable[..., Run]

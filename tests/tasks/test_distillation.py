@@ -15,7 +15,7 @@ from torch import nn
 from convoy.config.schema import Config
 from convoy.data.batches.collate import Batch
 from convoy.data.data_module import ImageData
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.tasks.construction import build_task
 from convoy.training.preflight import read
 from convoy.training.resume import load, load_weights

@@ -14,7 +14,7 @@ from torch.nn import functional
 from convoy.config.faults import UserError
 from convoy.data.batches.collate import Batch
 from convoy.data.targets import Targets
-from convoy.models.build import build_model, check_model
+from convoy.models.building.build import build_model, check_model
 from convoy.tasks.construction import build_task
 from convoy.training.lightning_module import TrainingModule
 from convoy.training.preflight import read

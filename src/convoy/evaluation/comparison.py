@@ -14,7 +14,7 @@ from convoy.config.cards import BENCHMARKS, ModelCard, read_cards
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.image_size import ImageSize, Sides, sides_of
 from convoy.config.schema import Config
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 from convoy.planner.config_ledger import ledger_of
 from convoy.planner.workload import model_sizes
 from convoy.runs.layout import shown

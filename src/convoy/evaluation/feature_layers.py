@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.models.freezing import head_of
+from convoy.models.building.freezing import head_of
 
 HEAD_INPUT = "penultimate"
 _FULLY_CONNECTED = re.compile(r"fc([1-9]\d*)")

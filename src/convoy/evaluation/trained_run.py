@@ -17,7 +17,7 @@ from convoy.config.schema import Config
 from convoy.data.data_module import Batches, ImageData
 from convoy.data.images.preparation import Preparation
 from convoy.evaluation.network_facts import Facts
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.runs.layout import shown
 from convoy.runs.lookup import find_checkpoint, find_run, run_of
 from convoy.runtime.cpu_cores import own_cores

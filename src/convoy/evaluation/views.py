@@ -13,7 +13,7 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import LARGEST_SIDE, ImageSize, Sides, sides_of
 from convoy.data.targets import LOCATED_KINDS
-from convoy.models.sizes import takes_image_size
+from convoy.models.building.sizes import takes_image_size
 from convoy.tasks.task import Task
 
 _FLIP = "flip"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convoy.config.faults import Fault, UserError
-from convoy.models.cell_notation import Cell, parse_cell
+from convoy.models.notation.cell_notation import Cell, parse_cell
 from convoy.models.residual import initialize
 
 _EPSILON = 1e-3  # of batch norms; the default of TensorFlow

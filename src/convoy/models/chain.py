@@ -1,4 +1,4 @@
-"""Network built from a list of layer tokens (see `notation`)."""
+"""Network built from a list of layer tokens (see `convoy.models.notation`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from convoy.config.image_size import ImageSize
 from convoy.models.layers import L2Pool2d, LocallyConnected2d, Maxout
-from convoy.models.notation import (
+from convoy.models.notation.shapes import Step, read_chain
+from convoy.models.notation.tokens import (
     LINEAR,
     Activation,
     BatchNorm,
@@ -22,7 +23,6 @@ from convoy.models.notation import (
     LocalResponseNorm,
     Pool,
 )
-from convoy.models.shapes import Step, read_chain
 
 
 class Chain(nn.Module):

@@ -147,7 +147,7 @@ class FCN(nn.Module):
                 weight[range(len(weight)), range(len(weight))] = bilinear_window(2)
 
     def _load_vgg16(self, in_channels: int) -> None:
-        from convoy.models.weights import fit_channels, torchvision_weights
+        from convoy.models.building.weights import fit_channels, torchvision_weights
 
         state = list(torchvision_weights("vgg16", takes_file=False).values())
         parts = [*self.stages, self.fc6, self.fc7]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convoy.models.notation import Pair
+from convoy.models.notation.tokens import Pair
 
 
 class LocallyConnected2d(nn.Module):

@@ -58,8 +58,8 @@ def torchvision_model(
     """
     from torchvision import models
 
+    from convoy.models.building.weights import load_weights, torchvision_weights
     from convoy.models.stems import make_stem_small
-    from convoy.models.weights import load_weights, torchvision_weights
 
     names = models.list_models(module=models)
     if name not in names:
@@ -187,7 +187,7 @@ def fit_first_convolution(network: nn.Module, in_channels: int) -> None:
     """Adapt the first convolution and its initial weights to `in_channels`, keeping the scale of its outputs."""
     from torch import nn
 
-    from convoy.models.weights import fit_channels
+    from convoy.models.building.weights import fit_channels
 
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     first.weight = nn.Parameter(fit_channels(first.weight.detach(), in_channels))

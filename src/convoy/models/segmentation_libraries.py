@@ -84,7 +84,7 @@ def torchvision_segmentation(
     """
     from torchvision import models
 
-    from convoy.models.weights import load_weights, torchvision_weights
+    from convoy.models.building.weights import load_weights, torchvision_weights
 
     names = models.list_models(module=models.segmentation)
     if name not in names:

@@ -57,7 +57,7 @@ class SegNet(nn.Module):
         return logits
 
     def _load_vgg16(self, in_channels: int) -> None:
-        from convoy.models.weights import fit_channels, torchvision_weights
+        from convoy.models.building.weights import fit_channels, torchvision_weights
 
         state = torchvision_weights("vgg16_bn", takes_file=False)
         there = [value for name, value in state.items() if name.startswith("features.")]

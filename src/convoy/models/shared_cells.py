@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from convoy.models.cell_notation import Cell
 from convoy.models.cells import CellModule, CellNetwork
+from convoy.models.notation.cell_notation import Cell
 
 _INPUT_WEIGHT = re.compile(r"cells\.(\d+)\.(last\.1|before\.(?:1|even|odd))\.weight")
 _OPERATION = re.compile(r"cells\.(\d+)\.operations\.(\d+)\.(.*)")

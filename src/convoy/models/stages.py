@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from convoy.config.faults import Fault, UserError
+from convoy.models.notation.stage_notation import Stage, parse_stages
 from convoy.models.residual import initialize
-from convoy.models.stage_notation import Stage, parse_stages
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),

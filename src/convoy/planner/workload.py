@@ -16,8 +16,8 @@ from convoy.config.schema import Config, HardwareConfig
 from convoy.data.check import network_sizes, num_targets
 from convoy.data.targets import Targets
 from convoy.ledger.skeleton import fake_copy, without_torchs_tracebacks, without_weights
-from convoy.models.build import construct_model, try_on_one_image
-from convoy.models.recompute import recompute_activations
+from convoy.models.building.build import construct_model, try_on_one_image
+from convoy.models.building.recompute import recompute_activations
 from convoy.optim.build_optimizer import build_optimizer
 from convoy.tasks.construction import build_task
 from convoy.tasks.task import Task

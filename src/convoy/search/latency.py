@@ -10,7 +10,7 @@ import torch
 
 from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 from convoy.planner.workload import model_sizes
 
 _WARM_UP, _PASSES = 3, 20

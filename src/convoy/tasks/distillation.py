@@ -16,8 +16,8 @@ from convoy.config.image_size import sides_of
 from convoy.config.schema import Config
 from convoy.data.batches.collate import Batch
 from convoy.data.targets import Targets
-from convoy.models.build import construct_model
-from convoy.models.weights import load_weights, read_weights
+from convoy.models.building.build import construct_model
+from convoy.models.building.weights import load_weights, read_weights
 from convoy.tasks.classification import Classification
 from convoy.tasks.losses import ConfiguredLoss
 

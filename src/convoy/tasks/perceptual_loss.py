@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from convoy.config.faults import Fault, UserError
-from convoy.models.weights import read_weights, torchvision_weights
+from convoy.models.building.weights import read_weights, torchvision_weights
 
 _PREFIX = "features."
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,8 +15,8 @@ from torchmetrics import MetricCollection
 
 from convoy.config.schema import Config
 from convoy.data.batches.collate import Batch
-from convoy.models.freezing import frozen_norms
-from convoy.models.recompute import without_statistics
+from convoy.models.building.freezing import frozen_norms
+from convoy.models.building.recompute import without_statistics
 from convoy.optim.build_optimizer import build_optimizer
 from convoy.optim.fusing import gradient_scale, may_fuse
 from convoy.optim.sharpness import perturbed

@@ -16,7 +16,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
 from convoy.data.check import check_data, counted_sizes
-from convoy.models.build import check_model
+from convoy.models.building.build import check_model
 from convoy.records.wandb_run import check_wandb
 from convoy.runs.layout import read_saved
 from convoy.runtime.ranks import incomplete_launch
@@ -138,7 +138,7 @@ def check_images(config: Config) -> None:
         UserError: the network can't be built, or takes only larger ones, with the smallest of these; or batch norm
             would have a single value to normalize.
     """
-    from convoy.models.build import CHAIN, refuse_too_small
+    from convoy.models.building.build import CHAIN, refuse_too_small
     from convoy.planner.workload import batch_sizes, model_sizes, skeleton
 
     is_chain = config.model.get("_target_") == CHAIN  # which `check` has followed
@@ -154,7 +154,7 @@ def check_images(config: Config) -> None:
 
 def _refuse_lone_image(network: nn.Module, config: Config) -> None:
     from convoy.config.faults import one_line
-    from convoy.models.sizes import refusal_of, takes_image_size
+    from convoy.models.building.sizes import refusal_of, takes_image_size
 
     shape = config.data.channels, config.data.image_size
     error = refusal_of(network, *shape, num_images=1)

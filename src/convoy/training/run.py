@@ -19,7 +19,7 @@ from convoy.config.run_length import run_length
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
 from convoy.data.data_module import ImageData
-from convoy.models.freezing import note_on
+from convoy.models.building.freezing import note_on
 from convoy.records.console import Console
 from convoy.records.ledger_log import open_ledger_log
 from convoy.records.loggers import Loggers, open_loggers

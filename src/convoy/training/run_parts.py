@@ -8,7 +8,7 @@ import torch
 from convoy.config.schema import Config
 from convoy.data.check import network_sizes
 from convoy.data.data_module import ImageData
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 from convoy.planner.workload import checkpointed
 from convoy.records.run_context import eval_batch_size
 from convoy.tasks.construction import build_task, check_shapes

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from convoy.models.freezing import thaw_epochs
+from convoy.models.building.freezing import thaw_epochs
 from convoy.records.console import Console
 
 

@@ -30,7 +30,7 @@ from convoy.data.images.resize import crop_and_resize, resize_and_center
 from convoy.data.listing.image_files import ImageFiles
 from convoy.data.opening.file_splits import file_splits
 from convoy.evaluation.trained_run import TrainedRun
-from convoy.models.build import build_model
+from convoy.models.building.build import build_model
 
 tifffile = pytest.importorskip("tifffile", reason="pip install 'convoy[tiff]'")
 

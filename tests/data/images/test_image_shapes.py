@@ -19,8 +19,8 @@ from convoy.data.opening.open_data import open_data
 from convoy.data.sources.digits import read_digits
 from convoy.evaluation.trained_run import TrainedRun
 from convoy.evaluation.views import views_of
-from convoy.models.build import build_model
-from convoy.models.sizes import smallest_image_size, takes_image_size
+from convoy.models.building.build import build_model
+from convoy.models.building.sizes import smallest_image_size, takes_image_size
 
 Convoy = Callable[..., Run]
 

@@ -12,8 +12,8 @@ from convoy.config.faults import UserError
 from convoy.ledger.build_ledger import build_ledger
 from convoy.ledger.skeleton import without_weights
 from convoy.models.chain import Chain
-from convoy.models.chain_costs import chain_costs
-from convoy.models.shapes import read_chain
+from convoy.models.notation.chain_costs import chain_costs
+from convoy.models.notation.shapes import read_chain
 from convoy.search.architecture.chain_space import ChainSpace
 from convoy.search.architecture.decisions import drawn, mutated
 

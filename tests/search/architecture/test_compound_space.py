@@ -8,7 +8,7 @@ from tests.models.test_zoo import load
 
 from convoy.config.faults import UserError
 from convoy.ledger.skeleton import without_weights
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 from convoy.search.architecture.compound_space import CompoundSpace
 
 SETTINGS = {"stages": EFFICIENTNET_B0, "image_size": 224, "head": 1280, "step": 0.05, "tolerance": 0.1}

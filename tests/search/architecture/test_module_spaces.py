@@ -11,7 +11,7 @@ import torch
 from tests.models.test_zoo import load
 
 from convoy.config.faults import UserError
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 from convoy.search.architecture.cell_space import CellSpace
 from convoy.search.architecture.decisions import ArchitectureSpace, drawn
 from convoy.search.architecture.stage_space import StageSpace

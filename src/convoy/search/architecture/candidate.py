@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from convoy.config.faults import UserError
 from convoy.data.check import counted_sizes
-from convoy.models.chain_costs import chain_costs
-from convoy.models.shapes import read_chain
+from convoy.models.notation.chain_costs import chain_costs
+from convoy.models.notation.shapes import read_chain
 from convoy.search.architecture.chain_space import ChainSpace
 from convoy.search.architecture.decisions import ArchitectureSpace, Values
 

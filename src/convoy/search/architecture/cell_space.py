@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.models.cell_notation import OPERATIONS
+from convoy.models.notation.cell_notation import OPERATIONS
 from convoy.search.architecture.decisions import Decision
 
 _CELLS = ("normal", "reduction")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convoy.models.grammar import parse_layers
+from convoy.models.notation.grammar import parse_layers
 from convoy.search.architecture.grammar_space import GrammarSpace
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, did_you_mean
-from convoy.models.stage_notation import Stage, parse_stages
+from convoy.models.notation.stage_notation import Stage, parse_stages
 from convoy.search.architecture.decisions import Decision
 
 _DEFAULTS = {"phi": 1, "step": 0.05, "product": 2.0, "tolerance": 0.1, "stem_filters": 32, "head": 0}

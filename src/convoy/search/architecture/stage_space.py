@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convoy.models.stage_notation import parse_stage
+from convoy.models.notation.stage_notation import parse_stage
 from convoy.search.architecture.grammar_space import GrammarSpace
 
 

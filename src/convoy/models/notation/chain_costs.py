@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from convoy.models.notation import BatchNorm, Conv, Dense
-from convoy.models.shapes import Step
+from convoy.models.notation.shapes import Step
+from convoy.models.notation.tokens import BatchNorm, Conv, Dense
 
 
 def chain_costs(steps: Sequence[Step]) -> dict[str, int]:

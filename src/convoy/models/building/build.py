@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from convoy.config import targets
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
 from convoy.config.image_size import ImageSize, sides_of
-from convoy.models import diagnosis
-from convoy.models.freezing import freeze_faults, freeze_weights
+from convoy.models.building import diagnosis
+from convoy.models.building.freezing import freeze_faults, freeze_weights
+from convoy.models.building.stochastic_depth import drop_branches, stochastic_depth_faults
 from convoy.models.libraries import stem_faults
-from convoy.models.shapes import read_chain
-from convoy.models.stochastic_depth import drop_branches, stochastic_depth_faults
+from convoy.models.notation.shapes import read_chain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,7 +123,7 @@ def construct_model(
     given = {name: value for name, value in sizes.items() if name in parameters and name not in node}
     network = _constructed(model, node, given)
     if pretrained:
-        from convoy.models.weights import load_weights, read_weights, torchvision_weights
+        from convoy.models.building.weights import load_weights, read_weights, torchvision_weights
 
         source = f"torchvision's {published}" if published else str(_weights_file(pretrained))
         state = torchvision_weights(published) if published else read_weights(Path(source))
@@ -252,7 +252,7 @@ def refuse_too_small(
         UserError: if the network accepts only larger images; the message names the smallest size. Networks that
             accept a single size or need the values of tensors are checked by `try_on_one_image`.
     """
-    from convoy.models.sizes import refusal_of, smallest_image_size
+    from convoy.models.building.sizes import refusal_of, smallest_image_size
 
     error = refusal_of(network.eval(), in_channels, image_size)
     reason = one_line(error) if error else ""
@@ -282,7 +282,7 @@ def try_on_one_image(
     """
     import torch
 
-    from convoy.models.sizes import takes_image_size
+    from convoy.models.building.sizes import takes_image_size
 
     in_channels, image_size = sizes["in_channels"], sizes["image_size"]
     image = torch.zeros(1, in_channels, *sides_of(image_size))
@@ -318,7 +318,7 @@ def _small_stem_takes(model: Mapping[str, Any], sizes: Mapping[str, Any]) -> boo
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-    from convoy.models.sizes import takes_image_size
+    from convoy.models.building.sizes import takes_image_size
 
     if model.get("stem") != "standard" or diagnosis.is_users(model):
         return False

@@ -16,8 +16,8 @@ from torch import nn
 from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError
 from convoy.ledger.skeleton import without_weights
-from convoy.models.build import construct_model
-from convoy.models.freezing import head_of
+from convoy.models.building.build import construct_model
+from convoy.models.building.freezing import head_of
 
 Convoy = Callable[..., Run]
 HEADS = {

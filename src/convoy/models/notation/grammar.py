@@ -1,4 +1,4 @@
-"""Parser of the layer notation (see `notation`)."""
+"""Parser of the layer notation (see `tokens`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convoy.config.faults import Fault, UserError, closest, did_you_mean
-from convoy.models.notation import (
+from convoy.models.notation.tokens import (
     LINEAR,
     Activation,
     BatchNorm,

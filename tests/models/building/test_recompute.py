@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from convoy.models.recompute import recompute_activations
+from convoy.models.building.recompute import recompute_activations
 
 
 def trained(network: nn.Module, steps: int = 2) -> dict[str, torch.Tensor]:

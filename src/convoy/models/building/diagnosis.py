@@ -111,7 +111,7 @@ def size_fault(
         reason: error that the network raised for images of this size.
         small_stem: True if the network accepts these images with `model.stem=small`.
     """
-    from convoy.models.sizes import smallest_image_size, takes_image_size
+    from convoy.models.building.sizes import smallest_image_size, takes_image_size
 
     in_channels, image_size = sizes["in_channels"], sides_of(sizes["image_size"])
     # In training mode, so that auxiliary classifiers run.

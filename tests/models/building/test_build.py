@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from convoy.config.faults import Fault, UserError
-from convoy.models import build
-from convoy.models.build import build_model, check_model
+from convoy.models.building import build
+from convoy.models.building.build import build_model, check_model
 from convoy.models.chain import Chain
 
 SIZES = {"num_classes": 5, "in_channels": 3, "image_size": 16}

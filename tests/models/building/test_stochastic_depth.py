@@ -14,9 +14,9 @@ from tests.training.test_schedule import STOPPING
 from torch import nn
 from torchvision.models import resnet18
 
+from convoy.models.building.stochastic_depth import drop_branches
 from convoy.models.preactivation import PreactivationBlock, PreactivationResNet
 from convoy.models.residual import CifarResNet
-from convoy.models.stochastic_depth import drop_branches
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: resnet18(num_classes=10),

@@ -8,8 +8,8 @@ from typing import Any
 
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import ImageSize, Sides, sides_of
-from convoy.models.grammar import parse_layers
-from convoy.models.notation import (
+from convoy.models.notation.grammar import parse_layers
+from convoy.models.notation.tokens import (
     Activation,
     Conv,
     Dense,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from convoy.config.faults import Fault, UserError
-from convoy.models.shapes import read_chain
+from convoy.models.notation.shapes import read_chain
 
 ALEXNET = ["CONV11-64/4 p2", "POOL3/2", "CONV5-192", "POOL3/2", "CONV3-384", "POOL3/2", "FC-{num_classes}"]
 

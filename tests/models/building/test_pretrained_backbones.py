@@ -14,11 +14,11 @@ from tests.models.published_files import publish_on_hub, publish_torchvision
 from torch import Tensor, nn
 
 from convoy.config.faults import UserError
-from convoy.models.build import construct_model
+from convoy.models.building.build import construct_model
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 
-FOLDER = Path(__file__).parents[2] / "conf" / "model"
+FOLDER = Path(__file__).parents[3] / "conf" / "model"
 SIZES = {"num_classes": 3, "in_channels": 3, "image_size": 64}
 TIMMS = {"unet_encoder": "encoder", "fpn": "encoder", "simple_baseline": "backbone"}
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from convoy.config.faults import Fault, UserError
-from convoy.models.grammar import ACTIVATION_WORDS, parse_layers
-from convoy.models.notation import (
+from convoy.models.notation.grammar import ACTIVATION_WORDS, parse_layers
+from convoy.models.notation.tokens import (
     LINEAR,
     Activation,
     BatchNorm,
@@ -180,5 +180,5 @@ def test_network_without_weights_is_refused() -> None:
 
 
 def test_reading_and_checking_a_chain_imports_no_torch() -> None:
-    code = "import sys, convoy.models.build; assert 'torch' not in sys.modules"
+    code = "import sys, convoy.models.building.build; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
