@@ -117,6 +117,17 @@ def test_example_targets_have_the_number_of_names() -> None:
     assert [one.is_right for one in found] == [name == one.target for name, one in zip(names, found, strict=True)]
 
 
+def test_images_of_different_sizes_are_examples_of_their_sizes() -> None:
+    task = build_task(to_config(compose([])), Targets(CLASS_INDEX, ("cat", "dog", "owl", "yak")))
+    batches = [(torch.randn(1, 3, 8, width), torch.tensor([width % 4])) for width in (8, 13)]
+    network = pooled()
+    found, _ = examples(network, task, batches, 2)
+    assert [one.heat.shape for one in found] == [(8, 8), (8, 13)]
+    with torch.no_grad():
+        values = [float(network(images).softmax(1).max()) for images, _ in batches]
+    assert [one.prediction[1] for one in found] == [f"{value:.2%}" for value in values]
+
+
 def test_a_network_without_convolutions_is_refused() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     with pytest.raises(UserError, match="has no convolution"):

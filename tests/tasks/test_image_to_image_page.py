@@ -57,6 +57,32 @@ def test_a_command_trains(command: str, root: Path, convoy: Callable[..., Run]) 
     assert math.isfinite(summary["test/psnr"])
 
 
+def test_verbs_take_a_run_whose_images_keep_their_sizes(root: Path, convoy: Callable[..., Run]) -> None:
+    with Image.open(root / "test" / "1.png") as image:
+        image.crop((0, 0, 50, 40)).save(root / "test" / "1.png")
+    folder, file = root.parent / "run", root.parent / "network.pt2"
+    words = ["data=super_resolution", "data.root=FOLDER", "model=espcn", "data.channels=1", "report=false"]
+    done = convoy(*short(root, "train", *words, f"folder={folder}"))
+    assert done.code == 0, done.err
+    assert convoy("filters", f"run={folder}").code == 0
+    done = convoy("export", f"run={folder}", "format=torch_export", f"output={file}")
+    assert done.code == 0, done.err
+    images = [str(root / "test" / "0.png"), str(root / "test" / "1.png")]
+    of_run = convoy("predict", f"run={folder}", *images, "format=jsonl")
+    of_file = convoy("predict", f"checkpoint={file}", *images, "format=jsonl")
+    assert of_run.code == of_file.code == 0, of_file.err
+    sizes = [(record["width"], record["height"]) for record in map(json.loads, of_file.out.splitlines())]
+    assert sizes == [(3 * 62, 3 * 50), (3 * 50, 3 * 40)]
+    for one, other in zip(of_run.out.splitlines(), of_file.out.splitlines(), strict=True):
+        assert json.loads(one)["means"] == pytest.approx(json.loads(other)["means"], abs=1e-5)
+    done = convoy("features", f"run={folder}", "layer=layers.0")
+    assert done.code == 2
+    assert "layer=layers.0: has features of" in done.err
+    assert not (folder / "features").exists()
+    done = convoy("features", f"run={folder}")
+    assert "layer=penultimate: the last layer with weights (layers.4) does not compute the 1 logits; name" in done.err
+
+
 def test_a_run_is_evaluated_reported_and_planned(root: Path, convoy: Callable[..., Run]) -> None:
     words = short(root, *shlex.split(COMMANDS[0])[1:])
     trained = convoy(*words, "trainer.max_epochs=6")

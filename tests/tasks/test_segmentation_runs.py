@@ -79,7 +79,7 @@ def test_a_run_learns_and_its_commands_agree(convoy: Convoy) -> None:
     assert "IoU per class" in Path("run/report.html").read_text()
     done = convoy("probe", "run=run", folder=None)
     assert done.code == 2
-    assert "run=run: is for targets of a whole image; the targets are of the kind mask" in done.err
+    assert "run=run: has targets of the kind mask; a probe needs one target per image" in done.err
 
 
 @pytest.mark.usefixtures("masks")

@@ -92,7 +92,8 @@ def write_features(source: Source, split: str, output_folder: Path | None) -> Pa
         The folder.
 
     Raises:
-        UserError: if the data has no such split, or the folder exists. Nothing is written in this case.
+        UserError: if the data has no such split, the folder exists, or the features of two images differ in size.
+            Nothing is written in this case.
     """
     terminal = Console()
     terminal.log_to(None)
@@ -100,13 +101,15 @@ def write_features(source: Source, split: str, output_folder: Path | None) -> Pa
     if output.exists():
         remedy = "remove it, or choose another with output=<folder>"
         raise UserError(Fault("output", "exists already", remedy, shown(output)))
-    partial = output.with_name(f".partial-{output.name}")
+    partial, made_folder = output.with_name(f".partial-{output.name}"), not output.parent.exists()
     try:
         shape = _write_arrays(source, split, partial)
         (partial / "features.json").write_text(json.dumps(_described(source, split, shape), indent=2) + "\n", "utf-8")
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if made_folder and output.parent.exists() and not any(output.parent.iterdir()):
+            output.parent.rmdir()
     terminal.say(source.title)
     terminal.say(f"{source.data.name}: {shape[0]:,} {split} images, features {' x '.join(map(str, shape[1:]))}")
     terminal.say(f"{shown(output)}/\n  features.npy  targets.npy  features.json")
@@ -124,6 +127,10 @@ def _write_arrays(source: Source, split: str, folder: Path) -> tuple[int, ...]:
             folder.mkdir(parents=True)
             shape = (source.data.images.sizes[split], *values.shape[1:])
             features = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+        if values.shape[1:] != shape[1:]:
+            sizes = " and ".join(" x ".join(map(str, size)) for size in (shape[1:], values.shape[1:]))
+            rule = f"has features of {sizes}, as images keep their sizes; an array needs one size"
+            raise UserError(Fault("layer", rule, "choose data whose images have one size", source.tap.name))
         features[done : done + len(values)] = values.numpy()
         all_targets.append(targets)
         done += len(values)

@@ -80,7 +80,11 @@ def tap(network: nn.Module, layer: str | None, num_outputs: int) -> Tap:
         UserError: if there is no such layer.
     """
     if layer in (None, HEAD_INPUT):
-        return Tap(HEAD_INPUT, head_of(network, num_outputs), "input")
+        try:
+            return Tap(HEAD_INPUT, head_of(network, num_outputs), "input")
+        except UserError as error:
+            remedy = "name a module listed by convoy ledger"
+            raise UserError(Fault("layer", error.faults[0].rule, remedy, HEAD_INPUT)) from error
     assert layer is not None
     modules = [name for name, _ in network.named_modules() if name]
     if layer in modules:

@@ -116,7 +116,7 @@ def probe_run(source: Source) -> Probed:
         UserError: if the features exceed 4 GiB, the data has no train or val split, or its targets have positions.
     """
     if (kind := source.data.images.targets.kind) in LOCATED_KINDS:
-        rule = f"is for targets of a whole image; the targets are of the kind {kind}"
+        rule = f"has targets of the kind {kind}; a probe needs one target per image"
         raise UserError(Fault("run", rule, "choose a run of another task", shown(source.run.folder)))
     terminal = Console()
     terminal.log_to(None)

@@ -1,6 +1,7 @@
 """File formats of exported networks: writers and readers, including metadata.
 
-All take float32 images [N, C, H, W] and return float32 outputs [N, number of targets], for any N.
+All take float32 images [N, C, H, W] and return float32 outputs [N, number of targets, ...], for any N, and for any H
+and W where val sees images in their own sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from convoy.config.compose import from_saved, to_config
 from convoy.config.faults import Fault, UserError, one_line
+from convoy.data.source_names import WHOLE_VIEW
 from convoy.evaluation.network_facts import Facts
 from convoy.evaluation.trained_run import build_network
 from convoy.export.batch_norm_folding import fold
@@ -29,6 +31,7 @@ Run = Callable[[Tensor], Tensor]
 """Function from images [N, C, H, W] to outputs [N, number of targets]."""
 
 _EXTRA_FILE = "convoy.json"
+_NAMED_BY = {"checkpoint": "file"}
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,17 @@ def _example(facts: Facts) -> Tensor:
     return torch.zeros(2, *facts.preparation.shape)
 
 
+def _dynamic_shapes(facts: Facts) -> tuple[dict[int, Any]]:
+    sides = {2: "height", 3: "width"} if facts.preparation.view == WHOLE_VIEW else {}
+    return ({axis: torch.export.Dim(name, min=1) for axis, name in {0: "batch", **sides}.items()},)
+
+
 def _write_onnx(network: nn.Module, facts: Facts, path: Path) -> None:
     program = torch.onnx.export(
         network.to(memory_format=torch.contiguous_format),
         (_example(facts),),
         dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=_dynamic_shapes(facts),
         input_names=["images"],
         output_names=["logits"],
         verbose=False,
@@ -115,6 +123,7 @@ def _read_onnx(path: Path) -> tuple[Facts, Run]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised too
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     facts = Facts.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
     name = session.get_inputs()[0].name
@@ -130,7 +139,7 @@ def _write_torch_export(network: nn.Module, facts: Facts, path: Path) -> None:
     program = torch.export.export(
         network.to(memory_format=torch.contiguous_format),
         (_example(facts),),
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=_dynamic_shapes(facts),
     )
     torch.export.save(program, path, extra_files={_EXTRA_FILE: json.dumps(facts.as_metadata())})
 
@@ -186,19 +195,37 @@ def write(format_name: str, network: nn.Module, facts: Facts, path: Path) -> Non
         raise UserError(Fault("format", rule, "choose another format", format_name)) from error
 
 
-def read(path: Path) -> tuple[Facts, Run]:
+def read(path: Path, key: str = "checkpoint", value: str | None = None) -> tuple[Facts, Run]:
     """Open an exported file.
 
+    Args:
+        path: the file.
+        key: setting that names the file or its format, for errors.
+        value: its value; None for the path.
+
     Raises:
-        UserError: if it is not an exported file, is damaged, or its runtime isn't installed.
+        UserError: if it is not an exported file, is damaged, or its runtime isn't installed. The returned function
+            raises it for images that the file can't process.
     """
     form = FORMATS[next(name for name, suffix in EXPORT_SUFFIXES.items() if suffix == path.suffix)]
-    require(form.to_read, "checkpoint", str(path))
+    value = value or str(path)
+    require(form.to_read, key, value)
+
+    def fault(rule: str, error: Exception) -> UserError:
+        return UserError(Fault(key, f"{rule} ({one_line(error)})", f"choose another {_NAMED_BY.get(key, key)}", value))
+
     try:
-        return form.read(path)
+        facts, run = form.read(path)
+    except UserError:
+        raise
     except Exception as error:  # readers raise various types for damaged files
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            Fault("checkpoint", f"can't be read ({one_line(error)})", "choose another file", str(path))
-        ) from error
+        raise fault("can't be read", error) from error
+
+    def outputs(images: Tensor) -> Tensor:
+        try:
+            return run(images)
+        except Exception as error:  # runtimes raise various types
+            height, width = images.shape[2:]
+            raise fault(f"can't process images of {height}x{width} pixels", error) from error
+
+    return facts, outputs

@@ -65,7 +65,8 @@ def export(run: TrainedRun, request: ExportRequest) -> Path:
     facts = replace(run.facts, folded=None if folding is None else folding.pairs)
     with _partial(output) as partial:
         formats.write(request.format, copy.deepcopy(network), facts, partial)
-        _, runs[form.runtime if request.format != "safetensors" else output.name] = formats.read(partial)
+        name = form.runtime if request.format != "safetensors" else output.name
+        _, runs[name] = formats.read(partial, "format", request.format)
         agreements = compare(runs, run.task, data.evaluation_loader(split, device="cpu"), request.images)
         _refuse_changes(agreements, request)
         images, _ = next(iter(data.evaluation_loader(split, device="cpu")))

@@ -122,25 +122,26 @@ def examples(
         batches: images [B, C, H, W] and targets [B, ...].
         count: number of images.
     """
-    images, targets = _of_different_targets(task, batches, count)
-    layer = last_feature_map(network, images[:1])
-    maps, outputs = activation_maps(network, images, layer, task.evidence)
-    heat = functional.interpolate(maps[:, None], size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    heat = heat / heat.flatten(1).amax(1).clamp_min(1e-12)[:, None, None]
+    chosen = _of_different_targets(task, batches, count)
+    layer = last_feature_map(network, chosen[0][0][None])
+    return [_example(network, task, layer, image, target) for image, target in chosen], layer
+
+
+def _example(network: nn.Module, task: Task, layer: str, image: Tensor, target: Tensor) -> Example:
+    """Return an image's example. Images are taken one by one, as their sizes may differ."""
+    maps, outputs = activation_maps(network, image[None], layer, task.evidence)
+    heat = functional.interpolate(maps[:, None], size=image.shape[1:], mode="bilinear", align_corners=False)[0, 0]
     decisions = task.decisions(outputs)
-    right = None if decisions is None else (decisions == targets).reshape(len(targets), -1).all(1).tolist()
-    rows = (task.prediction_rows(record) for record in task.predictions(outputs, 1))
-    found = [
-        Example(image, text, row[0] if row else ("–", ""), None if right is None else right[index], one)
-        for index, (image, text, row, one) in enumerate(
-            zip(images, task.target_texts(targets), rows, heat, strict=True)
-        )
-    ]
-    return found, layer
+    is_right = None if decisions is None else bool((decisions[0] == target).all())
+    rows = task.prediction_rows(task.predictions(outputs, 1)[0])
+    prediction = rows[0] if rows else ("–", "")
+    return Example(image, task.target_texts(target[None])[0], prediction, is_right, heat / heat.max().clamp_min(1e-12))
 
 
-def _of_different_targets(task: Task, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """Return images and targets: the first image of each target, then the next ones in the order of the split."""
+def _of_different_targets(
+    task: Task, batches: Iterable[tuple[Tensor, Tensor]], count: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Return images and their targets: the first image of each target, then the next ones in the order of the split."""
     by_text: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for images, targets in batches:
         for text, image, target in zip(task.target_texts(targets), images, targets, strict=True):
@@ -151,8 +152,7 @@ def _of_different_targets(task: Task, batches: Iterable[tuple[Tensor, Tensor]], 
         if len(by_text) >= count or has_all_names:
             break
     turns = itertools.zip_longest(*by_text.values())
-    chosen = [pair for turn in turns for pair in turn if pair is not None][:count]
-    return torch.stack([image for image, _ in chosen]), torch.stack([target for _, target in chosen])
+    return [pair for turn in turns for pair in turn if pair is not None][:count]
 
 
 def draw(

@@ -233,6 +233,10 @@ def test_layouts_without_splits(folder: Path, mask_data: MakeData, tmp_path: Pat
     ("changes", "expected"),
     [
         ({"classes": None}, "data.classes=null: is missing; write data.classes=[sky,road,…]"),
+        (
+            {"classes": 12},
+            "data.classes=12: must be names, or the path of a class table; write data.classes=[sky,road,",
+        ),
         ({"classes": "nothing.csv"}, "data.classes=nothing.csv: no such file"),
         ({"mask_folder": "labels"}, "has neither train/images/ and train/labels/ nor images/ and labels/; it has"),
         ({"eval_view": "crop"}, "data.eval_view=crop: would leave out a part of the targets of the kind mask"),

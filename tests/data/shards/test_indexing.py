@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -227,7 +228,10 @@ def test_fault_of_a_file(tmp_path: Path, tars: Path, packed: Path, shard_data: M
     (tmp_path / "gz").mkdir()
     assert "has no .tar files; give the folder" in fault(tmp_path / "gz")
     (tmp_path / "gz" / "0.tar.gz").write_bytes(b"\x1f\x8b")
-    assert "has no .tar files; decompress the .tar.gz files" in fault(tmp_path / "gz")
+    assert "has the compressed file 0.tar.gz; decompress it" in fault(tmp_path / "gz")
+    shutil.copy(tars / "shard-0.tar", tmp_path / "gz" / "1.tar")
+    assert "has the compressed file 0.tar.gz; decompress it" in fault(tmp_path / "gz"), "it is not left out"
+    (tmp_path / "gz" / "1.tar").unlink()
     (tmp_path / "gz" / "0.tar.gz").rename(tmp_path / "gz" / "0.tar")
     assert "0.tar is compressed, so its images can't be read in random order; decompress it" in fault(tmp_path / "gz")
     assert "output=" in fault(packed)

@@ -57,6 +57,8 @@ def mask_classes(data: DataConfig) -> MaskClasses:
         classes = [str(index) for index in range(data.num_classes)]
     if isinstance(classes, Mapping):
         return _with_values({str(name): value for name, value in classes.items()})
+    if not isinstance(classes, Sequence):
+        raise UserError(Fault("data.classes", "must be names, or the path of a class table", _REMEDY, str(classes)))
     return _counted([str(name) for name in classes], None)
 
 

@@ -99,13 +99,14 @@ def index_tars(indexing: Indexing, report: Report = lambda *_: None) -> Index:
 
 def _files_by_split(storage: Storage, sizes: Mapping[str, int], tars: str) -> dict[str, list[str]]:
     """Return the tar files of each split: those named after val or test, and all others for train."""
+    if compressed := sorted(name for name in sizes if name.lower().endswith((".tar.gz", ".tgz"))):
+        rule = f"has the compressed file {compressed[0]}"
+        remedy = "decompress it, since images in it can't be read in random order, or move it elsewhere"
+        raise UserError(Fault("tars", rule, remedy, tars))
     files = sorted(name for name in sizes if name.lower().endswith(".tar"))
     if not files:
         rule, _ = storage.missing() or ("has no .tar files", "")
-        remedy = "give the folder of the tar files"
-        if any(name.lower().endswith((".tar.gz", ".tgz")) for name in sizes):
-            remedy = "decompress the .tar.gz files, since images in them can't be read in random order"
-        raise UserError(Fault("tars", rule, remedy, tars))
+        raise UserError(Fault("tars", rule, "give the folder of the tar files", tars))
     found: dict[str, list[str]] = {}
     for file in files:
         split = next((split for split in ("val", "test") if _SPLITS[split].search(file.lower())), "train")
