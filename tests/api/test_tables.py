@@ -97,7 +97,7 @@ def test_a_plan_is_that_of_the_command(convoy: Callable[..., Run]) -> None:
 def test_plans_are_listed_by_card(convoy: Callable[..., Run]) -> None:
     import convoy as api
 
-    plans = api.plans(*PLAN, "trainer.precision=bf16-mixed", hardware="v100,a100")
+    plans = api.plans(*PLAN, "trainer.precision=bf16-mixed", hardware=["v100", "a100"])
     assert plans["a100"].fits is True
     with pytest.raises(api.UserError, match=r"bfloat16|bf16"):
         _ = plans["v100"]

@@ -109,6 +109,10 @@ def test_predict_accepts_files_folders_and_patterns(convoy: Callable[..., Run]) 
 
     assert named("photos") == ["photos/a.png", "photos/b.jpg", "photos/more/c.png"]
     assert named("photos/*.png", "photos/b.jpg") == ["photos/a.png", "photos/b.jpg"]
+    Path("photos").rename("images")  # the name of the key
+    assert named("images") == ["images/a.png", "images/b.jpg", "images/more/c.png"]
+    refused = convoy("predict", "run=run", "checkpoint=net.onnx", "images", folder=None)
+    assert "run=run: can't be combined with the exported file net.onnx; omit run" in refused.err
     refused = convoy("predict", "run=run", "nowhere/*.png", folder=None)
     assert refused.code == 2
     assert "images=nowhere/*.png: has no image" in refused.err

@@ -105,6 +105,22 @@ def test_faults_of_a_parameter_say_what_to_write(node: object, message: str) -> 
     assert message in str(faults[0])
 
 
+def test_a_condition_names_a_value_of_the_other_parameter() -> None:
+    space = {
+        "optimizer": {"choice": ["sgd", "adamw"]},
+        "optimizer.lr": {"float": [0.1, 1], "when": {"optimizer": "adam"}},
+    }
+    _, faults = read_space(space)
+    assert str(faults[0]) == "space.optimizer.lr.when.optimizer=adam: is no value of optimizer; did you mean adamw?"
+
+
+def test_overrides_that_are_no_list_are_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "text.yaml"
+    path.write_text("train: model=lenet5\nspace: {optimizer.lr: {log_float: [0.01, 0.2]}}\n")
+    with pytest.raises(UserError, match=r"^train: is not a list of overrides; write train: \[model=lenet5\]$"):
+        read_study(path)
+
+
 def test_all_faults_of_a_study_are_reported_together(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from convoy.config.faults import UserError
 from convoy.data.targets import Targets
-from convoy.tasks.construction import build_task, metrics_of
+from convoy.tasks.construction import build_task, check_shapes, metrics_of
 from convoy.tasks.task import Task
 from convoy.training.preflight import read
 
@@ -121,6 +121,36 @@ def test_class_weights_are_a_list_or_balanced() -> None:
     weights = torch.tensor([6 / 9, 6 / 6, 6 / 3])  # as scikit-learn's class_weight="balanced"
     expected = functional.cross_entropy(logits, labels, weights)
     assert task.loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "message"),
+    [
+        ("mask", ["loss=mse"], "loss: doesn't take logits [B, 3, H, W] and class indices [B, H, W] ("),
+        ("mask", ["metric=f1_macro"], "metric.f1_macro: doesn't take logits [B, 3, H, W]"),
+        ("image", ["loss=cross_entropy"], "loss: compares classes, and does not take outputs and images [B, 3, H, W]"),
+        ("image", ["loss=dice"], "loss: doesn't take outputs and images [B, 3, H, W] ("),
+        ("keypoints", ["loss=cross_entropy"], "does not take heatmaps or coordinates of points; omit loss, or write"),
+        ("values", ["loss=focal"], "loss: compares classes, and does not take outputs and values [B, 3]; write loss="),
+        ("multi_hot", ["loss=lovasz"], "loss: doesn't take logits [B, 3] and labels [B, 3] ("),
+    ],
+)
+def test_losses_and_metrics_of_other_targets_are_refused(kind: str, words: list[str], message: str) -> None:
+    option = {"mask": "segmentation", "image": "image_to_image", "values": "regression", "multi_hot": "multilabel"}
+    config = read([f"task={option.get(kind, kind)}", "logger=csv", *words])
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_shapes(build_task(config, Targets(kind, ("a", "b", "c"))), config)
+
+
+def test_losses_of_images_and_points_are_accepted() -> None:
+    accepted = {
+        "segmentation": ("mask", ["loss=cross_entropy_dice", "metric=boundary_f1"]),
+        "image_to_image": ("image", ["loss=ssim"]),
+        "keypoints": ("keypoints", ["loss=huber"]),
+    }
+    for task, (kind, words) in accepted.items():
+        config = read([f"task={task}", "logger=csv", *words])
+        check_shapes(build_task(config, Targets(kind, ("a", "b", "c"))), config)
 
 
 @pytest.mark.parametrize(

@@ -37,17 +37,18 @@ def plan(*overrides: str, hardware: str | None = None, config_dir: str | Path | 
         return plan_of(words, options)
 
 
-def plans(*overrides: str, hardware: str = "*", config_dir: str | Path | None = None) -> Plans:
+def plans(*overrides: str, hardware: str | Sequence[str] = "*", config_dir: str | Path | None = None) -> Plans:
     """Return the plans of a training for several cards.
 
     Args:
         overrides: words of `convoy train`, such as `"model=vgg16"`.
-        hardware: cards separated by commas, or * for all.
+        hardware: cards, as a list or separated by commas, or * for all.
         config_dir: folder of options, as in `--config-dir`.
 
     Raises:
         UserError: if the config has faults on each card.
     """
+    hardware = hardware if isinstance(hardware, str) else ",".join(hardware)
     with alone():
         words, options = _words(overrides, hardware), options_of(config_dir)
         return plans_of(words, options, named_cards(words, options) or [hardware])

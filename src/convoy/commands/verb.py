@@ -207,7 +207,7 @@ def _sorted(kind: type[Any], parsed: Arguments) -> Sorted:
             found.own[text.removeprefix("--")] = "true"
         elif key in keys and value:
             found.own[key] = value
-        elif key in keys:
+        elif key in keys and (sign or not kind.words or not Path(text).exists()):
             found.faults.append(Fault(key, "needs a value", f"write {key}=…"))
         elif text.startswith("-"):
             found.faults.append(_flag_fault(key.lstrip("-"), value, keys))

@@ -97,14 +97,16 @@ def open_predictor(run: str | None, checkpoint: str, output_root: str = "outputs
 
     Args:
         run: see `TrainedRun.open`.
-        checkpoint: see `TrainedRun.open`; without a run also a file that `convoy export` wrote.
+        checkpoint: see `TrainedRun.open`; or, without a run, a file that `convoy export` wrote.
         output_root: folder in which latest and names are looked up.
 
     Raises:
         UserError: if there is no such file or run, or it can't be used.
     """
     path = Path(checkpoint)
-    if run is None and path.suffix in _SUFFIXES:
+    if path.suffix in _SUFFIXES:
+        if run is not None:
+            raise UserError(Fault("run", f"can't be combined with the exported file {checkpoint}", "omit run", run))
         if not path.is_file():
             raise UserError(Fault("checkpoint", "no such file", "convoy export run=… writes one", checkpoint))
         facts, outputs = read(path)

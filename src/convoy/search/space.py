@@ -83,7 +83,7 @@ def read_space(space: Mapping[str, Any]) -> tuple[list[Parameter], list[Fault]]:
     faults: list[Fault] = []
     for key, node in space.items():
         try:
-            found.append(_parameter(str(key), node, [one.key for one in found]))
+            found.append(_parameter(str(key), node, {one.key: one for one in found}))
         except _BadParameterError as error:
             faults.append(error.fault)
     if not space:
@@ -100,7 +100,7 @@ class _BadParameterError(Exception):
         self.fault = fault
 
 
-def _parameter(key: str, node: Any, before: list[str]) -> Parameter:
+def _parameter(key: str, node: Any, before: Mapping[str, Parameter]) -> Parameter:
     where = f"space.{key}"
     if isinstance(node, list):
         raise _BadParameterError(Fault(where, "is a list", f"write {{choice: {node}}}"))
@@ -118,12 +118,18 @@ def _parameter(key: str, node: Any, before: list[str]) -> Parameter:
     when = node.get(_WHEN) or {}
     for other in when:
         if other not in before:
-            remedy = "move it up" if other in before else f"choose from {', '.join(before) or 'none'}"
+            remedy = f"choose from {', '.join(before) or 'none'}"
             raise _BadParameterError(Fault(f"{where}.when.{other}", "is not a parameter above this one", remedy))
     steps = node.get(_STEPS, 5)
     if not isinstance(steps, int) or steps < 2:
         raise _BadParameterError(Fault(f"{where}.steps", "must be an integer of 2 or more", "", str(steps)))
     listed = {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in when.items()}
+    for other, wanted in listed.items():
+        never = [value for value in wanted if before[other].kind == "choice" and value not in before[other].values]
+        if never:
+            names = [str(value) for value in before[other].values]
+            remedy = did_you_mean(str(never[0]), names, f"choose from {', '.join(names)}")
+            raise _BadParameterError(Fault(f"{where}.when.{other}", f"is no value of {other}", remedy, str(never[0])))
     return Parameter(key, kind, tuple(values), listed, steps)
 
 

@@ -170,7 +170,12 @@ def study_of(name: str, found: Mapping[str, Any]) -> StudyConfig:
             architecture = read_architecture(found["architecture"])
         except UserError as error:
             faults += error.faults
-    train = tuple(str(word) for word in found.get("train") or ())
+    given = found.get("train") or ()
+    if not isinstance(given, list | tuple):
+        remedy = f"write train: [{given}]" if isinstance(given, str) else "write train: [model=lenet5, data=digits]"
+        faults.append(Fault("train", "is not a list of overrides", remedy))
+        given = ()
+    train = tuple(str(word) for word in given)
     sampler, settings = _named_with_settings(found.get("sampler", "tpe"))
     faults += settings_faults(sampler, settings)
     faults += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,14 +11,27 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from convoy.config.faults import Fault, UserError, did_you_mean, one_line
+from convoy.config.image_size import Sides, sides_of
 from convoy.config.schema import Config
 from convoy.config.targets import build, signature_faults, takes
-from convoy.data.targets import CLASS_INDEX, IGNORED, MASK, Targets
+from convoy.data.targets import CLASS_INDEX, IGNORED, IMAGE, KEYPOINTS, MASK, MULTI_HOT, VALUES, Targets
 from convoy.tasks.losses import ConfiguredLoss, check_loss, needs_class_counts, weight_faults
 from convoy.tasks.present_classes import PresentClassesMean
 from convoy.tasks.task import Task
 
 _GIVEN = frozenset({"targets", "loss"})
+_OF_CLASSES = ("torch.nn.CrossEntropyLoss", "convoy.tasks.losses.FocalLoss")
+"""Losses that take any floating-point targets as probabilities of classes."""
+
+_EXPECTED = {
+    CLASS_INDEX: ("logits [B, {0}] and class indices [B]", "write loss=cross_entropy or loss=focal"),
+    MULTI_HOT: ("logits [B, {0}] and labels [B, {0}]", "write loss=bce"),
+    VALUES: ("outputs and values [B, {0}]", "write loss=mse, loss=l1, loss=huber or loss=smooth_l1"),
+    MASK: ("logits [B, {0}, H, W] and class indices [B, H, W]", "write loss=cross_entropy, loss=focal or loss=dice"),
+    KEYPOINTS: ("heatmaps or coordinates of points", "omit loss, or write loss=mse or loss=l1"),
+    IMAGE: ("outputs and images [B, {0}, H, W]", "write loss=l1, loss=mse or loss=ssim"),
+}
+"""Outputs and targets of each kind in words, and losses that take them."""
 
 
 def check_task(config: Config) -> list[Fault]:
@@ -72,24 +86,33 @@ def metrics_of(task: Task, config: Config, split: str) -> MetricCollection:
 
 
 def check_shapes(task: Task, config: Config) -> None:
-    """Compute the loss and the metrics of the `metric` group for logits without meaning, if targets are class indices.
+    """Compute the loss for outputs and targets without meaning and, for classes, the `metric` group.
 
     Raises:
-        UserError: one of them needs outputs of another shape, such as a class per pixel.
+        UserError: one of them needs outputs or targets of another kind or shape, such as a class per pixel.
     """
-    if task.targets.kind != CLASS_INDEX:
-        return
-    outputs, targets = torch.zeros(2, task.num_outputs), task.example_targets(2, 1)
-    metrics = {f"metric.{name}": _metric(name, node, task) for name, node in config.metric.items()}
-    calls = {"loss": [task.loss, task.loss.per_sample]} | {key: [metric.update] for key, metric in metrics.items()}
+    kind, size = task.targets.kind, sides_of(config.data.image_size) if task.targets.kind == IMAGE else Sides(16, 16)
+    targets = task.example_targets(2, size.value)
+    sides = targets.shape[2:] if kind == IMAGE else size if kind in (MASK, KEYPOINTS) else ()
+    outputs = torch.zeros(2, task.num_outputs, *sides)
+    targets = torch.zeros_like(outputs) if kind == KEYPOINTS else targets
+    if kind == MASK:
+        targets[0, 0, 0] = IGNORED
+    calls: dict[str, list[Callable[..., Any]]] = {"loss": [task.loss, task.loss.per_sample]}
+    if kind in (CLASS_INDEX, MASK):
+        calls |= {f"metric.{name}": [_metric(name, node, task).update] for name, node in config.metric.items()}
+    shapes, losses = _EXPECTED[kind]
     for key, functions in calls.items():
         try:
-            for function in functions:
-                function(outputs, targets)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of broadcasting, which the error explains
+                for function in functions:
+                    function(outputs, targets)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            rule = f"doesn't take logits [B, {task.num_outputs}] and class indices [B] ({one_line(error, 120)})"
-            remedy = "write loss=cross_entropy or loss=focal" if key == "loss" else f"omit {key.replace('.', '=')}"
-            raise UserError(Fault(key, rule, remedy)) from error
+            rule = f"doesn't take {shapes.format(task.num_outputs)} ({one_line(error, 120)})"
+            raise UserError(Fault(key, rule, losses if key == "loss" else f"omit {key.replace('.', '=')}")) from error
+    if kind in (VALUES, KEYPOINTS, IMAGE) and config.loss["_target_"] in _OF_CLASSES:
+        raise UserError(Fault("loss", f"compares classes, and does not take {shapes.format(task.num_outputs)}", losses))
 
 
 def _metric(name: str, node: Mapping[str, Any], task: Task) -> Metric:

@@ -152,7 +152,9 @@ def test_unknown_and_invisible_points(table: Path) -> None:
         ("image,a,b", "1,2", {}, "has no columns <point>_x and <point>_y"),
         ("image,nose_x,nose_y", "1,2", {"target_column": ["noze"]}, "no columns noze_x and noze_y; did you mean nose?"),
         ("image,nose_x,nose_y", "1,left", {}, "is not a number"),
-        ("image,nose_x,nose_y", "1,2", {"point_pairs": [["nose", "ear"]]}, "must be pairs of points"),
+        ("image,nose_x,nose_y", "1,2", {"point_pairs": [["nose", "ear"]]}, "[nose,ear] is no pair of points"),
+        ("image,nose_x,nose_y", "1,2", {"point_pairs": ["nose", "ear"]}, "nose is no pair of points; write pairs such"),
+        ("image,nose_x,nose_y,ear_y", "1,2,3", {}, "has the column ear_y, and not ear_x; add it, or name the points: "),
         ("image,nose_x,nose_y", "1,2", {"eval_view": "crop"}, "would leave out a part of the targets"),
     ],
 )

@@ -120,9 +120,10 @@ def mirrored_points(names: Sequence[str], pairs: Sequence[Sequence[str]] | None)
             swapped[index] = forms.get(other, index)
         return swapped
     for pair in pairs:
-        if len(pair) != 2 or any(str(name) not in places for name in pair):
+        if isinstance(pair, str) or len(pair) != 2 or any(str(name) not in places for name in pair):
             remedy = f"write pairs such as [[left_eye,right_eye]]; the points are {listed(names)}"
-            raise UserError(Fault("data.point_pairs", "must be pairs of points", remedy, str(list(pair))))
+            written = pair if isinstance(pair, str) else f"[{','.join(map(str, pair))}]"
+            raise UserError(Fault("data.point_pairs", f"{written} is no pair of points", remedy))
         first, second = (places[str(name)] for name in pair)
         swapped[first], swapped[second] = second, first
     return swapped

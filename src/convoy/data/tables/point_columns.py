@@ -32,6 +32,10 @@ def point_columns(data: DataConfig, header: Sequence[str]) -> list[PointColumns]
     all_names = [column[: -len("_x")] for column in header if column.endswith("_x") and f"{column[:-1]}y" in header]
     given = data.target_column
     names = all_names if given is None else [given] if isinstance(given, str) else [str(name) for name in given]
+    if given is None and (lone := _without_counterpart(header, all_names)):
+        rule = f"{data.file} has the column {lone[0]}, and not {lone[1]}"
+        remedy = f"add it, or name the points: data.target_column=[{','.join(all_names)}]"
+        raise UserError(Fault("data.target_column", rule, remedy, "null"))
     if not names:
         rule = f"{data.file} has no columns <point>_x and <point>_y; it has {listed(header)}"
         raise UserError(Fault("data.target_column", rule, "rename the columns of the coordinates"))
@@ -47,6 +51,13 @@ def point_columns(data: DataConfig, header: Sequence[str]) -> list[PointColumns]
         )
         for name in names
     ]
+
+
+def _without_counterpart(header: Sequence[str], points: Sequence[str]) -> tuple[str, str] | None:
+    """Return a column of x or y whose point has no other coordinate, and the missing column, if there are points."""
+    pairs = [(column, f"{column[:-1]}{'y' if column.endswith('_x') else 'x'}") for column in header]
+    lone = [(own, other) for own, other in pairs if own.endswith(("_x", "_y")) and other not in header]
+    return lone[0] if lone and points else None
 
 
 def read_points(data: DataConfig, columns: Columns, header: Sequence[str]) -> tuple[Targets, list[tuple[float, ...]]]:
