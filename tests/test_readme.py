@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convoy.commands.arguments import parse
+from convoy.commands.declaration.arguments import parse
 from convoy.config.sweep_points import points
 from convoy.training.preflight import read
 from tests.conftest import FASHION_MNIST, TINY, Run

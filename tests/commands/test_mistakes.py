@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import TINY, Run
 
-from convoy.commands import arguments
+from convoy.commands.declaration import arguments
 from convoy.config.faults import UserError
 from convoy.config.options import CONF
 from convoy.config.sweep_points import points

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from convoy.commands.submit_plan import memory_lines
+from convoy.commands.submission.submit_plan import memory_lines
 from convoy.config.faults import UserError
 from convoy.config.schema import Config
 from convoy.training import preflight

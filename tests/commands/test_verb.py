@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tests.conftest import TINY, Run
 
-from convoy.commands.arguments import parse
-from convoy.commands.verb import AtLeast, Verb, help_text, read
+from convoy.commands.declaration.arguments import parse
+from convoy.commands.declaration.verb import AtLeast, Verb, help_text, read
 from convoy.config.faults import Fault, UserError
 
 
@@ -77,7 +77,7 @@ def test_values_have_the_types_of_their_fields() -> None:
     ],
 )
 def test_a_mistake_has_one_message(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convoy.commands.verb.name_of", lambda _: "sample")
+    monkeypatch.setattr("convoy.commands.declaration.verb.name_of", lambda _: "sample")
     with pytest.raises(UserError) as caught:
         read(Sample, parse(words))
     assert str(caught.value.faults[0]).startswith(message)

@@ -220,7 +220,7 @@ def test_the_ends_of_all_parameters_are_checked_first(convoy: Callable[..., Run]
 def test_without_optuna_the_error_says_what_to_install(
     convoy: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convoy.commands.study_folder.find_spec", lambda _: None)
+    monkeypatch.setattr("convoy.search.study_folder.find_spec", lambda _: None)
     done = convoy("search", "study=digits_lr", folder=None)
     assert done.code == 2
     assert "pip install 'convoy[search]'" in done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convoy.commands.verb import Call, Verb
+from convoy.commands.declaration.verb import Call, Verb
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import Config
 from convoy.planner.calibration import calibration_of, path_of

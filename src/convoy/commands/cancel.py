@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convoy.cluster import slurm_commands
+from convoy.commands.declaration.verb import Verb
 from convoy.commands.jobs import current
-from convoy.commands.verb import Verb
 from convoy.config.faults import Fault, UserError
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from convoy.commands.verb import Verb
+from convoy.commands.declaration.verb import Verb
 from convoy.config.cards import BENCHMARKS
 from convoy.config.faults import Fault, UserError
 from convoy.config.image_size import sides_of

@@ -125,7 +125,7 @@ def _verb_keys(verb: str) -> tuple[dict[str, list[str]], bool]:
     if "ARGUMENTS = " not in source:
         return {}, True
     tree = ast.parse(source)
-    of_runs = {node.name: node for node in _classes(_PACKAGE / "commands" / "run_verbs.py")}
+    of_runs = {node.name: node for node in _classes(_PACKAGE / "commands" / "declaration" / "run_verbs.py")}
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases]
     for node in classes:
         classes += [of_runs[ast.unparse(base)] for base in node.bases if ast.unparse(base) in of_runs]

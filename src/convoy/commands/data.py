@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.commands.declaration.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault, UserError
 
 _PAGE_WIDTH = 100

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import AtLeast, Call, Split
+from convoy.commands.declaration.run_verbs import TrainedRunVerb
+from convoy.commands.declaration.verb import AtLeast, Call, Split
 from convoy.config.faults import Fault
 from convoy.config.run_overrides import RUN_OVERRIDES
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import AtLeast
+from convoy.commands.declaration.run_verbs import TrainedRunVerb
+from convoy.commands.declaration.verb import AtLeast
 from convoy.config.faults import Fault
 from convoy.runs.layout import EXPORT_SUFFIXES
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convoy.commands.run_verbs import LayerVerb
-from convoy.commands.verb import Call, Split
+from convoy.commands.declaration.run_verbs import LayerVerb
+from convoy.commands.declaration.verb import Call, Split
 
 
 @dataclass(frozen=True)

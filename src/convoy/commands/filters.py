@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import AtLeast, Split
+from convoy.commands.declaration.run_verbs import TrainedRunVerb
+from convoy.commands.declaration.verb import AtLeast, Split
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from convoy.commands.verb import Verb
+from convoy.commands.declaration.verb import Verb
 from convoy.config.faults import Fault, UserError
 from convoy.data.shards.storage import S3
 

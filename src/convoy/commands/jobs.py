@@ -11,7 +11,7 @@ from rich.table import Table
 
 from convoy.cluster import slurm_commands
 from convoy.cluster.job_table import Row, known_jobs, queue_of, row, waiting_scripts
-from convoy.commands.verb import Verb
+from convoy.commands.declaration.verb import Verb
 from convoy.config.faults import Fault, UserError
 from convoy.runtime.terminal_output import console
 

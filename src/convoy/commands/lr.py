@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.commands.declaration.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault
 
 

@@ -118,7 +118,7 @@ def _run(word: str, words: Sequence[str]) -> int:
     kind = getattr(module, "ARGUMENTS", None)
     if kind is None:
         return int(module.run(words))
-    from convoy.commands import arguments, verb
+    from convoy.commands.declaration import arguments, verb
 
     parsed = arguments.parse(words)
     if parsed.help:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from convoy.commands.verb import Call, Verb
+from convoy.commands.declaration.verb import Call, Verb
 from convoy.config.faults import Fault
 from convoy.report import model_list
 

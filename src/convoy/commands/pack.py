@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.commands.declaration.verb import AtLeast, Call, Verb
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options

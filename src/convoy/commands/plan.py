@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convoy.api.plans import named_cards, plan_of, plans_of
-from convoy.commands.verb import Call, Verb
+from convoy.commands.declaration.verb import Call, Verb
 
 
 @dataclass(frozen=True)

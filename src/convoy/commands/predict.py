@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from convoy.commands.run_verbs import TrainedRunVerb
-from convoy.commands.verb import AtLeast
+from convoy.commands.declaration.run_verbs import TrainedRunVerb
+from convoy.commands.declaration.verb import AtLeast
 from convoy.config.faults import Fault, UserError, printable
 from convoy.runs.whole_files import replace_text
 

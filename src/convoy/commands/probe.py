@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convoy.commands.run_verbs import LayerVerb
-from convoy.commands.verb import Call
+from convoy.commands.declaration.run_verbs import LayerVerb
+from convoy.commands.declaration.verb import Call
 
 
 @dataclass(frozen=True)

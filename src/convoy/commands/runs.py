@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from convoy.cluster.run_states import ListedRun
+from convoy.commands.declaration.run_verbs import RunFilterVerb
+from convoy.commands.declaration.verb import AtLeast
 from convoy.commands.main import ACTIONS
-from convoy.commands.run_verbs import RunFilterVerb
-from convoy.commands.verb import AtLeast
 from convoy.config.faults import closest
 from convoy.report import run_table
 from convoy.runtime.stop_signals import StopSignal

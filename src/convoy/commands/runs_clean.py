@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convoy.commands.run_verbs import RunFilterVerb
+from convoy.commands.declaration.run_verbs import RunFilterVerb
 from convoy.config.faults import printable
 from convoy.report.run_table import size_text
 from convoy.runs.cleaning import NotRemovedError, Removal, removal_of, remove

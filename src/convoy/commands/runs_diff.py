@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from convoy.commands.run_verbs import NamedRunsVerb
+from convoy.commands.declaration.run_verbs import NamedRunsVerb
 from convoy.ledger.text_formats import markdown_table
 from convoy.runs.config_differences import MISSING, differences, metrics_of, without_place
 from convoy.runs.layout import RunFolder, read_json, shown

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from convoy.cluster.run_states import ListedRun, list_run
-from convoy.commands.run_verbs import NamedRunsVerb
+from convoy.commands.declaration.run_verbs import NamedRunsVerb
 from convoy.config.compose import compose, to_config
 from convoy.config.faults import UserError, printable
 from convoy.config.options import Options

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from convoy.commands.study_folder import STUDY, Asked, create_study_folder, new_study, open_study_folder, require_optuna
-from convoy.commands.verb import AtLeast, Call, Verb
+from convoy.commands.declaration.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault
 from convoy.runs.records import metric_text
+from convoy.search.study_folder import STUDY, Asked, create_study_folder, new_study, open_study_folder, require_optuna
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -17,7 +17,7 @@ from convoy.cluster.run_lease import adopt, hash_of, take, wait_for_the_start_be
 from convoy.cluster.study_worker import leave_job, run_worker
 from convoy.cluster.submission import Submission, Task
 from convoy.cluster.supervisor import log, supervise
-from convoy.commands import arguments
+from convoy.commands.declaration import arguments
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.schema import Config
 from convoy.config.trust import TRUST
@@ -134,7 +134,7 @@ def _run(words: Sequence[str]) -> int:
 def _worker(words: Sequence[str]) -> int:
     """Train trials of a study until there are none left to take."""
     from convoy.commands.search import work
-    from convoy.commands.study_folder import open_study_folder
+    from convoy.search.study_folder import open_study_folder
 
     leave_job(os.environ)
     parsed = arguments.parse(words)

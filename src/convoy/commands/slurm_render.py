@@ -9,7 +9,7 @@ from convoy.cluster import script
 from convoy.cluster.checks import check_words
 from convoy.cluster.request import job_keys, request_of, the_cluster
 from convoy.cluster.times import seconds_of
-from convoy.commands.arguments import Arguments
+from convoy.commands.declaration.arguments import Arguments
 from convoy.config.cluster_schema import ClusterConfig
 from convoy.config.compose import compose, to_config
 from convoy.config.faults import Fault, UserError

@@ -15,8 +15,9 @@ from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, request_of, the_cluster
 from convoy.cluster.submission import Submission, Task, array_of, array_sizes
-from convoy.commands.submit_plan import memory_lines
-from convoy.commands.submit_steps import (
+from convoy.commands.declaration.verb import AtLeast, Call, Verb
+from convoy.commands.submission.submit_plan import memory_lines
+from convoy.commands.submission.submit_steps import (
     composed,
     new_folder,
     run_to_resume,
@@ -27,7 +28,6 @@ from convoy.commands.submit_steps import (
     without_lookup,
     write_submission,
 )
-from convoy.commands.verb import AtLeast, Call, Verb
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.schema import Config
@@ -94,7 +94,7 @@ class _Point:
 def run(given: Submit, call: Call) -> int:
     """Check the config, print the cost, and queue the job."""
     if given.study is not None:
-        from convoy.commands.submit_study import StudyArray, submit_study
+        from convoy.commands.submission.submit_study import StudyArray, submit_study
 
         asked = StudyArray(given.study, given.trials, given.workers or 1, given.max_parallel)
         return submit_study(asked, call, dry_run=given.dry_run, waits=given.wait)
@@ -151,7 +151,7 @@ def run(given: Submit, call: Call) -> int:
         write_submission(submission, configs, text, folder)
         print(f"later   sbatch {shown(folder)}/job.sbatch ({reason})")
     if given.wait:
-        from convoy.commands.submit_wait import wait
+        from convoy.commands.submission.submit_wait import wait
 
         return max(wait(job_id, folder) for job_id, folder in sent)
     return 0

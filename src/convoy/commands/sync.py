@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convoy.commands.verb import Verb
+from convoy.commands.declaration.verb import Verb
 from convoy.config.faults import Fault, UserError
 from convoy.config.schema import WandbConfig
 from convoy.records.wandb_run import check_wandb

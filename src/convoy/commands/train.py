@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convoy.commands import arguments
+from convoy.commands.declaration import arguments
 
 
 def run(words: Sequence[str]) -> int:
@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
         print(_config_text(parsed), end="")
         return 0
     if parsed.multirun or _resumes_a_sweep(parsed.overrides):
-        from convoy.commands import sweep
+        from convoy.search.sweeps import sweep
 
         return sweep.run(parsed.overrides, parsed.options)
     from convoy.report.pages.page_at_end import print_page
@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
 def _resumes_a_sweep(overrides: Sequence[str]) -> bool:
     if not any(text.startswith("resume=") for text in overrides):
         return False
-    from convoy.commands.sweep_record import folder_to_resume
+    from convoy.search.sweeps.sweep_record import folder_to_resume
 
     return folder_to_resume(overrides) is not None
 

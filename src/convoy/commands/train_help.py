@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from convoy.commands.verb import field_notes, wrapped
+from convoy.commands.declaration.verb import field_notes, wrapped
 from convoy.config import cluster_schema, schema
 from convoy.config.augment_schema import AugmentConfig
 from convoy.config.cards import FAMILIES, ModelCard, read_cards

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tests.conftest import Run
 
-from convoy.commands.sweep_folds import folds_of, write_folds
-from convoy.commands.sweep_table import Point
+from convoy.search.sweeps.sweep_folds import folds_of, write_folds
+from convoy.search.sweeps.sweep_table import Point
 
 
 def points(tmp_path: Path, accuracies: dict[tuple[str, int], float | None]) -> list[Point]:

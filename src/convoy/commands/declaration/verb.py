@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from convoy.commands.arguments import Arguments
+from convoy.commands.declaration.arguments import Arguments
 from convoy.config.faults import Fault, UserError, closest, did_you_mean
 from convoy.config.options import Options
 from convoy.config.run_overrides import fixed_fault

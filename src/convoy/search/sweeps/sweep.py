@@ -12,10 +12,6 @@ import signal
 from collections.abc import Sequence
 from typing import IO
 
-from convoy.commands import sweep_table
-from convoy.commands.sweep_folds import fold_table, folds_of, write_folds
-from convoy.commands.sweep_record import Sweep, folder_to_resume, new_sweep, resumed_sweep
-from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.sweep_points import points, varied
@@ -24,6 +20,10 @@ from convoy.runs.records import metric_text
 from convoy.runtime import stop_signals
 from convoy.runtime.child_runs import ChildRuns, try_lock, words_of
 from convoy.runtime.terminal_output import console
+from convoy.search.sweeps import sweep_table
+from convoy.search.sweeps.sweep_folds import fold_table, folds_of, write_folds
+from convoy.search.sweeps.sweep_record import Sweep, folder_to_resume, new_sweep, resumed_sweep
+from convoy.search.sweeps.sweep_table import Point
 from convoy.training import preflight
 
 _WORKERS = "workers"

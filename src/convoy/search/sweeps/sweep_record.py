@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convoy.commands.sweep_table import Point
 from convoy.config.faults import Fault, UserError
 from convoy.config.run_overrides import check_typed_again
 from convoy.runs.layout import new_name, read_json
 from convoy.runs.whole_files import replace_text
+from convoy.search.sweeps.sweep_table import Point
 
 RECORD = "sweep.json"
 

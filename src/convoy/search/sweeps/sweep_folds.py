@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.table import Table
 
-from convoy.commands.sweep_table import Point, metrics_of, values_of
 from convoy.runs.records import metric_text
 from convoy.runs.whole_files import encoded, replace_shared
+from convoy.search.sweeps.sweep_table import Point, metrics_of, values_of
 
 FOLD = "data.fold"
 

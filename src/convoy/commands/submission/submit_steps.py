@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from convoy.cluster import slurm_commands
 from convoy.cluster.request import job_keys
 from convoy.cluster.submission import FOLDER, Submission, Task
-from convoy.commands.verb import Call
+from convoy.commands.declaration.verb import Call
 from convoy.config.compose import OverrideError, compose, from_saved, overlay
 from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from convoy.commands.verb import AtLeast, Call, Verb, name_of
+from convoy.commands.declaration.verb import AtLeast, Call, Verb, name_of
 from convoy.config.faults import Fault
 from convoy.config.run_overrides import RUN_OVERRIDES
 from convoy.runs.layout import RunFolder

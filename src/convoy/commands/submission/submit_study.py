@@ -14,18 +14,8 @@ from convoy.cluster.checks import check_config, check_request
 from convoy.cluster.cost import cost_of, cost_text
 from convoy.cluster.request import Request, request_of, the_cluster
 from convoy.cluster.submission import Task, array_of
-from convoy.commands.study_folder import (
-    STUDY,
-    Asked,
-    all_overrides,
-    create_study_folder,
-    first_overrides,
-    new_study,
-    open_study_folder,
-    require_optuna,
-)
-from convoy.commands.submit_plan import memory_lines
-from convoy.commands.submit_steps import (
+from convoy.commands.submission.submit_plan import memory_lines
+from convoy.commands.submission.submit_steps import (
     composed,
     new_folder,
     send,
@@ -37,9 +27,19 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.run_overrides import must_be_typed
 from convoy.config.schema import Config
 from convoy.runs.layout import shown
+from convoy.search.study_folder import (
+    STUDY,
+    Asked,
+    all_overrides,
+    create_study_folder,
+    first_overrides,
+    new_study,
+    open_study_folder,
+    require_optuna,
+)
 
 if TYPE_CHECKING:
-    from convoy.commands.verb import Call
+    from convoy.commands.declaration.verb import Call
     from convoy.search.run_study import Workplace
 
 _CLUSTER = ("cluster=", "cluster.")
@@ -102,7 +102,7 @@ def submit_study(given: StudyArray, call: Call, *, dry_run: bool, waits: bool) -
     print(f"job     {job_id}, an array of {given.workers}\nfolder  {shown(place.folder)}\nlog     {shown(folder)}/")
     print(f"add workers: convoy submit study={shown(place.folder)} workers=…")
     if waits:
-        from convoy.commands.submit_wait import wait
+        from convoy.commands.submission.submit_wait import wait
 
         return wait(job_id, folder)
     return 0

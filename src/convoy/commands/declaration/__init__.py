@@ -1,0 +1,1 @@
+"""Arguments of verbs, declared as dataclasses."""

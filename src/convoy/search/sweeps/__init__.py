@@ -1,0 +1,1 @@
+"""Sweeps: the points of a command line with several values per key."""
