@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tests.conftest import TINY, Run, command, read_rows
 
 from convoy.training import signals
@@ -262,6 +263,22 @@ def test_a_run_that_cannot_be_resumed_is_not_changed(convoy: Convoy, words: tupl
     assert refused.code == 2
     assert message in refused.err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_a_run_is_not_resumed_with_other_classes(convoy: Convoy) -> None:
+    assert convoy("train", *TINY, "trainer.max_steps=1", "trainer.test=false").code == 0
+    for label in "abcdefghij":
+        Path("set/train", label).mkdir(parents=True)
+        for index in range(3):
+            Image.new("L", (32, 32), 60 * index).save(f"set/train/{label}/{index}.png")
+    data = ("data=set", "data.channels=1", "data.image_size=32", "data.mean=[0.5]", "data.std=[0.5]")
+    refused = convoy("train", "resume=run", *data, "trainer.max_steps=9", "trainer.global_batch_size=8")
+    assert refused.code == 2
+    assert "data=image_folder: has the classes a, b, c, d, e and 5 more; the run was trained with 0, 1," in refused.err
+    remedy = "model.pretrained=" + refused.err.strip().rpartition("model.pretrained=")[2]
+    words = [word for word in TINY if not word.startswith("data")]
+    done = convoy("train", *words, *data, "trainer.max_steps=1", "trainer.global_batch_size=8", remedy, folder="new")
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

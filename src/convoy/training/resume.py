@@ -15,6 +15,7 @@ from convoy.config.faults import Fault, UserError
 from convoy.config.options import Options
 from convoy.config.run_length import RunLength
 from convoy.config.schema import Config
+from convoy.data.targets import listed, plural_of
 from convoy.runs.layout import RunFolder, check_format, read_json
 from convoy.runs.lock import RunLock
 from convoy.runs.lookup import find_run
@@ -181,10 +182,15 @@ def check_step(resumed: Resumed, module: TrainingModule) -> int:
     """Return the step of the checkpoint from which a run is resumed, whose weights and optimizer fit the module.
 
     Raises:
-        UserError: they are of another model or optimizer.
+        UserError: they are of another model or optimizer, or were trained with other targets.
     """
     content = load(resumed.checkpoint)
     load_weights(module.network, content, resumed.checkpoint)
+    names, found = content["convoy"]["target_names"], module.task.targets
+    if names != list(found.names):
+        rule = f"has the {plural_of(found.kind)} {listed(found.names)}; the run was trained with {listed(names)}"
+        remedy = f"omit it, or start a new run from its weights with model.pretrained={resumed.checkpoint}"
+        raise UserError(Fault("data", rule, remedy, module.config.data.name))
     check_optimizer(module.network, module.config, content, resumed.checkpoint)
     return int(content["global_step"])
 
