@@ -116,4 +116,4 @@ def test_the_data_is_inspected_without_its_patches(root: Path, convoy: Callable[
 def test_a_network_that_keeps_the_size_is_answered_with_the_key(root: Path, convoy: Callable[..., Run]) -> None:
     done = convoy(*short(root, *shlex.split(COMMANDS[2])[1:]), "data.degradation.enlarge=false")
     assert done.code == 2
-    assert "the task expects (1, 3, 72, 72), or data.degradation.enlarge=true" in done.err
+    assert "the task expects (1, 3, 72, 72), or an enlarged input (data.degradation.enlarge=true" in done.err

@@ -12,7 +12,8 @@ class DegradationConfig:
     blur: float = 0.0
     """Standard deviation in pixels of a Gaussian blur; 0: off."""
     scale: int = 1
-    """Factor by which the image is reduced, by MATLAB's bicubic filter."""
+    """Factor by which the image is reduced, by MATLAB's bicubic filter. With a data set that returns both images, the
+    size of the second divided by that of the first."""
     enlarge: bool = False
     """Whether the reduced image is enlarged to its former size by the same filter, for networks that keep the size."""
     gray: bool = False

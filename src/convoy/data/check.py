@@ -51,7 +51,7 @@ _SOURCES_OF_KEY = {
     "mask_folder": (SEGMENTATION_SOURCE,),
     "point_pairs": (TABLE_SOURCE, COCO_KEYPOINTS_SOURCE, DATASET_SOURCE),
     "patches_per_image": (RESTORATION_SOURCE,),
-    "degradation": (RESTORATION_SOURCE,),
+    "degradation": (RESTORATION_SOURCE, DATASET_SOURCE),
     "arguments": (TORCHVISION_SOURCE,),
     "subset": (HUGGINGFACE_SOURCE,),
     "streaming": (HUGGINGFACE_SOURCE,),

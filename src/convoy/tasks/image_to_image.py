@@ -93,7 +93,8 @@ class ImageToImage(Task):
         if tuple(outputs.shape) != expected:
             reason = f"returns shape {tuple(outputs.shape)} for {tuple(images.shape)}; the task expects {expected}"
             keeps_size = self._scale > 1 and outputs.shape[2:] == images.shape[2:]
-            return f"{reason}, or data.degradation.enlarge=true" if keeps_size else reason
+            enlarged = "an enlarged input (data.degradation.enlarge=true with data=super_resolution)"
+            return f"{reason}, or {enlarged}" if keeps_size else reason
         return None
 
     def example_targets(self, num_images: int, image_size: ImageSize) -> Tensor:

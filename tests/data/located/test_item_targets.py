@@ -44,9 +44,11 @@ class Folder:
     def __getitem__(self, index: int) -> Any:
         path = self.paths[index]
         image = Image.open(path)
-        if self.form in ("colorization", "reduced"):
+        if self.form in ("colorization", "reduced", "enlarged"):
             pixels = np.array(image)
             gray = degraded(pixels, DegradationConfig(gray=True), 0)[:, :, 0]
+            if self.form == "enlarged":
+                return gray, np.stack([gray.repeat(3, 0).repeat(3, 1)] * 3, axis=2)
             return gray[::2] if self.form == "reduced" else gray, pixels
         mask = Image.open(path.parents[1] / "masks" / path.name)
         values = np.array(mask)
@@ -240,12 +242,35 @@ def test_faults_of_targets_name_the_item(root: Path, changes: dict[str, Any], me
         list(opened(item_data(root, **changes)).training_loader(0))
 
 
+@pytest.mark.parametrize("augment", [{"random_crop": True, "flip": True}, {}])
+def test_pairs_of_two_sizes_show_the_same_part(root: Path, augment: dict[str, Any]) -> None:
+    """Each pixel of the input is a square of `scale` pixels of the target, wherever the crop is."""
+    view = {"target": "image", "channels": 1, "num_classes": 3, "image_size": 24, "eval_view": "whole"}
+    scale = DegradationConfig(scale=3)
+    data = opened(item_data(root, form="enlarged", augment=AugmentConfig(**augment), degradation=scale, **view))
+    for batches, count in ((data.training_loader(0), None), (data.evaluation_loader("val"), 1)):
+        sizes = set()
+        for images, targets in batches:
+            assert count in (None, len(images))
+            assert targets.shape == (len(images), 3, *(3 * side for side in images.shape[2:]))
+            if augment or count:  # without a crop, whole images are resized, each in its own size
+                squares = images.repeat_interleave(3, 2).repeat_interleave(3, 3).expand_as(targets)
+                assert torch.allclose(targets, squares, atol=1e-6)
+            sizes.add(tuple(images.shape[2:]))
+        assert sizes == {(24, 24)} if count is None else len(sizes) > 1
+
+
 def test_pairs_of_two_sizes_are_refused(root: Path) -> None:
     view = {"target": "image", "channels": 1, "num_classes": 3, "image_size": 16, "eval_view": "whole"}
     data = item_data(root, form="reduced", augment=AugmentConfig(), **view)
-    message = r"data\.train: Folder\[\d\] returns images of 64x2\d and 64x5\d \(width x height\); return two images"
-    with pytest.raises(UserError, match=message):
+    sizes = r"Folder\[\d\] returns images of 64x2\d and 64x5\d \(width x height\), with data\.degradation.scale"
+    with pytest.raises(
+        UserError, match=rf"{sizes}=1; return an image and one that is a whole number of times as large"
+    ):
         list(opened(data).training_loader(0))
+    enlarged = item_data(root, form="enlarged", augment=AugmentConfig(), degradation=DegradationConfig(scale=2), **view)
+    with pytest.raises(UserError, match=r"with data\.degradation\.scale=2; write data\.degradation\.scale=3$"):
+        list(opened(enlarged).training_loader(0))
 
 
 @pytest.mark.parametrize(
@@ -258,6 +283,13 @@ def test_pairs_of_two_sizes_are_refused(root: Path) -> None:
         ({"target": "image", "num_classes": 3}, "data.eval_view=fit: would resize the images that the network should"),
         ({"target": "image", "eval_view": "whole"}, "data.num_classes=6: is the number of channels of the restored"),
         ({"mask_folder": "x"}, "data.mask_folder=x: requires data.source=segmentation_folder"),
+        (
+            {"target": "image", "degradation": DegradationConfig(noise=25.0, jpeg=20)},
+            "data.degradation.jpeg=20: is a step of data=restoration; a data set returns the network's input itself; "
+            "write data.degradation.jpeg=null",
+        ),
+        ({"degradation": DegradationConfig(scale=2)}, "data.degradation.scale=2: is for images as targets, and"),
+        ({"target": "image", "degradation": DegradationConfig(scale=0)}, "data.degradation.scale=0: must be 1 to 16"),
     ],
 )
 def test_faults_of_settings(root: Path, changes: dict[str, Any], message: str) -> None:

@@ -8,10 +8,9 @@ from convoy.config.data_schema import DataConfig
 from convoy.config.degradation_schema import DegradationConfig
 from convoy.config.faults import Fault, UserError, fault_of
 from convoy.config.image_size import sides_or_none
-from convoy.data.checks.source_check import is_folder, padding_faults, restored_view_faults
+from convoy.data.checks.source_check import is_folder, padding_faults, restored_view_faults, scale_faults
 from convoy.data.degradation.restoration_folders import CHANNEL_NAMES, find_folders, num_channels
 
-MOST_SCALE = 16
 MOST_QUALITY = 95
 
 
@@ -50,8 +49,8 @@ def _degradation_faults(data: DataConfig) -> Iterator[Fault]:
     if degradation.jpeg is not None and not 1 <= degradation.jpeg <= MOST_QUALITY:
         rule = f"is a quality from 1 to {MOST_QUALITY}"
         yield fault_of("data.degradation.jpeg", degradation.jpeg, rule, "null turns it off")
-    if not 1 <= degradation.scale <= MOST_SCALE:
-        yield fault_of("data.degradation.scale", degradation.scale, f"must be 1 to {MOST_SCALE}")
+    if scale := list(scale_faults(data)):
+        yield from scale
         return
     if degradation.gray and data.channels != 1:
         rule = "is for networks that receive gray images"

@@ -11,6 +11,8 @@ from convoy.config.faults import Fault, UserError, fault_of
 from convoy.data.source_names import WHOLE_VIEW
 from convoy.data.targets import plural_of
 
+MOST_SCALE = 16
+
 
 class SourceCheck(Protocol):
     """Module that checks the settings of one source."""
@@ -50,6 +52,12 @@ def restored_view_faults(data: DataConfig) -> Iterator[Fault]:
     if data.eval_view != WHOLE_VIEW:
         rule = "would resize the images that the network should return"
         yield fault_of("data.eval_view", data.eval_view, rule, "write data.eval_view=whole")
+
+
+def scale_faults(data: DataConfig) -> Iterator[Fault]:
+    """Yield a fault if data.degradation.scale is out of range."""
+    if not 1 <= data.degradation.scale <= MOST_SCALE:
+        yield fault_of("data.degradation.scale", data.degradation.scale, f"must be 1 to {MOST_SCALE}")
 
 
 def counted_faults(data: DataConfig, count: Callable[[DataConfig], int], place: str | None) -> Iterator[Fault]:

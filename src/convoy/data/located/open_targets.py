@@ -86,7 +86,7 @@ def open_item_targets(items: Items, targets: Targets, data: DataConfig, key: str
         return MaskTargets(len(items), read, names, len(targets.names), key)
     if targets.kind == KEYPOINTS:
         return PointTargets(len(items), read, _mirrored(targets, data))
-    return ImagePairs(items.name, len(targets.names), key)
+    return ImagePairs(items.name, len(targets.names), key, data.degradation.scale)
 
 
 def mask_reader(data: DataConfig) -> MaskReader:

@@ -41,6 +41,12 @@ class Placement:
             size = Sides(max(1, round(height * area.width / width)), area.width)
         return cls(CropBox(0, 0, width, height), size, is_mirrored)
 
+    def enlarged(self, scale: int) -> Placement:
+        """Return the placement of an image that is `scale` times as large, in a result that is too."""
+        box = self.box
+        large = CropBox(scale * box.left, scale * box.top, scale * box.width, scale * box.height)
+        return Placement(large, Sides(*(scale * side for side in self.size)), self.is_mirrored)
+
     def rows(self) -> NDArray[np.int64]:
         """Return the row of the image that is nearest to each row of the result."""
         return self.box.top + _nearest(self.box.height, self.size.height)
