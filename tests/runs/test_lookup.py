@@ -68,7 +68,7 @@ def test_a_slurm_job_that_is_alive_is_training() -> None:
     [
         ("nowhere", "runs=nowhere: no such run"),
         ("outputs", "is not a run's folder"),
-        ("outputs/lenet5", "is not a run's folder"),
+        ("outputs/lenet5", "is not a run's folder (no config.yaml); name one that has it, such as outputs/lenet5/old"),
         ("outputs/lenet5/neww", "no such run"),
         ("photo.png", "is not in a run's folder"),
     ],

@@ -33,7 +33,7 @@ def fault_of(key: str, value: Any, rule: str, remedy: str = "") -> Fault:
     """Return a fault with `value` as it is written on the command line."""
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     written = f"[{','.join(map(str, value))}]" if is_list else "null" if value is None else str(value)
-    return Fault(key, rule, remedy, written)
+    return Fault(key, rule, remedy, written.lower() if isinstance(value, bool) else written)
 
 
 class UserError(Exception):

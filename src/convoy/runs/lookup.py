@@ -47,7 +47,9 @@ def find_run(
             if (found / "config.yaml").is_file():
                 return RunFolder(found.absolute())
     if Path(text).is_dir():
-        raise UserError(Fault(key, "is not a run's folder (no config.yaml)", "name one that has it", text))
+        runs = [path.parent for path in Path(text).glob("*/config.yaml")]
+        remedy = f"name one that has it, such as {max(runs)}" if runs else "name one that has it"
+        raise UserError(Fault(key, "is not a run's folder (no config.yaml)", remedy, text))
     remedy = "name a run's folder or one of its checkpoints, a run's name, or write latest"
     raise UserError(Fault(key, "no such run", remedy, text))
 

@@ -210,7 +210,7 @@ def test_val_is_held_out_of_a_folder_without_splits(folder: Path, data_of: MakeD
         ({"degradation": DegradationConfig(jpeg=100)}, "data.degradation.jpeg=100: is a quality from 1 to 95"),
         (
             {"degradation": DegradationConfig(gray=True)},
-            "data.degradation.gray=True: is for networks that receive gray",
+            "data.degradation.gray=true: is for networks that receive gray",
         ),
         (
             {"image_size": 16, "degradation": DegradationConfig(scale=3, enlarge=True)},

@@ -199,6 +199,14 @@ def test_faults_of_masks_name_the_file(
         training_batches(mask_data(folder, **changes))
 
 
+def test_a_look_at_the_data_finds_a_mask_of_another_size(folder: Path, convoy: Callable[..., Run]) -> None:
+    Image.new("L", (WIDTH + 1, HEIGHT)).save(folder / "val/masks/1.png")
+    words = ("data=segmentation_folder", f"data.root={folder}", "data.classes=[a,b,c,d,e,f]")
+    done = convoy("data", *words)
+    assert done.code == 2
+    assert f"1.png has {WIDTH + 1}x{HEIGHT} pixels, and its image" in done.err
+
+
 def test_masks_of_a_wrong_kind_are_refused_before_a_run_has_a_folder(folder: Path, convoy: Callable[..., Run]) -> None:
     for path in folder.glob("train/masks/*.png"):
         Image.new("RGB", (WIDTH, HEIGHT)).save(path)

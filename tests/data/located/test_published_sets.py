@@ -80,6 +80,9 @@ def test_voc_in_its_published_layout(tmp_path: Path) -> None:
     (lists / "val.txt").write_text("2009\n")
     with pytest.raises(UserError, match=r"data\.split_files=ImageSets/Segmentation: names 2009, and there is no"):
         mask_folders(data)
+    (lists / "val.txt").write_text("2007_000033.jpg\n")
+    with pytest.raises(UserError, match=r"names 2007_000033\.jpg, and there is no .*; write names without endings"):
+        mask_folders(data)
     (lists / "train.txt").unlink()
     with pytest.raises(UserError, match=r"data\.split_files: .*train\.txt can't be read"):
         mask_folders(data)

@@ -62,7 +62,7 @@ class ImageTargets:
         """See `LocatedTargets`. In evaluation, the noise of an image follows from its pixels."""
         pixels[:] = degraded(slot, self._degradation, crc32(slot.tobytes()) if seed is None else seed)
 
-    def present(self, sample: int) -> list[float]:
+    def present(self, sample: int, picture: LazyImage) -> list[float]:
         """See `LocatedTargets`; an image has all channels."""
         return [1.0] * self._channels
 

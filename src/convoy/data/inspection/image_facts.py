@@ -122,7 +122,8 @@ def _gathered(images: SplitImages, batch: MicroBatch, opened: OpenBatch, tasks: 
     if not places:
         targets = torch.empty(0)
     elif images.located is not None:
-        targets = torch.tensor([images.located.present(int(batch.samples[place])) for place in places])
+        present = images.located.present
+        targets = torch.tensor([present(int(batch.samples[place]), opened.image(place)) for place in places])
     else:
         targets = opened.targets(torch.tensor(places))
     return BatchFacts(tuple(good), targets, bad)

@@ -73,8 +73,12 @@ class LocatedTargets(Protocol):
         """
         ...
 
-    def present(self, sample: int) -> list[float]:
+    def present(self, sample: int, picture: LazyImage) -> list[float]:
         """Return 1 for each class, point or channel that the target of an image has, else 0.
+
+        Args:
+            sample: index of the image in the split.
+            picture: the image.
 
         Raises:
             BadImageError: if a file can't be decoded.

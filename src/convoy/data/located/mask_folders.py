@@ -105,7 +105,8 @@ def _files(data: DataConfig, images: Path, masks: Path, names: Sequence[str] | N
     names = sorted(pictures) if names is None else names
     if absent := [name for name in names if name not in pictures]:
         rule = f"names {absent[0]}, and there is no {images / absent[0]}.*"
-        raise UserError(Fault("data.split_files", rule, "correct the list", str(data.split_files)))
+        remedy = "write names without endings" if Path(absent[0]).stem in pictures else "correct the list"
+        raise UserError(Fault("data.split_files", rule, remedy, str(data.split_files)))
     if missing := [name for name in names if name + data.mask_suffix not in found]:
         wanted = missing[0] + data.mask_suffix
         near = did_you_mean(wanted, tuple(found), "a mask has the name of its image, with any suffix of an image")

@@ -59,14 +59,7 @@ class MaskTargets:
     def write(self, sample: int, picture: LazyImage, placement: Placement, pixels: Pixels, slot: Pixels) -> None:
         """See `LocatedTargets`."""
         write_picture(picture, placement, pixels)
-        mask = self._read(sample, picture)
-        if mask.shape != (picture.height, picture.width):
-            own, image = self._names(sample)
-            rule = (
-                f"{own} has {mask.shape[1]}x{mask.shape[0]} pixels, and its image"
-                f" {image} {picture.width}x{picture.height} (width x height)"
-            )
-            raise UserError(Fault(self._key, rule, "a mask needs the size of its image: replace one of the two"))
+        mask = self._of(sample, picture)
         slot[:] = IGNORED
         slot[: placement.size.height, : placement.size.width] = mask[placement.rows()[:, None], placement.columns()]
 
@@ -115,9 +108,21 @@ class MaskTargets:
     def complete(self, pixels: Pixels, slot: Pixels, seed: int | None) -> None:
         """See `LocatedTargets`; the input does not follow from the mask."""
 
-    def present(self, sample: int) -> list[float]:
+    def _of(self, sample: int, picture: LazyImage) -> Pixels:
+        """Return the mask of an opened image, whose size it must have."""
+        mask: Pixels = self._read(sample, picture)
+        if mask.shape != (picture.height, picture.width):
+            own, image = self._names(sample)
+            rule = (
+                f"{own} has {mask.shape[1]}x{mask.shape[0]} pixels, and its image"
+                f" {image} {picture.width}x{picture.height} (width x height)"
+            )
+            raise UserError(Fault(self._key, rule, "a mask needs the size of its image: replace one of the two"))
+        return mask
+
+    def present(self, sample: int, picture: LazyImage) -> list[float]:
         """See `LocatedTargets`."""
-        counts = np.bincount(self.mask(sample).ravel(), minlength=IGNORED + 1)[: self._num_classes]
+        counts = np.bincount(self._of(sample, picture).ravel(), minlength=IGNORED + 1)[: self._num_classes]
         return [float(count > 0) for count in counts]
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:

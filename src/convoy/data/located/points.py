@@ -77,9 +77,9 @@ class PointTargets:
     def complete(self, pixels: Pixels, slot: Numbers, seed: int | None) -> None:
         """See `LocatedTargets`; the input does not follow from the points."""
 
-    def present(self, sample: int) -> list[float]:
+    def present(self, sample: int, picture: LazyImage) -> list[float]:
         """See `LocatedTargets`."""
-        known: list[float] = self._read(sample, None)[:, 2].tolist()
+        known: list[float] = self._read(sample, picture)[:, 2].tolist()
         return known
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
