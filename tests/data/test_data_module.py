@@ -60,11 +60,6 @@ def test_open_reads_the_data_once() -> None:
     assert module.steps_per_epoch(4) == 1294 // 256
 
 
-def test_bad_config_is_refused_before_anything_is_read() -> None:
-    with pytest.raises(UserError, match=r"data.channels=2"):
-        opened(digits(channels=2))
-
-
 def test_batches_are_normalized_images_and_labels() -> None:
     module = opened(digits(channels=3))
     images, labels = next(iter(module.training_loader(0)))

@@ -96,7 +96,7 @@ class ImageData(pl.LightningDataModule):
         """Store the settings; `open` reads the data.
 
         Args:
-            data: the data config.
+            data: the data config, checked (see `check_data`).
             seed: seed of order and augmentation.
             micro_batch_size: samples per rank in one forward pass of training.
             accumulation: forward passes per optimizer step.
@@ -120,7 +120,7 @@ class ImageData(pl.LightningDataModule):
         """Read the data set, or list its files, unless it is open.
 
         Raises:
-            UserError: if the config or the files have a fault.
+            UserError: if a file can't be used.
         """
         if self._opened is None:
             self._opened = open_data(self.data, self.seed)

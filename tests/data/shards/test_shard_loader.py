@@ -17,6 +17,7 @@ from convoy.config.augment_schema import AugmentConfig
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import UserError
 from convoy.data.batches.collate import Batch, BatchSpec
+from convoy.data.check import check_data
 from convoy.data.data_module import ImageData
 from convoy.data.opening.open_data import open_data
 from convoy.data.opening.opened_data import OpenedData
@@ -213,8 +214,11 @@ def test_without_s3fs_the_error_has_a_remedy(monkeypatch: pytest.MonkeyPatch, sh
 
 def test_faults_of_a_folder_of_shards(packed: Path, digits_folder: Path, tmp_path: Path, shard_data: MakeData) -> None:
     def told(root: object, **changes: object) -> str:
+        data = shard_data(root, **changes)
+        if faults := check_data(data):
+            return "\n".join(map(str, faults))
         with pytest.raises(UserError) as caught:
-            open_data(shard_data(root, **changes), 1)
+            open_data(data, 1)
         return str(caught.value)
 
     assert "does not exist; give the folder that convoy pack wrote" in told(tmp_path / "nowhere")

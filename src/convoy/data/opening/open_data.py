@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from convoy.config.data_schema import DataConfig
-from convoy.config.faults import UserError
-from convoy.data.check import check_data
 from convoy.data.opening.opened_data import OpenedData
 from convoy.data.source_names import DATASET_SOURCE, LISTED_SOURCES, SHARDS_SOURCE, TORCHVISION_SOURCE
 
@@ -13,14 +11,12 @@ def open_data(data: DataConfig, seed: int) -> OpenedData:
     """Open a data set: read it into memory, list its files, read the index of its shards, or build the user's class.
 
     Args:
-        data: the data config.
+        data: the data config, checked (see `check_data`).
         seed: seed of the augmentation, and of the order of shards.
 
     Raises:
-        UserError: if the config has faults or a file can't be used.
+        UserError: if a file can't be used.
     """
-    if faults := check_data(data):
-        raise UserError(*faults)
     if data.source in LISTED_SOURCES:
         from convoy.data.opening.open_files import open_files
 
