@@ -97,6 +97,7 @@ def check_shapes(task: Task, config: Config) -> None:
     outputs = torch.zeros(2, task.num_outputs, *sides)
     targets = torch.zeros_like(outputs) if kind == KEYPOINTS else targets
     if kind == MASK:
+        targets = torch.zeros(2, *size, dtype=torch.int64)
         targets[0, 0, 0] = IGNORED
     calls: dict[str, list[Callable[..., Any]]] = {"loss": [task.loss, task.loss.per_sample]}
     if kind in (CLASS_INDEX, MASK):
