@@ -129,6 +129,20 @@ def test_mistakes_are_those_of_the_command_and_write_nothing(convoy: Callable[..
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("call", [convoy.train, convoy.compose, convoy.plan, convoy.ledger])
+@pytest.mark.parametrize("given", [["model=lenet5", "data=digits"], {"model": "lenet5"}])
+def test_words_must_be_texts(call: Callable[..., Any], given: Any) -> None:
+    with pytest.raises(
+        convoy.UserError, match=r'must be texts, and one is a (list|dict); write them .* convoy\.train\("'
+    ):
+        call(given)
+
+
+def test_the_shape_of_an_image_has_three_numbers() -> None:
+    with pytest.raises(convoy.UserError, match=r"input_shape=224: must be \(channels, height, width\); write such as"):
+        convoy.ledger(torch.nn.Linear(2, 2), 224)
+
+
 def test_a_run_that_breaks_raises_with_the_run() -> None:
     with pytest.raises(convoy.RunError, match="ended: not finite; its run") as caught:
         convoy.train(*SHORT, "optimizer.lr=1e30", "trainer.clip_grad_norm=null")

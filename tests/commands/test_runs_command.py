@@ -65,7 +65,12 @@ def test_filters_and_orders(convoy: Callable[..., Run]) -> None:
     assert listed("older_days=100000") == listed("task=regression") == listed("data=mnist") == []
     assert convoy("runs", "state=finish").err == "error: state=finish: no such state; did you mean finished?\n"
     assert convoy("runs", "output_root=nowhere").out == "no such runs under nowhere\n"
-    assert convoy("runs", "shwo").out == "no such runs under outputs; did you mean convoy runs show?\n"
+    done = convoy("runs", "shwo")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: runs=shwo: there is no such run under outputs; did you mean convoy runs show?\n"
+    # The run that exists does not hide the word that is none.
+    assert "error: runs=delete: there is no such run under outputs; convoy runs" in convoy("runs", "delete", "net").err
+    assert convoy("runs", "clean", "nte", "state=failed").code == 2
 
 
 def test_the_table_fits_eighty_columns_and_keeps_what_names_a_run(tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ def test_the_command_line_overrides_the_model_and_the_model_the_optimizer() -> N
             "hydra.run.dir: Convoy, not Hydra, manages a run's folder and log; "
             "set output_root or name for the folder, -m for a sweep",
         ),
+        ("data.augment={flip:true,cutout:true}", "data.augment.cutout=true: must be a whole number"),
+        ("data.augment={flip:true,cutoff:3}", "data.augment.cutoff: no such key; did you mean data.augment.cutout?"),
+        ("name=latest", "name=latest: is the newest run in run=latest and resume=latest; choose another name"),
     ],
 )
 def test_one_wrong_override_is_one_message(override: str, message: str) -> None:

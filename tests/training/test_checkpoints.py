@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
+import torch
 from tests.conftest import TINY, Run
+from torch import Tensor
+from torchmetrics import Metric
 
 Convoy = Callable[..., Run]
 LONG = (*TINY, "trainer.max_epochs=6", "scheduler=constant", "optimizer.lr=0.3")
@@ -42,6 +46,28 @@ def test_the_best_checkpoints_are_kept(convoy: Convoy) -> None:
     assert kept == {"best.ckpt", "last.ckpt", *(f"step-{step}.ckpt" for step in expected)}
     best = (run.folder / "checkpoints" / f"step-{expected[0]}.ckpt").read_bytes()
     assert (run.folder / "checkpoints" / "best.ckpt").read_bytes() == best
+
+
+class FirstIsNaN(Metric):
+    """Metric that is NaN after the first epoch and then falls."""
+
+    epochs = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        pass
+
+    def compute(self) -> Tensor:
+        self.epochs += 1
+        return torch.tensor(math.nan if self.epochs == 1 else 1 / self.epochs)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_any_number_is_better_than_nan(convoy: Convoy, mode: str) -> None:
+    metric = f"+metric.odd._target_={__name__}.{FirstIsNaN.__name__}"
+    run = convoy("train", *TINY, metric, "task.monitor=val/odd", f"task.mode={mode}")
+    assert run.code == 0, run.err
+    assert math.isnan(validations(run, "val/odd")[10])
+    assert run.summary()["best_step"] == 20
 
 
 @pytest.mark.slow

@@ -206,6 +206,22 @@ def test_a_loss_that_breaks_later_leaves_the_last_good_checkpoint(convoy: Convoy
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
+def test_weights_that_the_last_step_breaks_are_not_saved(convoy: Convoy) -> None:
+    """The losses of all steps are finite: only another step would show that its weights are not."""
+    words = (
+        "train",
+        *TINY,
+        "optimizer.lr=1e-3",
+        "scheduler=multistep",
+        "scheduler.gamma=1e45",
+        "scheduler.interval=step",
+    )
+    run = convoy(*words, "trainer.max_epochs=null", "trainer.max_steps=2", "scheduler.milestones=[1]")
+    assert run.code == 1
+    assert "stopped: weights are not finite at step 2" in run.out
+    assert list((run.folder / "checkpoints").glob("*.ckpt")) == []
+
+
 def test_bfloat16_on_the_cpu_learns_as_float32_does(convoy: Convoy) -> None:
     run = convoy("train", *TINY, "trainer.precision=bf16-mixed")
     assert run.code == 0

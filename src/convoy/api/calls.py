@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,19 @@ def deliver(number: int) -> None:
     """Hand a stop signal that was obeyed to the caller's handler, which raises KeyboardInterrupt for Ctrl-C."""
     if threading.current_thread() is threading.main_thread():
         signal.raise_signal(number)
+
+
+def words_of(overrides: Sequence[str]) -> list[str]:
+    """Return the words of a call.
+
+    Raises:
+        UserError: if one is no text.
+    """
+    for word in overrides:
+        if not isinstance(word, str):
+            remedy = 'write them one after the other, such as convoy.train("model=vgg16", "data=digits")'
+            raise UserError(Fault("overrides", f"must be texts, and one is a {type(word).__name__}", remedy))
+    return list(overrides)
 
 
 def options_of(config_dir: str | Path | None) -> Options:

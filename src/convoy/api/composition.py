@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.api.calls import alone, options_of
+from convoy.api.calls import alone, options_of, words_of
 
 if TYPE_CHECKING:
     from convoy.config.schema import Config
@@ -24,4 +24,4 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     with alone():
         from convoy.training import preflight
 
-        return preflight.read(list(overrides), options_of(config_dir), to_run=False)
+        return preflight.read(words_of(overrides), options_of(config_dir), to_run=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from convoy.api.calls import alone, options_of
+from convoy.api.calls import alone, options_of, words_of
 from convoy.config.faults import Fault, UserError
 from convoy.config.run_overrides import run_key_faults
 
@@ -56,26 +56,30 @@ def ledger(*given: Any, **named: Any) -> Ledger:
     Raises:
         UserError: if the config has faults, or the network does not take such images or can't be traced without data.
     """
-    if not given or isinstance(given[0], str):
+    if not given or isinstance(given[0], str | Sequence | Mapping):
         return _of_words(*given, **named)
     return _of_module(*given, **named)
 
 
 def _of_words(*overrides: str, config_dir: str | Path | None = None) -> Ledger:
     with alone():
-        if faults := run_key_faults(overrides, "the ledger"):
+        words = words_of(overrides)
+        if faults := run_key_faults(words, "the ledger"):
             raise UserError(*faults)
         # Imported here, since torch takes seconds to import.
         from convoy.planner.config_ledger import ledger_of
         from convoy.training import preflight
 
-        return ledger_of(preflight.read(list(overrides), options_of(config_dir), to_run=False))
+        return ledger_of(preflight.read(words, options_of(config_dir), to_run=False))
 
 
 def _of_module(network: nn.Module, input_shape: Sequence[int], **named: Any) -> Ledger:
     from convoy.ledger.build_ledger import build_ledger
     from convoy.ledger.rows import UntraceableError
 
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+        rule = "must be (channels, height, width)"
+        raise UserError(Fault("input_shape", rule, "write such as (3, 224, 224)", str(input_shape)))
     try:
         return build_ledger(network, input_shape, name=type(network).__name__, **named)
     except UntraceableError as error:

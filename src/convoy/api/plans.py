@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.api.calls import alone, options_of
+from convoy.api.calls import alone, options_of, words_of
 from convoy.config.faults import Fault, UserError, did_you_mean
 from convoy.config.options import Options
 from convoy.config.run_overrides import run_key_faults
@@ -109,7 +109,8 @@ def plans_of(overrides: Sequence[str], options: Options, cards: Sequence[str]) -
 
 
 def _words(overrides: Sequence[str], hardware: str | None) -> list[str]:
-    return list(overrides) if hardware is None else [*overrides, f"hardware={hardware}"]
+    words = words_of(overrides)
+    return words if hardware is None else [*words, f"hardware={hardware}"]
 
 
 def _config(words: Sequence[str], options: Options) -> Config:

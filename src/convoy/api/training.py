@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convoy.api.calls import options_of, undisturbed
+from convoy.api.calls import options_of, undisturbed, words_of
 from convoy.config.faults import Fault, UserError
 from convoy.report.pages.page_at_end import print_page
 from convoy.runs.layout import new_name
@@ -27,7 +27,7 @@ def trained(words: Sequence[str], config_dir: str | Path | None) -> tuple[Path, 
     from convoy.training.out_of_memory_errors import is_out_of_memory
 
     options = options_of(config_dir)
-    start = Start.read(words, options)
+    start = Start.read(words_of(words), options)
     try:
         with undisturbed(start.apply_environment):
             try:

@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 from convoy.cluster.run_states import ListedRun
 from convoy.commands.declaration.run_verbs import RunFilterVerb
 from convoy.commands.declaration.verb import AtLeast
-from convoy.commands.main import ACTIONS
-from convoy.config.faults import closest
 from convoy.report import run_table
 from convoy.runtime.stop_signals import StopSignal
 
@@ -99,8 +97,6 @@ def _text(given: Runs, shown: Sequence[ListedRun], num_found: int) -> str:
         write = {"md": run_table.markdown, "csv": run_table.csv_text, "json": run_table.json_text}[given.format]
         return write(shown, now)
     if not shown:
-        action = closest(given.runs[0], ACTIONS["runs"]) if given.runs else None
-        near = f"; did you mean convoy runs {action}?" if action else ""
-        return f"no such runs under {given.output_root}{near}"
+        return f"no such runs under {given.output_root}"
     text = run_table.text_table(shown, now, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     return text if len(shown) == num_found else f"{text}\n{len(shown)} of {num_found:,} runs; limit=0 lists all"

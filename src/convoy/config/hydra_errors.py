@@ -57,9 +57,15 @@ def value_fault(key: str, override: Override, error: Exception) -> Fault:
     config = getattr(error, "parent_node", None)
     root = config._get_root() if isinstance(config, DictConfig) else None
     names = list(known_keys(root)) if isinstance(root, DictConfig) else []
+    shown: str | None = written(override)
+    below = str(getattr(error, "full_key", None))
+    if below.startswith(f"{key}."):  # a key of a mapping that was given as a whole
+        found = re.match(r"Value '(.*)' of type", first_line(error))
+        value = found[1] if found else None
+        key, shown = below, value.lower() if value in ("True", "False") else value
     is_open = isinstance(root, DictConfig) and takes_new_keys(root, key)
-    rule, remedy = reworded(error, key, names, written(override), is_open=is_open)
-    return Fault(key, rule, remedy, written(override))
+    rule, remedy = reworded(error, key, names, shown or "…", is_open=is_open)
+    return Fault(key, rule, remedy, shown)
 
 
 def reworded(

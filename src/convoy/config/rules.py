@@ -154,6 +154,8 @@ def _name(config: Config) -> Iterable[Fault]:
     if not re.fullmatch(r"[\w][\w.+@-]*", str(config.name)):
         rule = "must be a folder name of letters, digits and . _ - + @, beginning with a letter or digit"
         yield Fault("name", rule, "write name=…", str(config.name))
+    if config.name == "latest":
+        yield Fault("name", "is the newest run in run=latest and resume=latest", "choose another name", config.name)
     # Parts of the names of files with results.
     for key, name in (("data.name", config.data.name), ("hardware.name", config.hardware.name)):
         if not name.isprintable() or "/" in name or "\\" in name:

@@ -94,8 +94,8 @@ def check_data(data: DataConfig, *, present: bool = True) -> list[Fault]:
     for name, sources in _SOURCES_OF_KEY.items():
         if (value := getattr(data, name)) and value != getattr(usual, name) and data.source not in sources:
             rule = f"requires data.source={' or '.join(sources)}"
-            shown = str(value) if isinstance(value, str | int | list) else ""
-            faults.append(Fault(f"data.{name}", rule, f"write data={_OPTIONS.get(sources[0], sources[0])}", shown))
+            shown = value if isinstance(value, str | int | list) else ""
+            faults.append(fault_of(f"data.{name}", shown, rule, f"write data={_OPTIONS.get(sources[0], sources[0])}"))
     faults += fold_faults(data)
     faults += sampling_faults(data)
     if data.source not in SOURCES:

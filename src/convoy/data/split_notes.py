@@ -8,7 +8,7 @@ from typing import Any
 from convoy.config.data_schema import DataConfig
 from convoy.config.faults import Fault, UserError
 from convoy.data.source_names import COCO_KEYPOINTS_SOURCE, DATASET_SOURCE, TABLE_SOURCE, TORCHVISION_SOURCE
-from convoy.data.targets import CLASS_INDEX, Targets, listed
+from convoy.data.targets import CLASS_INDEX, Targets, counted, listed
 
 
 def missing_split(data: DataConfig, split: str) -> UserError:
@@ -27,7 +27,8 @@ def missing_split(data: DataConfig, split: str) -> UserError:
 
 
 def held_out_note(data: DataConfig, split: str, count: int) -> str:
-    return f"{place_of(data)} has no {split} split: {count} images of train were held out for {split}."
+    images = f"{counted(count, 'image')} of train {'was' if count == 1 else 'were'}"
+    return f"{place_of(data)} has no {split} split: {images} held out for {split}."
 
 
 def absent_notes(data: DataConfig, targets: Targets, labels: Mapping[str, Sequence[Any]]) -> list[str]:

@@ -49,7 +49,7 @@ class RunFilter:
         age = age_s(run, now)
         if self.older_days is not None and (age is None or age < self.older_days * 86400):
             return False
-        if self.paths and not any(_is_named(run.facts.path, pattern) for pattern in self.paths):
+        if self.paths and not any(is_named(run.facts.path, pattern) for pattern in self.paths):
             return False
         return all(
             not patterns or any(fnmatchcase(getattr(run.facts.config, column), pattern) for pattern in patterns)
@@ -57,7 +57,8 @@ class RunFilter:
         )
 
 
-def _is_named(path: str, pattern: str) -> bool:
+def is_named(path: str, pattern: str) -> bool:
+    """Return whether a run's folder, relative to the output root, is below `pattern` or ends with it."""
     pattern = pattern.rstrip("/")
     return path.endswith(f"-{pattern}") or any(
         fnmatchcase(path, one) for one in (pattern, f"{pattern}/*", f"*/{pattern}")

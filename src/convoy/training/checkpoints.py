@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from convoy.training.checkpoint_files import restore_best
 class Checkpoints(Checkpoint):
     """Lightning callback that writes last.ckpt at the end of epochs and best.ckpt when the monitored metric improves.
 
-    A tie is broken by the lower val/loss. Must come after every callback whose state it saves: Lightning runs a
-    `Checkpoint` after all others, and the EarlyStopping and ModelCheckpoint of a user at the end of an epoch only then.
+    A tie is broken by the lower val/loss, and NaN is worse than any number. Must come after every callback whose state
+    it saves: Lightning runs a `Checkpoint` after all others, and the EarlyStopping and ModelCheckpoint of a user at the
+    end of an epoch only then.
 
     Args:
         run: folder of the run.
@@ -138,4 +140,6 @@ class Checkpoints(Checkpoint):
 
     def _score(self, values: dict[str, float]) -> tuple[float, float]:
         value = values[self._monitor]
-        return value if self._mode == "max" else -value, -values.get("val/loss", 0.0)
+        scores = value if self._mode == "max" else -value, -values.get("val/loss", 0.0)
+        first, second = (-math.inf if math.isnan(score) else score for score in scores)
+        return first, second

@@ -30,7 +30,7 @@ from convoy.training.running_metrics import RunningMetrics
 
 
 class NotFiniteError(Exception):
-    """The loss became NaN or infinite.
+    """The loss or a weight became NaN or infinite.
 
     Attributes:
         step: the optimizer step (counted from 1) at which it did.
@@ -38,10 +38,10 @@ class NotFiniteError(Exception):
         operation: torch's message on the operation, with debug.detect_anomaly; else empty.
     """
 
-    def __init__(self, step: int, learning_rate: float, operation: str = "") -> None:
+    def __init__(self, step: int, learning_rate: float, operation: str = "", what: str = "the loss is") -> None:
         self.step, self.learning_rate, self.operation = step, learning_rate, operation
         reason = f": {operation}; debug.log has its forward call" if operation else ""
-        super().__init__(f"the loss is not finite at step {step} (learning rate {learning_rate:g}){reason}")
+        super().__init__(f"{what} not finite at step {step} (learning rate {learning_rate:g}){reason}")
 
 
 class TrainingModule(pl.LightningModule):
@@ -207,6 +207,7 @@ class TrainingModule(pl.LightningModule):
         state = self.running.state()
         # Here too, so that no checkpoint of broken weights takes the place of a good one.
         self.raise_if_broken(self.running.broken_at(state))
+        self._raise_if_weights_are_broken()
         checkpoint["running_metrics"] = state
         # For the summary of a run that resumes after its last row.
         checkpoint["latest"] = {name: value for name, value in self.latest.items() if name.startswith("train/")}
@@ -230,6 +231,15 @@ class TrainingModule(pl.LightningModule):
         """Stop the run where `step` is one whose loss was not finite, unless trainer.on_nan=ignore."""
         if step is not None and self.config.trainer.on_nan == "stop":
             raise NotFiniteError(step, self.learning_rate())
+
+    def _raise_if_weights_are_broken(self) -> None:
+        """Stop the run if its last step has made a weight NaN or infinite, which only the next loss would show."""
+        if self.config.trainer.on_nan != "stop":
+            return
+        # A sum is finite as long as all of its terms are, and 0 times a number that is not finite is NaN.
+        sums = [(weight.detach() * 0).sum(dtype=torch.float32) for weight in self.network.parameters()]
+        if sums and not bool(torch.stack(sums).sum() == 0):
+            raise NotFiniteError(self.trainer.global_step, self.learning_rate(), what="weights are")
 
     def learning_rate(self) -> float:
         """Return the learning rate at this step, with layer decay that of the head."""

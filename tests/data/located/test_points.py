@@ -21,7 +21,7 @@ from convoy.data.data_module import ImageData
 from convoy.data.images.crop_geometry import CropBox
 from convoy.data.located.placement import Placement
 from convoy.data.opening.open_data import open_data
-from convoy.data.sampling.samplers import TrainingSampler
+from convoy.data.sampling.samplers import TrainingSampler, micro_batches_of
 
 POINTS = {"snout": (60.0, 40.0), "leftear": (40.0, 30.0), "rightear": (80.0, 30.0)}
 MakeData = Callable[..., DataConfig]
@@ -144,6 +144,18 @@ def test_unknown_and_invisible_points(table: Path) -> None:
         for sample, known in enumerate(targets[..., 2].tolist()):
             index = int(Path(images.name(sample)).stem)
             assert known == [index % 2, index % 3 == 0]
+
+
+def test_points_outside_of_their_images_are_not_counted(table: Path) -> None:
+    lines = ["image,a_x,a_y,b_x,b_y", *(f"{index}.png,{10**index},20,0,{-index}" for index in range(9))]
+    table.write_text("\n".join(lines) + "\n")
+    opened = open_data(point_data(table), 1)
+    for images in opened.images.values():
+        assert images.located is not None
+        for batch, reader in images.visit(micro_batches_of(torch.arange(len(images)), 4)):
+            for place, sample in enumerate(batch.samples.tolist()):
+                index = int(Path(images.name(sample)).stem)
+                assert images.located.present(sample, reader.image(place)) == [10**index < WIDTH, index == 0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from convoy.commands.declaration.verb import AtLeast, Call, Verb, name_of
-from convoy.config.faults import Fault
+from convoy.commands.main import ACTIONS
+from convoy.config.faults import Fault, UserError, closest
 from convoy.config.run_overrides import RUN_OVERRIDES
 from convoy.runs.layout import RunFolder
 from convoy.runs.lookup import find_run
@@ -117,11 +118,26 @@ class RunFilterVerb(Verb):
     words = "runs"
 
     def chosen(self, now: float) -> list[ListedRun]:
-        """Return the runs that the filters allow at a time in seconds since the epoch."""
+        """Return the runs that the filters allow at a time in seconds since the epoch.
+
+        Raises:
+            UserError: if a word names no run.
+        """
         from convoy.cluster.run_states import list_runs
-        from convoy.report.run_table import RunFilter
+        from convoy.report.run_table import RunFilter, is_named
 
         columns = {"task": self.task, "model": self.model, "data": self.data, "name": self.name}
         allowed = RunFilter(self.runs, self.state, columns, self.older_days)
         with without_collector():  # ten thousand runs are many objects that stay
-            return [run for run in list_runs(self.output_root) if allowed.allows(run, now)]
+            listed = list_runs(self.output_root)
+            unknown = [text for text in self.runs if not any(is_named(run.facts.path, text) for run in listed)]
+            if unknown:
+                raise UserError(*(self._unknown(text) for text in unknown))
+            return [run for run in listed if allowed.allows(run, now)]
+
+    def _unknown(self, text: str) -> Fault:
+        action = closest(text, ACTIONS["runs"])
+        remedy = (
+            f"did you mean convoy runs {action}?" if action else f"convoy runs output_root={self.output_root} lists all"
+        )
+        return Fault("runs", f"there is no such run under {self.output_root}", remedy, text)

@@ -78,9 +78,10 @@ class PointTargets:
         """See `LocatedTargets`; the input does not follow from the points."""
 
     def present(self, sample: int, picture: LazyImage) -> list[float]:
-        """See `LocatedTargets`."""
-        known: list[float] = self._read(sample, picture)[:, 2].tolist()
-        return known
+        """See `LocatedTargets`; what is outside of the image is unknown."""
+        x, y, known = self._read(sample, picture).T
+        present: list[float] = (known * _are_inside(x, y, Sides(picture.height, picture.width))).tolist()
+        return present
 
     def drawn(self, pixels: Pixels, target: Tensor) -> Pixels:
         """See `LocatedTargets`."""
@@ -91,9 +92,13 @@ class PointTargets:
         if operations is not None:
             targets = torch.cat([move_points(targets[..., :2], operations.in_order), targets[..., 2:]], dim=-1)
         x, y, known, scale = targets.unbind(-1)
-        is_inside = (x >= -0.5) & (y >= -0.5) & (x < size.width - 0.5) & (y < size.height - 0.5)
-        known = known * is_inside
+        known = known * _are_inside(x, y, size)
         return torch.stack([x * known, y * known, known, scale], dim=-1)
+
+
+def _are_inside(x: Any, y: Any, size: Sides) -> Any:
+    """Return whether points are in an image, as an array or a tensor of truth values like x and y."""
+    return (x >= -0.5) & (y >= -0.5) & (x < size.width - 0.5) & (y < size.height - 0.5)
 
 
 def known_points(target: Tensor) -> list[tuple[float, float]]:

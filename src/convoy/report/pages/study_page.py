@@ -38,7 +38,11 @@ def write_study_report(folder: Path, output: Path | None = None) -> list[Path]:
         raise UserError(
             Fault("study", "is not the folder of a study", "name a folder in outputs/searches", str(folder))
         )
-    sweep = read_sweep(folder / "trials")
+    try:
+        sweep = read_sweep(folder / "trials")
+    except UserError as error:
+        remedy = f"train one: convoy search resume={folder}"
+        raise UserError(Fault("study", "has no trained trial", remedy, str(folder))) from error
     figures = study_charts(stored_study(folder), read_study(folder / "study.yaml").objectives, sweep.monitor)
     page = sweep_page(sweep, Section("Search", figures, in_columns=True))
     page = replace(page, title=f"Study {folder.name}")
