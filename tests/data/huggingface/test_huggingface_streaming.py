@@ -160,7 +160,7 @@ def test_memory_is_bounded_and_each_row_group_read_once(tmp_path: Path, monkeypa
         ({"root": "train.csv"}, "CSV and JSON lines are read by data=table data.file=train.csv"),
         ({"target_column": "lable"}, "has no such column; did you mean label?"),
         ({"sampler": "balanced"}, "can't be used with data.streaming=true, which reads in sequence"),
-        ({"source": "image_folder"}, "data.streaming=True: requires data.source=huggingface"),
+        ({"source": "image_folder"}, "data.streaming=true: requires data.source=huggingface"),
         ({"root": "broken.parquet"}, "broken.parquet can't be read ("),
     ],
 )
