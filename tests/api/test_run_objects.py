@@ -131,10 +131,8 @@ def test_mistakes_are_those_of_the_command_and_write_nothing(convoy: Callable[..
 
 @pytest.mark.parametrize("call", [convoy.train, convoy.compose, convoy.plan, convoy.ledger])
 @pytest.mark.parametrize("given", [["model=lenet5", "data=digits"], {"model": "lenet5"}])
-def test_words_must_be_texts(call: Callable[..., Any], given: Any) -> None:
-    with pytest.raises(
-        convoy.UserError, match=r'must be texts, and one is a (list|dict); write them .* convoy\.train\("'
-    ):
+def test_words_must_be_strings(call: Callable[..., Any], given: Any) -> None:
+    with pytest.raises(convoy.UserError, match=r'must be strings, not (list|dict); write them .* convoy\.train\("'):
         call(given)
 
 

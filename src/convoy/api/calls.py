@@ -77,12 +77,12 @@ def words_of(overrides: Sequence[str]) -> list[str]:
     """Return the words of a call.
 
     Raises:
-        UserError: if one is no text.
+        UserError: if one is not a string.
     """
     for word in overrides:
         if not isinstance(word, str):
             remedy = 'write them one after the other, such as convoy.train("model=vgg16", "data=digits")'
-            raise UserError(Fault("overrides", f"must be texts, and one is a {type(word).__name__}", remedy))
+            raise UserError(Fault("overrides", f"must be strings, not {type(word).__name__}", remedy))
     return list(overrides)
 
 
